@@ -1,0 +1,375 @@
+"""One functional against the other: how far they agree, before and after element references are subtracted."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
+from crossfunc.energies.composition import as_composition_matrix, element_symbols
+
+#: Below this an offset is left to fine-tuning. Dispersion corrections move energies by 0.05 to 0.3 eV/atom;
+#: another functional with other pseudopotentials by 1 to 75 eV/atom. The limit lies between the two.
+REFIT_THRESHOLD_EV_PER_ATOM = 0.5
+
+
+@dataclass(frozen=True)
+class Pearson:
+    """Pearson correlation with a bootstrap interval over materials."""
+
+    r: float
+    low: float  # NaN without bootstrap
+    high: float
+    n_points: int
+    n_materials: int
+    level: float = 0.95
+
+    def __str__(self):
+        """Correlation, interval and sample in one line."""
+        interval = f" [{self.low:.3f}, {self.high:.3f}]" if np.isfinite(self.low) else ""
+        return f"{self.r:.3f}{interval}, {self.n_materials} materials"
+
+
+@dataclass(frozen=True)
+class RefitAdvice:
+    """Whether element references should be refitted before fine-tuning, and the numbers behind it."""
+
+    refit: bool
+    reason: str
+    explained_variance: float  # share of the variance of the difference that composition explains
+    explained_offset: float  # share of its mean square, so with the part that is common to all materials
+    initial_mae_ev_per_atom: float  # with the references as they are
+    refitted_mae_ev_per_atom: float  # with refitted references
+    is_held_out: bool  # the shares and the refitted error come from materials that were not fitted
+    n_materials: int
+    elements: object = field(repr=False)  # pandas.DataFrame, most important element first
+    fit: AtomRefFit = field(repr=False)  # references of the difference, all materials
+
+    def __str__(self):
+        """The reason, which starts with the advice."""
+        return self.reason
+
+
+def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.95, seed: int = 0) -> Pearson:
+    """Pearson correlation, r = cov(x, y) / (σ_x σ_y), with an interval from resampled materials.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n_points,)
+    material_ids : array_like, shape (n_points,), optional
+        Points of a material are resampled together; without ids each point is a material.
+    n_bootstrap : int
+        Number of resamples; 0 leaves the interval NaN.
+    level : float
+        Coverage of the percentile interval.
+    seed : int
+
+    Returns
+    -------
+    Pearson
+
+    Raises
+    ------
+    ValueError
+        Fewer than two points, different lengths, a value that is not finite (names the row), or x or y constant.
+
+    Notes
+    -----
+    Lesson 3; paper Figs. 1b and 2b.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise ValueError(f"x and y have shapes {x.shape} and {y.shape}: give two lists of equal length, at least 2")
+    wrong = np.flatnonzero(~(np.isfinite(x) & np.isfinite(y)))
+    if wrong.size:
+        row = wrong[0]
+        raise ValueError(f"row {row}: x = {x[row]}, y = {y[row]} ({wrong.size} such rows): drop these rows")
+    constant = [name for name, values in (("x", x), ("y", y)) if np.ptp(values) == 0]
+    if constant:
+        raise ValueError(f"{' and '.join(constant)} constant: no correlation is defined")
+    group = np.arange(len(x)) if material_ids is None else np.unique(np.asarray(material_ids), return_inverse=True)[1]
+    if len(group) != len(x):
+        raise ValueError(f"{len(group)} material ids for {len(x)} points: give one a point")
+    n_materials = int(group.max()) + 1
+    x, y = x - x.mean(), y - y.mean()
+    moments = np.column_stack(
+        [np.bincount(group, values, minlength=n_materials) for values in (np.ones_like(x), x, y, x * x, y * y, x * y)]
+    )
+    low = high = float("nan")
+    if n_bootstrap:
+        rng = np.random.default_rng(seed)
+        resampled = np.empty(n_bootstrap)
+        for k in range(n_bootstrap):
+            drawn = np.bincount(rng.integers(n_materials, size=n_materials), minlength=n_materials)
+            resampled[k] = _correlation(drawn.astype(np.float64) @ moments)
+        tail = 50 * (1 - level)
+        low, high = (float(value) for value in np.nanpercentile(resampled, [tail, 100 - tail]))
+    return Pearson(float(_correlation(moments.sum(axis=0))), low, high, len(x), n_materials, level)
+
+
+def correlation_report(
+    X,
+    low,
+    high,
+    refs_low: AtomRefFit,
+    refs_high: AtomRefFit,
+    *,
+    material_ids=None,
+    n_splits: int = 5,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+):
+    """Correlation of two functionals' energies, before and after element references are subtracted.
+
+    Parameters
+    ----------
+    X : sparse or dense array, shape (n_rows, 94)
+    low, high : array_like, shape (n_rows,)
+        Energies per atom of the same materials in the low (GGA/GGA+U) and high (r2SCAN) functional, eV/atom.
+    refs_low, refs_high : AtomRefFit
+        Published references of each, from `published_atomref`.
+    material_ids : array_like, shape (n_rows,), optional
+    n_splits : int
+        Folds of the cross-validation over materials behind the held-out row.
+    n_bootstrap, seed
+        As in `pearson`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per `references`: "none", "published", "low only" (the low functional's subtracted from both),
+        "refitted" (own fit, in sample) and "refitted, held out"; columns `pearson`, `interval_low`, `interval_high`,
+        `n_points` (rows that could be judged), `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
+
+    Raises
+    ------
+    AtomRefError
+        If a published reference is missing for an element in X; names it.
+
+    Notes
+    -----
+    Lesson 3; paper Figs. 1b, 2a and 2b.
+    """
+    import pandas as pd
+
+    X = as_composition_matrix(X)
+    low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    ids = np.arange(X.shape[0]) if material_ids is None else np.asarray(material_ids)
+    fit_low, fit_high = (fit_atomref(X, energy, material_ids=ids) for energy in (low, high))
+    held_low, held_high, judged, blamed = _held_out_scaled(X, low, high, ids, n_splits, seed)
+    left_out = int((~judged).sum())
+    held_note = f"{n_splits}-fold cross-validation over materials"
+    if left_out:
+        held_note += f"; {left_out} rows left out, whose references other materials do not fix ({', '.join(blamed)})"
+    everything = np.ones(len(low), dtype=bool)
+    stages = {
+        "none": (low, high, everything, "total energies"),
+        "published": (refs_low.remove(X, low), refs_high.remove(X, high), everything, "each functional's own"),
+        "low only": (refs_low.remove(X, low), refs_low.remove(X, high), everything, "the low functional's from both"),
+        "refitted": (fit_low.remove(X, low), fit_high.remove(X, high), everything, "in sample: fitted to these rows"),
+        "refitted, held out": (held_low, held_high, judged, held_note),
+    }
+    rows = []
+    for name, (scaled_low, scaled_high, kept, note) in stages.items():
+        result = pearson(
+            scaled_low[kept], scaled_high[kept], material_ids=ids[kept], n_bootstrap=n_bootstrap, seed=seed
+        )
+        difference = scaled_high[kept] - scaled_low[kept]
+        mad = float(np.abs(difference - difference.mean()).mean())
+        rows.append((name, result.r, result.low, result.high, result.n_points, mad, note))
+    columns = ["references", "pearson", "interval_low", "interval_high", "n_points", "mad_ev_per_atom", "note"]
+    return pd.DataFrame(rows, columns=columns).set_index("references")
+
+
+def element_shifts(low_fit: AtomRefFit, high_fit: AtomRefFit):
+    """Shift of each element's reference, Δ = c_high - c_low, with its standard error.
+
+    Parameters
+    ----------
+    low_fit, high_fit : AtomRefFit
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `element`; columns `atomic_number`, `low_ev`, `high_ev`, `shift_ev`, `std_error_ev`, `determined`; the
+        elements with a reference in both, largest |shift| first.
+
+    Raises
+    ------
+    AtomRefError
+        If the two have no element in common.
+
+    Notes
+    -----
+    Errors are added as if independent, σ² = σ_low² + σ_high². When both were fitted to the *same* materials they
+    share most of their scatter: `fit_atomref(X, high - low)` gives the same shifts and their proper, smaller errors.
+    Lesson 3.
+    """
+    import pandas as pd
+
+    shift = high_fit.energies_ev - low_fit.energies_ev
+    common = np.isfinite(shift)
+    if not common.any():
+        raise AtomRefError("the two sets of element references have no element in common")
+    table = pd.DataFrame(
+        {
+            "atomic_number": np.arange(1, len(shift) + 1),
+            "low_ev": low_fit.energies_ev,
+            "high_ev": high_fit.energies_ev,
+            "shift_ev": shift,
+            "std_error_ev": np.hypot(low_fit.std_error_ev, high_fit.std_error_ev),
+            "determined": low_fit.determined & high_fit.determined,
+        },
+        index=pd.Index(element_symbols, name="element"),
+    )[common]
+    return table.sort_values("shift_ev", key=np.abs, ascending=False, kind="stable")
+
+
+def refit_advice(
+    X,
+    difference_per_atom_ev,
+    *,
+    material_ids=None,
+    threshold_ev_per_atom: float = REFIT_THRESHOLD_EV_PER_ATOM,
+    n_splits: int = 5,
+    seed: int = 0,
+) -> RefitAdvice:
+    """Advise whether to refit element references before fine-tuning, from target minus what the model starts with.
+
+    Parameters
+    ----------
+    X : sparse or dense array, shape (n_rows, 94)
+    difference_per_atom_ev : array_like, shape (n_rows,)
+        Label minus the starting model's prediction; or, for two functionals of the same materials, high minus low.
+    material_ids : array_like, shape (n_rows,), optional
+        Each material counts once, in the fit and in the errors.
+    threshold_ev_per_atom : float
+        How much of the initial error refitted references must take away to be worth it.
+    n_splits, seed
+        Cross-validation over materials: the refitted error is that of materials not fitted.
+
+    Returns
+    -------
+    RefitAdvice
+        `refit` is True if a refit takes away at least the threshold *and* at least half of the mean square.
+
+    Raises
+    ------
+    AtomRefError
+        If a difference is missing or not finite; names the row.
+
+    Notes
+    -----
+    Lesson 3. A large difference that composition does not explain is no reason to refit but one to look for a
+    mistake in units, sign or kind of energy.
+    """
+    import pandas as pd
+
+    X = as_composition_matrix(X)
+    ids = np.arange(X.shape[0]) if material_ids is None else np.asarray(material_ids)
+    fit = fit_atomref(X, difference_per_atom_ev, material_ids=ids, source="references of the difference")
+    d = np.asarray(difference_per_atom_ev, dtype=np.float64)
+    _, group, count = np.unique(ids, return_inverse=True, return_counts=True)
+    w = 1 / count[group]
+
+    folds = min(n_splits, fit.n_materials)
+    judged = np.zeros(len(d), dtype=bool)
+    if folds >= 2:
+        residual, _, judged, _ = _held_out_scaled(X, d, d, ids, folds, seed)
+    is_held_out = bool(judged.any())
+    if not is_held_out:
+        residual, judged = fit.remove(X, d), np.ones(len(d), dtype=bool)
+
+    wj, dj, rj = w[judged], d[judged], residual[judged]
+    before, after = np.average(np.abs(dj), weights=wj), np.average(np.abs(rj), weights=wj)
+    mean_square, left = np.average(dj**2, weights=wj), np.average(rj**2, weights=wj)
+    variance = np.average((dj - np.average(dj, weights=wj)) ** 2, weights=wj)
+    explained_offset = 1 - left / mean_square if mean_square else 0.0
+    explained_variance = 1 - left / variance if variance > 1e-12 * mean_square else float("nan")
+    refit = bool(before - after >= threshold_ev_per_atom and explained_offset >= 0.5)
+
+    contribution = abs(X).T @ w / w.sum() * np.abs(np.nan_to_num(fit.energies_ev))
+    elements = pd.DataFrame(
+        {
+            "atomic_number": np.arange(1, len(contribution) + 1),
+            "shift_ev": fit.energies_ev,
+            "std_error_ev": fit.std_error_ev,
+            "contribution_ev_per_atom": contribution,
+            "n_materials": fit.materials_per_element,
+        },
+        index=pd.Index(element_symbols, name="element"),
+    )[np.isfinite(fit.energies_ev)].sort_values("contribution_ev_per_atom", ascending=False, kind="stable")
+    advice = RefitAdvice(
+        refit=refit,
+        reason="",
+        explained_variance=float(explained_variance),
+        explained_offset=float(explained_offset),
+        initial_mae_ev_per_atom=float(before),
+        refitted_mae_ev_per_atom=float(after),
+        is_held_out=is_held_out,
+        n_materials=fit.n_materials,
+        elements=elements,
+        fit=fit,
+    )
+    return replace(advice, reason=_advice_text(advice, threshold_ev_per_atom))
+
+
+def _advice_text(advice, threshold):
+    """One or two sentences a user can act on."""
+    before, after, variance = advice.initial_mae_ev_per_atom, advice.refitted_mae_ev_per_atom, advice.explained_variance
+    share = f"{100 * variance:.1f} % of the variance of the difference" if np.isfinite(variance) else "an equal shift"
+    where = "on held-out materials" if advice.is_held_out else "in sample, too few materials to hold any out"
+    change = f"initial error {before:.3f} eV/atom, with refitted references {after:.3f} {where}"
+    fixed = advice.elements[advice.fit.determined[advice.elements["atomic_number"] - 1]]
+    if advice.refit:
+        text = f"Refit: the references explain {share} ({change})."
+        if len(fixed):
+            largest = fixed["shift_ev"].abs().idxmax()
+            text += (
+                f" {', '.join(_signed(fixed, symbol) for symbol in fixed.index[:3])} eV/atom decide it, by shift times "
+                f"share of the atoms; the largest shift is {_signed(fixed, largest)}."
+            )
+    elif advice.explained_offset < 0.5 and before >= threshold:
+        text = (
+            "Do not refit: the difference is large, but the references explain only "
+            f"{100 * max(advice.explained_offset, 0):.1f} % of its mean square ({change}). "
+            "Look for a mistake in units, sign or kind of energy first."
+        )
+    else:
+        text = (
+            f"Do not refit: it would take {max(before - after, 0):.3f} eV/atom off the initial error, less than the "
+            f"{threshold:g} eV/atom that is left to fine-tuning ({change})."
+        )
+    if advice.fit.null_space_elements:
+        text += (
+            f" The data fix {', '.join(advice.fit.null_space_elements)} only in combination: a refit by "
+            "fit_model_aware_atomref leaves the rest at the model's values."
+        )
+    return text
+
+
+def _signed(table, symbol):
+    """An element and its shift, such as "W −39.0"."""
+    return f"{symbol} {table['shift_ev'][symbol]:+.1f}".replace("-", "−")
+
+
+def _held_out_scaled(X, low, high, ids, n_splits, seed):
+    """Energies less references fitted to the other folds; which rows could be judged, and the elements to blame."""
+    fold = material_folds(ids, n_splits, seed)
+    scaled = np.full((2, len(ids)), np.nan)
+    judged_all, blamed = np.zeros(len(ids), dtype=bool), set()
+    for k in range(n_splits):
+        train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        for values, energy in zip(scaled, (low, high), strict=True):
+            fit = fit_atomref(X[train], energy[train], material_ids=ids[train])
+            residual, judged, absent, loose = judge(fit, X[test], energy[test])
+            values[test[judged]] = residual
+        judged_all[test[judged]] = True
+        blamed.update(absent + loose)
+    return scaled[0], scaled[1], judged_all, [symbol for symbol in element_symbols if symbol in blamed]
+
+
+def _correlation(moments):
+    """Pearson correlation from summed n, x, y, x², y², xy; NaN where a resample is constant."""
+    n, sx, sy, sxx, syy, sxy = moments
+    spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
+    return (n * sxy - sx * sy) / np.sqrt(spread) if spread > 0 else np.nan
