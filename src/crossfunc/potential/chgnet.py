@@ -1,0 +1,108 @@
+"""CHGNet models: load the published checkpoints or a file, and predict for many crystals at once."""
+
+import contextlib
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from crossfunc.potential.crystals import Crystals
+from crossfunc.vendor import chgnet_checkpoint_path, import_chgnet
+
+CHECKPOINTS = ("0.3.0", "r2scan")
+"""Published CHGNet checkpoints inside the chgnet package: GGA/GGA+U (MP2020-corrected) and r2SCAN (raw energies)."""
+
+
+def load_model(name_or_path: str | os.PathLike, *, device: str = "cpu"):
+    """Load a CHGNet: "0.3.0", "r2scan", or a checkpoint file as chgnet writes it.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+    device : str
+
+    Returns
+    -------
+    chgnet.model.CHGNet
+        In evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, missing file, a file that is no CHGNet checkpoint, or an architecture other than 0.3.0's.
+
+    Notes
+    -----
+    Files are read with `weights_only=True`: a checkpoint cannot run code.
+    """
+    import torch
+
+    from crossfunc.potential.forward import check_architecture
+
+    name = str(name_or_path)
+    path = chgnet_checkpoint_path(name) if name in CHECKPOINTS else Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name}: neither one of {', '.join(CHECKPOINTS)} nor a checkpoint file.")
+    chgnet = import_chgnet("chgnet.model")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
+            model = chgnet.CHGNet.from_dict(state["model"])
+    except (KeyError, TypeError, RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a CHGNet checkpoint ({type(error).__name__}: {error}).") from error
+    check_architecture(model)
+    return model.to(device).eval()
+
+
+def predict(model, structures, *, derivatives: bool = True, strict: bool = True, progress: bool = False) -> dict:
+    """Predict energies, forces, stresses and magnetic moments of many structures in flat batches.
+
+    Parameters
+    ----------
+    model : CHGNet
+        From `load_model`.
+    structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
+    derivatives : bool
+        False leaves forces and stresses out (about three times faster).
+    strict : bool
+        False: crystals without a graph get NaN and are listed under `refused` instead of raising.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    dict
+        In the order given: `energy_per_atom_ev` (n,), `forces_ev_per_a` (list of (n_atoms, 3)), `stress_gpa`
+        (n, 3, 3; tension positive), `magmoms_mub` (list of (n_atoms,)), `refused` (dict of index to reason).
+
+    Raises
+    ------
+    GraphError
+        Names a crystal that has no graph, for example one with an isolated atom.
+    """
+    from tqdm import tqdm
+
+    from crossfunc.potential.forward import forward
+    from crossfunc.potential.graphs import build_graphs
+
+    crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
+    parameter = next(model.parameters())
+    refused: dict[int, str] = {}
+    shapes = {"energy_per_atom_ev": (len(crystals),), "magmoms_mub": (len(crystals.atomic_numbers),)}
+    if derivatives:
+        shapes |= {"stress_gpa": (len(crystals), 3, 3), "forces_ev_per_a": (len(crystals.atomic_numbers), 3)}
+    result = {key: np.full(shape, np.nan) for key, shape in shapes.items()}
+    with tqdm(total=len(crystals), desc="predict", disable=not progress) as bar:
+        for indices, batch in build_graphs(crystals, refused=None if strict else refused):
+            output = forward(model, batch.to(parameter.device, parameter.dtype), derivatives=derivatives)
+            atoms = crystals.atom_indices(indices)
+            for key in result:
+                result[key][indices if key in _PER_CRYSTAL else atoms] = output[key].cpu().numpy()
+            bar.update(len(indices))
+    ragged = {key: values if key in _PER_CRYSTAL else crystals.split(values) for key, values in result.items()}
+    return ragged | {"refused": refused}
+
+
+_PER_CRYSTAL = ("energy_per_atom_ev", "stress_gpa")

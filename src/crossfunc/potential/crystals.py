@@ -1,0 +1,123 @@
+"""Many crystals in flat arrays: what graphs are built from and what relaxation moves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """A batch of periodic crystals without per-structure objects.
+
+    Attributes
+    ----------
+    atomic_numbers : ndarray of int64, shape (n_atoms,)
+        Atoms of all crystals, one crystal after another.
+    frac_coords : ndarray, shape (n_atoms, 3)
+    lattices_a : ndarray, shape (n_crystals, 3, 3)
+        Lattice vectors as rows, Å.
+    n_atoms : ndarray of int64, shape (n_crystals,)
+    """
+
+    atomic_numbers: np.ndarray
+    frac_coords: np.ndarray
+    lattices_a: np.ndarray
+    n_atoms: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of crystals."""
+        return len(self.n_atoms)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Index of each crystal's first atom, shape (n_crystals,)."""
+        return np.cumsum(self.n_atoms) - self.n_atoms
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Which crystal each atom belongs to, shape (n_atoms,)."""
+        return np.repeat(np.arange(len(self)), self.n_atoms)
+
+    @property
+    def positions_a(self) -> np.ndarray:
+        """Cartesian positions, Å, shape (n_atoms, 3)."""
+        return np.einsum("ni,nij->nj", self.frac_coords, self.lattices_a[self.owners])
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Crystals":
+        """Return the crystals at `indices`, in that order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        atoms = self.atom_indices(indices)
+        return Crystals(
+            self.atomic_numbers[atoms], self.frac_coords[atoms], self.lattices_a[indices], self.n_atoms[indices]
+        )
+
+    def atom_indices(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the atoms of the crystals at `indices`, crystal after crystal."""
+        starts, lengths = self.starts[indices], self.n_atoms[indices]
+        ends = np.cumsum(lengths)
+        return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+
+    def split(self, per_atom: np.ndarray) -> list[np.ndarray]:
+        """Cut an array with one row an atom into one array a crystal."""
+        return np.split(per_atom, np.cumsum(self.n_atoms)[:-1])
+
+    def formula(self, index: int) -> str:
+        """Return the formula of one crystal, for messages."""
+        one = self.take([index])
+        numbers, counts = np.unique(one.atomic_numbers, return_counts=True)
+        return "".join(f"{ELEMENT_SYMBOLS[z - 1]}{n if n > 1 else ''}" for z, n in zip(numbers, counts, strict=True))
+
+    @classmethod
+    def from_arrays(cls, crystals: Iterable[tuple]) -> "Crystals":
+        """Build from (atomic_numbers, frac_coords, lattice_a) triples."""
+        triples = list(crystals)
+        if not triples:
+            raise ValueError("no crystals given")
+        numbers = [np.asarray(t[0], dtype=np.int64) for t in triples]
+        return cls(
+            np.concatenate(numbers),
+            np.concatenate([np.asarray(t[1], dtype=float).reshape(-1, 3) for t in triples]),
+            np.stack([np.asarray(t[2], dtype=float).reshape(3, 3) for t in triples]),
+            np.array([len(z) for z in numbers], dtype=np.int64),
+        )
+
+    @classmethod
+    def from_structures(cls, structures: Iterable) -> "Crystals":
+        """Build from pymatgen Structures or ASE Atoms; disordered or non-periodic ones are refused by number."""
+        return cls.from_arrays(_triple(structure, k) for k, structure in enumerate(structures))
+
+    @classmethod
+    def from_frames(cls, frames) -> "Crystals":
+        """Build from a frames table (Arrow) of a dataset."""
+        numbers = frames["atomic_numbers"].combine_chunks()
+        values = numbers.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+        coords = frames["frac_coords"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        lattices = frames["lattice_a"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        counts = numbers.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        return cls(values, coords.reshape(-1, 3), lattices.reshape(-1, 3, 3), counts)
+
+    def to_structures(self) -> list:
+        """Return pymatgen Structures."""
+        from pymatgen.core import Structure
+
+        atoms = zip(self.split(self.atomic_numbers), self.split(self.frac_coords), strict=True)
+        return [
+            Structure(lattice, numbers, coords)
+            for lattice, (numbers, coords) in zip(self.lattices_a, atoms, strict=True)
+        ]
+
+
+def _triple(structure, index: int) -> tuple:
+    if hasattr(structure, "get_scaled_positions"):  # ASE
+        if not structure.pbc.all():
+            raise ValueError(f"structure {index} is not periodic in all directions; put it in a cell with pbc=True.")
+        return structure.numbers, structure.get_scaled_positions(wrap=False), structure.cell.array
+    if not structure.is_ordered:
+        raise ValueError(
+            f"structure {index} ({structure.formula}) is disordered; order it first (pymatgen.transformations)."
+        )
+    numbers = [ATOMIC_NUMBERS[site.specie.symbol] for site in structure]
+    return numbers, structure.frac_coords, structure.lattice.matrix

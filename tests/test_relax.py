@@ -1,0 +1,116 @@
+"""Batched relaxation against ASE's FIRE with a Fréchet cell filter, step by step, and on cells that misbehave."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from crossfunc.potential import load_model, predict
+from crossfunc.stability import relax
+from crossfunc.units import ev_per_a3_from_gpa
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("0.3.0").double()
+
+
+class FlatCalculator(Calculator):
+    """The same potential for ASE, one crystal at a time."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        output = predict(self.model, [atoms])
+        stress = full_3x3_to_voigt_6_stress(ev_per_a3_from_gpa(output["stress_gpa"][0]))
+        energy = output["energy_per_atom_ev"][0] * len(atoms)
+        self.results = {"energy": energy, "forces": output["forces_ev_per_a"][0], "stress": stress}
+
+
+def distorted(seed, atoms):
+    rng = np.random.default_rng(seed)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.03, (3, 3))), scale_atoms=True)
+    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+    return atoms
+
+
+def starting_cells():
+    return [
+        distorted(0, bulk("MgO", "rocksalt", a=4.4)),
+        distorted(1, bulk("Cu", "fcc", a=3.5)),
+        distorted(2, bulk("GaAs", "zincblende", a=5.8) * (2, 1, 1)),
+    ]
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 7, 25])
+def test_every_step_is_the_one_ase_takes(model, n_steps):
+    result = relax(model, starting_cells(), fmax=1e-9, max_steps=n_steps)
+    for k, atoms in enumerate(starting_cells()):
+        atoms.calc = FlatCalculator(model)
+        FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-9, steps=n_steps)
+        # float64 rounding through matrix exponentials and n_steps of dynamics
+        np.testing.assert_allclose(result.crystals.lattices_a[k], atoms.cell.array, atol=1e-9)
+        ours = result.crystals.split(result.crystals.positions_a)[k]
+        np.testing.assert_allclose(ours, atoms.positions, atol=1e-9)
+
+
+def test_converged_crystals_are_where_ase_converges(model):
+    result = relax(model, starting_cells(), fmax=0.02)
+    assert result.status.tolist() == ["converged"] * 3
+    assert (result.max_force_ev_per_a < 0.02).all()
+    for k, atoms in enumerate(starting_cells()):
+        atoms.calc = FlatCalculator(model)
+        optimiser = FIRE(FrechetCellFilter(atoms), logfile=None)
+        optimiser.run(fmax=0.02, steps=500)
+        assert optimiser.nsteps == result.n_steps[k]
+        assert atoms.get_potential_energy() / len(atoms) == pytest.approx(result.energy_per_atom_ev[k], abs=1e-10)
+
+
+def test_a_crystal_relaxes_the_same_alone_and_in_company(model):
+    together = relax(model, starting_cells(), fmax=0.05)
+    alone = relax(model, starting_cells()[1:2], fmax=0.05)
+    assert together.energy_per_atom_ev[1] == pytest.approx(alone.energy_per_atom_ev[0], abs=1e-12)
+    assert together.n_steps[1] == alone.n_steps[0]
+
+
+def test_a_fixed_cell_stays_as_it_is(model):
+    result = relax(model, starting_cells(), fmax=0.05, cell=False)
+    for k, atoms in enumerate(starting_cells()):
+        np.testing.assert_array_equal(result.crystals.lattices_a[k], atoms.cell.array)
+
+
+def test_too_few_steps_are_reported_not_hidden(model):
+    result = relax(model, starting_cells(), fmax=1e-6, max_steps=3)
+    assert result.status.tolist() == ["not converged"] * 3
+    assert result.n_steps.tolist() == [3, 3, 3]
+    assert np.isfinite(result.energy_per_atom_ev).all()
+
+
+def test_bad_cells_are_reported_in_place_and_do_not_harm_the_others(model):
+    overlapping = Atoms("MgO", scaled_positions=[[0, 0, 0], [0, 0, 0]], cell=[4, 4, 4], pbc=True)
+    isolated = Atoms("He", cell=[20, 20, 20], pbc=True)
+    good = starting_cells()[0]
+    result = relax(model, [overlapping, good, isolated], fmax=0.05)
+    assert result.status.tolist() == ["refused", "converged", "refused"]
+    assert "one spot" in result.messages[0]
+    assert "isolated" in result.messages[2]
+    assert np.isnan(result.energy_per_atom_ev[[0, 2]]).all()
+
+
+def test_a_left_handed_cell_relaxes_to_the_energy_of_its_mirror_image(model):
+    right = bulk("MgO", "rocksalt", a=4.4)
+    left = right.copy()
+    left.set_cell(right.cell.array[[1, 0, 2]], scale_atoms=False)
+    result = relax(model, [right, left], fmax=0.01)
+    assert result.status.tolist() == ["converged"] * 2
+    assert np.linalg.det(result.crystals.lattices_a[0]) * np.linalg.det(result.crystals.lattices_a[1]) < 0
+    assert result.energy_per_atom_ev[0] == pytest.approx(result.energy_per_atom_ev[1], abs=1e-6)
