@@ -1,0 +1,1 @@
+"""One module per public source, each giving the same tables."""

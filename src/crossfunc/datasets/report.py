@@ -1,0 +1,130 @@
+"""A report on a dataset folder that a person can read: what is wrong, where, and what to do."""
+
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crossfunc.datasets.schema import FUNCTIONALS, TABLES, DatasetError, validate_table
+from crossfunc.datasets.store import Dataset, find_dataset, open_dataset
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
+
+_LISTED_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a dataset: `level` is "error" (unusable), "warning" (look) or "info"."""
+
+    level: str
+    file: str
+    message: str
+
+
+@dataclass
+class CheckReport:
+    """All findings on a dataset; `ok` is False when one of them is an error."""
+
+    path: Path
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing keeps the dataset from being used."""
+        return all(f.level != "error" for f in self.findings)
+
+    def to_dict(self) -> dict:
+        """Return the report as plain values, for JSON."""
+        return {"path": str(self.path), "ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+
+    def __str__(self) -> str:
+        lines = [f"{f.level:8s}{f.file}: {f.message}" for f in self.findings]
+        return "\n".join([*lines, f"{self.path}: {'usable' if self.ok else 'NOT usable'}"])
+
+
+def check_dataset(name_or_path: str | os.PathLike) -> CheckReport:
+    """Check a dataset's files, checksums, schema, rows and coverage of elements.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+
+    Returns
+    -------
+    CheckReport
+        Every table is looked at, also after an error in another one.
+
+    Raises
+    ------
+    DatasetError
+        Only when there is no such dataset.
+    """
+    path = find_dataset(name_or_path)
+    report = CheckReport(path)
+    try:
+        open_dataset(path)
+    except DatasetError as error:
+        report.findings.append(Finding("error", path.name, str(error)))
+    try:
+        dataset = open_dataset(path, verify=False)
+    except DatasetError:
+        return report
+    good = {kind: _check_table(dataset, kind, report) for kind in TABLES}
+    _check_coverage(good, report)
+    try:
+        rejected = dataset.rejected
+    except DatasetError:  # named above, by open_dataset
+        return report
+    if len(rejected):
+        # Reasons that differ in a number only are one kind.
+        reasons = rejected["reason"].str.replace(r"(?<![\w.])\d+\.\d+(?![\w.])", "…", regex=True).value_counts()
+        text = "; ".join(f"{n} x {reason}" for reason, n in reasons.items())
+        report.findings.append(Finding("info", "rejected", f"{len(rejected)} rows were left out: {text}"))
+    return report
+
+
+def _check_table(dataset: Dataset, kind: str, report: CheckReport) -> pa.Table | None:
+    """Add what there is to say about one table and return its good rows; None where there are none."""
+    file = f"{kind}.parquet"
+    try:
+        table = dataset._table(kind)
+        if table is None:
+            report.findings.append(Finding("info", file, "not part of this dataset"))
+            return None
+        good, bad = validate_table(table, kind, file=file, strict=False)
+    except DatasetError as error:
+        known = any(str(error) in f.message for f in report.findings)
+        if not known:
+            report.findings.append(Finding("error", file, str(error)))
+        return None
+    report.findings.append(Finding("info", file, f"{good.num_rows} rows"))
+    for row in bad.head(_LISTED_ROWS).itertuples():
+        report.findings.append(Finding("error", file, f"row {row.row} ({row.id}): {row.reason}"))
+    if len(bad) > _LISTED_ROWS:
+        report.findings.append(Finding("error", file, f"and {len(bad) - _LISTED_ROWS} more unusable rows"))
+    return good
+
+
+def _check_coverage(good: dict[str, pa.Table | None], report: CheckReport) -> None:
+    """Say which elements occur, and which of them have no ground state to form compounds from."""
+    present: set[str] = set()
+    if good["frames"] is not None:
+        numbers = pc.unique(pc.list_flatten(good["frames"]["atomic_numbers"])).to_pylist()
+        present |= {ELEMENT_SYMBOLS[z - 1] for z in numbers}
+    if good["pairs"] is not None:
+        present |= set(re.findall(r"[A-Z][a-z]?", " ".join(good["pairs"]["composition"].to_pylist())))
+    if not present:
+        return
+    symbols = sorted(present, key=ATOMIC_NUMBERS.__getitem__)
+    report.findings.append(Finding("info", report.path.name, f"{len(symbols)} elements: {' '.join(symbols)}"))
+    if good["elements"] is None:
+        return
+    for functional in FUNCTIONALS:
+        known = good["elements"].filter(pc.equal(good["elements"]["functional"], functional))["element"].to_pylist()
+        lacking = [s for s in symbols if s not in known]
+        if lacking:
+            text = f"no {functional} ground state of {' '.join(lacking)}: no formation energies of their compounds"
+            report.findings.append(Finding("warning", "elements.parquet", text))

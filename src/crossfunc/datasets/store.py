@@ -1,0 +1,360 @@
+"""A dataset is a folder of parquet tables with a dataset.json; here it is found, opened, verified and written."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossfunc.datasets.importers import mp_thermo_csv
+from crossfunc.datasets.schema import FUNCTIONALS, REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+
+META_FILE = "dataset.json"
+REJECTED_FILE = "rejected.parquet"
+META_KEYS = {
+    "name": "what the dataset is called",
+    "version": "a new one for every change",
+    "licence": "under which terms the data may be used",
+    "citation": "whom to cite",
+    "provenance": "how the data came to be",
+    "functionals": "the names of `gga` and `r2scan` in prose, for example GGA/GGA+U and r²SCAN",
+    "label_notice": "the sentence that says what the labels are, on every figure",
+}
+MAX_EXPANSION = 1000
+"""A table that claims to unpack to more than this many times its file is taken for corrupt, and not read."""
+PACKAGED = Path(__file__).parent / "packaged"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Frames, pairs and elements of one dataset, read from disk on first use.
+
+    Attributes
+    ----------
+    name : str
+    meta : dict
+        The content of `dataset.json`.
+    path : Path
+        The folder (or the CSV file) it was opened from.
+    """
+
+    name: str
+    meta: dict
+    path: Path
+    _tables: Mapping[str, pa.Table] = field(default_factory=dict, repr=False)
+
+    @property
+    def label_notice(self) -> str:
+        """The sentence that every page, caption and table with these labels carries."""
+        return self.meta["label_notice"]
+
+    @cached_property
+    def frames(self) -> pa.Table | None:
+        """One row per labelled structure (Arrow, because atoms make it ragged); None where the dataset has none."""
+        return self._table("frames")
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame | None:
+        """One row per material with its energies in both functionals, each in its own relaxed structure."""
+        return _to_pandas(self._table("pairs"))
+
+    @cached_property
+    def elements(self) -> pd.DataFrame | None:
+        """Ground-state energies of the elements per functional, the zero of formation energies."""
+        return _to_pandas(self._table("elements"))
+
+    @cached_property
+    def rejected(self) -> pd.DataFrame:
+        """The ledger: table, row, id and reason of every row that was left out."""
+        ledger = _to_pandas(self._table("rejected"))
+        return pd.DataFrame(columns=REJECTED_COLUMNS) if ledger is None else ledger
+
+    def _table(self, kind: str) -> pa.Table | None:
+        if kind in self._tables:
+            return self._tables[kind]
+        listed = self.meta.get("files", {}).get(f"{kind}.parquet")
+        return _read_parquet(self.path / f"{kind}.parquet", listed["rows"]) if listed else None
+
+
+def open_dataset(name_or_path: str | os.PathLike, *, verify: bool = True) -> Dataset:
+    """Open a dataset by name ("surrogate") or by folder, and check that its files are the ones that were written.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A folder with `dataset.json`, or a name. Names are looked up in the folders of `CROSSFUNC_DATA`
+        (separated as in PATH) first, then among the datasets that ship with the package.
+    verify : bool
+        Compare each file's checksum and schema with what `dataset.json` records.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        Nothing of that name, no licence, a missing, truncated or edited file, a table that breaks the schema.
+    """
+    path = find_dataset(name_or_path)
+    if path.is_file():
+        return _open_thermo_csv(path)
+    meta = _read_meta(path)
+    dataset = Dataset(meta["name"], meta, path)
+    if verify:
+        for kind in _listed_tables(meta):
+            _verify_checksum(path, f"{kind}.parquet", meta)
+            if kind in TABLES:
+                validate_table(dataset._table(kind), kind, file=str(path / f"{kind}.parquet"))
+    return dataset
+
+
+def find_dataset(name_or_path: str | os.PathLike) -> Path:
+    """Return the folder (or the pairs CSV) that a dataset name or path stands for.
+
+    Raises
+    ------
+    DatasetError
+        Lists where it looked and what is there.
+    """
+    given = Path(name_or_path)
+    if (given / META_FILE).exists() or (given.name == mp_thermo_csv.FILE_NAME and given.exists()):
+        return given
+    # A path that is mistyped must not end at a dataset that happens to have its last part for a name.
+    found = list_datasets().get(str(name_or_path))
+    if found is not None:
+        return found
+    if given.is_dir():
+        raise DatasetError(f"{given}: the folder holds no {META_FILE}; import the data with `crossfunc data import`.")
+    looked = ", ".join(str(f) for f in _search_folders())
+    raise DatasetError(
+        f"no dataset {str(name_or_path)!r}: neither a folder with {META_FILE} nor one of the known names "
+        f"({', '.join(list_datasets()) or 'none'}). Looked in {looked}; add a folder to CROSSFUNC_DATA or give a path."
+    )
+
+
+def list_datasets() -> dict[str, Path]:
+    """Return the datasets that open by name here, name to folder or file, `CROSSFUNC_DATA` before the package."""
+    found: dict[str, Path] = {}
+    for folder in _search_folders():
+        for meta in sorted(folder.glob(f"*/{META_FILE}")):
+            found.setdefault(meta.parent.name, meta.parent)
+        if (folder / mp_thermo_csv.FILE_NAME).exists():
+            found.setdefault(mp_thermo_csv.DATASET_NAME, folder / mp_thermo_csv.FILE_NAME)
+    return found
+
+
+def dataset_fingerprint(name_or_path: str | os.PathLike) -> str:
+    """Return a sha256 that changes whenever the data of a dataset change."""
+    path = find_dataset(name_or_path)
+    files = mp_thermo_csv.source_files(path) if path.is_file() else [path / META_FILE]
+    return hashlib.sha256("".join(_sha256(f) for f in files).encode()).hexdigest()
+
+
+def write_dataset(
+    path: str | os.PathLike,
+    *,
+    meta: dict,
+    frames: pa.Table | None = None,
+    pairs: pd.DataFrame | pa.Table | None = None,
+    elements: pd.DataFrame | pa.Table | None = None,
+    rejected: pd.DataFrame | None = None,
+    strict: bool = True,
+    overwrite: bool = False,
+) -> Dataset:
+    """Write a dataset folder: all of it, or nothing.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder to make; its name becomes the dataset's name to `open_dataset`.
+    meta : dict
+        `name, version, licence, citation, provenance, functionals, label_notice`, and what else belongs there.
+    frames, pairs, elements : tables
+        Those the dataset has, in the columns of `crossfunc.datasets.schema`.
+    rejected : pandas.DataFrame, optional
+        Rows an importer left out before (`table, row, id, reason`).
+    strict : bool
+        False: rows that break the schema go to `rejected.parquet` instead of raising.
+    overwrite : bool
+        Replace an existing dataset; otherwise an existing folder is an error.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        With file, row and remedy; the target is then as it was before.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise DatasetError(f"{path} exists; choose another folder or pass overwrite=True.")
+    if path.is_file() or (path.exists() and not (path / META_FILE).exists() and any(path.iterdir())):
+        raise DatasetError(f"{path} exists and is no dataset ({META_FILE} is missing): not replaced.")
+    _check_meta(meta, str(path / META_FILE))
+    if rejected is not None and not set(REJECTED_COLUMNS) <= set(rejected):
+        raise DatasetError(f"{path / REJECTED_FILE}: the rejected rows need columns {', '.join(REJECTED_COLUMNS)}.")
+    tables, ledgers = {}, [] if rejected is None else [rejected]
+    for kind, given in (("frames", frames), ("pairs", pairs), ("elements", elements)):
+        if given is not None:
+            file = f"{path.name}/{kind}.parquet"
+            tables[kind], bad = validate_table(_to_arrow(given, file), kind, file=file, strict=strict)
+            ledgers.append(bad)
+    if not tables:
+        raise DatasetError(f"{path}: a dataset needs at least one table (frames, pairs or elements).")
+    ledger = pd.concat(ledgers, ignore_index=True)
+    if len(ledger):
+        tables["rejected"] = pa.Table.from_pandas(ledger.astype({"id": str, "reason": str}), preserve_index=False)
+    _write_folder(path, meta, tables)
+    return open_dataset(path)
+
+
+def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        files = {}
+        for kind, table in tables.items():
+            file = scratch / f"{kind}.parquet"
+            # No pandas metadata: it holds library versions and would change the checksum of equal data.
+            # One chunk: how the rows arrived must not show in the file either.
+            table = table.replace_schema_metadata(None).combine_chunks()
+            pq.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
+            files[file.name] = {"sha256": _sha256(file), "rows": table.num_rows}
+        text = json.dumps({**meta, "files": files}, indent=2, ensure_ascii=False) + "\n"
+        (scratch / META_FILE).write_text(text, encoding="utf-8")
+        scratch.chmod(0o755)
+        _replace_folder(scratch, path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    try:
+        path.rename(old / "previous")
+        new.rename(path)
+    except BaseException:
+        if (old / "previous").exists():
+            (old / "previous").rename(path)
+        old.rmdir()  # only ever empty here: a dataset that could not be put back is not deleted
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _search_folders() -> list[Path]:
+    given = os.environ.get("CROSSFUNC_DATA", "").split(os.pathsep)
+    return [Path(folder).expanduser() for folder in given if folder] + [PACKAGED]
+
+
+def _read_meta(path: Path) -> dict:
+    file = path / META_FILE
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(f"{file}: not readable as JSON ({error}); import or fetch the dataset again.") from error
+    if not isinstance(meta, dict):
+        raise DatasetError(f"{file}: expected an object with {', '.join(META_KEYS)}; import the dataset again.")
+    _check_meta(meta, str(file))
+    _check_files(meta, file)
+    return meta
+
+
+def _check_files(meta: dict, file: Path) -> None:
+    known = {f"{kind}.parquet" for kind in TABLES} | {REJECTED_FILE}
+    files = meta.get("files")
+    if not isinstance(files, dict) or not files or not set(files) <= known:
+        raise DatasetError(
+            f"{file}: `files` must list which of {', '.join(sorted(known))} there are; "
+            "write datasets with crossfunc.datasets.write_dataset, or import this one again."
+        )
+    for name, entry in files.items():
+        if not isinstance(entry, dict) or not entry.get("sha256") or not isinstance(entry.get("rows"), int):
+            raise DatasetError(f"{file}: {name} has no sha256 and rows; fetch or import the dataset again.")
+
+
+def _check_meta(meta: dict, file: str) -> None:
+    missing = [key for key in META_KEYS if not meta.get(key)]
+    if missing:
+        wanted = "; ".join(f"{key}: {META_KEYS[key]}" for key in missing)
+        raise DatasetError(f"{file}: {', '.join(missing)} missing. Add it ({wanted}).")
+    functionals = meta["functionals"]
+    if not (isinstance(functionals, dict) and all(functionals.get(key) for key in FUNCTIONALS)):
+        raise DatasetError(f"{file}: functionals must name `gga` and `r2scan`, {META_KEYS['functionals']}.")
+
+
+def _listed_tables(meta: dict) -> list[str]:
+    return [Path(name).stem for name in meta["files"]]
+
+
+def _verify_checksum(path: Path, name: str, meta: dict) -> None:
+    file = path / name
+    if not file.exists():
+        raise DatasetError(f"{file}: listed in {META_FILE} but missing; fetch or import the dataset again.")
+    if _sha256(file) != meta["files"][name]["sha256"]:
+        raise DatasetError(
+            f"{file}: the checksum differs from {META_FILE}: the file was truncated or edited. "
+            "Fetch or import it again; write changes with crossfunc.datasets.write_dataset."
+        )
+
+
+def _read_parquet(file: Path, n_rows: int) -> pa.Table:
+    """Read a table, but only if it unpacks to what its size and the recorded number of rows can justify."""
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            footer = parquet.metadata
+            n_bytes = _unpacked_bytes(footer)
+            if footer.num_rows != n_rows or n_bytes > MAX_EXPANSION * file.stat().st_size:
+                raise DatasetError(
+                    f"{file}: says it holds {footer.num_rows} rows in {n_bytes} bytes, where {META_FILE} says {n_rows} "
+                    f"rows and the file has {file.stat().st_size} bytes: corrupt; fetch or import the dataset again."
+                )
+            return parquet.read()
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: not readable as parquet ({error}); fetch or import the dataset again.") from error
+
+
+def _unpacked_bytes(footer: pq.FileMetaData) -> int:
+    """Return what a parquet footer asks to allocate; runs of one value are short on disk but not in memory."""
+    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
+    # Row groups only: pyarrow aborts the process where a damaged footer is asked for a column.
+    return sum(max(group.total_byte_size, 8 * group.num_rows * footer.num_columns) for group in groups)
+
+
+def _to_arrow(table: pd.DataFrame | pa.Table, file: str) -> pa.Table:
+    if isinstance(table, pa.Table):
+        return table
+    try:
+        return pa.Table.from_pandas(table, preserve_index=False)
+    except pa.ArrowException as error:
+        detail = ", ".join(str(arg) for arg in error.args)
+        raise DatasetError(f"{file}: {detail}; give every value of a column the same type.") from error
+
+
+def _to_pandas(table: pa.Table | None) -> pd.DataFrame | None:
+    return None if table is None else table.to_pandas()
+
+
+def _open_thermo_csv(path: Path) -> Dataset:
+    meta, tables = mp_thermo_csv.read_pairs(path)
+    tables["rejected"] = pa.Table.from_pandas(tables["rejected"], preserve_index=False)
+    return Dataset(meta["name"], meta, path, tables)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
