@@ -1,4 +1,4 @@
-"""Element references: fit, coverage, uncertainty, published tables."""
+"""Element references: fit, coverage, uncertainty."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from crossfunc.energies.atomref import (
     fit_model_aware_atomref,
     held_out_error,
     material_folds,
-    published_atomref,
 )
-from crossfunc.energies.composition import composition_matrix, element_symbols, elements_present
+from crossfunc.energies.composition import composition_matrix
+from crossfunc.energies.published import published_atomref
 
 LI, OX, FE, YB = 2, 7, 25, 69  # columns, Z - 1
 R2SCAN = published_atomref("MP-r2SCAN").energies_ev
@@ -414,59 +414,6 @@ def test_a_model_without_a_needed_reference_is_refused():
         fit_model_aware_atomref(X, [-20.0], [-6.0], R2SCAN, absent="prior")
     with pytest.raises(AtomRefError, match="2 targets but 1 predictions"):
         fit_model_aware_atomref(composition_matrix(["O", "O"]), [1.0, 2.0], [1.0], R2SCAN)
-
-
-def test_published_references_are_those_inside_the_checkpoints():
-    for table, checkpoint in (("MPtrj", "0.3.0"), ("MP-r2SCAN", "r2scan")):
-        np.testing.assert_array_equal(published_atomref(table).energies_ev, published_atomref(checkpoint).energies_ev)
-    assert published_atomref("MPtrj_e") is published_atomref("MPtrj")
-    assert published_atomref("MPtrj").energies_ev[OX] == pytest.approx(-8.3861, abs=1e-5)
-    assert published_atomref("MP-r2SCAN").energies_ev[OX] == pytest.approx(-9.1242, abs=1e-5)
-    assert "is_intensive False" in published_atomref("MPF").source
-
-
-def test_mpf_entries_are_ev_per_atom_although_chgnet_adds_them_to_totals():
-    import torch
-
-    from crossfunc.vendor import import_chgnet
-
-    class Graph:
-        atomic_number = torch.tensor([3, 3, 8])
-
-    model = import_chgnet("chgnet.model.composition_model").AtomRef()
-    model.initialize_from("MPF")
-    assert model.is_intensive is False
-    total_ev = model([Graph()]).item()
-    per_atom = published_atomref("MPF").predict(composition_matrix(["Li2O"]))[0]
-    assert total_ev == pytest.approx(3 * per_atom, rel=1e-6)
-
-
-def test_elements_that_r2scan_data_did_not_hold_have_no_published_reference():
-    fit = published_atomref("r2scan")
-    absent = [symbol for symbol, value in zip(element_symbols, fit.energies_ev, strict=True) if np.isnan(value)]
-    assert absent == ["Yb", "Po", "At", "Rn", "Fr", "Ra"]
-    assert fit.n_elements == 88
-    assert "No reference for Yb, Po" in fit.summary()
-
-
-def test_ybo_with_the_published_r2scan_references_is_refused():
-    X = composition_matrix(["TmO", "YbO", "LuO"])
-    with pytest.raises(AtomRefError, match=r"no element reference for Yb \(row 1; 1 of 3\)"):
-        published_atomref("r2scan").predict(X)
-    assert np.isfinite(published_atomref("r2scan").predict(X[[0, 2]])).all()
-
-
-def test_gga_entries_that_no_data_back_are_marked():
-    fit = published_atomref("MPtrj")
-    assert np.isfinite(fit.energies_ev).all()
-    assert elements_present(~fit.determined[None].astype(bool) / 5) == ("Po", "At", "Rn", "Fr", "Ra")
-    assert "Not backed by data: Po, At, Rn, Fr, Ra" in fit.summary()
-    assert not fit.is_determined_for(composition_matrix(["RaO"]))[0]
-
-
-def test_an_unknown_table_names_the_known_ones():
-    with pytest.raises(AtomRefError, match=r"choose one of MPtrj, MPF, MP-r2SCAN, 0.3.0, r2scan"):
-        published_atomref("MACE")
 
 
 def test_chgnet_leaves_the_warning_filters_alone():

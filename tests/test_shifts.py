@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossfunc.energies.atomref import AtomRefError, fit_atomref, published_atomref
+from crossfunc.energies.atomref import AtomRefError, fit_atomref
 from crossfunc.energies.composition import composition_matrix
+from crossfunc.energies.published import published_atomref
 from crossfunc.energies.shifts import correlation_report, element_shifts, pearson, refit_advice
 
 SYMBOLS = ["Li", "O", "F", "Fe", "W", "Au", "Pt"]

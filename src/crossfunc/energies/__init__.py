@@ -7,7 +7,6 @@ from crossfunc.energies.atomref import (
     fit_model_aware_atomref,
     held_out_error,
     material_folds,
-    published_atomref,
 )
 from crossfunc.energies.composition import CompositionError, composition_matrix, element_symbols, elements_present
 from crossfunc.energies.corrections import (
@@ -19,6 +18,7 @@ from crossfunc.energies.corrections import (
     remove_mp2020,
 )
 from crossfunc.energies.importance import ElementImportance, element_importance
+from crossfunc.energies.published import published_atomref
 from crossfunc.energies.shifts import Pearson, RefitAdvice, correlation_report, element_shifts, pearson, refit_advice
 
 __all__ = [

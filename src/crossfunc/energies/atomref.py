@@ -4,25 +4,17 @@ A linear model, y = X c: rows of X are atomic fractions, c holds one energy per 
 pseudopotentials used with them) mostly differ in c; subtracting each one's own c puts their energies on one scale.
 """
 
-import functools
 import json
 import os
 import tempfile
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from crossfunc.energies.composition import as_composition_matrix, element_symbols, present_columns
+from crossfunc.energies.least_squares import residual_variance, solve
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
-
-#: chgnet's tables hold ~1e-14 eV for elements that were not in its r2SCAN data; no real reference is this small.
-_ABSENT_BELOW_EV = 1e-6
-#: Po, At, Rn, Fr, Ra: not in MPtrj (89 elements) or MPF, yet chgnet's tables hold a small number for them.
-_NEVER_IN_GGA_DATA = ("Po", "At", "Rn", "Fr", "Ra")
-#: Smallest eigenvalue of the column-scaled normal matrix for which it is still safe: condition of X below 1e4.
-_WELL_CONDITIONED = 1e-8
 
 
 class AtomRefError(ValueError):
@@ -293,7 +285,7 @@ def fit_atomref(
     columns = present_columns(X)
     prior_ev = _prior(prior)
     start = np.nan_to_num(prior_ev[columns]) if prior is not None else np.zeros(len(columns))
-    solution = _solve(X[:, columns], y, w, ridge, start)
+    solution = solve(X[:, columns], y, w, ridge, start)
     determined = np.zeros(N_ELEMENTS, dtype=bool)
     determined[columns] = solution.determined
     if prior is not None:
@@ -307,7 +299,7 @@ def fit_atomref(
     energies = prior_ev.copy() if absent == "prior" else np.full(N_ELEMENTS, np.nan)
     energies[columns] = start + solution.change
     residual = y - X @ np.nan_to_num(energies)
-    variance = _residual_variance(residual, w, group, n_groups, solution.degrees_of_freedom)
+    variance = residual_variance(residual, w, group, n_groups, solution.degrees_of_freedom)
     std_error = np.full(N_ELEMENTS, np.nan)
     std_error[columns] = np.where(solution.determined, np.sqrt(variance * solution.unit_variance), np.inf)
 
@@ -489,175 +481,6 @@ def material_folds(material_ids, n_splits: int, seed: int) -> np.ndarray:
     fold = np.empty(len(materials), dtype=int)
     fold[np.random.default_rng(seed).permutation(len(materials))] = np.arange(len(materials)) % n_splits
     return fold[group]
-
-
-def published_atomref(name: str) -> AtomRefFit:
-    """Element references that chgnet publishes, in eV/atom, float32 values as shipped.
-
-    Parameters
-    ----------
-    name : str
-        A table in chgnet's source: "MPtrj" (alias "MPtrj_e"; GGA/GGA+U with MP2020 corrections), "MPF" or
-        "MP-r2SCAN"; or a checkpoint: "0.3.0" or "r2scan", read from the weights inside the file.
-
-    Returns
-    -------
-    AtomRefFit
-        Entries below 1e-6 eV are NaN: chgnet stores ~1e-14 for elements that were not in its data (in r2SCAN: Yb, Po,
-        At, Rn, Fr, Ra). No standard errors. Po to Ra of the GGA tables are kept as published but not `determined`.
-
-    Raises
-    ------
-    AtomRefError
-        Unknown name, or a chgnet that does not hold what is expected.
-
-    Notes
-    -----
-    chgnet applies "MPF" to atom counts and the others to atomic fractions (`is_intensive`): MPF then gives a total
-    energy where the others give one per atom. The entries are eV per atom in both cases, so here all are used with
-    fractions.
-    """
-    if name == "MPtrj_e":
-        name = "MPtrj"
-    if name not in _PUBLISHED:
-        raise AtomRefError(f"no published element references {name!r}: choose one of {', '.join(_PUBLISHED)}")
-    return _published(name)
-
-
-_PUBLISHED = {
-    "MPtrj": "GGA/GGA+U, MP2020-corrected energies of MPtrj, eV/atom",
-    "MPF": "GGA/GGA+U of MPF.2021.2.8, fitted to total energies (is_intensive False), eV per atom all the same",
-    "MP-r2SCAN": "uncorrected r2SCAN energies of MP-r2SCAN, eV/atom",
-    "0.3.0": "GGA/GGA+U checkpoint, MP2020-corrected energies, eV/atom",
-    "r2scan": "r2SCAN checkpoint, uncorrected energies, eV/atom",
-}
-
-
-@functools.cache
-def _published(name):
-    """Read one published table from chgnet."""
-    from crossfunc.vendor import chgnet_checkpoint_path, import_chgnet
-
-    if name in ("0.3.0", "r2scan"):
-        import torch
-
-        path = chgnet_checkpoint_path(name)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        weight = state["model"]["state_dict"]["composition_model.fc.weight"]
-        origin = f"checkpoint {path.name}"
-    else:
-        composition_model = import_chgnet("chgnet.model.composition_model").AtomRef()
-        composition_model.initialize_from(name)
-        weight = composition_model.fc.weight
-        origin = f"AtomRef table {name}"
-    energies = weight.detach().numpy().astype(np.float64).ravel()
-    if energies.shape != (N_ELEMENTS,):
-        raise AtomRefError(f"chgnet's {origin} has {energies.size} entries, not {N_ELEMENTS}: use chgnet 0.4.x")
-    energies[np.abs(energies) < _ABSENT_BELOW_EV] = np.nan
-    determined = np.isfinite(energies)
-    determined[[ATOMIC_NUMBERS[symbol] - 1 for symbol in _NEVER_IN_GGA_DATA]] = False
-    return AtomRefFit(
-        energies_ev=energies,
-        std_error_ev=np.full(N_ELEMENTS, np.nan),
-        determined=determined,
-        frames_per_element=None,
-        materials_per_element=None,
-        null_space=np.zeros((0, N_ELEMENTS)),
-        rank=None,
-        n_frames=None,
-        n_materials=None,
-        rmse_ev_per_atom=float("nan"),
-        mae_ev_per_atom=float("nan"),
-        source=f"chgnet {metadata.version('chgnet')} {origin}: {_PUBLISHED[name]}",
-    )
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Result of the linear algebra, for the columns that are present."""
-
-    change: np.ndarray  # c - prior
-    unit_variance: np.ndarray  # diagonal of (XᵀWX + ridge)⁺ on the determined space
-    determined: np.ndarray
-    null_space: np.ndarray
-    rank: int
-    degrees_of_freedom: float  # effective number of fitted parameters
-
-
-def _solve(X, y, w, ridge, prior_ev):
-    """Solve the weighted ridge problem about the prior; X holds only columns that are present."""
-    X, y, w = _merge_equal_rows(X, y, w)
-    target = y - X @ prior_ev
-    weighted = X.multiply(w[:, None]).tocsr() if np.ptp(w) else X * w[0]
-    gram = (weighted.T @ X).toarray()
-    scale = 1 / np.sqrt(np.diagonal(gram))
-    if np.linalg.eigvalsh(gram * scale * scale[:, None])[0] > _WELL_CONDITIONED:
-        return _solve_refined(X, weighted, target, gram, scale, ridge)
-    return _solve_by_qr(X, target, w, ridge)
-
-
-def _merge_equal_rows(X, y, w):
-    """Join each row to the one before if their compositions are equal: the weighted mean has the same minimiser."""
-    n_entries = np.diff(X.indptr)
-    before = np.concatenate([[0], n_entries[:-1]])
-    entry_before = np.arange(X.nnz) - np.repeat(before, n_entries)  # same place in the row before, if equally long
-    differs = (X.indices != X.indices[entry_before]) | (X.data != X.data[entry_before])
-    is_first = np.logical_or.reduceat(differs, X.indptr[:-1]) | (n_entries != before)
-    first = np.flatnonzero(is_first)
-    if len(first) == len(y):
-        return X, y, w
-    weight = np.add.reduceat(w, first)
-    return X[first], np.add.reduceat(w * y, first) / weight, weight
-
-
-def _solve_refined(X, weighted, target, gram, scale, ridge):
-    """Full rank and well conditioned: scaled normal equations, then steps with the residual taken from X itself."""
-    n_columns = len(gram)
-    inverse = np.linalg.inv((gram + ridge * np.eye(n_columns)) * scale * scale[:, None]) * scale * scale[:, None]
-    change = np.zeros(n_columns)
-    for _ in range(3):  # each step shrinks the error by at least 1e-6: the third is rounding
-        change += inverse @ (weighted.T @ (target - X @ change) - ridge * change)
-    return _Solution(
-        change=change,
-        unit_variance=np.diagonal(inverse),
-        determined=np.ones(n_columns, dtype=bool),
-        null_space=np.zeros((0, n_columns)),
-        rank=n_columns,
-        degrees_of_freedom=float(np.sum(inverse * gram)) if ridge else float(n_columns),
-    )
-
-
-def _solve_by_qr(X, target, w, ridge, block=8192):
-    """Any rank: R and Qᵀy from blocks of rows, then the SVD of R; never forms XᵀX."""
-    n_rows, n_columns = X.shape
-    root = np.sqrt(w)
-    triangle = np.zeros((0, n_columns + 1))
-    for first in range(0, n_rows, block):
-        rows = slice(first, first + block)
-        dense = np.column_stack([X[rows].toarray(), target[rows]]) * root[rows, None]
-        triangle = np.linalg.qr(np.vstack([triangle, dense]), mode="r")[: n_columns + 1]
-    u, singular, vt = np.linalg.svd(triangle[:, :n_columns])
-    rank = int(np.sum(singular > np.finfo(float).eps * max(n_rows, N_ELEMENTS) * singular[0]))
-    s, v = singular[:rank], vt[:rank].T
-    null_space = vt[rank:]
-    determined = (np.abs(null_space) < 1e-6).all(axis=0)
-    return _Solution(
-        change=v @ (s / (s**2 + ridge) * (u[:, :rank].T @ triangle[:, n_columns])),
-        unit_variance=(v**2 / (s**2 + ridge)).sum(axis=1),
-        determined=determined,
-        null_space=null_space,
-        rank=rank,
-        degrees_of_freedom=float(np.sum(s**2 / (s**2 + ridge))),
-    )
-
-
-def _residual_variance(residual, w, group, n_groups, degrees_of_freedom):
-    """Scatter of rows (materials) of weight 1 about the fit, eV²/atom²; NaN without a degree of freedom left."""
-    if group is not None:
-        total = np.bincount(group, w, minlength=n_groups)
-        residual, w = np.bincount(group, w * residual, minlength=n_groups) / total, total
-    left = len(residual) - degrees_of_freedom
-    return float(np.sum(w * residual**2) / left) if left > 0.5 else float("nan")
 
 
 def _row_weights(n_rows, material_ids, weights):
