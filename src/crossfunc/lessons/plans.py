@@ -1,0 +1,203 @@
+"""What a run is made from: each lesson with its values, its inputs and the folder that its outcome goes to."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossfunc.lessons.profiles import DEFAULT_PROFILE, check_defaults, check_names, load_profile, resolve_parameters
+from crossfunc.lessons.sources import (
+    RESULTS_PARAMETER,
+    Lesson,
+    LessonError,
+    find_lessons,
+    package_folder,
+    select_lessons,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One lesson with everything that decides its outcome, and where that outcome goes."""
+
+    lesson: Lesson
+    profile: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    folder: Path
+    overridden: tuple[str, ...] = ()  # parameters of the run, in whichever lesson, whose value is not the profile's
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.folder / "notebooks" / f"{self.lesson.stem}.ipynb"
+
+    @property
+    def failed_notebook(self) -> Path:
+        """What was executed before a cell failed."""
+        return self.notebook.with_suffix(".failed.ipynb")
+
+    @property
+    def results(self) -> Path:
+        """The folder of the results files."""
+        return self.folder / "results"
+
+    @property
+    def results_files(self) -> list[Path]:
+        """The files that this lesson left in the results folder."""
+        stem = self.lesson.stem
+        return sorted(p for p in self.results.glob(f"{stem}.*") if p.is_file())
+
+    @property
+    def injected(self) -> dict[str, Any]:
+        """The values that the kernel is given: those that are not the lesson's defaults, and the results folder."""
+        declared = self.lesson.parameters
+        values = {name: value for name, value in self.parameters.items() if value != declared[name].default}
+        return values | ({RESULTS_PARAMETER: str(self.results)} if RESULTS_PARAMETER in declared else {})
+
+    def hash_results(self) -> dict[str, str]:
+        """Return the sha256 of each results file, by name."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.results_files}
+
+
+def plan_run(
+    root: Path,
+    profile: str = DEFAULT_PROFILE,
+    names: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: Path | None = None,
+    notebooks: Path | None = None,
+    package: Path | None = None,
+) -> list[Plan]:
+    """Decide which lessons run with which values, and into which folder; nothing is executed or written.
+
+    Parameters
+    ----------
+    root : path
+        The checkout.
+    profile : str
+    names : iterable of str
+        Numbers, stems or unique prefixes; none for all lessons.
+    overrides : dict, optional
+        Values that go before the profile's.
+    out : path, optional
+        Instead of `build/<profile>`, which the book is made from. What does not have the profile's values goes to
+        another folder: `build/<profile>-<dataset>` for another dataset, with `-custom` at its end for anything else.
+    notebooks, package : path, optional
+        Instead of `root/notebooks` and of the imported package.
+
+    Raises
+    ------
+    LessonError
+        Unknown lesson, profile or parameter; a value of the wrong kind; no `parameters` cell.
+    """
+    notebooks = notebooks or root / "notebooks"
+    overrides = _anchor_dataset(dict(overrides or {}))
+    lessons = {lesson.stem: lesson for lesson in find_lessons(notebooks)}
+    selected = select_lessons(list(lessons.values()), names)
+    scale = load_profile(notebooks, profile)
+    check_names(selected, overrides)
+    if len(selected) == len(lessons):
+        check_defaults(scale, selected)
+    package_sha256 = hash_package(package or package_folder())
+    values: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, dict[str, str]] = {}
+    overridden: set[str] = set()
+
+    def inputs_of(stem: str, asked_by: tuple[str, ...] = ()) -> dict[str, str]:
+        if stem not in lessons or stem in asked_by:
+            raise LessonError(f"{asked_by[-1]}: `needs` names {stem}, which is no other lesson before it.")
+        if stem not in inputs:
+            lesson = lessons[stem]
+            usual, values[stem] = (resolve_parameters(lesson, scale, given) for given in (None, overrides))
+            overridden.update(name for name in usual if values[stem][name] != usual[name])
+            own = hash_inputs(lesson, values[stem], package_sha256)
+            needed = [inputs_of(other, (*asked_by, stem)) for other in lesson.needs]
+            if needed:
+                own["needs"] = sha256_of([total_of(other) for other in needed])
+            inputs[stem] = own
+        return inputs[stem]
+
+    for lesson in selected:
+        inputs_of(lesson.stem)
+    folder = Path(out or root / "build" / _folder_name(profile, overrides, overridden)).resolve()
+    return [
+        Plan(lesson, profile, values[lesson.stem], inputs[lesson.stem], folder, tuple(sorted(overridden)))
+        for lesson in selected
+    ]
+
+
+def _folder_name(profile: str, overrides: Mapping[str, Any], overridden: Set[str]) -> str:
+    """The book shows what lies under the profile's own name, so other values never go there."""
+    data = f"-{_slug(overrides['dataset'])}" if "dataset" in overridden else ""
+    return profile + data + ("-custom" if overridden - {"dataset"} else "")
+
+
+def _anchor_dataset(overrides: dict[str, Any]) -> dict[str, Any]:
+    """A relative folder is meant from where the command was given; the lesson runs elsewhere."""
+    given = overrides.get("dataset")
+    if isinstance(given, str):
+        path = Path(given).expanduser()
+        if path.is_file() or (path / "dataset.json").is_file() or (os.sep in given and path.exists()):
+            overrides["dataset"] = str(path.resolve())
+    return overrides
+
+
+def _slug(dataset: Any) -> str:
+    name = Path(str(dataset)).stem if str(dataset).endswith(".csv") else Path(str(dataset)).name
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "data"
+
+
+def hash_inputs(lesson: Lesson, parameters: Mapping[str, Any], package_sha256: str) -> dict[str, str]:
+    """Return one sha256 per kind of input: the lesson's source, the package, the parameters and the data."""
+    given = dict(parameters)
+    inputs = {"source": sha256_of(lesson.text), "package": package_sha256}
+    if "dataset" in given:
+        inputs["data"] = _hash_dataset(given["dataset"])
+        given["dataset"] = public_dataset(given["dataset"])  # the same data in another place are the same data
+    inputs["parameters"] = sha256_of(given)
+    return inputs
+
+
+def total_of(inputs: Mapping[str, str]) -> str:
+    """Return the one sha256 that stands for all inputs."""
+    return sha256_of(dict(inputs))
+
+
+def hash_package(folder: Path) -> str:
+    """Return a sha256 of the package's source, its tables of settings and the `dataset.json` of packaged data."""
+    files = [p for p in folder.rglob("*") if p.suffix in {".py", ".yml"} or p.name == "dataset.json"]
+    content = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return sha256_of(content)
+
+
+def _hash_dataset(name_or_path: Any) -> str:
+    try:
+        from crossfunc.datasets import DatasetError, dataset_fingerprint
+    except ImportError:
+        return "unknown: this build of crossfunc has no datasets"
+    try:
+        return dataset_fingerprint(str(name_or_path))
+    except DatasetError:
+        return f"not found here: {public_dataset(name_or_path)}"
+
+
+def public_dataset(value: Any) -> Any:
+    """Return a dataset's name as it may be saved: the last part of a path, anything else as it is."""
+    return Path(value).name if isinstance(value, str) and os.sep in value else value
+
+
+def public_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as they may be saved: `dataset` without the place where it lies."""
+    return {k: public_dataset(v) if k == "dataset" else v for k, v in parameters.items()}
+
+
+def sha256_of(value: Any) -> str:
+    """Return the sha256 of a text, or of the JSON of anything else; hexadecimal."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,232 @@
+"""Run the lessons: py:percent source -> papermill -> an executed notebook that records what it was made from.
+
+The executed notebook is `build/<profile>/notebooks/NN_topic.ipynb`. It holds no time, no path of the machine that
+made it, and two runs of an unchanged lesson write the same bytes.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossfunc.lessons.freshness import check_lesson, find_fault
+from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.sources import RESULTS_PARAMETER, import_book_tool, shown
+from crossfunc.lessons.traces import remove_traces
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class LessonRun:
+    """What happened to one lesson: `status` is "done", "fresh", "failed" or "not run"."""
+
+    lesson: str
+    status: str
+    seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True when the executed notebook may be shown."""
+        return self.status in {"done", "fresh"}
+
+
+def run_lessons(
+    plans: Sequence[Plan],
+    *,
+    force: bool = False,
+    jobs: int = 1,
+    show_bars: bool | None = None,
+    report: Callable[[LessonRun], None] | None = None,
+) -> list[LessonRun]:
+    """Execute lessons; those that are fresh are left alone, and a failure does not stop lessons that do not need it.
+
+    Parameters
+    ----------
+    plans : list of Plan
+        From `plan_run`.
+    force : bool
+        Run also what is fresh.
+    jobs : int
+        Processes; a lesson waits for those it needs.
+    show_bars : bool, optional
+        One progress bar per lesson over its cells; default: on a terminal, one lesson at a time.
+    report : callable, optional
+        Called with every LessonRun as it ends.
+
+    Returns
+    -------
+    list of LessonRun, in the order of `plans`
+    """
+    from joblib import Parallel, delayed
+
+    bars = jobs == 1 and (sys.stderr.isatty() if show_bars is None else show_bars)
+    waiting = list(plans)
+    stems = {plan.lesson.stem for plan in plans}
+    finished: dict[str, LessonRun] = {}
+
+    def finish(run: LessonRun) -> None:
+        finished[run.lesson] = run
+        if report:
+            report(run)
+
+    while waiting:
+        ready = [p for p in waiting if not (set(p.lesson.needs) & stems) - finished.keys()]
+        if jobs == 1:
+            ready = ready[:1]
+        waiting = [p for p in waiting if p not in ready]
+        todo = []
+        for plan in ready:
+            broken = [need for need in plan.lesson.needs if need in finished and not finished[need].ok]
+            if broken:
+                finish(LessonRun(plan.lesson.stem, "not run", message=f"needs {', '.join(broken)}, which failed"))
+            elif not force and check_lesson(plan) is None:
+                finish(LessonRun(plan.lesson.stem, "fresh", message="nothing changed since it was run"))
+            else:
+                todo.append(plan)
+        workers = Parallel(n_jobs=jobs, return_as="generator_unordered")
+        for run in workers(delayed(run_lesson)(plan, show_bar=bars) for plan in todo):
+            finish(run)
+    return [finished[plan.lesson.stem] for plan in plans]
+
+
+def run_lesson(plan: Plan, *, show_bar: bool = False) -> LessonRun:
+    """Execute one lesson and save the notebook, or, if a cell fails, keep what ran as `*.failed.ipynb`."""
+    started = time.monotonic()
+    folder = plan.lesson.path.parent
+    for stale in (plan.notebook, plan.failed_notebook, *plan.results_files):
+        stale.unlink(missing_ok=True)  # whatever happens now, the book cannot show the old run
+    plan.results.mkdir(parents=True, exist_ok=True)
+    before = _visible_files(folder)
+    with tempfile.TemporaryDirectory(prefix="lesson-") as scratch:
+        notebook, message = _execute(plan, Path(scratch).resolve(), show_bar)
+        strays = _visible_files(folder) - before
+        if not message and strays:
+            message = (
+                f"lesson {plan.lesson.stem} wrote into {folder.name}/: {', '.join(sorted(strays))}. "
+                f"Lessons write to `{RESULTS_PARAMETER}` only."
+            )
+        remove_traces(notebook, plan, Path(scratch).resolve())
+    if message:
+        for stale in plan.results_files:
+            stale.unlink()
+        _write_notebook(notebook, plan.failed_notebook)
+        message += f"\n\nWhat ran is kept in {shown(plan.failed_notebook)}."
+        return LessonRun(plan.lesson.stem, "failed", time.monotonic() - started, message)
+    _write_notebook(notebook, plan.notebook)
+    return LessonRun(plan.lesson.stem, "done", time.monotonic() - started, shown(plan.notebook))
+
+
+def _visible_files(folder: Path) -> set[str]:
+    names = (path.name for path in folder.iterdir())
+    return {name for name in names if not name.startswith((".", "__")) and not name.endswith(("~", ".py"))}
+
+
+def _execute(plan: Plan, scratch: Path, show_bar: bool):
+    """Run the lesson in a kernel of this interpreter; return the notebook and, if it failed, what to tell people."""
+    papermill, nbformat = import_book_tool("papermill"), import_book_tool("nbformat")
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its chatter has our paths; its warnings are our errors
+    source, output = scratch / "source.ipynb", scratch / "executed.ipynb"
+    nbformat.write(plan.lesson.notebook(), source)
+    message = ""
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            parameters=plan.injected,
+            progress_bar={"desc": plan.lesson.stem, "disable": not show_bar, "leave": False, "file": sys.stderr},
+            cwd=plan.lesson.path.parent,
+            kernel_manager_class=_kernel_manager_class(scratch),
+            record_timing=False,
+            coalesce_streams=True,
+            store_widget_state=False,
+        )
+    except papermill.exceptions.PapermillExecutionError as error:
+        message = _describe_failure(plan, error)
+    except RuntimeError as error:  # nbclient's DeadKernelError, or a kernel that never answered
+        message = _describe_dead_kernel(plan, output, error)
+    notebook = nbformat.read(output if output.exists() else source, as_version=4)
+    if not message and (fault := find_fault(notebook.cells)):
+        message = f"lesson {plan.lesson.stem} failed: {fault}"
+    return notebook, message
+
+
+def _kernel_manager_class(scratch: Path) -> type:
+    """Return a kernel manager that starts this interpreter, whatever kernels are registered on the machine."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    folders = os.environ.get("CROSSFUNC_DATA", "").split(os.pathsep)
+    spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        display_name="Python 3",
+        language="python",
+        env={
+            # Relative folders are meant from where the command was given, not from the lesson's folder.
+            "CROSSFUNC_DATA": os.pathsep.join(str(Path(f).expanduser().resolve()) for f in folders if f),
+            "IPYTHONDIR": str(scratch / "ipython"),  # no one's start-up files
+            "PYTHONSTARTUP": "",
+            "PYTHONWARNINGS": "",  # the warnings a reader sees are those Python shows by default
+            "PYTHONHASHSEED": "0",  # sets print in the same order every time
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "SOURCE_DATE_EPOCH": "0",  # no date inside figures
+            "TQDM_DISABLE": "1",  # bars print times
+        },
+    )
+
+    class ThisInterpreter(AsyncKernelManager):
+        @property
+        def kernel_spec(self):
+            return spec
+
+    return ThisInterpreter
+
+
+def _describe_failure(plan: Plan, error) -> str:
+    text = f"{_ANSI.sub('', chr(10).join(error.traceback))}".strip() or f"{error.ename}: {error.evalue}"
+    return f"{_locate(plan, error.source)} failed:\n\n{_indent(error.source)}\n\n{text}"
+
+
+def _describe_dead_kernel(plan: Plan, output: Path, error: RuntimeError) -> str:
+    cells = json.loads(output.read_text(encoding="utf-8"))["cells"] if output.exists() else []
+    begun = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time") and c["cell_type"] == "code"]
+    if not begun:
+        return (
+            f"lesson {plan.lesson.stem} failed: its kernel did not start ({error}). "
+            f"Is ipykernel installed for {sys.executable}?"
+        )
+    source = "".join(begun[-1]["source"])
+    return (
+        f"{_locate(plan, source)} failed: the kernel died ({error}). The usual cause is too little memory.\n\n"
+        f"{_indent(source)}"
+    )
+
+
+def _locate(plan: Plan, source: str) -> str:
+    cells = [cell.source for cell in plan.lesson.notebook().cells]
+    number = cells.index(source) + 1 if source in cells else "?"
+    line = plan.lesson.line_of(source)
+    place = f"{plan.lesson.source_name}, line {line}" if line else plan.lesson.source_name
+    return f"lesson {plan.lesson.stem}, cell {number} of {len(cells)} ({place})"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def _write_notebook(notebook, path: Path) -> None:
+    import nbformat
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(nbformat.writes(notebook, version=4) + "\n", encoding="utf-8")
+    draft.replace(path)
