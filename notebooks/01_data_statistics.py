@@ -1,0 +1,304 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Two functionals, one set of materials
+
+# %% [markdown]
+# :::{admonition} In this lesson
+# :class: tip
+# **Goal**: know what the data hold, and see that {term}`total energies <total energy>` of two functionals do not compare.
+#
+# **You need**: the idea of a density functional, means and correlations.
+#
+# **You will be able to**: turn formulas into a composition matrix, split data without leaks, and read a correlation of total energies with suspicion.
+#
+# **Paper**: Figs. 1a and 1b of {cite:t}`huang2025crossfunctional`. **Run time**: ten seconds.
+# :::
+#
+# A potential is trained on numbers that somebody else computed.
+# Before any training, three questions decide what those numbers can teach: which elements are in them, which rows belong together, and whether the energies of two sources mean the same thing.
+# The third one has a surprising answer.
+
+# %% tags=["parameters"]
+dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
+results_dir = (
+    None  # where the numbers for the claims table go; None keeps them in memory
+)
+seed = 0  # drives splits and resampling
+n_bootstrap = 1000  # resamples behind each interval
+
+# %%
+import numpy as np
+import pandas as pd
+
+import crossfunc as xf
+from crossfunc.energies import pearson
+from crossfunc.lessons import LessonResults, figures
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
+
+figures.use_style()
+ds = xf.open_dataset(dataset)
+results = LessonResults("01_data_statistics", results_dir, ds)
+print(f"{ds.name}: {ds.label_notice}")
+
+# %% [markdown]
+# ## What does a row look like?
+#
+# The table `pairs` holds one row per material.
+# Each material was relaxed twice, once in either functional, and carries the energy of each relaxed structure.
+# Read a row from left to right: the same crystal, two energies, and they are far apart.
+
+# %%
+energies = ["gga_mp2020_energy_per_atom_ev", "r2scan_energy_per_atom_ev"]
+ds.pairs[["composition", *energies]].sample(6, random_state=seed).style.hide(
+    axis="index"
+).format(precision=3)
+
+# %% [markdown]
+# ## Which elements are in the data?
+#
+# Everything in the first lessons rests on one object, the {term}`composition matrix`.
+# Its entry $X_{ij}$ is the {term}`atomic fraction` of element $j$ in row $i$,
+#
+# $$X_{ij} = \frac{n_{ij}}{\sum_k n_{ik}},$$ (eq-composition)
+#
+# where $n_{ij}$ counts the atoms of element $j$.
+# For LiCoO₂ that is a row of 94 numbers, three of which are not zero.
+
+# %%
+by_hand = np.zeros(len(ELEMENT_SYMBOLS))
+for symbol, count in {"Li": 1, "Co": 1, "O": 2}.items():
+    by_hand[ATOMIC_NUMBERS[symbol] - 1] = count / 4
+
+licoo2 = xf.composition_matrix(["LiCoO2"]).toarray()[0]
+assert np.allclose(by_hand, licoo2)
+pd.Series(licoo2, ELEMENT_SYMBOLS)[lambda row: row > 0].to_frame("x").T
+
+# %% [markdown]
+# The library builds the same matrix for a whole table, sparse, because a material holds a handful of elements out of 94.
+# Where the dataset has {term}`frames <frame>`, we count those labelled with r²SCAN, as Fig. 1a of the paper does; a table of pairs alone counts materials.
+
+# %%
+if ds.frames is not None:
+    rows = ds.frames.filter(np.asarray(ds.frames["functional"]) == "r2scan")
+    materials, unit = rows["material_id"].to_pandas(), "n_frames"
+else:
+    rows, materials, unit = ds.pairs, ds.pairs["material_id"], "n_materials"
+
+X = xf.composition_matrix(rows)
+counts = pd.Series((X > 0).sum(axis=0), index=ELEMENT_SYMBOLS)
+counts = counts[counts > 0]
+results.record(
+    "n_rows",
+    X.shape[0],
+    title="Rows counted in the element map",
+    paper=238_247,
+    why="the paper's MP-r2SCAN frames; this dataset is smaller on purpose",
+)
+results.record("n_elements", len(counts), title="Elements that occur")
+counts.sort_values(ascending=False).head(8).to_frame(unit).T
+
+# %% tags=["hide-input"]
+figures.show(
+    figures.periodic_table_interactive(counts, unit, log=True, fmt=".0f"),
+    alt=f"Periodic table coloured by how many rows contain each element; {counts.idxmax()} leads with {counts.max()}, "
+    f"{counts.idxmin()} is rarest with {counts.min()}; elements without data are blank.",
+    caption="Every element with data, and how often it occurs",
+    name="fig-01-elements",
+    dataset=ds,
+)
+
+# %% [markdown]
+# Colours are logarithmic: the most common element occurs far more often than the rarest one.
+# That matters twice.
+# A rare element has a poorly known reference energy, which lesson 3 quantifies.
+# And an element that never occurs is not "zero": nothing at all is known about it, so its tile stays blank.
+
+# %% [markdown]
+# ## Which rows belong together?
+#
+# Two frames of one relaxation are nearly the same crystal.
+# If one is trained on and the other tested on, the test measures memory.
+# So a split must move whole materials, never single frames.
+# Watch what a careless split by frame does.
+
+# %%
+rng = np.random.default_rng(seed)
+careless_test = rng.random(len(materials)) < 0.1
+seen = set(materials[~careless_test])
+leak = np.mean([material in seen for material in materials[careless_test]])
+
+parts = xf.split_by_material(materials, fractions=(0.8, 0.1, 0.1), seed=seed)
+train, test = (set(materials.iloc[parts[name]]) for name in ("train", "test"))
+assert train.isdisjoint(test)
+results.record(
+    "leak_by_frame",
+    100 * leak,
+    unit="%",
+    title="Test rows whose material was trained on, split by frame",
+    note="0 when split by material",
+)
+print(
+    f"split by frame: {leak:.0%} of the test rows have a sibling in training; split by material: none"
+)
+
+# %% [markdown]
+# A table with one row per material cannot leak this way and shows 0 %.
+# With frames, a split by frame leaks for nearly every material that has more than one.
+# All later lessons split by material, 8:1:1 as in the paper.
+
+# %% [markdown]
+# ## Do the energies of two functionals agree?
+#
+# Here is the question of the paper.
+# The straight way to ask it is Pearson's correlation between the energies $x$ and $y$ of the same materials,
+#
+# $$r = \frac{\sum_i (x_i - \bar x)(y_i - \bar y)}{\sqrt{\sum_i (x_i - \bar x)^2 \sum_i (y_i - \bar y)^2}}.$$ (eq-pearson)
+
+# %%
+x, y = ds.pairs["r2scan_energy_per_atom_ev"], ds.pairs["gga_mp2020_energy_per_atom_ev"]
+dx, dy = x - x.mean(), y - y.mean()
+r_by_hand = (dx * dy).sum() / np.sqrt((dx**2).sum() * (dy**2).sum())
+
+total = pearson(
+    x, y, material_ids=ds.pairs["material_id"], n_bootstrap=n_bootstrap, seed=seed
+)
+assert np.isclose(total.r, r_by_hand)
+results.record(
+    "pearson_total",
+    total.r,
+    interval=(total.low, total.high),
+    title="Pearson r of total energies",
+    paper=0.09,
+    why=ds.meta.get("differs_from_paper", "other materials"),
+    note="95 % bootstrap interval",
+)
+total
+
+# %% tags=["hide-input"]
+grid = figures.joint_energy_plot(
+    x,
+    y,
+    x_label="r2scan_energy_per_atom_ev",
+    y_label="gga_mp2020_energy_per_atom_ev",
+    identity=True,
+)
+figures.show(
+    grid,
+    alt="Scatter of GGA total energies against r²SCAN total energies of the same materials with histograms on both "
+    f"sides: the cloud stretches far below the dashed identity line and Pearson's r is {total.r:.2f}.",
+    caption="Total energies of the same materials hardly correlate",
+    name="fig-01-totals",
+    dataset=ds,
+)
+
+# %% [markdown]
+# The two functionals describe the same crystals, and both are good at it.
+# Yet their total energies are almost unrelated: GGA energies stay within some fifteen eV/atom, those of r²SCAN reach down by many tens.
+# Either one of the functionals is badly wrong, or the total energy contains something that has nothing to do with the crystal.
+
+# %% [markdown]
+# ## What does the difference follow?
+#
+# A clue is cheap: forget the structure altogether and take the simplest property of a composition, its mean atomic number $\bar Z_i = \sum_j X_{ij} Z_j$.
+
+# %% tags=["hide-input"]
+pair_matrix = xf.composition_matrix(ds.pairs)
+mean_z = pair_matrix @ np.arange(1, pair_matrix.shape[1] + 1)
+difference = (x - y).to_numpy()
+with_z = pearson(mean_z, difference, n_bootstrap=n_bootstrap, seed=seed)
+results.record(
+    "pearson_shift_with_z",
+    with_z.r,
+    interval=(with_z.low, with_z.high),
+    title="Pearson r between the energy difference and the mean atomic number",
+)
+results.record(
+    "mean_shift",
+    float(difference.mean()),
+    unit="eV/atom",
+    title="Mean of r²SCAN − GGA/GGA+U total energies",
+)
+figures.show(
+    figures.parity_hover(
+        mean_z,
+        difference,
+        x_label="mean atomic number",
+        y_label="r²SCAN − GGA/GGA+U (eV/atom)",
+        names=ds.pairs["material_id"],
+        compositions=ds.pairs["composition"],
+        identity=False,
+    ),
+    alt="Interactive scatter: the difference between r²SCAN and GGA energies falls steeply as the mean atomic number "
+    f"grows; Pearson's r is {with_z.r:.2f}.",
+    caption="The disagreement follows the elements, not the crystals",
+    name="fig-01-difference",
+    dataset=ds,
+)
+
+# %% [markdown]
+# Nothing in $\bar Z$ knows how the atoms are arranged or bonded, and still it accounts for most of the difference.
+# So the difference is mainly *elemental*: it comes with the atoms themselves.
+# Part of it is the functional, part the {term}`pseudopotentials <pseudopotential>`, which changed together with it: they decide how many electrons an atom brings and where its zero of energy lies.
+# Total energies cannot tell the two causes apart, and need not: {doc}`03_atomref_correlation` removes both at once.
+
+# %% [markdown]
+# ## Try it yourself
+#
+# :::{admonition} Exercise 1
+# Formation energies are measured from each functional's own elements.
+# Compute their Pearson correlation between the two functionals, and say why it is so different from that of total energies.
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: whatever belongs to the elements cancels, because the same shift is subtracted again.
+formation = ds.pairs[
+    ["r2scan_formation_energy_per_atom_ev", "gga_mp2020_formation_energy_per_atom_ev"]
+].dropna()
+formation_r = pearson(*formation.to_numpy().T, n_bootstrap=n_bootstrap, seed=seed)
+assert formation_r.r > total.r
+results.record(
+    "pearson_formation",
+    formation_r.r,
+    interval=(formation_r.low, formation_r.high),
+    title="Pearson r of formation energies",
+)
+formation_r
+
+# %% [markdown]
+# :::{admonition} Exercise 2
+# Keep only materials whose heaviest element is lighter than argon.
+# Predict first: does the correlation of total energies go up or down?
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: it goes up, because the shift grows with the atomic number and light atoms are shifted least.
+heaviest = np.array(
+    [pair_matrix[[i]].indices.max() + 1 for i in range(pair_matrix.shape[0])]
+)
+light = heaviest < ATOMIC_NUMBERS["Ar"]
+light_r = pearson(x[light], y[light])
+print(f"{light.sum()} light materials: r = {light_r.r:.2f}; all: r = {total.r:.2f}")
+
+# %% [markdown]
+# ## Recap
+#
+# - A composition matrix {eq}`eq-composition` holds all that the next two lessons need to know of a material.
+# - Rows of one material stay in one part of a split; by frame, tests leak.
+# - Total energies of two functionals hardly correlate {eq}`eq-pearson`, and the difference follows the elements.
+#
+# Paper and this page side by side:
+
+# %%
+results.save()
+results.table()

@@ -1,0 +1,114 @@
+"""The lessons' sources: what the runner, the book and a reader in an editor rely on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossfunc.lessons.profiles import load_profile, resolve_parameters
+from crossfunc.lessons.sources import Lesson, find_lessons
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("*.py"))
+PROFILES = sorted((NOTEBOOKS / "profiles").glob("*.yml"))
+MAX_CODE_LINES = 20
+MAX_FOLDED_LINES = 35
+
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])
+
+
+def header(path):
+    """The YAML header of a py:percent file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# ---", f"{path.name}: no jupytext header"
+    end = lines.index("# ---", 1)
+    return yaml.safe_load("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[1:end]))["jupyter"]
+
+
+def code_lines(source):
+    return [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def toc_files(entry):
+    """Every `file:` of a table of contents, in order."""
+    if isinstance(entry, list):
+        return [file for item in entry for file in toc_files(item)]
+    if not isinstance(entry, dict):
+        return []
+    own = [entry["file"]] if "file" in entry else []
+    return own + [file for value in entry.values() for file in toc_files(value)]
+
+
+def test_there_are_lessons_and_nothing_else_among_them():
+    assert LESSONS, "notebooks/ holds no lesson"
+    assert [lesson.path for lesson in find_lessons(NOTEBOOKS)] == LESSONS
+
+
+def test_lessons_and_table_of_contents_name_the_same_in_the_same_order():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    named = [file for file in toc_files(toc) if "notebooks/" in file]
+    assert [Path(file).name for file in named] == [path.stem for path in LESSONS]
+
+
+def test_no_executed_notebook_lies_among_the_sources():
+    assert list(NOTEBOOKS.rglob("*.ipynb")) == []
+
+
+@each_lesson
+def test_header_parses_and_holds_no_version(path):
+    jupyter = header(path)
+    assert jupyter["kernelspec"]["name"] == "python3"
+    assert jupyter["kernelspec"]["language"] == "python"
+    assert "language_info" not in jupyter
+    versions = [key for key in jupyter.get("jupytext", {}).get("text_representation", {}) if "version" in key]
+    assert versions == [], f"{path.name}: {', '.join(versions)} change with every tool; remove them from the header"
+
+
+@each_lesson
+def test_lesson_starts_with_its_title(path):
+    first = Lesson(path).notebook().cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+
+
+@each_lesson
+def test_lesson_declares_parameters_and_where_its_results_go(path):
+    assert Lesson(path).parameters  # raises unless exactly one cell of literals is tagged
+    assert {"dataset", "results_dir"} <= Lesson(path).parameters.keys()
+
+
+@each_lesson
+def test_no_cell_is_longer_than_a_reader_can_follow(path):
+    long = {}
+    for cell in Lesson(path).notebook().cells:
+        # The code of a figure is folded away on the page; alternative text and captions make it longer.
+        limit = MAX_FOLDED_LINES if "hide-input" in cell.metadata.get("tags", ()) else MAX_CODE_LINES
+        if cell.cell_type == "code" and len(code_lines(cell.source)) > limit:
+            long[f"line {Lesson(path).line_of(cell.source)}"] = len(code_lines(cell.source))
+    assert long == {}, f"{path.name}: cells of more than {MAX_CODE_LINES} lines of code"
+
+
+@each_lesson
+def test_lesson_is_python(path):
+    ast.parse(path.read_text(encoding="utf-8"))
+
+
+@each_lesson
+def test_lesson_needs_only_lessons_before_it(path):
+    assert set(Lesson(path).needs) <= {other.stem for other in LESSONS if other.stem < path.stem}
+
+
+def test_the_profiles_are_those_that_the_command_line_names():
+    assert [path.stem for path in PROFILES] == ["gpu", "laptop", "paper", "smoke"]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
+def test_profile_names_only_lessons_and_parameters_that_exist(path):
+    profile = load_profile(NOTEBOOKS, path.stem)  # raises for a lesson that does not exist
+    lessons = find_lessons(NOTEBOOKS)
+    for lesson in lessons:
+        resolve_parameters(lesson, profile)  # raises for a parameter that the lesson lacks, or a wrong kind of value
+    assert set(profile.defaults) <= {name for lesson in lessons for name in lesson.parameters}
+    assert profile.description
