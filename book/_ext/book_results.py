@@ -1,0 +1,156 @@
+"""Numbers and figures of the lessons, on other pages: read from the lessons' own files, never typed.
+
+``{claims}``           table of every result of every lesson: here, in the paper, and why they differ
+``{result}``           one value inline: {result}`03_atomref_correlation:pearson_scaled`
+``{lesson-figure}``    a figure that a lesson showed under a name
+
+A results file or key that is missing fails the build: a page must not fall silent about a number it promises.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from book_fresh import lessons
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+
+def read_results(root, profile, lesson):
+    """Return the results file of a lesson; one that is missing or empty stops the build."""
+    from crossfunc.lessons import ResultsError, load_results
+
+    try:
+        content = load_results(root / "build" / profile / "results", [lesson])[lesson]
+    except ResultsError as error:
+        raise ExtensionError(str(error)) from error
+    if not content["results"]:
+        raise ExtensionError(f"lesson {lesson!r} recorded no result; each lesson has at least one claim to make.")
+    return content
+
+
+def find_result(content, key, lesson):
+    """Return one result by its key."""
+    for result in content["results"]:
+        if result["key"] == key:
+            return result
+    known = ", ".join(result["key"] for result in content["results"])
+    raise ExtensionError(f"lesson {lesson!r} has no result {key!r}; it has: {known}.")
+
+
+def value_text(row):
+    """Our value with its unit and interval, to the digits that the interval leaves meaningful."""
+    from crossfunc.lessons import format_value
+
+    return format_value(row["value"], row["interval"], row["unit"]).replace("-", "−")
+
+
+def paper_text(row):
+    """Return the paper's value, or its words."""
+    from crossfunc.lessons import format_value
+
+    if row["paper"] is None:
+        return "—"
+    return row["paper"] if isinstance(row["paper"], str) else format_value(row["paper"], unit=row["unit"])
+
+
+def lesson_figure(root, profile, lesson, name):
+    """Return the PNG of a figure that a lesson showed under a name, and what the lesson noted on it."""
+    path = root / "build" / profile / "notebooks" / f"{lesson}.ipynb"
+    if not path.is_file():
+        raise LookupError(f"{path}: missing; execute the lesson first: crossfunc run {lesson} --profile {profile}")
+    names = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            note = output.get("metadata", {}).get("crossfunc", {})
+            names.append(note.get("name"))
+            if note.get("name") == name and "image/png" in output["data"]:
+                return base64.b64decode(output["data"]["image/png"]), note
+    known = ", ".join(filter(None, names)) or "none"
+    raise LookupError(f"{path}: no static figure is shown under the name {name!r}; named figures: {known}.")
+
+
+def _home(config):
+    return Path(config.crossfunc_root), config.crossfunc_profile
+
+
+class Claims(SphinxDirective):
+    """Tables of results, one per lesson; `:lessons:` and `:keys:` narrow them."""
+
+    option_spec: ClassVar = {"lessons": directives.unchanged, "keys": directives.unchanged}
+
+    def run(self):
+        """Write the tables as MyST and let MyST parse them, so that titles may hold math and links."""
+        root, profile = _home(self.config)
+        lines = []
+        for lesson in self.options.get("lessons", "").split() or lessons(root):
+            content = read_results(root, profile, lesson)
+            keys = self.options.get("keys", "").split()
+            rows = [find_result(content, key, lesson) for key in keys] or content["results"]
+            lines += claims_table(lesson, content, rows)
+        container = nodes.container(classes=["xf-claims"])
+        self.state.nested_parse(StringList(lines, source="claims"), self.content_offset, container)
+        return [container]
+
+
+def claims_table(lesson, content, rows):
+    """Return the MyST lines of one lesson's table."""
+    notice = content.get("label_notice") or ""
+    data = f"Dataset `{content['dataset'] or 'none'}`" + (f" ({notice})" if notice else "") + "."
+    lines = [
+        *("", f"**{{doc}}`/notebooks/{lesson}`**", "", data, ""),
+        *("```{list-table}", ":header-rows: 1", ":widths: 32 22 14 32", ""),
+        *("* - Claim", "  - Here", "  - Paper", "  - Why they differ"),
+    ]
+    for row in rows:
+        note = f" ({row['note']})" if row["note"] else ""
+        cells = [row["title"], value_text(row) + note, paper_text(row), row["why"] or "—"]
+        # One line a cell: a line break in a result must not end the table.
+        cells = [" ".join(str(cell).split()) for cell in cells]
+        lines += [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+    return [*lines, "```", ""]
+
+
+class Result(SphinxRole):
+    """One value inline, with unit and interval: {result}`lesson:key`."""
+
+    def run(self):
+        """Look the value up; a name that does not exist fails the build."""
+        lesson, _, key = self.text.partition(":")
+        content = read_results(*_home(self.config), lesson)
+        text = value_text(find_result(content, key, lesson))
+        return [nodes.inline(self.rawtext, text, classes=["xf-result"])], []
+
+
+class LessonFigure(SphinxDirective):
+    """A figure of a lesson on another page: ```{lesson-figure} 03_atomref_correlation fig-03-story```."""
+
+    required_arguments = 2
+
+    def run(self):
+        """Put the PNG of the executed lesson on this page, with its alternative text and caption."""
+        lesson, name = self.arguments
+        try:
+            png, note = lesson_figure(*_home(self.config), lesson, name)
+        except LookupError as error:
+            raise ExtensionError(str(error)) from error
+        target = Path(self.env.srcdir) / "_figures" / f"{name}.png"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(png)
+        lines = [f"```{{figure}} /_figures/{name}.png", f":alt: {' '.join(note['alt'].split())}"]
+        lines += [f":width: {note['width']}", "", f"{note['caption']} From {{doc}}`/notebooks/{lesson}`.", "```"]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source="lesson-figure"), self.content_offset, container)
+        return container.children
+
+
+def setup(app):
+    """Register the directives and the role."""
+    app.add_directive("claims", Claims)
+    app.add_directive("lesson-figure", LessonFigure)
+    app.add_role("result", Result())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

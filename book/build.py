@@ -1,0 +1,155 @@
+"""Build the book from lessons that papermill has executed: stage, build strictly, publish.
+
+    python book/build.py --profile laptop      # -> build/html/index.html
+    python book/build.py --profile smoke       # -> build/smoke/html/index.html, the reader's book stays as it is
+
+The sources meet in ``build/<profile>/site-src``: the pages of ``book/``, the executed lessons, and the two scripts a
+page needs (MathJax, plotly.js) from the packages that ship them. A page therefore asks no other host for anything.
+"""
+
+import argparse
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from book_assets import SERVED  # noqa: E402
+from book_fresh import complaint, lessons  # noqa: E402
+from book_results import lesson_figure  # noqa: E402
+
+READER_PROFILE = "laptop"
+STORY_LESSON, STORY_FIGURE = "03_atomref_correlation", "fig-03-story"
+# What tex-svg.js may load later: TeX packages on demand (\ce, \cancel ...), and the speech a reader can switch on.
+MATHJAX_PARTS = ("tex-svg.js", "input/tex/extensions", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
+
+
+class BuildError(RuntimeError):
+    """The book cannot be built; the message says what to do."""
+
+
+def build(root=ROOT, profile=READER_PROFILE):
+    """Build the book of one profile and return the folder that holds its ``index.html``."""
+    # The same check stops Sphinx; asked here as well, it answers without a traceback around it.
+    if found := complaint(root, profile):
+        raise BuildError(found)
+    source = stage(root, profile)
+    output = root / "build" / profile / "site"
+    shutil.rmtree(output, ignore_errors=True)
+    command = [
+        *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(output)),
+        *("-n", "-W", "--keep-going", "-q"),
+    ]
+    # Warnings and errors come on stderr; what remains is a box naming a folder that is about to move.
+    done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.DEVNULL)  # noqa: S603
+    if done.returncode:
+        raise BuildError(f"the book of profile {profile!r} was not built: see the warnings and errors above.")
+    published = publish(output / "_build" / "html", site(root, profile))
+    shutil.rmtree(output)
+    return published
+
+
+def site(root, profile):
+    """Folder of the finished pages: the reader's book at build/html, any other profile's beside its own results."""
+    return root / "build" / "html" if profile == READER_PROFILE else root / "build" / profile / "html"
+
+
+def stage(root, profile):
+    """Copy everything the book is made of into one folder and return it."""
+    source = root / "build" / profile / "site-src"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("build.py", "__pycache__"))
+    shutil.copy2(root / "CHANGELOG.md", source / "changelog.md")
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    config["sphinx"]["config"] |= {"crossfunc_root": str(root), "crossfunc_profile": profile}
+    (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    stage_lessons(root, profile, source)
+    stage_scripts(source / SERVED)
+    return source
+
+
+def stage_lessons(root, profile, source):
+    """Copy the executed lessons, each output of ``figures.show`` made a numbered figure with alternative text."""
+    (source / "notebooks").mkdir()
+    for lesson in lessons(root):
+        path = root / "build" / profile / "notebooks" / f"{lesson}.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            dress_figures(cell, path.name)
+        (source / "notebooks" / path.name).write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+
+
+def dress_figures(cell, file):
+    """Turn what ``figures.show`` noted on an output into the cell metadata that myst-nb reads."""
+    outputs = cell.get("outputs", [])
+    notes = [output.get("metadata", {}).get("crossfunc", {}) for output in outputs]
+    figures = [note for note in notes if "alt" in note]
+    if len(figures) > 1:
+        raise BuildError(f"{file}: one cell shows {len(figures)} figures; show each in a cell of its own.")
+    # The caption line is for JupyterLab; here it is part of the figure.
+    cell_outputs = [o for o, note in zip(outputs, notes, strict=True) if note.get("role") != "caption"]
+    if "outputs" in cell:
+        cell["outputs"] = cell_outputs
+    for note in figures:
+        options = cell["metadata"].setdefault("mystnb", {})
+        options["image"] = {"alt": note["alt"]} | ({"width": note["width"]} if "width" in note else {})
+        if note["caption"]:
+            options["figure"] = {"caption": note["caption"]} | ({"name": note["name"]} if note["name"] else {})
+
+
+def stage_scripts(served):
+    """Copy MathJax and plotly.js from the packages that ship them."""
+    import plotly
+
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None:
+        raise BuildError("sphinx-mathjax-offline is not installed: run `make book`, which installs it.")
+    mathjax = Path(spec.origin).parent / "static" / "mathjax"
+    for part in MATHJAX_PARTS:
+        target = served / "mathjax" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (mathjax / part).is_dir():
+            shutil.copytree(mathjax / part, target)
+        else:
+            shutil.copy2(mathjax / part, target)
+    shutil.copy2(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", served / "plotly.min.js")
+
+
+def publish(built, target):
+    """Put the pages just built in the place of the published ones."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return built.rename(target)
+
+
+def story_figure(root, profile):
+    """Write the README's figure: the one lesson 3 shows under the name `fig-03-story`."""
+    png, _ = lesson_figure(root, profile, STORY_LESSON, STORY_FIGURE)
+    target = root / "book" / "_static" / "story.png"
+    target.write_bytes(png)
+    return target
+
+
+def main():
+    """Command line: see the module's first lines."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default=READER_PROFILE)
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout to build (default: this one)")
+    parser.add_argument("--story-figure", action="store_true", help="only renew book/_static/story.png")
+    options = parser.parse_args()
+    job = story_figure if options.story_figure else build
+    try:
+        made = job(options.root.resolve(), options.profile)
+    except (BuildError, LookupError, OSError) as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(f"Ready: {made / 'index.html' if made.is_dir() else made}\n")
+
+
+if __name__ == "__main__":
+    main()
