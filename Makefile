@@ -1,0 +1,52 @@
+# Two commands: `make book` and `make test`. Each sets up .venv from nothing and does only what is not done yet.
+PYTHON  ?= python3
+PROFILE ?= laptop
+VENV    ?= .venv
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
+
+.DEFAULT_GOAL := help
+.PHONY: book test lint format lab figure clean help
+
+book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
+	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
+	@$(BIN)/crossfunc run --profile $(PROFILE)
+	@echo "Book: building strictly."
+	@$(BIN)/python book/build.py --profile $(PROFILE)
+	@test -f $(SITE)/index.html
+
+test: $(STAMP)  ## run every test: the library, the lessons, the strict book build, each page in a browser
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## mend what `make lint` can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lab: $(STAMP)  ## open the lessons in JupyterLab (right click on a .py file: Open With, Notebook)
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+figure: $(STAMP)  ## renew the README's figure from lesson 3
+	@$(BIN)/crossfunc run 03 --profile $(PROFILE)
+	@$(BIN)/python book/build.py --profile $(PROFILE) --story-figure
+
+clean:  ## remove everything derived, except .venv
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is written last, so an install that failed half-way is tried again.
+$(STAMP): pyproject.toml constraints.txt
+	@rm -f $@
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or name yours: make book PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossfunc needs Python 3.11 or newer, $(PYTHON) is older; name another: make book PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,train,dev]'
+	@touch $@
