@@ -18,7 +18,7 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 	@test -f $(SITE)/index.html
 
 test: $(STAMP)  ## run every test: the library, the lessons, the strict book build, each page in a browser
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest  # small matrices: more BLAS threads only get in each other's way
 
 lint: $(STAMP)  ## check style and format
 	@$(BIN)/ruff check .

@@ -31,9 +31,7 @@
 
 # %% tags=["parameters"]
 dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
-results_dir = (
-    None  # where the numbers for the claims table go; None keeps them in memory
-)
+results_dir = None  # where the numbers for the claims table go; None keeps them in memory
 seed = 0  # drives splits and resampling
 n_bootstrap = 1000  # resamples behind each interval
 
@@ -60,9 +58,9 @@ print(f"{ds.name}: {ds.label_notice}")
 
 # %%
 energies = ["gga_mp2020_energy_per_atom_ev", "r2scan_energy_per_atom_ev"]
-ds.pairs[["composition", *energies]].sample(6, random_state=seed).style.hide(
-    axis="index"
-).format(precision=3)
+ds.pairs[["composition", *energies]].sample(
+    6, random_state=seed
+).style.hide(axis="index").format(precision=3)
 
 # %% [markdown]
 # ## Which elements are in the data?
@@ -138,9 +136,18 @@ careless_test = rng.random(len(materials)) < 0.1
 seen = set(materials[~careless_test])
 leak = np.mean([material in seen for material in materials[careless_test]])
 
-parts = xf.split_by_material(materials, fractions=(0.8, 0.1, 0.1), seed=seed)
-train, test = (set(materials.iloc[parts[name]]) for name in ("train", "test"))
+parts = xf.split_by_material(
+    materials, fractions=(0.8, 0.1, 0.1), seed=seed
+)
+train, test = (
+    set(materials.iloc[parts[name]]) for name in ("train", "test")
+)
 assert train.isdisjoint(test)
+print(
+    f"split by frame: {leak:.0%} of the test rows have a sibling in training"
+)
+
+# %% tags=["hide-input", "remove-output"]
 results.record(
     "leak_by_frame",
     100 * leak,
@@ -148,10 +155,6 @@ results.record(
     title="Test rows whose material was trained on, split by frame",
     note="0 when split by material",
 )
-print(
-    f"split by frame: {leak:.0%} of the test rows have a sibling in training; split by material: none"
-)
-
 # %% [markdown]
 # A table with one row per material cannot leak this way and shows 0 %.
 # With frames, a split by frame leaks for nearly every material that has more than one.
@@ -166,14 +169,17 @@ print(
 # $$r = \frac{\sum_i (x_i - \bar x)(y_i - \bar y)}{\sqrt{\sum_i (x_i - \bar x)^2 \sum_i (y_i - \bar y)^2}}.$$ (eq-pearson)
 
 # %%
-x, y = ds.pairs["r2scan_energy_per_atom_ev"], ds.pairs["gga_mp2020_energy_per_atom_ev"]
+x = ds.pairs["r2scan_energy_per_atom_ev"]
+y = ds.pairs["gga_mp2020_energy_per_atom_ev"]
 dx, dy = x - x.mean(), y - y.mean()
 r_by_hand = (dx * dy).sum() / np.sqrt((dx**2).sum() * (dy**2).sum())
 
-total = pearson(
-    x, y, material_ids=ds.pairs["material_id"], n_bootstrap=n_bootstrap, seed=seed
-)
+ids = ds.pairs["material_id"]
+total = pearson(x, y, material_ids=ids, n_bootstrap=n_bootstrap, seed=seed)
 assert np.isclose(total.r, r_by_hand)
+print(total)
+
+# %% tags=["hide-input", "remove-output"]
 results.record(
     "pearson_total",
     total.r,
@@ -183,8 +189,6 @@ results.record(
     why=ds.meta.get("differs_from_paper", "other materials"),
     note="95 % bootstrap interval",
 )
-total
-
 # %% tags=["hide-input"]
 grid = figures.joint_energy_plot(
     x,
@@ -263,9 +267,14 @@ figures.show(
 # %% tags=["hide-cell"]
 # Solution: whatever belongs to the elements cancels, because the same shift is subtracted again.
 formation = ds.pairs[
-    ["r2scan_formation_energy_per_atom_ev", "gga_mp2020_formation_energy_per_atom_ev"]
+    [
+        "r2scan_formation_energy_per_atom_ev",
+        "gga_mp2020_formation_energy_per_atom_ev",
+    ]
 ].dropna()
-formation_r = pearson(*formation.to_numpy().T, n_bootstrap=n_bootstrap, seed=seed)
+formation_r = pearson(
+    *formation.to_numpy().T, n_bootstrap=n_bootstrap, seed=seed
+)
 assert formation_r.r > total.r
 results.record(
     "pearson_formation",
@@ -273,7 +282,7 @@ results.record(
     interval=(formation_r.low, formation_r.high),
     title="Pearson r of formation energies",
 )
-formation_r
+print(formation_r)
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -284,11 +293,16 @@ formation_r
 # %% tags=["hide-cell"]
 # Solution: it goes up, because the shift grows with the atomic number and light atoms are shifted least.
 heaviest = np.array(
-    [pair_matrix[[i]].indices.max() + 1 for i in range(pair_matrix.shape[0])]
+    [
+        pair_matrix[[i]].indices.max() + 1
+        for i in range(pair_matrix.shape[0])
+    ]
 )
 light = heaviest < ATOMIC_NUMBERS["Ar"]
 light_r = pearson(x[light], y[light])
-print(f"{light.sum()} light materials: r = {light_r.r:.2f}; all: r = {total.r:.2f}")
+print(
+    f"{light.sum()} light materials: r = {light_r.r:.2f}; all: r = {total.r:.2f}"
+)
 
 # %% [markdown]
 # ## Recap

@@ -31,9 +31,7 @@
 
 # %% tags=["parameters"]
 dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
-results_dir = (
-    None  # where the numbers for the claims table go; None keeps them in memory
-)
+results_dir = None  # where the numbers for the claims table go; None keeps them in memory
 seed = 0  # first seed; each further one has its own folds and trees
 n_seeds = 3  # repeats behind every spread
 n_splits = 5  # folds of the cross-validation over materials
@@ -46,7 +44,11 @@ import numpy as np
 import pandas as pd
 
 import crossfunc as xf
-from crossfunc.energies import add_raw_gga, element_importance, mp2020_corrections
+from crossfunc.energies import (
+    add_raw_gga,
+    element_importance,
+    mp2020_corrections,
+)
 from crossfunc.lessons import LessonResults, figures
 
 figures.use_style()
@@ -73,9 +75,9 @@ results.record(
     title="MP2020 correction of an oxide, from Li₂O",
     note="pymatgen's value",
 )
-table[["composition", "correction_per_atom_ev"]].style.hide(axis="index").format(
-    precision=4
-)
+table[["composition", "correction_per_atom_ev"]].style.hide(
+    axis="index"
+).format(precision=4)
 
 # %% [markdown]
 # An alloy gets nothing, an oxide about −0.7 eV for each oxygen, and iron oxide both parts.
@@ -92,15 +94,17 @@ usable = pairs["r2scan_formation_energy_per_atom_ev"].notna()
 usable &= pd.concat(formation.values(), axis=1).notna().all(axis=1)
 X = xf.composition_matrix(pairs[usable])
 difference = {
-    name: (energy - pairs["r2scan_formation_energy_per_atom_ev"])[usable].to_numpy()
+    name: (energy - pairs["r2scan_formation_energy_per_atom_ev"])[
+        usable
+    ].to_numpy()
     for name, energy in formation.items()
 }
 print(
     f"{usable.sum()} of {len(pairs)} materials have formation energies in both functionals"
 )
-pd.DataFrame(difference).describe().loc[["mean", "std", "min", "max"]].style.format(
-    precision=3
-)
+pd.DataFrame(difference).describe().loc[
+    ["mean", "std", "min", "max"]
+].style.format(precision=3)
 
 # %% [markdown]
 # ## How does a tree see an element?
@@ -129,7 +133,8 @@ settings = {
     "n_threads": n_threads,
 }
 importance = {
-    name: element_importance(X, d, **settings) for name, d in difference.items()
+    name: element_importance(X, d, **settings)
+    for name, d in difference.items()
 }
 for name, fit in importance.items():
     print(f"{name}: {fit.summary()}")
@@ -204,19 +209,24 @@ def group_shares(fit, measure="shap"):
     importance_of = fit.table[f"{measure}_mean"].clip(lower=0).fillna(0)
     return pd.Series(
         {
-            group: importance_of[members.split()].sum() / importance_of.sum()
+            group: importance_of[members.split()].sum()
+            / importance_of.sum()
             for group, members in GROUPS.items()
         }
     )
 
 
-shares = pd.DataFrame({name: group_shares(fit) for name, fit in importance.items()})
+shares = pd.DataFrame(
+    {name: group_shares(fit) for name, fit in importance.items()}
+)
 shares.loc["all others"] = 1 - shares.sum()
 shares.style.format("{:.0%}")
 
 # %% tags=["hide-input"]
 for name in shares:
-    anions = shares.loc[["pnictogens", "chalcogens", "halogens"], name].sum()
+    anions = shares.loc[
+        ["pnictogens", "chalcogens", "halogens"], name
+    ].sum()
     results.record(
         f"anion_share_{name.split()[0]}",
         100 * anions,
@@ -264,7 +274,8 @@ top = {
     for measure in ("shap", "permutation", "gain")
 }
 shared = {
-    measure: len(top["shap"] & top[measure]) for measure in ("permutation", "gain")
+    measure: len(top["shap"] & top[measure])
+    for measure in ("permutation", "gain")
 }
 for measure, n in shared.items():
     results.record(
@@ -291,7 +302,11 @@ for k, measure in enumerate(("shap", "permutation", "gain")):
         label=measure,
         capsize=2,
     )
-ax.set(xticks=range(10), xticklabels=first, ylabel="share of the measure's sum (%)")
+ax.set(
+    xticks=range(10),
+    xticklabels=first,
+    ylabel="share of the measure's sum (%)",
+)
 ax.legend()
 figures.show(
     fig,
@@ -337,6 +352,8 @@ for name, d in difference.items():
 # - Report $R^2$, seeds and the measure together with any importance.
 
 # %%
-results.save_table("importance", importance["with corrections"].table.reset_index())
+results.save_table(
+    "importance", importance["with corrections"].table.reset_index()
+)
 results.save()
 results.table()

@@ -30,9 +30,7 @@
 
 # %% tags=["parameters"]
 dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
-results_dir = (
-    None  # where the numbers for the claims table go; None keeps them in memory
-)
+results_dir = None  # where the numbers for the claims table go; None keeps them in memory
 seed = 0  # drives folds and resampling
 n_splits = 5  # folds of the cross-validation over materials
 n_bootstrap = 1000  # resamples behind each interval
@@ -44,17 +42,24 @@ import numpy as np
 import pandas as pd
 
 import crossfunc as xf
-from crossfunc.energies import correlation_report, element_shifts, material_folds
+from crossfunc.energies import (
+    correlation_report,
+    element_shifts,
+    material_folds,
+)
 from crossfunc.lessons import LessonResults, figures
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 figures.use_style()
+
+# %%
 ds = xf.open_dataset(dataset)
 results = LessonResults("03_atomref_correlation", results_dir, ds)
 X = xf.composition_matrix(ds.pairs)
 ids = ds.pairs["material_id"].to_numpy()
 low, high = (
-    ds.pairs[f"{f}_energy_per_atom_ev"].to_numpy() for f in ("gga_mp2020", "r2scan")
+    ds.pairs[f"{f}_energy_per_atom_ev"].to_numpy()
+    for f in ("gga_mp2020", "r2scan")
 )
 print(f"{ds.name}: {ds.label_notice}")
 
@@ -81,13 +86,18 @@ c = published["r2scan"].energies_ev[row.indices]
 by_hand = sum(x * energy for x, energy in zip(row.data, c, strict=True))
 assert np.isclose(by_hand, published["r2scan"].predict(row)[0])
 print(
-    " + ".join(f"{x:.2f} x ({e:.3f})" for x, e in zip(row.data, c, strict=True)),
+    " + ".join(
+        f"{x:.2f} x ({e:.3f})" for x, e in zip(row.data, c, strict=True)
+    ),
     f"= {by_hand:.3f} eV/atom",
 )
 
 # %% tags=["hide-input"]
 scheme = figures.reference_scheme(
-    {e: (x, energy) for e, x, energy in zip(elements, row.data, c, strict=True)}
+    {
+        e: (x, energy)
+        for e, x, energy in zip(elements, row.data, c, strict=True)
+    }
 )
 figures.show(
     scheme,
@@ -131,7 +141,8 @@ print(fit["r2scan"].summary())
 
 # %% tags=["hide-input"]
 scaled = {
-    f: published[f].remove(X, energy) for f, energy in (("gga", low), ("r2scan", high))
+    f: published[f].remove(X, energy)
+    for f, energy in (("gga", low), ("r2scan", high))
 }
 grid = figures.joint_energy_plot(
     scaled["r2scan"],
@@ -158,9 +169,15 @@ panels = {
     "minus element references": (scaled["r2scan"], scaled["gga"]),
 }
 for ax, (title, (x, y)) in zip(axes, panels.items(), strict=True):
-    ax.scatter(x, y, s=7, alpha=0.35, linewidth=0, color=figures.COLORS["r2scan"])
+    ax.scatter(
+        x, y, s=7, alpha=0.35, linewidth=0, color=figures.COLORS["r2scan"]
+    )
     ax.axline(
-        (x.mean(), x.mean()), slope=1, color=figures.COLORS["identity"], lw=1, ls="--"
+        (x.mean(), x.mean()),
+        slope=1,
+        color=figures.COLORS["identity"],
+        lw=1,
+        ls="--",
     )
     ax.set(xlabel=f"r²SCAN {title} (eV/atom)", ylabel="GGA/GGA+U (eV/atom)")
     ax.text(
@@ -228,7 +245,12 @@ for name, line in report.iterrows():
 # The first number depends on which elements a dataset mixes and how often, so it differs from one to the next; the jump is what they share.
 
 # %%
-assert report.loc["published", "pearson"] > 0.9 > 0.5 > report.loc["none", "pearson"]
+assert (
+    report.loc["published", "pearson"]
+    > 0.9
+    > 0.5
+    > report.loc["none", "pearson"]
+)
 assert report.loc["low only", "pearson"] < 0.5
 
 # %% [markdown]
@@ -247,7 +269,10 @@ results.record(
 )
 figures.show(
     figures.periodic_table_interactive(
-        shifts["shift_ev"], "element_reference_shift_ev", diverging=True, fmt=".1f"
+        shifts["shift_ev"],
+        "element_reference_shift_ev",
+        diverging=True,
+        fmt=".1f",
     ),
     alt="Periodic table of the shift of element references from GGA to r²SCAN: near zero for light elements, "
     f"{shifts.loc['W', 'shift_ev']:.0f} eV for tungsten, {shifts.loc['Au', 'shift_ev']:.0f} eV for gold, blank for "
@@ -263,7 +288,10 @@ figures.show(
 # %% tags=["hide-input"]
 fitted = element_shifts(fit["gga"], fit["r2scan"])
 both = fitted.merge(
-    shifts, left_index=True, right_index=True, suffixes=("_fitted", "_published")
+    shifts,
+    left_index=True,
+    right_index=True,
+    suffixes=("_fitted", "_published"),
 )
 known = both["determined_fitted"]
 fig, ax = plt.subplots()
@@ -281,12 +309,6 @@ ax.set(
     ylabel="shift fitted to these data (eV/atom)",
 )
 spread = (both["shift_ev_fitted"] - both["shift_ev_published"])[known].abs()
-results.record(
-    "shift_agreement",
-    spread.median(),
-    unit="eV/atom",
-    title="Median |fitted − published| shift of an element",
-)
 figures.show(
     fig,
     alt="Fitted against published shifts of the element references with standard errors: the points lie on the "
@@ -296,6 +318,13 @@ figures.show(
     dataset=ds,
 )
 
+# %% tags=["hide-input", "remove-output"]
+results.record(
+    "shift_agreement",
+    spread.median(),
+    unit="eV/atom",
+    title="Median |fitted − published| shift of an element",
+)
 # %% [markdown]
 # ## When is a fit not determined?
 #
@@ -316,13 +345,18 @@ for _ in range(10):
     small = xf.fit_atomref(X[chosen], noisy)
     rmse_single = np.sqrt(np.mean((A @ c_single - noisy) ** 2))
     errors.append(
-        {"float32": 1000 * rmse_single, "float64": 1000 * small.rmse_ev_per_atom}
+        {
+            "float32": 1000 * rmse_single,
+            "float64": 1000 * small.rmse_ev_per_atom,
+        }
     )
 errors = pd.DataFrame(errors)
 errors.agg(["min", "median", "max"]).style.format("{:,.0f} meV/atom")
 
 # %%
-assert (errors["float64"] <= errors["float32"] + 1e-3).all()  # it is the minimum
+assert (
+    errors["float64"] <= errors["float32"] + 1e-3
+).all()  # it is the minimum
 
 # %% [markdown]
 # Both are fitted to the same rows, and both should do at least as well as any other $c$.
@@ -367,7 +401,9 @@ except xf.AtomRefError as error:
 # Its answer is a number: how much of the initial error goes away when references are refitted, judged on materials that the refit has not seen.
 
 # %%
-advice = xf.refit_advice(X, high - low, material_ids=ids, n_splits=n_splits, seed=seed)
+advice = xf.refit_advice(
+    X, high - low, material_ids=ids, n_splits=n_splits, seed=seed
+)
 results.record(
     "initial_mae",
     advice.initial_mae_ev_per_atom,
@@ -394,32 +430,29 @@ print(advice.reason)
 
 # %%
 folds = material_folds(ids, n_splits, seed)
-start = published["gga"].remove(X, low)  # what the model's network contributes
-predicted = {
-    "GGA model as it is": low,
-    "refit (Method 4)": np.full_like(low, np.nan),
-    "model-aware": np.full_like(low, np.nan),
-}
+old = published["gga"]
+network = old.remove(X, low)  # what the model adds to its references
+as_it_is = "GGA model as it is"
+predicted = pd.DataFrame({as_it_is: low}, index=range(len(low)))
 for k in range(n_splits):
     train, test = folds != k, np.flatnonzero(folds == k)
     refit = xf.fit_atomref(X[train], high[train])
     aware = xf.fit_model_aware_atomref(
-        X[train], high[train], low[train], published["gga"]
+        X[train], high[train], low[train], old
     )
-    covered = test[refit.is_determined_for(X[test])]
-    predicted["refit (Method 4)"][covered] = start[covered] + refit.predict(X[covered])
-    predicted["model-aware"][covered] = start[covered] + aware.predict(X[covered])
+    test = test[refit.is_determined_for(X[test])]
+    for name, new in (("refit (Method 4)", refit), ("model-aware", aware)):
+        predicted.loc[test, name] = network[test] + new.predict(X[test])
 
-# %%
-missed = pd.DataFrame(
-    {name: np.abs(energy - high) for name, energy in predicted.items()}
-).dropna()
-n0 = 1000 * missed.mean()
-for key, name in (
-    ("n0_none", "GGA model as it is"),
-    ("n0_refit", "refit (Method 4)"),
-    ("n0_aware", "model-aware"),
-):
+missed = 1000 * predicted.dropna().sub(high, axis=0).dropna().abs()
+missed.agg(["mean", "median"]).T.style.format("{:,.0f} meV/atom")
+
+# %% tags=["hide-input"]
+n0 = missed.mean()
+keys = dict(
+    zip(missed.columns, ("n0_none", "n0_refit", "n0_aware"), strict=True)
+)
+for name, key in keys.items():
     results.record(
         key,
         n0[name],
@@ -427,12 +460,9 @@ for key, name in (
         title=f"Error against r²SCAN without training: {name}",
         note="held out",
     )
-pd.DataFrame(
-    {"mean error (meV/atom)": n0, "median error (meV/atom)": 1000 * missed.median()}
-).style.format("{:,.0f}")
 
 # %%
-assert n0["model-aware"] < n0["refit (Method 4)"] < 0.2 * n0["GGA model as it is"]
+assert n0["model-aware"] < n0["refit (Method 4)"] < 0.2 * n0[as_it_is]
 
 # %% [markdown]
 # Both bring the error down from eV to a fraction of one, before any training.
@@ -452,11 +482,13 @@ assert n0["model-aware"] < n0["refit (Method 4)"] < 0.2 * n0["GGA model as it is
 # Solution: elements that bond to oxygen strongly carry that bond in their reference.
 oxide = np.asarray(X[:, [ATOMIC_NUMBERS["O"] - 1]].todense()).ravel() > 0
 oxide_fit = xf.fit_atomref(X[oxide], high[oxide])
-moved = (oxide_fit.energies_ev - fit["r2scan"].energies_ev)[oxide_fit.determined]
+moved = (oxide_fit.energies_ev - fit["r2scan"].energies_ev)[
+    oxide_fit.determined
+]
 names = np.array(ELEMENT_SYMBOLS)[oxide_fit.determined]
-pd.Series(moved, names).sort_values(key=np.abs, ascending=False).head(8).round(
-    2
-).to_frame("shift (eV)").T
+pd.Series(moved, names).sort_values(key=np.abs, ascending=False).head(
+    8
+).round(2).to_frame("shift (eV)").T
 
 # %% [markdown]
 # :::{admonition} Exercise 2

@@ -69,6 +69,7 @@ _STYLE = {
     "image.cmap": "viridis",
     "svg.hashsalt": "crossfunc",
 }
+_PALE_DIVERGING = [[0.0, "#6aa9d8"], [0.5, "#ffffff"], [1.0, "#e08a76"]]  # dark text stays readable at both ends
 _PIXELS_PER_CSS_PIXEL = 1.5  # 144 dpi shown at 96: sharp on fine screens, and every figure's text has the same size
 _PLOTLY_FONT = {"family": "DejaVu Sans, Verdana, sans-serif", "size": 13, "color": "#222222"}
 
@@ -233,13 +234,14 @@ def periodic_table_interactive(values, label, *, log=False, diverging=False, fmt
     span = known.abs().max()
     figure = ptable_heatmap(
         series.to_dict(),
-        colorscale="RdBu_r" if diverging else "viridis",
+        colorscale=_PALE_DIVERGING if diverging else "viridis",
         log=log,
         fmt=(lambda value: _tile_text(value, fmt)),
         cscale_range=(-span, span) if diverging else (None, None),
         colorbar={"title": title, "tickformat": ".3g"} if log else {"title": title},
         hover_data=dict(hover or {}),
         nan_color="#f4f4f4",
+        font_colors=["#222222"] if diverging else [],
         label_map=dict.fromkeys(["", "nan"], ""),
         element_symbol_map={s: f"<span style='color:#a3a3a3'>{s}</span>" for s in _all_symbols() - set(known.index)},
         gap=3,
