@@ -15,7 +15,7 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
-from crossfunc.surrogate.prototypes import build_crystal, closest_contact
+from crossfunc.surrogate.prototypes import build_crystal, closest_contact, prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS
 
 NAME = "surrogate"
@@ -319,11 +319,11 @@ def _write(out: Path, records: list[dict], *, seed: int, overwrite: bool) -> Dat
     kept = [r for r in records if not r["reason"]]
     elements = _ground_states(kept)
     pairs = _pairs(kept, elements)
-    highest = pairs[["gga_mp2020_formation_energy_per_atom_ev", "r2scan_formation_energy_per_atom_ev"]].max(axis=1)
-    too_high = highest > HIGHEST_FORMATION_EV_PER_ATOM
+    formation = pairs["r2scan_formation_energy_per_atom_ev"]
+    too_high = formation > HIGHEST_FORMATION_EV_PER_ATOM
     rejected += [
         (record["material"], f"formation energy {energy:.2f} eV/atom: these elements do not make this structure")
-        for record, high, energy in zip(kept, too_high, highest, strict=True)
+        for record, high, energy in zip(kept, too_high, formation, strict=True)
         if high
     ]
     kept = [r for r, high in zip(kept, too_high, strict=True) if not high]
@@ -436,8 +436,8 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
             "B. Deng et al., Nature Machine Intelligence 5, 1031 (2023); X. Huang et al., arXiv:2504.05565 (2025)"
         ),
         "provenance": (
-            f"crossfunc data make-surrogate --seed {seed}: {n_built} crystals built from {_n_prototypes()} prototypes, "
-            f"relaxed by CHGNet 0.3.0 and by CHGNet r2scan, {n_rejected} rejected (see rejected.parquet)"
+            f"made by `crossfunc data make-surrogate` with seed {seed}: {n_built} crystals from {len(prototypes())} "
+            f"prototypes, relaxed by CHGNet 0.3.0 and by CHGNet r2scan, {n_rejected} rejected (see rejected.parquet)"
         ),
         "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
         "label_notice": LABEL_NOTICE,
@@ -456,9 +456,3 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
             "made_with": {name: version(name) for name in ("chgnet", "torch", "pymatgen", "vesin")},
         },
     }
-
-
-def _n_prototypes() -> int:
-    from crossfunc.surrogate.prototypes import PROTOTYPES
-
-    return len(PROTOTYPES)

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from crossfunc.surrogate.prototypes import PROTOTYPES, Prototype, contact_radii_a
+from crossfunc.surrogate.prototypes import Prototype, contact_radii_a, prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 UNREFERENCED = ("Yb", "Po", "At", "Rn", "Fr", "Ra")
@@ -72,7 +72,7 @@ class Material:
     @property
     def formula(self) -> str:
         """Reduced formula in the prototype's order, for example LiMn2O4."""
-        counts = PROTOTYPES[self.prototype].formula
+        counts = prototypes()[self.prototype].formula
         return "".join(f"{e}{n if n > 1 else ''}" for e, n in zip(self.elements, counts, strict=True))
 
     @property
@@ -175,7 +175,7 @@ _TICKETS = 24
 def _fills(elements: tuple[str, ...]) -> dict[str, list[tuple[str, ...]]]:
     """All ways to fill each prototype with these elements."""
     makers = {"element": _fill_element, "metallic": _fill_metallic, "carbide": _fill_carbide, "boride": _fill_boride}
-    return {p.name: makers.get(p.bonding, _fill_ionic)(p, elements) for p in PROTOTYPES.values()}
+    return {p.name: makers.get(p.bonding, _fill_ionic)(p, elements) for p in prototypes().values()}
 
 
 def _is_metal(symbol: str) -> bool:
