@@ -444,7 +444,7 @@ for k in range(n_splits):
     for name, new in (("refit (Method 4)", refit), ("model-aware", aware)):
         predicted.loc[test, name] = network[test] + new.predict(X[test])
 
-missed = 1000 * predicted.dropna().sub(high, axis=0).dropna().abs()
+missed = 1000 * predicted.sub(high, axis=0).dropna().abs()
 missed.agg(["mean", "median"]).T.style.format("{:,.0f} meV/atom")
 
 # %% tags=["hide-input"]
