@@ -30,8 +30,8 @@
 # Which elements does it sit on?
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
-results_dir = None  # where the numbers for the claims table go; None keeps them in memory
+dataset = "surrogate"  # name or folder; "mp-thermo-pairs" is real DFT
+results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # first seed; each further one has its own folds and trees
 n_seeds = 3  # repeats behind every spread
 n_splits = 5  # folds of the cross-validation over materials

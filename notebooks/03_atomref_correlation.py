@@ -29,8 +29,8 @@
 # If that is so, one number per element should remove it.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder of a dataset; "mp-thermo-pairs" is real DFT
-results_dir = None  # where the numbers for the claims table go; None keeps them in memory
+dataset = "surrogate"  # name or folder; "mp-thermo-pairs" is real DFT
+results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # drives folds and resampling
 n_splits = 5  # folds of the cross-validation over materials
 n_bootstrap = 1000  # resamples behind each interval
@@ -365,6 +365,10 @@ assert (
 # It can also pull what the data leave open towards a prior, for instance the source functional's references (`ridge=` and `prior=`).
 
 # %%
+print(f"rank {small.rank} for {small.n_elements} elements")
+print("fixed only together:", ", ".join(small.null_space_elements))
+
+# %% tags=["hide-input", "remove-output"]
 results.record(
     "small_fit_worst",
     errors["float32"].max(),
@@ -378,9 +382,6 @@ results.record(
     unit="meV/atom",
     note=f"10 subsets of {n_subset} materials",
     title="Worst RMSE of the float64 fit on its own rows",
-)
-print(
-    f"rank {small.rank} for {small.n_elements} elements; fixed only together: {', '.join(small.null_space_elements)}"
 )
 
 # %% [markdown]

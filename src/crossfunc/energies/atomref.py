@@ -21,6 +21,9 @@ class AtomRefError(ValueError):
     """Element references that are missing or cannot be fitted; the message names the elements and the remedy."""
 
 
+_NAMED_AT_MOST = 20  # a longer list of absent elements is no longer read
+
+
 @dataclass(frozen=True, eq=False)
 class AtomRefFit:
     """Element references with what is known about them.
@@ -102,7 +105,8 @@ class AtomRefFit:
     def summary(self) -> str:
         """One paragraph: source, coverage, rank, and what the data do not determine."""
         without = _symbols(~np.isfinite(self.energies_ev))
-        ending = f" No reference for {', '.join(without)}." if without else ""
+        named = ", ".join(without) if len(without) <= _NAMED_AT_MOST else f"the {len(without)} other elements"
+        ending = f" No reference for {named}." if without else ""
         if self.rank is None:
             doubtful = _symbols(np.isfinite(self.energies_ev) & ~self.determined)
             if doubtful:
