@@ -28,6 +28,7 @@ book_build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(book_build)  # puts book/_ext on the path
 
 import book_api  # noqa: E402
+import book_benchmarks  # noqa: E402
 import book_datasheet  # noqa: E402
 import book_fresh  # noqa: E402
 import book_results  # noqa: E402
@@ -160,6 +161,15 @@ def test_datasheet_counts_what_the_tables_hold():
     assert (facts["Licence"], facts["Functionals"]) == ("MIT", "gga: GGA/GGA+U; r2scan: r²SCAN")
     assert (facts["Generator: `seed`"], facts["Generator: `elements`"]) == ("7", "Li, O")
     assert "Files" not in facts
+
+
+def test_a_benchmark_shows_what_was_measured_and_how_to_measure_it(tmp_path):
+    path = tmp_path / "atomref.json"
+    with pytest.raises(ExtensionError, match="crossfunc bench atomref --json"):
+        book_benchmarks.benchmark_rows(path)
+    path.write_text('{"n_frames": 238247, "seconds_fit": 0.0246754, "backend": "numpy"}')
+    rows = book_benchmarks.benchmark_rows(path)
+    assert rows == [("n frames", "238,247"), ("seconds fit", "0.0247"), ("backend", "numpy")]
 
 
 # --- the build ---
