@@ -41,6 +41,6 @@ def test_a_small_run_reports_every_figure(capsys):
 
 
 def test_a_slice_larger_than_the_whole_is_the_whole(capsys):
-    report = atomref.run(n_frames=500, slice_frames=5_000, repeats=1, verbose=False)
+    report = atomref.run(n_frames=500, slice_frames=5_000, repeats=1)
     assert report["chgnet_slice_frames"] == 500
     assert capsys.readouterr().out == ""

@@ -3,7 +3,6 @@
 Synthetic frames: random compositions and energies, as many frames and atoms as the paper's data, which are not needed.
 """
 
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -62,9 +61,7 @@ def synthetic_frames(n_frames: int, seed: int = 0):
     return pa.table({"material_id": ids, "atomic_numbers": numbers, "energy_per_atom_ev": energy})
 
 
-def run(
-    n_frames: int = 238_247, slice_frames: int = 5_000, repeats: int = 5, seed: int = 0, verbose: bool = True
-) -> dict:
+def run(n_frames: int = 238_247, slice_frames: int = 5_000, repeats: int = 5, seed: int = 0) -> dict:
     """Measure composition matrix + fit on all frames, and chgnet's `AtomRef.fit` on the first of them, in turns.
 
     Parameters
@@ -74,8 +71,6 @@ def run(
     repeats : int
         Timings of each, taken alternately; medians are reported.
     seed : int
-    verbose : bool
-        Print the table.
 
     Returns
     -------
@@ -110,7 +105,7 @@ def run(
     seconds = statistics.median(a + b for a, b in zip(compose, fit, strict=True))
     per_frame = statistics.median(theirs) / slice_frames
     peak, growth = _memory(table)
-    report = {
+    return {
         "n_frames": n_frames,
         "n_atoms_per_frame": round(len(table.column("atomic_numbers").combine_chunks().flatten()) / n_frames, 2),
         "n_elements": result.n_elements,
@@ -130,9 +125,6 @@ def run(
         "repeats": repeats,
         "n_cores": multiprocessing.cpu_count(),
     }
-    if verbose:
-        print(format_report(report))  # noqa: T201 - a benchmark reports on the terminal
-    return report
 
 
 def format_report(report: dict) -> str:
@@ -226,7 +218,3 @@ def _status_gb(field):
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024 / 1e9
     raise OSError(f"no {field} in /proc/self/status")
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(verbose=False), indent=1))  # noqa: T201
