@@ -1,9 +1,7 @@
 """Element references: fit, coverage, uncertainty."""
 
 import json
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -442,17 +440,9 @@ def test_a_missing_checkpoint_names_those_there_are():
             chgnet_checkpoint_path(name)
 
 
-def data_folder():
-    """Folder of the real DFT tables."""
-    root = Path(os.environ.get("CROSSFUNC_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (root / "mp_thermo_pairs.csv").is_file():
-        pytest.skip("mp_thermo_pairs.csv not found: set CROSSFUNC_DATA to its folder")
-    return root
-
-
 @pytest.mark.real_data
-def test_real_r2scan_energies_are_linear_in_composition_to_half_an_ev():
-    pairs = pd.read_csv(data_folder() / "mp_thermo_pairs.csv").dropna(subset=["r2scan_energy_per_atom_ev"])
+def test_real_r2scan_energies_are_linear_in_composition_to_half_an_ev(real_data_folder):
+    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["r2scan_energy_per_atom_ev"])
     X = composition_matrix(pairs)
     result = held_out_error(X, pairs["r2scan_energy_per_atom_ev"], pairs["mp_id"], seed=0)
     assert result["mae_ev_per_atom"] < 0.5

@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -197,20 +195,12 @@ def test_a_material_without_a_correction_stays_nan_with_its_reason():
     assert filled["gga_energy_per_atom_ev"][1] == pytest.approx(-4 + 0.462 / 2)
 
 
-def real(name):
-    """A file of the real DFT tables."""
-    path = Path(os.environ.get("CROSSFUNC_DATA", Path(__file__).parents[2] / "shared" / "data")) / name
-    if not path.is_file():
-        pytest.skip(f"{name} not found: set CROSSFUNC_DATA to its folder")
-    return path
-
-
 @pytest.mark.real_data
-def test_375_real_entries_get_the_corrections_that_pymatgen_gives_them():
+def test_375_real_entries_get_the_corrections_that_pymatgen_gives_them(real_data_folder):
     from pymatgen.analysis.compatibility import MaterialsProject2020Compatibility
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-    with gzip.open(real("li_fe_o_entries.json.gz"), "rt") as stream:
+    with gzip.open(real_data_folder / "li_fe_o_entries.json.gz", "rt") as stream:
         entries = [ComputedStructureEntry.from_dict(entry) for entry in json.load(stream)]
     stored = np.array([entry.correction_per_atom for entry in entries])
     arguments = {
@@ -232,8 +222,8 @@ def test_375_real_entries_get_the_corrections_that_pymatgen_gives_them():
 
 
 @pytest.mark.real_data
-def test_real_formulas_alone_give_what_their_structures_give():
-    with gzip.open(real("mp_paired_structures.jsonl.gz"), "rt") as stream:
+def test_real_formulas_alone_give_what_their_structures_give(real_data_folder):
+    with gzip.open(real_data_folder / "mp_paired_structures.jsonl.gz", "rt") as stream:
         structures = [Structure.from_dict(json.loads(line)["structure"]) for line in stream]
     formulas = [structure.formula for structure in structures]
     np.testing.assert_allclose(
@@ -244,8 +234,8 @@ def test_real_formulas_alone_give_what_their_structures_give():
 
 
 @pytest.mark.real_data
-def test_the_real_pairs_are_corrected_in_seconds():
-    pairs = pd.read_csv(real("mp_thermo_pairs.csv")).rename(columns={"mp_id": "material_id"})
+def test_the_real_pairs_are_corrected_in_seconds(real_data_folder):
+    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").rename(columns={"mp_id": "material_id"})
     clock = time.process_time()
     filled = add_raw_gga(pairs)
     assert time.process_time() - clock < 30

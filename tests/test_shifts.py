@@ -1,8 +1,5 @@
 """One functional against the other: correlations, shifts, refit or not."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -242,17 +239,15 @@ def test_advice_refuses_missing_differences():
         refit_advice(composition_matrix(["Li", "O"]), [1.0, np.nan])
 
 
-def real_pairs():
+@pytest.fixture(scope="module")
+def real_pairs(real_data_folder):
     """The 974 materials with Materials Project energies in both functionals."""
-    root = Path(os.environ.get("CROSSFUNC_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (root / "mp_thermo_pairs.csv").is_file():
-        pytest.skip("mp_thermo_pairs.csv not found: set CROSSFUNC_DATA to its folder")
-    return pd.read_csv(root / "mp_thermo_pairs.csv").dropna(subset=["r2scan_energy_per_atom_ev"])
+    return pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["r2scan_energy_per_atom_ev"])
 
 
 @pytest.mark.real_data
-def test_the_papers_central_figure_on_real_dft_energies():
-    pairs = real_pairs()
+def test_the_papers_central_figure_on_real_dft_energies(real_pairs):
+    pairs = real_pairs
     assert len(pairs) == 974
     low, high = pairs["gga_mp2020_energy_per_atom_ev"], pairs["r2scan_energy_per_atom_ev"]
     report = correlation_report(
@@ -273,8 +268,8 @@ def test_the_papers_central_figure_on_real_dft_energies():
 
 
 @pytest.mark.real_data
-def test_real_r2scan_energies_ask_for_a_refit():
-    pairs = real_pairs()
+def test_real_r2scan_energies_ask_for_a_refit(real_pairs):
+    pairs = real_pairs
     difference = pairs["r2scan_energy_per_atom_ev"] - pairs["gga_mp2020_energy_per_atom_ev"]
     advice = refit_advice(composition_matrix(pairs), difference, material_ids=pairs["mp_id"])
     assert advice.refit is True
