@@ -197,10 +197,7 @@ def write_dataset(
         With file, row and remedy; the target is then as it was before.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise DatasetError(f"{path} exists; choose another folder or pass overwrite=True.")
-    if path.is_file() or (path.exists() and not (path / META_FILE).exists() and any(path.iterdir())):
-        raise DatasetError(f"{path} exists and is no dataset ({META_FILE} is missing): not replaced.")
+    check_target(path, overwrite)
     _check_meta(meta, str(path / META_FILE))
     if rejected is not None and not set(REJECTED_COLUMNS) <= set(rejected):
         raise DatasetError(f"{path / REJECTED_FILE}: the rejected rows need columns {', '.join(REJECTED_COLUMNS)}.")
@@ -217,6 +214,14 @@ def write_dataset(
         tables["rejected"] = pa.Table.from_pandas(ledger.astype({"id": str, "reason": str}), preserve_index=False)
     _write_folder(path, meta, tables)
     return open_dataset(path)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise DatasetError unless a dataset may be written here: nothing there, or a dataset that may be replaced."""
+    if path.exists() and not overwrite:
+        raise DatasetError(f"{path} exists; choose another folder or pass overwrite=True.")
+    if path.is_file() or (path.exists() and not (path / META_FILE).exists() and any(path.iterdir())):
+        raise DatasetError(f"{path} exists and is no dataset ({META_FILE} is missing): not replaced.")
 
 
 def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:

@@ -56,9 +56,7 @@ class Crystals:
 
     def atom_indices(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the atoms of the crystals at `indices`, crystal after crystal."""
-        starts, lengths = self.starts[indices], self.n_atoms[indices]
-        ends = np.cumsum(lengths)
-        return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+        return concatenate_ranges(self.starts[indices], self.n_atoms[indices])
 
     def split(self, per_atom: np.ndarray) -> list[np.ndarray]:
         """Cut an array with one row an atom into one array a crystal."""
@@ -121,3 +119,8 @@ def _triple(structure, index: int) -> tuple:
         )
     numbers = [ATOMIC_NUMBERS[site.specie.symbol] for site in structure]
     return numbers, structure.frac_coords, structure.lattice.matrix
+
+
+def concatenate_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return arange(start, start + length) of every pair, one after another."""
+    return np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)

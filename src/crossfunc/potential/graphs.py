@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.crystals import Crystals, concatenate_ranges
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
@@ -193,8 +193,7 @@ def _find_angles(ends: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray
     first_edge = np.cumsum(degree) - degree
     partners = degree[centre[order]]
     edge_1 = np.repeat(order, partners)
-    offset = np.arange(partners.sum()) - np.repeat(np.cumsum(partners) - partners, partners)
-    edge_2 = order[first_edge[centre[edge_1]] + offset]
+    edge_2 = order[concatenate_ranges(first_edge[centre[order]], partners)]
     other = edge_1 != edge_2
     edge_1, edge_2 = edge_1[other], edge_2[other]
     signs = np.where((edge_1 < n_short) == (edge_2 < n_short), 1.0, -1.0)

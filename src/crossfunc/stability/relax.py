@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.crystals import Crystals, concatenate_ranges
 from crossfunc.units import ev_per_a3_from_gpa
 
 CONVERGED, NOT_CONVERGED, REFUSED, EXPLODED = "converged", "not converged", "refused", "exploded"
@@ -108,9 +108,7 @@ class _FireState:
         self.messages: dict[int, str] = {}
 
     def _rows_of(self, crystals: np.ndarray) -> np.ndarray:
-        lengths = self.rows[crystals]
-        ends = np.cumsum(lengths)
-        return np.arange(lengths.sum()) + np.repeat(self.row_starts[crystals] - (ends - lengths), lengths)
+        return concatenate_ranges(self.row_starts[crystals], self.rows[crystals])
 
     def _cell_rows(self, crystals: np.ndarray) -> np.ndarray:
         return (self.row_starts + self.start.n_atoms)[crystals][:, None] + np.arange(3)

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from crossfunc.datasets import Dataset, DatasetError, write_dataset
+from crossfunc.datasets import Dataset, write_dataset
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
+from crossfunc.datasets.store import check_target
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
-from crossfunc.surrogate.prototypes import build_crystal, closest_contact, prototypes
+from crossfunc.surrogate.prototypes import build_crystal, closest_contact, contact_range, prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS
 
 NAME = "surrogate"
@@ -69,15 +70,14 @@ def make_surrogate(
     Raises
     ------
     DatasetError
-        The folder exists and `overwrite` is not set.
+        The folder exists and `overwrite` is not set, or is no dataset.
 
     Notes
     -----
     The labels are predictions of two published CHGNet checkpoints, not DFT: see the datasheet page of the book.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise DatasetError(f"{out} exists; choose another folder or ask for it to be overwritten.")
+    check_target(out, overwrite)  # now, not after half an hour
     plan = plan_materials(seed=seed)
     if n_limit is not None:
         plan = _small_plan(plan, n_limit)
@@ -132,7 +132,7 @@ def label_materials(materials: list[Material], seed: int = 0) -> list[dict]:
 def _model(functional: str):
     from crossfunc.potential import load_model
 
-    # In float32, rounding pushes one crystal in fifty off a saddle point and into another minimum every time.
+    # In float32 the energy of some crystals changed by over 1e-4 eV/atom with what else was in the batch.
     return load_model(LABELLERS[functional]).double()
 
 
@@ -197,7 +197,7 @@ def _why_reject(status: dict[str, str], cells: dict[str, tuple]) -> str:
             return f"relaxation with {LABELLERS[functional]}: {word}"
     volumes = {}
     for functional, (numbers, coords, lattice) in cells.items():
-        nearest, gap = _contact_range(np.array(numbers), np.array(coords), np.array(lattice))
+        nearest, gap = contact_range(np.array(numbers), np.array(coords), np.array(lattice), LARGEST_GAP)
         if nearest < CLOSEST_CONTACT:
             return f"two atoms at {nearest:.2f} of the sum of covalent radii ({functional})"
         if gap > LARGEST_GAP:
@@ -205,21 +205,6 @@ def _why_reject(status: dict[str, str], cells: dict[str, tuple]) -> str:
         volumes[functional] = abs(np.linalg.det(lattice))
     ratio = max(volumes.values()) / min(volumes.values())
     return f"the two relaxed volumes differ {ratio:.2f}-fold" if ratio > VOLUME_RATIO else ""
-
-
-def _contact_range(numbers: np.ndarray, coords: np.ndarray, lattice: np.ndarray) -> tuple[float, float]:
-    """Closest contact of all, and the loosest atom's closest contact, in sums of covalent radii."""
-    from vesin import NeighborList
-
-    from crossfunc.surrogate.prototypes import contact_radii_a
-
-    radii = contact_radii_a()[numbers]
-    i, j, d = NeighborList(cutoff=2 * LARGEST_GAP * radii.max(), full_list=True).compute(
-        points=coords @ lattice, box=lattice, periodic=True, quantities="ijd"
-    )
-    nearest = np.full(len(numbers), np.inf)
-    np.minimum.at(nearest, i.astype(int), d / (radii[i] + radii[j]))
-    return float(nearest.min()), float(nearest.max())
 
 
 def _predict(functional: str, triples: list[tuple], *, derivatives: bool = False) -> dict:

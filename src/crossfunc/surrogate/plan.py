@@ -80,11 +80,6 @@ class Material:
         """Formula and prototype, which together name the material."""
         return f"{self.formula}-{self.prototype}"
 
-    @property
-    def system(self) -> tuple[str, ...]:
-        """Its elements, sorted."""
-        return tuple(sorted(set(self.elements)))
-
 
 def plan_materials(*, seed: int = 0, n_wide: int = N_WIDE, n_dense: int = N_DENSE) -> list[Material]:
     """Choose the materials of both tiers, balanced over elements and structure types.
@@ -103,19 +98,13 @@ def plan_materials(*, seed: int = 0, n_wide: int = N_WIDE, n_dense: int = N_DENS
     rng = np.random.default_rng(seed)
     wide, dense = _fills(WIDE_ELEMENTS), _fills(DENSE_ELEMENTS)
     chosen = _Choice(rng)
-    for proto, fills in dense.items():
-        for elements in fills:
-            if len(elements) == 1:
-                chosen.add(Material(proto, elements, "dense"))
+    chosen.add_elements(dense, "dense")
     chosen.add_systems(dense, OXIDE_SYSTEMS, must_hold="O", per_formula=2)
     chosen.add_systems(dense, ALLOY_SYSTEMS, per_formula=2)
     chosen.add_balanced(dense, n_dense - len(chosen.materials), "dense")
     n_before = len(chosen.materials)
     chosen.forget_balance()
-    for proto, fills in wide.items():
-        for elements in fills:
-            if len(elements) == 1:
-                chosen.add(Material(proto, elements, "wide"))
+    chosen.add_elements(wide, "wide")
     chosen.add_balanced(wide, n_before + n_wide - len(chosen.materials), "wide")
     return chosen.materials
 
@@ -136,6 +125,13 @@ class _Choice:
         self.materials.append(material)
         self.counts.update(material.elements)
         return True
+
+    def add_elements(self, fills: dict, tier: str) -> None:
+        """Add every elemental crystal that is not there yet."""
+        for proto, options in fills.items():
+            for elements in options:
+                if len(elements) == 1:
+                    self.add(Material(proto, elements, tier))
 
     def forget_balance(self) -> None:
         self.counts.clear()

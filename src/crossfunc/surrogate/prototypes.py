@@ -133,17 +133,28 @@ def closest_contact(numbers: np.ndarray, coords: np.ndarray, lattice: np.ndarray
     return float(_contacts(numbers, coords, lattice)[2].min())
 
 
+def contact_range(numbers: np.ndarray, coords: np.ndarray, lattice: np.ndarray, reach: float) -> tuple[float, float]:
+    """Return the closest contact of all and that of the loosest atom, in sums of covalent radii; inf beyond `reach`."""
+    i, j, ratio = _contacts(numbers, coords, lattice, 2 * reach * contact_radii_a()[numbers].max())
+    nearest = np.full(len(numbers), np.inf)
+    np.minimum.at(nearest, i, ratio)
+    np.minimum.at(nearest, j, ratio)
+    return float(nearest.min()), float(nearest.max())
+
+
 def _contacts(
-    numbers: np.ndarray, coords: np.ndarray, lattice: np.ndarray
+    numbers: np.ndarray, coords: np.ndarray, lattice: np.ndarray, cutoff_a: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms and their distance over the sum of radii, for everything near the closest contact."""
+    """Pairs of atoms and their distance over the sum of radii, up to a cutoff that holds the closest contact."""
     from vesin import NeighborList
 
     radii = contact_radii_a()[numbers]
-    spacing = np.cbrt(abs(np.linalg.det(lattice)) / len(numbers))
-    i, j, d = NeighborList(cutoff=2.5 * spacing, full_list=False).compute(
+    if cutoff_a is None:
+        cutoff_a = 2.5 * np.cbrt(abs(np.linalg.det(lattice)) / len(numbers))
+    i, j, d = NeighborList(cutoff=cutoff_a, full_list=False).compute(
         points=coords @ lattice, box=lattice, periodic=True, quantities="ijd"
     )
+    i, j = i.astype(np.int64), j.astype(np.int64)
     return i, j, d / (radii[i] + radii[j])
 
 
