@@ -65,7 +65,7 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
         From `load_model`.
     structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
     derivatives : bool
-        False leaves forces and stresses out (about three times faster).
+        False leaves forces and stresses out, and saves their backward pass.
     strict : bool
         False: crystals without a graph get NaN and are listed under `refused` instead of raising.
     progress : bool
