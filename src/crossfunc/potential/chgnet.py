@@ -1,57 +1,49 @@
 """CHGNet models: load the published checkpoints or a file, and predict for many crystals at once."""
 
-import contextlib
-import io
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
 
 from crossfunc.potential.crystals import Crystals
-from crossfunc.vendor import chgnet_checkpoint_path, import_chgnet
+from crossfunc.vendor import chgnet_checkpoint_path
 
 CHECKPOINTS = ("0.3.0", "r2scan")
 """Published CHGNet checkpoints inside the chgnet package: GGA/GGA+U (MP2020-corrected) and r2SCAN (raw energies)."""
 
 
 def load_model(name_or_path: str | os.PathLike, *, device: str = "cpu"):
-    """Load a CHGNet: "0.3.0", "r2scan", or a checkpoint file as chgnet writes it.
+    """Load a CHGNet: "0.3.0", "r2scan", or a file written by `save_model` or by chgnet.
 
     Parameters
     ----------
     name_or_path : str or path
+        A file that ends in .safetensors, or any file with chgnet's layout (also a checkpoint of its trainer).
     device : str
 
     Returns
     -------
     chgnet.model.CHGNet
-        In evaluation mode.
+        In float32 and in evaluation mode.
 
     Raises
     ------
-    ValueError
-        Unknown name, missing file, a file that is no CHGNet checkpoint, or an architecture other than 0.3.0's.
+    CheckpointError
+        A ValueError that names the file: unknown name, missing or truncated file, no CHGNet checkpoint, an architecture
+        other than 0.3.0's, or weights that are not finite.
 
     Notes
     -----
     Files are read with `weights_only=True`: a checkpoint cannot run code.
     """
-    import torch
-
+    from crossfunc.potential.checkpoints import CheckpointError, read_model
     from crossfunc.potential.forward import check_architecture
 
     name = str(name_or_path)
     path = chgnet_checkpoint_path(name) if name in CHECKPOINTS else Path(name)
     if not path.is_file():
-        raise ValueError(f"{name}: neither one of {', '.join(CHECKPOINTS)} nor a checkpoint file.")
-    chgnet = import_chgnet("chgnet.model")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
-            model = chgnet.CHGNet.from_dict(state["model"])
-    except (KeyError, TypeError, RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: not a CHGNet checkpoint ({type(error).__name__}: {error}).") from error
+        raise CheckpointError(f"{name}: neither one of {', '.join(CHECKPOINTS)} nor a checkpoint file.")
+    model = read_model(path)
     check_architecture(model)
     return model.to(device).eval()
 
@@ -86,6 +78,7 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
     from crossfunc.potential.forward import forward
     from crossfunc.potential.graphs import build_graphs
+    from crossfunc.potential.parallel import map_batches, max_angles_on, n_batches_at_a_time
 
     crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
     parameter = next(model.parameters())
@@ -94,9 +87,16 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
     if derivatives:
         shapes |= {"stress_gpa": (len(crystals), 3, 3), "forces_ev_per_a": (len(crystals.atomic_numbers), 3)}
     result = {key: np.full(shape, np.nan) for key, shape in shapes.items()}
+    n_threads = n_batches_at_a_time(parameter.device)
+
+    def evaluate(part):
+        indices, batch = part
+        return indices, forward(model, batch.to(parameter.device, parameter.dtype), derivatives=derivatives)
+
+    sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
+    batches = build_graphs(crystals, **sizes, refused=None if strict else refused)
     with tqdm(total=len(crystals), desc="predict", disable=not progress) as bar:
-        for indices, batch in build_graphs(crystals, refused=None if strict else refused):
-            output = forward(model, batch.to(parameter.device, parameter.dtype), derivatives=derivatives)
+        for indices, output in map_batches(evaluate, batches, n_threads=n_threads):
             atoms = crystals.atom_indices(indices)
             for key in result:
                 result[key][indices if key in _PER_CRYSTAL else atoms] = output[key].cpu().numpy()

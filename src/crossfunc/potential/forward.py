@@ -6,13 +6,18 @@ acts on concatenated features, W [a; b; c] = W_a a + W_b b + W_c c, so each prod
 at once and for undirected bonds only. And the bond graph works on the few bonds below 3 Å that it contains.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from crossfunc.potential.graphs import GraphBatch
+from crossfunc.potential.kernels import Kernels, linears
 from crossfunc.units import EV_PER_A3_TO_GPA
 
+_WIDTH = 64  # of all features
+_ANGLE_PART = 2  # where CHGNet concatenates the angle's feature
 _EXPECTED = {"mlp_first": True, "gMLP_norm": "layer", "readout_norm": "layer", "non_linearity": "silu"}
 
 
@@ -28,7 +33,14 @@ def check_architecture(model: nn.Module) -> None:
         )
 
 
-def forward(model: nn.Module, batch: GraphBatch, *, derivatives: bool = True, create_graph: bool = False) -> dict:
+def forward(
+    model: nn.Module,
+    batch: GraphBatch,
+    *,
+    derivatives: bool = True,
+    create_graph: bool = False,
+    compile: bool = False,  # noqa: A002, as torch calls it
+) -> dict:
     """Energy, forces -dE/dr, stress (1/V) dE/dstrain and magnetic moments of every crystal in the batch.
 
     Parameters
@@ -41,6 +53,8 @@ def forward(model: nn.Module, batch: GraphBatch, *, derivatives: bool = True, cr
         False leaves forces and stress out.
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
+    compile : bool
+        Fuse the arithmetic with `torch.compile`: for GPUs. Needs a C++ compiler, and time the first time.
 
     Returns
     -------
@@ -51,14 +65,17 @@ def forward(model: nn.Module, batch: GraphBatch, *, derivatives: bool = True, cr
     with torch.set_grad_enabled(derivatives or create_graph):
         strain = torch.zeros_like(batch.lattices, requires_grad=derivatives)
         lattices = batch.lattices + batch.lattices @ strain
-        positions = (batch.frac_coords[:, None, :] @ lattices[batch.owners])[:, 0]  # (n_atoms, 3)
-        site_energies, magmoms = _site_energies(model, batch, positions, lattices)
+        cells = lattices.index_select(0, batch.owners)
+        positions = (batch.frac_coords[:, None, :] @ cells)[:, 0]  # (n_atoms, 3)
+        kernels = Kernels(compile)
+        site_energies, magmoms = _site_energies(model, batch, positions, lattices, kernels)
         n_crystals = len(batch.n_atoms)
         energies = positions.new_zeros(n_crystals).index_add(0, batch.owners, site_energies)
         references = _reference_energies(model, batch)
         result = {"energy_per_atom_ev": energies / batch.n_atoms + references, "magmoms_mub": magmoms}
         if derivatives:
-            slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], create_graph=create_graph)
+            with kernels.making_forces():
+                slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], create_graph=create_graph)
             volumes = torch.linalg.det(batch.lattices).abs()
             result["forces_ev_per_a"] = -slope
             result["stress_gpa"] = virial / volumes[:, None, None] * EV_PER_A3_TO_GPA
@@ -74,81 +91,77 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
     return sums / batch.n_atoms
 
 
-def _site_energies(model, batch: GraphBatch, positions, lattices) -> tuple[torch.Tensor, torch.Tensor]:
-    first, second = batch.bond_atoms[:, 0], batch.bond_atoms[:, 1]
-    shifts = (batch.bond_images[:, None, :] @ lattices[batch.bond_owners])[:, 0]
-    vectors = positions[first] - positions[second] - shifts  # (n_bonds, 3), as CHGNet: centre minus neighbour
+def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors = _bond_vectors(batch, positions, lattices)  # (n_bonds, 3), as CHGNet: centre minus neighbour
     lengths = vectors.norm(dim=1)
     basis = model.bond_basis_expansion
     bond_basis = basis.rbf_expansion_ag(lengths)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
     bonds = model.bond_embedding(bond_basis)
     edge_weights = model.bond_weights_ag(bond_basis)
+    edge_weights = torch.cat([edge_weights, edge_weights])
+    n_atoms, n_short = len(atoms), len(batch.short_bonds)
+    to_centre = batch.edges.column(0, 0, n_atoms).transposed
     short = batch.short_bonds
     has_angles = len(batch.angle_centres) > 0
     if has_angles:
-        unit = vectors[short] / lengths[short, None]
-        bond_1, bond_2 = batch.angle_bonds[:, 0], batch.angle_bonds[:, 1]
-        cosines = (unit[bond_1] * unit[bond_2]).sum(dim=1) * batch.angle_signs
+        first, second = (batch.angles.column(k, k * n_short, (k + 1) * n_short) for k in (0, 1))
+        unit = vectors.index_select(0, short) / lengths.index_select(0, short)[:, None]
+        cosines = (first(unit) * second(unit)).sum(dim=1) * batch.angle_signs
         # CHGNet's own guard: acos has no slope at exactly ±1
-        angles = model.angle_embedding(model.angle_basis_expansion.fourier_expansion(torch.acos(cosines * (1 - 1e-6))))
-        short_weights = model.bond_weights_bg(basis.rbf_expansion_bg(lengths[short]))
-        angle_weights = short_weights[bond_1] * short_weights[bond_2]
+        angles = model.angle_embedding(_fourier(model, torch.acos(cosines * (1 - 1e-6))))
+        short_weights = model.bond_weights_bg(basis.rbf_expansion_bg(lengths.index_select(0, short)))
+        angle_weights = second(short_weights)
     for k in range(model.n_conv - 1):
-        atoms = _convolve_atoms(model.atom_conv_layers[k], atoms, bonds, edge_weights, first, second)
+        atoms = _convolve_atoms(model.atom_conv_layers[k], atoms, bonds, edge_weights, batch, to_centre, kernels)
         if has_angles:
             layer = model.bond_conv_layers[k]
-            messages = _angle_messages(layer.twoBody_bond, atoms, bonds[short], angles, batch) * angle_weights
-            gathered = torch.zeros_like(bonds[short]).index_add(0, bond_1, messages)
-            bonds = bonds.index_add(0, short, layer.mlp_out(gathered))
+            short_bonds = bonds.index_select(0, short)
+            messages = _angle_messages(layer.twoBody_bond, atoms, short_bonds, angles, angle_weights, batch, kernels)
+            # the weight of the first bond is common to all messages that it gets
+            change = layer.mlp_out(first.transposed(messages) * short_weights)
+            bonds = bonds.index_add(0, short, change)
             if k < model.n_conv - 2:  # the last angle update feeds nothing
-                angles = angles + _angle_messages(
-                    model.angle_layers[k].twoBody_bond, atoms, bonds[short], angles, batch
-                )
+                gate = model.angle_layers[k].twoBody_bond
+                angles = angles + _angle_messages(gate, atoms, short_bonds + change, angles, None, batch, kernels)
     magmoms = model.site_wise(atoms)[:, 0].abs()
-    atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, first, second)
+    atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
     return model.mlp(model.readout_norm(atoms))[:, 0], magmoms
 
 
-def _convolve_atoms(layer, atoms, bonds, edge_weights, first, second) -> torch.Tensor:
+def _bond_vectors(batch: GraphBatch, positions, lattices) -> torch.Tensor:
+    ends = positions.index_select(0, batch.bond_atoms[:, 0]) - positions.index_select(0, batch.bond_atoms[:, 1])
+    cells = lattices.index_select(0, batch.bond_owners)
+    return ends - (batch.bond_images[:, None, :] @ cells)[:, 0]
+
+
+def _fourier(model, angles: torch.Tensor) -> torch.Tensor:
+    """CHGNet's angular basis [1/sqrt(2), sin(w a), cos(w a)] / sqrt(pi), shape (n_angles, 31)."""
+    phases = torch.outer(angles, model.angle_basis_expansion.fourier_expansion.frequencies)
+    constant = (1 / torch.sqrt(torch.tensor([2]))).to(angles).expand(len(angles), 1)  # float32, as chgnet has it
+    return torch.cat([constant, phases.sin(), phases.cos()], dim=1) / math.sqrt(math.pi)
+
+
+def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:
     gate = layer.twoBody_atom
-    to_centre, to_bond, to_neighbour = _first_layer(gate, (atoms, bonds, atoms))
-    forwards = to_centre[first] + to_bond + to_neighbour[second]  # (n_bonds, 2 x hidden)
-    backwards = to_centre[second] + to_bond + to_neighbour[first]
-    messages = _gate(gate, torch.cat([forwards, backwards])) * torch.cat([edge_weights, edge_weights])
-    gathered = torch.zeros_like(atoms).index_add(0, torch.cat([first, second]), messages)
-    return layer.mlp_out(gathered) + atoms
+    core, side = (_first_layer(mlp, batch.edges, (atoms, bonds, atoms)) for mlp in (gate.mlp_core, gate.mlp_gate))
+    return layer.mlp_out(to_centre(kernels.gated(core, side, gate, edge_weights))) + atoms
 
 
-def _angle_messages(gate, atoms, short_bonds, angles, batch: GraphBatch) -> torch.Tensor:
-    to_1, to_2, to_angle, to_centre = _first_layer(gate, (short_bonds, short_bonds, angles, atoms))
-    bond_1, bond_2 = batch.angle_bonds[:, 0], batch.angle_bonds[:, 1]
-    return _gate(gate, to_1[bond_1] + to_2[bond_2] + to_angle + to_centre[batch.angle_centres])
+def _angle_messages(gate, atoms, short_bonds, angles, weights, batch: GraphBatch, kernels) -> torch.Tensor:
+    features = (short_bonds, short_bonds, None, atoms)  # as CHGNet concatenates them; None stands for the angles
+    core, side = (_first_layer(mlp, batch.angles, features, angles) for mlp in (gate.mlp_core, gate.mlp_gate))
+    return kernels.gated(core, side, gate, weights)
 
 
-def _linears(mlp: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in mlp.layers if isinstance(layer, nn.Linear)]
-
-
-def _first_layer(gate: nn.Module, features: tuple) -> list[torch.Tensor]:
-    """Apply the first linear layer of core and gate to each part of what CHGNet would concatenate."""
-    core, side = _linears(gate.mlp_core)[0], _linears(gate.mlp_gate)[0]
-    weight = torch.cat([core.weight, side.weight])  # (2 x hidden, n_parts x width)
-    bias = torch.cat([core.bias, side.bias])
-    products, start = [], 0
-    for k, feature in enumerate(features):
-        columns = weight[:, start : start + feature.shape[1]]
-        products.append(functional.linear(feature, columns, bias if k == 0 else None))
-        start += feature.shape[1]
-    return products
-
-
-def _gate(gate: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """Finish a gated MLP: silu(norm(core)) x sigmoid(norm(gate))."""
-    core_layers, gate_layers = _linears(gate.mlp_core), _linears(gate.mlp_gate)
-    if len(core_layers) == 2:
-        hidden = functional.silu(hidden)
-    core, side = hidden.chunk(2, dim=1)
-    if len(core_layers) == 2:
-        core, side = core_layers[1](core), gate_layers[1](side)
-    return functional.silu(gate.bn1(core)) * torch.sigmoid(gate.bn2(side))
+def _first_layer(mlp: nn.Module, incidence, features: tuple, per_row: torch.Tensor | None = None) -> torch.Tensor:
+    """W [a; b; c] + bias, each product taken where the feature lives and then gathered; `per_row` is there already."""
+    first = linears(mlp)[0]
+    weights = first.weight.split(_WIDTH, dim=1)
+    products = [
+        functional.linear(feature, weight, first.bias if k == 0 else None)
+        for k, (feature, weight) in enumerate(zip(features, weights, strict=True))
+        if feature is not None
+    ]
+    hidden = incidence(torch.cat(products))
+    return hidden if per_row is None else hidden.addmm_(per_row, weights[_ANGLE_PART].t())

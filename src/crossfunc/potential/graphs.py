@@ -4,18 +4,23 @@ Every undirected bond is stored once. A directed edge is a bond walked forwards 
 are the bonds forwards, the next n_bonds the same bonds backwards, so no table from directed to undirected is needed.
 """
 
+import heapq
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from crossfunc.potential.crystals import Crystals, concatenate_ranges
+from crossfunc.potential.kernels import Incidence
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
-MAX_ANGLES = 12_000  # keeps the working set near the caches; larger batches are not faster on a CPU
-MAX_EDGES = 60_000
+MAX_ANGLES = 6_000  # keeps the working set near the caches: larger batches are slower on a CPU, smaller ones too
+_EDGE_COST = 0.75  # of an edge in angles: four gated MLPs against five, not all of the same depth
+_BLOCK = 512  # crystals whose neighbours are held at a time
 
 
 class GraphError(ValueError):
@@ -45,6 +50,10 @@ class GraphBatch:
     angle_signs : float, (n_angles,)
         +1 where both bonds are walked the same way (both forwards or both backwards) from the centre, else -1.
     n_atoms : int64, (n_crystals,)
+    edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
+        Centre, bond and neighbour of every directed edge, for tables stacked in this order.
+    angles : Incidence, (n_angles, n_short + n_short + n_atoms)
+        First bond, second bond and centre of every angle.
     """
 
     atomic_numbers: torch.Tensor
@@ -59,13 +68,18 @@ class GraphBatch:
     angle_bonds: torch.Tensor
     angle_signs: torch.Tensor
     n_atoms: torch.Tensor
+    edges: Incidence
+    angles: Incidence
 
     def to(self, device=None, dtype=None) -> "GraphBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
         moved = {}
         for f in fields(self):
-            tensor = getattr(self, f.name)
-            moved[f.name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            value = getattr(self, f.name)
+            if isinstance(value, torch.Tensor):
+                moved[f.name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            else:
+                moved[f.name] = value.to(device)
         return GraphBatch(**moved)
 
 
@@ -83,16 +97,18 @@ def build_graphs(
     crystals: Crystals,
     *,
     max_angles: int = MAX_ANGLES,
-    max_edges: int = MAX_EDGES,
+    n_parts: int = 1,
     refused: dict[int, str] | None = None,
 ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
-    """Build graphs in batches of bounded size, crystals of similar cost together.
+    """Build graphs in batches of bounded size and about equal cost.
 
     Parameters
     ----------
     crystals : Crystals
-    max_angles, max_edges : int
-        Bounds on one batch; a single crystal above them gets a batch of its own.
+    max_angles : int
+        Bound on the mean size of a batch, an edge counted as 3/4 of an angle; a crystal above it gets its own batch.
+    n_parts : int
+        Make the number of batches a multiple of this where there are enough crystals: one for each thread.
     refused : dict, optional
         Collects crystals that have no graph, with the reason, instead of raising.
 
@@ -108,21 +124,27 @@ def build_graphs(
     GraphError
         An isolated atom (no neighbour within 6 Å), two atoms on one spot, or a cell without volume.
     """
-    bonds = [_try_bonds(crystals, k, refused) for k in range(len(crystals))]
-    angles = np.array([b.n_angles if b else 0 for b in bonds])
-    edges = np.array([2 * len(b.atoms) if b else 0 for b in bonds])
-    pending, n_angles, n_edges = [], 0, 0
-    for k in np.argsort(angles, kind="stable"):
-        if bonds[k] is None:
-            continue
-        if pending and (n_angles + angles[k] > max_angles or n_edges + edges[k] > max_edges):
-            yield _assemble(crystals, bonds, np.array(pending))
-            pending, n_angles, n_edges = [], 0, 0
-        pending.append(k)
-        n_angles += angles[k]
-        n_edges += edges[k]
-    if pending:
-        yield _assemble(crystals, bonds, np.array(pending))
+    for start in range(0, len(crystals), _BLOCK):  # neighbours of a whole dataset would not fit into memory
+        numbers = np.arange(start, min(start + _BLOCK, len(crystals)))
+        found = {k: bonds for k in numbers if (bonds := _try_bonds(crystals, k, refused)) is not None}
+        costs = np.array([bonds.n_angles + 2 * len(bonds.atoms) * _EDGE_COST for bonds in found.values()])
+        for members in _share_out(costs, max_angles, n_parts):
+            indices = np.fromiter(found, dtype=np.int64)[members]
+            yield indices, _assemble(crystals.take(indices), [found[k] for k in indices])
+
+
+def _share_out(costs: np.ndarray, bound: int, n_parts: int) -> list[np.ndarray]:
+    """Batches of about equal cost, below the bound on average: the costliest first, each to the emptiest batch."""
+    if not len(costs):
+        return []
+    n_batches = min(len(costs), -(-math.ceil(costs.sum() / bound) // n_parts) * n_parts)
+    batches = [[] for _ in range(n_batches)]
+    loads = [(0.0, k) for k in range(n_batches)]
+    for k in np.argsort(-costs, kind="stable"):
+        load, emptiest = heapq.heappop(loads)
+        batches[emptiest].append(k)
+        heapq.heappush(loads, (load + costs[k], emptiest))
+    return [np.sort(members) for members in batches]
 
 
 def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -> _Bonds | None:
@@ -145,9 +167,11 @@ def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
     if not np.isfinite(crystals.frac_coords[start : start + n_atoms]).all():
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): a coordinate is NaN or infinite.")
     positions = crystals.frac_coords[start : start + n_atoms] @ lattice
-    search = NeighborList(cutoff=ATOM_CUTOFF_A, full_list=False)
+    search = NeighborList(cutoff=ATOM_CUTOFF_A + 1e-6, full_list=False)  # it drops bonds of exactly its cutoff
     i, j, images, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSd")
-    atoms = np.stack([i, j], axis=1).astype(np.int64)
+    kept = lengths**2 < ATOM_CUTOFF_A**2 + 1e-8  # as pymatgen's search has it, and so chgnet
+    atoms = np.stack([i[kept], j[kept]], axis=1).astype(np.int64)
+    images, lengths = images[kept], lengths[kept]
     isolated = np.setdiff1d(np.arange(n_atoms), atoms)
     if len(isolated):
         raise GraphError(
@@ -156,18 +180,24 @@ def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
         )
     if lengths.min() < 1e-3:
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): two atoms lie on one spot.")
-    ends = np.bincount(atoms[lengths < BOND_CUTOFF_A].ravel(), minlength=n_atoms)
+    ends = np.bincount(atoms[lengths <= BOND_CUTOFF_A].ravel(), minlength=n_atoms)
     return _Bonds(atoms, np.asarray(images, dtype=float), lengths, int((ends * (ends - 1)).sum()))
 
 
-def _assemble(crystals: Crystals, bonds: list[_Bonds], indices: np.ndarray) -> tuple[np.ndarray, GraphBatch]:
-    chosen = crystals.take(indices)
-    parts = [bonds[k] for k in indices]
+def _assemble(chosen: Crystals, parts: list[_Bonds]) -> GraphBatch:
     counts = np.array([len(p.atoms) for p in parts])
     atoms = np.concatenate([p.atoms + start for p, start in zip(parts, chosen.starts, strict=True)])
-    short = np.flatnonzero(np.concatenate([p.lengths_a for p in parts]) < BOND_CUTOFF_A)
-    centres, pairs, signs = _find_angles(atoms[short], int(chosen.n_atoms.sum()))
-    batch = GraphBatch(
+    lengths = np.concatenate([p.lengths_a for p in parts])
+    short = np.flatnonzero(lengths <= BOND_CUTOFF_A)
+    n_atoms, n_bonds, n_short = len(chosen.atomic_numbers), len(atoms), len(short)
+    centres, pairs, signs = _find_angles(atoms[short], n_atoms)
+    sends = lengths[short][pairs[:, 1]] < BOND_CUTOFF_A  # chgnet: a bond of exactly 3 Å gets messages but sends none
+    if not sends.all():
+        centres, pairs, signs = centres[sends], pairs[sends], signs[sends]
+    ends = np.concatenate([atoms, atoms[:, ::-1]])
+    edges = np.stack([ends[:, 0], np.tile(np.arange(n_bonds), 2) + n_atoms, ends[:, 1] + n_atoms + n_bonds], axis=1)
+    angles = np.stack([pairs[:, 0], pairs[:, 1] + n_short, centres + 2 * n_short], axis=1)
+    return GraphBatch(
         atomic_numbers=torch.from_numpy(chosen.atomic_numbers),
         owners=torch.from_numpy(chosen.owners),
         frac_coords=torch.from_numpy(chosen.frac_coords),
@@ -180,8 +210,18 @@ def _assemble(crystals: Crystals, bonds: list[_Bonds], indices: np.ndarray) -> t
         angle_bonds=torch.from_numpy(pairs),
         angle_signs=torch.from_numpy(signs),
         n_atoms=torch.from_numpy(chosen.n_atoms),
+        edges=_make_incidence(edges, 2 * n_atoms + n_bonds),
+        angles=_make_incidence(angles, 2 * n_short + n_atoms),
     )
-    return indices, batch
+
+
+def _make_incidence(rows: np.ndarray, n_table: int) -> Incidence:
+    """Incidence with the table rows `rows` (n, k), k in each row of the result; its transpose by counting sort."""
+    n, k = rows.shape
+    offsets = np.arange(0, n * k + 1, k)
+    matrix = csr_array((np.ones(n * k, dtype=np.int8), rows.ravel(), offsets), shape=(n, n_table)).tocsc()
+    arrays = rows.ravel(), offsets, matrix.indices, matrix.indptr
+    return Incidence(*(torch.from_numpy(np.ascontiguousarray(a, dtype=np.int32)) for a in arrays))
 
 
 def _find_angles(ends: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,336 @@
+"""CHGNet files: written so that stock chgnet reads them, read without running code; and the references inside."""
+
+import contextlib
+import inspect
+import io
+import json
+import os
+import pickle
+import secrets
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from crossfunc.energies import AtomRefError
+from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
+from crossfunc.vendor import import_chgnet
+
+SUFFIXES = (".pt", ".pth", ".tar", ".safetensors")
+
+_ABSENT_BELOW_EV = 1e-6  # chgnet stores ~1e-14 eV for elements that were not in its data
+_INTENSIVE_TABLES = ("MPtrj", "MPtrj_e", "MP-r2SCAN")  # names chgnet knows whose references count fractions, not atoms
+_HIDDEN_DEFAULTS = {"conv_norm": None, "mlp_out_bias": False, "final_mlp": "MLP"}  # chgnet takes them from **kwargs
+
+
+class CheckpointError(ValueError):
+    """A model file that cannot be written or used; the message names the file and the remedy."""
+
+
+def save_model(model, path: str | os.PathLike, *, provenance: dict | None = None) -> None:
+    """Write a model: all of it, or nothing; a former file of that name stays until the new one is complete.
+
+    Parameters
+    ----------
+    model : CHGNet
+    path : str or path
+        ".pt", ".pth" or ".pth.tar": a file that stock `chgnet.model.CHGNet.from_file` loads. ".safetensors": the
+        weights, with the constructor's arguments and the provenance as JSON in the metadata. Weights are stored in
+        float32, which is what chgnet computes in.
+    provenance : dict, optional
+        What JSON can hold, for `read_provenance`; the versions of crossfunc, chgnet and torch are added.
+
+    Raises
+    ------
+    CheckpointError
+        Another suffix, provenance that is no JSON, a folder that cannot be written to, or a full disk.
+    """
+    import torch
+
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: a model file ends in .pt, .pth.tar or .safetensors; choose one of them.")
+    state = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
+    args, provenance = _plain_args(model), _plain_provenance(path, provenance)
+    if path.suffix == ".safetensors":
+        texts = {"format": "pt", "model_args": json.dumps(args), "provenance": json.dumps(provenance)}
+        data = _import_safetensors(path).torch.save(state, metadata=texts)
+    else:
+        stream = io.BytesIO()
+        torch.save({"model": {"state_dict": state, "model_args": args}, "provenance": provenance}, stream)
+        data = stream.getvalue()
+    write_bytes(path, data)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file so that readers see the old one or the new one, also after a crash or on a full disk.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be written; names it, and says what to do.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another folder; "
+            "what was there before is unchanged."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def read_model(path: str | os.PathLike):
+    """Build the CHGNet in a file written by `save_model` or by chgnet itself, on the CPU; see `load_model`."""
+    path = Path(path)
+    state, args, _ = _read(path)
+    model = _construct(_check_args(path, args))
+    _check_state(path, state, model.state_dict())
+    model.load_state_dict(state)
+    return model
+
+
+def read_provenance(path: str | os.PathLike) -> dict:
+    """Return what `save_model` was told about a model file; empty for files that others wrote."""
+    return _read(Path(path))[2]
+
+
+def scratch_model(seed: int = 0):
+    """Build a CHGNet of the 0.3.0 architecture with fresh weights: a function of the seed alone.
+
+    Parameters
+    ----------
+    seed : int
+        The process's random state is left as it was.
+
+    Returns
+    -------
+    CHGNet
+        float32, on the CPU, in evaluation mode; with the element references of MPtrj, which a method replaces.
+    """
+    import torch
+
+    before = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
+        model = _construct({})
+    finally:
+        torch.default_generator.set_state(before)
+    return model.float().eval()
+
+
+def element_references(model) -> np.ndarray:
+    """Return the element references that a model adds to its energies, eV/atom, float64 of shape (94,).
+
+    NaN where it has none: chgnet stores 0 or about 1e-14 for elements that were not in its data.
+    """
+    if model.composition_model is None:
+        return np.full(N_ELEMENTS, np.nan)
+    energies = model.composition_model.fc.weight.detach().cpu().numpy()[0].astype(np.float64)
+    energies[np.abs(energies) < _ABSENT_BELOW_EV] = np.nan
+    return energies
+
+
+def set_element_references(
+    model, energies_ev, *, absent: str = "keep", trainable: bool = False, source: str = "given"
+) -> None:
+    """Replace the element references inside a model; everything else in it stays as it is.
+
+    Parameters
+    ----------
+    model : CHGNet
+        Changed in place.
+    energies_ev : array_like, shape (94,)
+        eV/atom, element Z at index Z - 1; NaN where there is none.
+    absent : "keep" or "raise"
+        Elements with NaN keep what the model has, or are an error.
+    trainable : bool
+        Whether the optimiser may move them.
+    source : str
+        Where they come from; stored beside the weights (`model_args["element_references"]`), because chgnet's own
+        entry names one of its tables whatever the weights are.
+
+    Raises
+    ------
+    AtomRefError
+        Another shape, an infinite energy, or (absent="raise") a NaN; names the elements.
+    """
+    import torch
+
+    energies = np.asarray(getattr(energies_ev, "energies_ev", energies_ev), dtype=np.float64)
+    if energies.shape != (N_ELEMENTS,) or np.isinf(energies).any():
+        raise AtomRefError(
+            f"element references have shape {energies.shape}: give {N_ELEMENTS} energies or NaN, H to Pu"
+        )
+    if absent not in ("keep", "raise"):
+        raise AtomRefError(f"absent={absent!r}: choose 'keep' or 'raise'")
+    missing = np.isnan(energies)
+    if absent == "raise" and missing.any():
+        names = ", ".join(ELEMENT_SYMBOLS[k] for k in np.flatnonzero(missing))
+        raise AtomRefError(f"no element reference for {names}: give them energies, or absent='keep'")
+    parameter = next(model.parameters())
+    if model.composition_model is None:
+        model.composition_model = import_chgnet("chgnet.model.composition_model").AtomRef().to(parameter)
+        model.composition_model.fc.weight.data.zero_()
+    references = model.composition_model
+    with torch.no_grad():
+        given = torch.from_numpy(np.nan_to_num(energies)).to(references.fc.weight)
+        references.fc.weight[0] = torch.where(
+            torch.from_numpy(missing).to(given.device), references.fc.weight[0], given
+        )
+    references.fc.weight.requires_grad_(trainable)
+    references.fitted = references.is_intensive = True  # plain attributes: no state_dict carries them
+    if model.model_args.get("composition_model") not in _INTENSIVE_TABLES:
+        model.model_args["composition_model"] = "MPtrj"
+    model.model_args["element_references"] = source
+
+
+def _plain_args(model) -> dict:
+    """Constructor arguments that chgnet takes back and that JSON and `weights_only` can hold."""
+    args = {key: list(value) if isinstance(value, tuple) else value for key, value in model.model_args.items()}
+    if model.composition_model is None:
+        args["composition_model"] = None
+    elif args.get("composition_model") not in _INTENSIVE_TABLES:  # a module, as chgnet also accepts
+        args["composition_model"] = "MPtrj"
+    return args
+
+
+def _plain_provenance(path: Path, provenance: dict | None) -> dict:
+    versions = {name: metadata.version(name) for name in ("crossfunc", "chgnet", "torch")}
+    try:
+        return json.loads(json.dumps({**(provenance or {}), "versions": versions}))
+    except TypeError as error:
+        raise CheckpointError(f"{path}: provenance must be plain values, for JSON ({error}).") from error
+
+
+def _import_safetensors(path: Path):
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs safetensors; pip install 'crossfunc[train]', or use .pt.") from error
+    return safetensors
+
+
+def _read(path: Path) -> tuple[dict, dict, dict]:
+    """State, constructor arguments and provenance of a model file."""
+    try:
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path}: the file is empty; copy or write it again.")
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict, dict, dict]:
+    library = _import_safetensors(path)
+    try:
+        with library.safe_open(path, framework="pt", device="cpu") as file:
+            texts = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no mapping
+    except library.SafetensorError as error:
+        raise CheckpointError(f"{path}: truncated, or not a safetensors file ({error}); copy it again.") from error
+    try:
+        args, provenance = json.loads(texts["model_args"]), json.loads(texts.get("provenance", "{}"))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: not a CHGNet checkpoint: its metadata hold no model_args. Write it with crossfunc.save_model."
+        ) from error
+    return state, args, provenance
+
+
+def _read_torch(path: Path) -> tuple[dict, dict, dict]:
+    import torch
+
+    with path.open("rb") as stream:
+        is_archive = stream.read(4) == b"PK\x03\x04"
+    if is_archive and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: truncated: the end of the archive is missing; copy or write it again.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        hint = "it holds Python objects, which could run code. Of a training run, load best.pt or last.pt"
+        raise CheckpointError(
+            f"{path}: not a CHGNet checkpoint: {hint if is_archive else _first_line(error)}."
+        ) from error
+    except Exception as error:  # what a reader makes of arbitrary bytes can be anything
+        raise CheckpointError(
+            f"{path}: not a CHGNet checkpoint, or damaged ({_first_line(error)}); copy or write it again."
+        ) from error
+    try:
+        state, args = content["model"]["state_dict"], content["model"]["model_args"]
+    except (KeyError, TypeError, IndexError) as error:
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path}: not a CHGNet checkpoint: no entry 'model' with 'state_dict' and 'model_args' in it (it holds "
+            f"{keys[:200]}). Of a training run, load best.pt or last.pt."
+        ) from error
+    provenance = content.get("provenance")
+    return state, args, provenance if isinstance(provenance, dict) else {}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else type(error).__name__
+
+
+def _check_args(path: Path, given) -> dict:
+    """Refuse another architecture before it is built: the arguments decide how much memory that takes."""
+    try:
+        args = json.loads(json.dumps(given))  # plain values, lists for tuples
+        differs = {name: args[name] for name, value in _architecture().items() if args.get(name, value) != value}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a CHGNet checkpoint: its model_args are no plain values.") from error
+    if differs:
+        named = ", ".join(f"{name}={str(value)[:40]}" for name, value in differs.items())
+        raise CheckpointError(
+            f"{path}: this CHGNet differs from 0.3.0 in {named}; only the 0.3.0 architecture is supported."
+        )
+    table = args.get("composition_model", "MPtrj")
+    if table not in (None, *_INTENSIVE_TABLES):
+        raise CheckpointError(
+            f"{path}: its element references {str(table)[:40]!r} are none of {', '.join(_INTENSIVE_TABLES)}; only "
+            "references per atom are supported."
+        )
+    return {"composition_model": table} | {k: str(args[k]) for k in ("element_references", "version") if args.get(k)}
+
+
+def _architecture() -> dict:
+    """Arguments of chgnet's constructor that decide the architecture, at the values of 0.3.0: its defaults."""
+    signature = inspect.signature(import_chgnet("chgnet.model").CHGNet.__init__).parameters
+    names = signature.keys() - {"self", "kwargs", "composition_model", "version", "graph_converter_algorithm"}
+    return json.loads(json.dumps({name: signature[name].default for name in names} | _HIDDEN_DEFAULTS))
+
+
+def _check_state(path: Path, state, expected: dict) -> None:
+    import torch
+
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path}: not a CHGNet checkpoint: its state_dict does not hold tensors only.")
+    wrong = [name for name in expected if name not in state] + [name for name in state if name not in expected]
+    wrong += [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(
+            f"{path}: its weights are not those of CHGNet 0.3.0's architecture: {', '.join(wrong[:3])}{more} missing, "
+            "unknown or of another shape."
+        )
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} of its weights hold NaN or infinity, {broken[0]} first: the training diverged. Use "
+            "an earlier checkpoint."
+        )
+
+
+def _construct(args: dict):
+    with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
+        return import_chgnet("chgnet.model").CHGNet(**args)

@@ -1,0 +1,80 @@
+"""Batches side by side: one thread of PyTorch for each batch, where threads inside an operation would wait for another.
+
+On two cores a training step with one batch on each is a quarter faster than the same step with two threads in every
+operation, and its results do not depend on how many threads there are.
+"""
+
+import ctypes
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+from crossfunc.potential.graphs import MAX_ANGLES
+
+_MAX_ANGLES_ON_GPU = 300_000  # a step keeps 20 to 35 kB an angle
+_KEPT_BYTES = 256 * 2**20
+
+
+def map_batches(function: Callable, batches: Iterable, *, n_threads: int | None = None) -> Iterator:
+    """Yield `function(batch)` for every batch, in order.
+
+    Parameters
+    ----------
+    function : callable
+        Must not change what other batches read.
+    batches : iterable
+        Taken in this thread, a few ahead of the results.
+    n_threads : int, optional
+        Batches at a time; as many as PyTorch has threads if not given. Use 1 for work on a GPU.
+    """
+    n_threads = n_threads or torch.get_num_threads()
+    if n_threads == 1:
+        yield from map(function, batches)
+        return
+    pool = _pool(n_threads, os.getpid())
+    grad = torch.is_grad_enabled()
+    pending = deque()
+    for batch in batches:
+        pending.append(pool.submit(_call, function, batch, grad))
+        if len(pending) > n_threads:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def n_batches_at_a_time(device: torch.device) -> int:
+    """Return how many batches to work on at a time on this device: one a core, but one alone on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def max_angles_on(device: torch.device) -> int:
+    """Return the size of batches that suits a device: near the caches of a CPU, large enough to keep a GPU busy."""
+    return MAX_ANGLES if device.type == "cpu" else _MAX_ANGLES_ON_GPU
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to keep what is freed for the next batch; return whether it could be told.
+
+    A training step frees and asks for the same few hundred megabytes again and again. By default much of that goes back
+    to the system and is paged in anew, tens of thousands of pages a step. It holds for the whole process.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not glibc
+        return False
+    settings = {-3: _KEPT_BYTES, -1: 4 * _KEPT_BYTES, -2: _KEPT_BYTES // 4}  # mmap threshold, trim threshold, top pad
+    return all(mallopt(option, value) == 1 for option, value in settings.items())
+
+
+def _call(function, batch, grad: bool):
+    with torch.set_grad_enabled(grad):
+        return function(batch)
+
+
+@cache
+def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:  # threads do not survive a fork
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="batch", initializer=torch.set_num_threads, initargs=(1,))
