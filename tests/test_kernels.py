@@ -126,3 +126,9 @@ def test_compiled_kernels_give_the_same_derivatives():
         for one in (Kernels(), Kernels(compile=True))
     )
     assert_all_close(compiled, plain)
+
+
+def test_compiling_without_a_compiler_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(kernels.CompilerError, match="install g\\+\\+ or clang"):
+        kernels._compiled.__wrapped__("cpu")

@@ -54,7 +54,7 @@ def forward(
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
     compile : bool
-        Fuse the arithmetic with `torch.compile`: for GPUs. Needs a C++ compiler, and time the first time.
+        Fuse the arithmetic with `torch.compile`: faster. Needs a C++ compiler, and minutes the first time.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def forward(
         lattices = batch.lattices + batch.lattices @ strain
         cells = lattices.index_select(0, batch.owners)
         positions = (batch.frac_coords[:, None, :] @ cells)[:, 0]  # (n_atoms, 3)
-        kernels = Kernels(compile)
+        kernels = Kernels(compile, batch.lattices.device.type)
         site_energies, magmoms = _site_energies(model, batch, positions, lattices, kernels)
         n_crystals = len(batch.n_atoms)
         energies = positions.new_zeros(n_crystals).index_add(0, batch.owners, site_energies)

@@ -8,6 +8,8 @@ Each operation is an `autograd.Function` for the value and one for its backward 
 functions (`_gate`, `_gate_backward`, `_gate_twice`, ...), which `torch.compile` fuses if asked to.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -256,6 +258,10 @@ class _GateBackward(Function):
 # --- what the forward pass calls ---
 
 
+class CompilerError(ValueError):
+    """There is nothing to compile kernels with."""
+
+
 @dataclass(frozen=True)
 class _Arithmetic:
     """The plain functions above, as they are or compiled."""
@@ -268,9 +274,16 @@ class _Arithmetic:
 
 
 @cache
-def _compiled() -> _Arithmetic:
+def _compiled(device: str) -> _Arithmetic:
     """The same functions through `torch.compile`, each for all sizes at once."""
-    return _Arithmetic(**{f.name: torch.compile(f.default, dynamic=True, fullgraph=True) for f in fields(_Arithmetic)})
+    if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))):
+        raise CompilerError("compile=True needs a C++ compiler: install g++ or clang++, or leave compile out.")
+    # one thread each, and the interpreter released: batches run side by side (potential/parallel.py)
+    options = {"cpp.threads": 1, "cpp_wrapper": True} if device == "cpu" else {}
+    compiled = {
+        f.name: torch.compile(f.default, dynamic=True, fullgraph=True, options=options) for f in fields(_Arithmetic)
+    }
+    return _Arithmetic(**compiled)
 
 
 class Kernels:
@@ -279,11 +292,13 @@ class Kernels:
     Parameters
     ----------
     compile : bool
-        Fuse the arithmetic with `torch.compile`; needs a C++ compiler and half a minute the first time.
+        Fuse the arithmetic with `torch.compile`; needs a C++ compiler, and minutes the first time.
+    device : str
+        What it is compiled for: "cpu" or "cuda".
     """
 
-    def __init__(self, compile: bool = False):  # noqa: A002, as torch calls it
-        self.arithmetic = _compiled() if compile else _Arithmetic()
+    def __init__(self, compile: bool = False, device: str = "cpu"):  # noqa: A002, as torch calls it
+        self.arithmetic = _compiled(device) if compile else _Arithmetic()
         self._making_forces = False
 
     @contextmanager

@@ -51,9 +51,11 @@ def n_batches_at_a_time(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def max_angles_on(device: torch.device) -> int:
+def max_angles_on(device: torch.device, *, compiled: bool = False) -> int:
     """Return the size of batches that suits a device: near the caches of a CPU, large enough to keep a GPU busy."""
-    return MAX_ANGLES if device.type == "cpu" else _MAX_ANGLES_ON_GPU
+    if device.type != "cpu":
+        return _MAX_ANGLES_ON_GPU
+    return 2 * MAX_ANGLES if compiled else MAX_ANGLES  # fused operations need fewer intermediates
 
 
 def keep_freed_memory() -> bool:
