@@ -1,0 +1,290 @@
+"""`finetune`: a method, a dataset, and a folder in; a trained CHGNet with its history out."""
+
+import contextlib
+import copy
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossfunc.datasets import Dataset
+from crossfunc.training.inputs import check_labels, read_frames, read_settings, read_split
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.methods import Method, find_method, start_model
+from crossfunc.training.result import FinetuneResult, read_back
+from crossfunc.training.run_folder import (
+    BEST_FILE,
+    BEST_TENSORS_FILE,
+    LAST_FILE,
+    RunFolder,
+    describe_run,
+)
+from crossfunc.training.settings import Settings
+
+
+def finetune(
+    method: str | int | Method,
+    dataset: str | os.PathLike | Dataset | LabelledFrames,
+    *,
+    out: str | os.PathLike | None = None,
+    functional: str = "r2scan",
+    split: Mapping[str, Sequence[int]] | Sequence[float] | None = None,
+    pretrained="0.3.0",
+    references=None,
+    callbacks: Sequence = (),
+    resume: bool = True,
+    progress: bool = True,
+    **settings: Any,
+) -> FinetuneResult:
+    r"""Train a CHGNet on the labels of one functional, by one of `METHODS`.
+
+    Each optimiser step minimises, over one batch of frames, :math:`\sum_t w_t \langle h_\delta(y_t - \hat y_t)\rangle`
+    with targets :math:`t` energy per atom, force and stress components and magnetic moments; the mean runs over the
+    labels that are there. See `crossfunc.training.loss`.
+
+    Parameters
+    ----------
+    method : str, int or Method
+        Key or number of one of `METHODS`: where weights and element references start, and what is trained.
+    dataset : str, path, Dataset or LabelledFrames
+    out : str or path, optional
+        Folder of the run: models, history, checkpoint. Called again with the same folder, data and settings, a run
+        that was killed goes on from its last checkpoint (on the CPU with bit-identical weights at the end), and one
+        that has finished is read back.
+    functional : str
+        "r2scan" or "gga"; whose frames of the dataset to take.
+    split : dict, or three floats, optional
+        Indices (among the frames of this functional) of `train`, `validation` and, optionally, `test`; or fractions
+        of the materials. By default 8:1:1 by material with `split_seed`.
+    pretrained : str, path or CHGNet
+        Where methods that start from trained weights take them.
+    references : optional
+        Element references to use instead of those that the method would fit; see `start_model`.
+    callbacks : sequence of lightning.pytorch.Callback
+    resume : bool
+        False refuses a folder that holds a run already, even the same one.
+    progress : bool
+        Show Lightning's progress bar.
+    **settings
+        Any field of `Settings`: `n_epochs`, `batch_size`, `learning_rate`, `seed`, `devices` ...
+
+    Returns
+    -------
+    FinetuneResult
+
+    Raises
+    ------
+    SettingsError, DatasetError, GraphError, AtomRefError
+        Before anything is computed: settings that do not exist or make no sense, frames without labels or without a
+        graph, elements without a reference.
+    RunError
+        The folder holds another run; all differences are listed.
+    CheckpointError
+        A model that cannot be read, or a file that cannot be written (a full disk); what was written stays whole.
+    TrainingError
+        The loss became NaN or infinite.
+
+    Notes
+    -----
+    Several devices or nodes go through Lightning: with `devices=4` from a script, under `torchrun` or under SLURM.
+    Every step is then computed by all of them together: `batch_size` does not change its meaning, and neither do
+    losses and weights, but for rounding. In a notebook, train on one device.
+    """
+    method = find_method(method)
+    settings = read_settings(method, settings, out)
+    frames, name = read_frames(dataset, functional)
+    parts = read_split(frames, split, settings)
+    check_labels(frames, parts, settings, name)
+    folder = None
+    if out is not None and is_first_process():
+        about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
+        folder = RunFolder(out, describe_run(method, settings, frames, parts, **about))
+        finished = folder.open(resume=resume)
+        if finished is not None:
+            return read_back(folder, finished, method, settings, parts)
+    elif out is not None:
+        folder = RunFolder(out, {})  # of the first process; the others only read its checkpoint
+    run = _Run(method, settings, frames, parts, folder)
+    run.start(pretrained, references)
+    run.train(callbacks, progress=progress)
+    return run.result()
+
+
+class _Run:
+    """The stages of one call of `finetune`."""
+
+    def __init__(self, method: Method, settings: Settings, frames: LabelledFrames, split: dict, folder):
+        self.method, self.settings, self.frames, self.split, self.folder = method, settings, frames, split, folder
+
+    def start(self, pretrained, references) -> None:
+        """Make the model that training starts from."""
+        import torch
+
+        from crossfunc.training.module import TrainingModule
+
+        train = self.frames.take(self.split["train"])
+        others = np.concatenate([rows for part, rows in self.split.items() if part != "train"])
+        with torch.random.fork_rng(devices=[]):  # chgnet draws weights before it loads others over them
+            model, self.references, self.notes = start_model(
+                self.method,
+                train,
+                pretrained=pretrained,
+                seed=self.settings.seed,
+                references=references,
+                other_frames=self.frames.take(others),
+            )
+        if self.settings.precision == "64":
+            model = model.double()
+        steps_per_epoch = math.ceil(len(train) / self.settings.batch_size)
+        self.n_steps = self.settings.max_steps or self.settings.n_epochs * steps_per_epoch
+        self.n_epochs = math.ceil(self.n_steps / steps_per_epoch)
+        self.module = TrainingModule(model, self.frames, self.split, self.settings, self.n_steps)
+
+    def train(self, callbacks: Sequence, *, progress: bool) -> None:
+        """Run Lightning's loop, from the last checkpoint where there is one."""
+        from crossfunc.potential.parallel import keep_freed_memory
+
+        state = None if self.folder is None else self.folder.load_checkpoint()
+        if state is not None:
+            self.module.load_state_dict(state["state_dict"])
+            self.module.on_load_checkpoint(state)
+            if is_first_process():
+                self.folder.save_history(self.module.history)  # a row may have been written after this checkpoint
+        if self.n_steps == 0:
+            self.module.to("cuda" if _accelerator(self.settings.accelerator) == "gpu" else "cpu").add_first_row()
+        elif not self.module.is_done:
+            keep_freed_memory()
+            with (
+                _quiet_lightning(),
+                _matmul(self.settings.precision),
+                tempfile.TemporaryDirectory() as scratch,
+            ):
+                trainer = self._trainer(callbacks, progress, self.folder.path if self.folder else scratch)
+                trainer.fit(self.module, ckpt_path=self.folder and self.folder.checkpoint, weights_only=True)
+
+    def _trainer(self, callbacks: Sequence, progress: bool, root):
+        import lightning.pytorch as pl
+        from lightning.pytorch.callbacks import Checkpoint
+
+        from crossfunc.training.module import ErrorBar, RunWriter, SummedGradients, WholeFiles
+
+        s = self.settings
+        writer = [] if self.folder is None else [RunWriter(self.folder)]
+        callbacks = [*callbacks, *([ErrorBar()] if progress else []), *writer]
+        if self.folder is not None and is_first_process():
+            self.module.on_row = lambda: self.folder.save_history(self.module.history)
+        alone = s.devices == 1 and s.n_nodes == 1
+        return pl.Trainer(
+            accelerator=_accelerator(s.accelerator),
+            devices=s.devices,
+            num_nodes=s.n_nodes,
+            strategy="auto" if alone else SummedGradients(),
+            precision="32-true",  # "64" is our own: Lightning would copy every batch once more
+            max_epochs=self.n_epochs,
+            callbacks=callbacks,
+            plugins=[WholeFiles()],
+            logger=self._logger(),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,  # the module validates: also after the last step of an unfinished epoch
+            use_distributed_sampler=False,
+            default_root_dir=root,
+        )
+
+    def _logger(self):
+        if self.settings.logger != "tensorboard":
+            return False
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(self.folder.path, name=None, version="tensorboard")
+
+    def result(self) -> FinetuneResult:
+        """Measure the best model, complete the folder, and return everything."""
+        import pandas as pd
+
+        module = self.module
+        best, last = copy.deepcopy(module.model), copy.deepcopy(module.model)
+        last.load_state_dict(module.validated_model.state_dict())
+        best.load_state_dict(module.best_state)
+        measured = [part for part in ("validation", "test") if len(self.split.get(part, ()))]
+        metrics = {part: module.evaluate(best, part) for part in measured}
+        seconds = sum(row["seconds"] for row in module.history)
+        if self.folder is not None and is_first_process():
+            folder = self.folder
+            if self.n_steps == 0:
+                folder.save_model(module.model, module.best_state, (BEST_FILE, BEST_TENSORS_FILE, LAST_FILE))
+                folder.save_history(module.history)
+            folder.finish(self.references, metrics=metrics, seconds=seconds, notes=list(self.notes))
+        return FinetuneResult(
+            best.cpu().eval(),
+            last.cpu().eval(),
+            pd.DataFrame(module.history),
+            metrics,
+            self.references,
+            seconds,
+            None if self.folder is None else self.folder.path,
+            tuple(self.notes),
+            self.method,
+            self.settings,
+            self.split,
+        )
+
+
+def _accelerator(asked: str) -> str:
+    import torch
+
+    if asked != "auto":
+        return asked
+    return "gpu" if torch.cuda.is_available() else "cpu"  # Lightning's own choice would include devices without float64
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and prints."""
+    return _rank() == 0
+
+
+def _rank() -> int:
+    """Number of this process among all of them; 0 where there is one."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0)
+
+
+@contextlib.contextmanager
+def _matmul(precision: str) -> Iterator[None]:
+    """Let matrix products use TF32 if asked to, and put PyTorch's setting back afterwards."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        if precision == "tf32":
+            torch.set_float32_matmul_precision("high")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """No tips, no list of devices, no advice on workers, while our own loop is running; warnings of others stay."""
+    from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 with PyTorch 2.13
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

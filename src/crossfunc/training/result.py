@@ -1,0 +1,114 @@
+"""What a training run leaves: models, history, metrics, as values and as text; also read back from a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossfunc.energies.atomref import AtomRefFit
+from crossfunc.training.methods import Method
+from crossfunc.training.run_folder import BEST_FILE, HISTORY_FILE, LAST_FILE, REFERENCES_FILE, RunFolder
+from crossfunc.training.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneResult:
+    """What a training run leaves.
+
+    Attributes
+    ----------
+    model : CHGNet
+        The weights with the lowest validation loss (epoch 0, the model before training, takes part), on the CPU.
+    last_model : CHGNet
+        The weights at the end.
+    history : pandas.DataFrame
+        One row a validation, the first of them (epoch 0) before training: `epoch`, `step`, `learning_rate`,
+        `train_loss`, `validation_loss`, `train_...` and `validation_...` errors (see `metrics`), each target's share
+        of the training loss (`energy_loss_share` ...), `gradient_norm` (mean, before clipping), `seconds`. Errors and
+        losses of training are running means over the epoch, during which the weights change.
+    metrics : dict
+        `validation` and, if there are test frames, `test`, of `model`: `n_frames`, `loss`, `energy_mae_mev_per_atom`,
+        `force_mae_mev_per_a` and `stress_mae_gpa` (means over components), `magmom_mae_mub`; None where no labels are.
+    references : AtomRefFit or None
+        Element references that the method fitted.
+    seconds : float
+        Spent on this run, all resumed parts of it together.
+    out : Path or None
+    notes : tuple of str
+        What a reader of the metrics should know, for example elements that the training frames do not have.
+    method : Method
+    settings : Settings
+    split : dict of str to ndarray
+        Indices of the frames of each part.
+    """
+
+    model: Any
+    last_model: Any
+    history: "pd.DataFrame"
+    metrics: dict[str, dict]
+    references: AtomRefFit | None
+    seconds: float
+    out: Path | None
+    notes: tuple[str, ...]
+    method: Method
+    settings: Settings
+    split: dict[str, np.ndarray]
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of `model`; 0 if training has not lowered the validation loss."""
+        return int(self.history["epoch"][self.history["validation_loss"].idxmin()])
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a run comes to, in plain values."""
+        return {
+            "method": self.method.key,
+            "n_epochs": int(self.history["epoch"].iloc[-1]),
+            "n_steps": int(self.history["step"].iloc[-1]),
+            "best_epoch": self.best_epoch,
+            "n_train_frames": len(self.split["train"]),
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+            "notes": list(self.notes),
+            "out": None if self.out is None else str(self.out),
+        }
+
+    def report(self) -> str:
+        """Return the same as text, errors in a table with a row for each part of the split."""
+        import pandas as pd
+
+        s = self.summary()
+        head = (
+            f"method {s['method']}: {self.method.name}\n{s['n_train_frames']} training frames, {s['n_epochs']} epochs, "
+            f"{s['n_steps']} steps, {s['seconds']:.0f} s; best epoch {s['best_epoch']}\n"
+        )
+        table = pd.DataFrame(self.metrics).T.drop(columns="loss").astype({"n_frames": int})
+        lines = [head, table.to_string(float_format="{:.4g}".format, na_rep="no labels"), *self.notes]
+        return "\n".join([*lines, f"\nmodels, history and settings: {s['out']}"] if self.out else lines)
+
+
+def read_back(folder: RunFolder, finished: dict, method: Method, settings: Settings, split: dict) -> FinetuneResult:
+    """Return the result of a run that is complete on disk."""
+    import pandas as pd
+
+    from crossfunc.potential import load_model
+
+    path = folder.path
+    references = AtomRefFit.from_json(path / REFERENCES_FILE) if (path / REFERENCES_FILE).exists() else None
+    return FinetuneResult(
+        load_model(path / BEST_FILE),
+        load_model(path / LAST_FILE),
+        pd.read_csv(path / HISTORY_FILE, engine="python"),
+        finished["metrics"],
+        references,
+        finished["seconds"],
+        path,
+        tuple(finished["notes"]),
+        method,
+        settings,
+        split,
+    )
