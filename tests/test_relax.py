@@ -114,3 +114,95 @@ def test_a_left_handed_cell_relaxes_to_the_energy_of_its_mirror_image(model):
     assert result.status.tolist() == ["converged"] * 2
     assert np.linalg.det(result.crystals.lattices_a[0]) * np.linalg.det(result.crystals.lattices_a[1]) < 0
     assert result.energy_per_atom_ev[0] == pytest.approx(result.energy_per_atom_ev[1], abs=1e-6)
+
+
+# --- cells that misbehave: converge or are reported, never a silent success ---
+
+
+def overlapping_pair(distance_a):
+    atoms = bulk("MgO", "rocksalt", a=4.2)
+    atoms.positions[1] = atoms.positions[0] + [distance_a, 0, 0]
+    return atoms
+
+
+def mirrored(atoms):
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)
+    return atoms
+
+
+def stretched(atoms, *factors):
+    atoms.set_cell(atoms.cell.array @ np.diag(factors), scale_atoms=True)
+    return atoms
+
+
+def misbehaving_cells():
+    mgo = bulk("MgO", "rocksalt", a=4.25)
+    return {
+        "left-handed, distorted": mirrored(distorted(4, mgo.copy())),
+        "left-handed, stretched": stretched(mirrored(mgo.copy()), 1.0, 0.8, 1.3),
+        "left-handed, close pair": mirrored(overlapping_pair(0.5)),
+        "needle of eight cells": distorted(5, bulk("Cu", "fcc", a=3.6) * (1, 1, 8)),
+        "needle, drawn out": stretched(mgo.copy(), 0.7, 0.7, 3.0),
+        "needle, empty": Atoms("MgO", scaled_positions=[[0, 0, 0], [0, 0, 0.05]], cell=[2.2, 2.2, 40], pbc=True),
+        "pressed to a third": stretched(mgo.copy(), 0.7, 0.7, 0.7),
+        "blown up threefold": stretched(mgo.copy(), 1.45, 1.45, 1.45),
+        "sheared by 45 degrees": stretched(mgo.copy(), 1, 1, 1),
+        "atoms 0.5 A apart": overlapping_pair(0.5),
+        "atoms 0.05 A apart": overlapping_pair(0.05),
+        "flat": stretched(mgo.copy(), 1.0, 1.0, 0.55),
+    }
+
+
+@pytest.fixture(scope="module")
+def misbehaved(model):
+    cells = misbehaving_cells()
+    sheared = cells["sheared by 45 degrees"]
+    sheared.set_cell(sheared.cell.array @ np.array([[1, 0, 0], [0.6, 1, 0], [0, 0.6, 1]]), scale_atoms=True)
+    return cells, relax(model, list(cells.values()), fmax=0.05, max_steps=60)
+
+
+def test_every_misbehaving_cell_converges_or_is_reported(misbehaved):
+    cells, result = misbehaved
+    assert len(result.status) == len(cells)
+    assert set(result.status) <= {"converged", "not converged", "refused", "exploded", "overlapping"}
+    for k, status in enumerate(result.status):
+        assert (status in ("refused", "exploded", "overlapping")) == (k in result.messages), list(cells)[k]
+
+
+def test_no_volume_changes_its_sign_or_vanishes(misbehaved):
+    cells, result = misbehaved
+    before = np.array([np.linalg.det(atoms.cell.array) for atoms in cells.values()])
+    after = np.linalg.det(result.crystals.lattices_a)
+    assert (np.sign(after) == np.sign(before)).all()
+    ratio = after / before
+    assert ((ratio > 0.19) & (ratio < 5.1)).all()
+
+
+def test_what_is_called_converged_has_small_forces_when_looked_at_again(model, misbehaved):
+    cells, result = misbehaved
+    converged = np.flatnonzero(result.status == "converged")
+    assert len(converged) >= 3
+    again = predict(model, result.crystals.take(converged))
+    for j, k in enumerate(converged):
+        name = list(cells)[k]
+        assert again["energy_per_atom_ev"][j] == pytest.approx(result.energy_per_atom_ev[k], abs=1e-9), name
+        assert np.linalg.norm(again["forces_ev_per_a"][j], axis=1).max() < 0.06, name  # the filter turns them slightly
+        assert result.max_force_ev_per_a[k] < 0.05, name
+    assert not np.isnan(result.energy_per_atom_ev[converged]).any()
+
+
+def test_what_is_called_converged_has_no_two_atoms_on_one_spot(misbehaved):
+    cells, result = misbehaved
+    converged = np.flatnonzero(result.status == "converged")
+    structures = result.crystals.take(converged).to_structures()
+    for k, structure in zip(converged, structures, strict=True):
+        closest = min(neighbor.nn_distance for site in structure for neighbor in structure.get_neighbors(site, 4.0))
+        assert closest > 0.6, list(cells)[k]  # H2, the closest pair there is, has 0.74
+
+
+def test_company_does_not_matter_to_a_misbehaving_cell(model, misbehaved):
+    cells, result = misbehaved
+    k = list(cells).index("left-handed, stretched")
+    alone = relax(model, [cells["left-handed, stretched"]], fmax=0.05, max_steps=60)
+    assert alone.status[0] == result.status[k]
+    assert alone.n_steps[0] == result.n_steps[k]

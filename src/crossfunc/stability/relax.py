@@ -13,10 +13,12 @@ from crossfunc.potential.crystals import Crystals, concatenate_ranges
 from crossfunc.units import ev_per_a3_from_gpa
 
 CONVERGED, NOT_CONVERGED, REFUSED, EXPLODED = "converged", "not converged", "refused", "exploded"
+OVERLAPPING = "overlapping"
 
 _DT, _MAX_STEP_A, _DT_MAX, _N_MIN = 0.1, 0.2, 1.0, 5  # ASE's FIRE defaults
 _GROW, _SHRINK, _ALPHA, _ALPHA_SHRINK = 1.1, 0.5, 0.1, 0.99
 _VOLUME_RATIO = (0.2, 5.0)
+_CLOSEST_A = 0.6  # H2 has 0.74; no two atoms of a crystal come closer, but potentials have minima there
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Relaxation:
         Largest generalised force (atoms and cell) at the end.
     n_steps : ndarray of int, shape (n,)
     status : ndarray of str, shape (n,)
-        "converged", "not converged" (out of steps), "refused" (no graph) or "exploded".
+        "converged", "not converged" (out of steps), "refused" (no graph), "exploded", or "overlapping" (forces are
+        small, but two atoms sit on top of each other: no result).
     messages : dict of int to str
-        Why, for those that were refused or exploded.
+        Why, for those that were refused, exploded or overlap.
     """
 
     crystals: Crystals
@@ -163,6 +166,12 @@ class _FireState:
         self.n_steps[active] = step
         self.status[active[converged]] = CONVERGED
         self.status[active[failed]] = REFUSED if step == 0 else EXPLODED
+        for k in active[converged]:
+            atoms = self.start.atom_indices([k])
+            closest = _closest_a(self.frac[atoms] @ self.lattices[k], self.lattices[k])
+            if closest < _CLOSEST_A:
+                self.status[k] = OVERLAPPING
+                self.messages[int(k)] = f"forces are small, but two atoms are {closest:.2f} Å apart"
         return failed | converged
 
     def advance(self, active: np.ndarray, forces: np.ndarray) -> None:
@@ -202,6 +211,14 @@ class _FireState:
     def result(self) -> Relaxation:
         crystals = Crystals(self.start.atomic_numbers, self.frac, self.lattices, self.start.n_atoms)
         return Relaxation(crystals, self.energy, self.fmax, self.n_steps, self.status.astype(str), self.messages)
+
+
+def _closest_a(positions_a: np.ndarray, lattice_a: np.ndarray) -> float:
+    """Shortest distance of two atoms, Å; infinite where it is no concern."""
+    from vesin import NeighborList
+
+    (distances,) = NeighborList(cutoff=_CLOSEST_A, full_list=False).compute(positions_a, lattice_a, True, "d")
+    return float(distances.min(initial=np.inf))
 
 
 def _expm(matrices: np.ndarray) -> np.ndarray:

@@ -1,0 +1,347 @@
+"""Where entries come from: pymatgen entries, their JSON files, tables on disk, datasets.
+
+JSON files are read as plain JSON: nothing that a file names is imported.
+"""
+
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossfunc.energies.corrections import mp2020_corrections
+from crossfunc.stability.entries import NOT_STATED, EntryTable, HullError
+
+_FUNCTIONALS = {"gga": "gga", "gga+u": "gga", "pbe": "gga", "pbe+u": "gga", "gga_gga+u": "gga", "r2scan": "r2scan"}
+_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
+_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?$")  # an oxidation state may follow the symbol
+_COLUMNS = ("id", "composition", "energy_per_atom_ev")
+_PAIR_COLUMNS = {
+    ("gga", "raw"): "gga_energy_per_atom_ev",
+    ("gga", "mp2020"): "gga_mp2020_energy_per_atom_ev",
+    ("r2scan", "raw"): "r2scan_energy_per_atom_ev",
+}
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What matters of one pymatgen entry, from the object or from its JSON."""
+
+    id: str
+    formula: str
+    energy_per_atom_ev: float
+    functional: str
+    corrections: tuple[str, ...]
+    hubbards: dict
+
+
+def as_entries(entries, *, among: EntryTable | None = None) -> EntryTable:
+    """Entries in any of their forms as an EntryTable.
+
+    Parameters
+    ----------
+    entries : EntryTable, pandas.DataFrame, Dataset, or iterable of pymatgen entries
+        A table needs the columns `id, composition, energy_per_atom_ev` and may have `functional` and `energy_kind`.
+        A dataset gives its r2SCAN entries.
+    among : EntryTable, optional
+        As in `entries_from_pymatgen`.
+
+    Returns
+    -------
+    EntryTable
+
+    Raises
+    ------
+    HullError
+    """
+    if isinstance(entries, EntryTable):
+        return entries
+    if hasattr(entries, "pairs"):
+        return entries_from_dataset(entries)
+    if hasattr(entries, "columns"):
+        return _from_table(entries, "table")
+    if hasattr(entries, "composition") or isinstance(entries, (str, bytes)):
+        raise HullError(f"one {type(entries).__name__} where a list of entries is needed: give [entry].")
+    return entries_from_pymatgen(entries, among=among)
+
+
+def entries_from_pymatgen(
+    entries: Iterable,
+    *,
+    functional: str | None = None,
+    energy_kind: str | None = None,
+    among: EntryTable | None = None,
+) -> EntryTable:
+    """Table of pymatgen entries (ComputedEntry, ComputedStructureEntry, PDEntry), with their corrections applied.
+
+    Parameters
+    ----------
+    entries : iterable of pymatgen entries
+        One without an `entry_id` is called "entry 3", after its place.
+    functional, energy_kind : str, optional
+        What the energies are. By default the functional follows from `parameters["run_type"]` (GGA and GGA+U: "gga")
+        and the kind from the adjustments: "raw" without any, "mp2020", "mixed" (pymatgen's mixing scheme).
+    among : EntryTable, optional
+        The entries that these are going to be compared with.
+
+    Returns
+    -------
+    EntryTable
+
+    Raises
+    ------
+    HullError
+        As `EntryTable.from_columns`.
+
+    Notes
+    -----
+    MP2020 does not touch elements and intermetallics. Among corrected entries, one without adjustments counts as
+    "mp2020" if that scheme has none for its composition, and as "raw" if it has: forgotten corrections are found.
+    """
+    facts = [_facts_of_object(k, entry) for k, entry in enumerate(entries)]
+    return _table(facts, "entries", functional, energy_kind, among)
+
+
+def read_entries(
+    path: str | os.PathLike,
+    *,
+    functional: str | None = None,
+    energy_kind: str | None = None,
+    among: EntryTable | None = None,
+) -> EntryTable:
+    """Read entries: pymatgen's entry JSON (also gzipped), a CSV or parquet table, or a dataset by name or folder.
+
+    Parameters
+    ----------
+    path : str or path
+        Tables need the columns `id, composition, energy_per_atom_ev` and may have `functional` and `energy_kind`.
+    functional, energy_kind : str, optional
+        What the energies of a file are, where it does not say; which of its energies to take from a dataset
+        (default: r2SCAN, raw).
+    among : EntryTable, optional
+        As in `entries_from_pymatgen`.
+
+    Returns
+    -------
+    EntryTable
+
+    Raises
+    ------
+    HullError
+        A file that is missing, damaged or of no known form; entries that no hull can be made of.
+    DatasetError
+        A dataset that cannot be opened.
+    """
+    path = Path(path)
+    if path.is_file() and path.name != "mp_thermo_pairs.csv":
+        if path.suffix in (".csv", ".parquet"):
+            return _from_table(_read_table(path), str(path), functional, energy_kind)
+        rows = _read_json(path)
+        facts = [_facts_of_json(k, row, path) for k, row in enumerate(rows)]
+        return _table(facts, str(path), functional, energy_kind, among)
+    if path.suffix in (".json", ".gz", ".csv", ".parquet") and not path.exists():
+        raise HullError(f"{path}: no such file; give entries as pymatgen JSON, CSV, parquet, or a dataset's name.")
+    from crossfunc.datasets import open_dataset
+
+    return entries_from_dataset(open_dataset(path), functional=functional or "r2scan", energy_kind=energy_kind)
+
+
+def entries_from_dataset(dataset, *, functional: str = "r2scan", energy_kind: str | None = None) -> EntryTable:
+    """Entries of one functional from a dataset's pairs, and its elements as "element Li".
+
+    Parameters
+    ----------
+    dataset : Dataset
+    functional : {"gga", "r2scan"}
+    energy_kind : {"raw", "mp2020"}, optional
+        Default: "mp2020" for gga, "raw" for r2scan.
+
+    Returns
+    -------
+    EntryTable
+
+    Raises
+    ------
+    HullError
+        No pairs, or energies of this kind missing for some of them.
+
+    Notes
+    -----
+    MP2020 leaves elements as they are, so elements marked "mp2020" serve raw energies too.
+    """
+    kind = energy_kind or {"gga": "mp2020"}.get(functional, "raw")
+    column, pairs = _PAIR_COLUMNS.get((functional, kind)), dataset.pairs
+    if column is None:
+        known = "; ".join(" ".join(pair) for pair in _PAIR_COLUMNS)
+        raise HullError(f"{dataset.name}: no energies of {functional}, {kind}; there are {known}.")
+    if pairs is None:
+        raise HullError(f"{dataset.name}: no table of pairs to take entries from; give entries as a file.")
+    missing = pairs["material_id"][pairs[column].isna()].tolist()
+    if missing:
+        raise HullError(
+            f"{dataset.name}: {column} is missing for {len(missing)} materials ({missing[0]} first); "
+            "fill raw energies in with crossfunc.energies.add_raw_gga."
+        )
+    ids, formulas = pairs["material_id"].tolist(), pairs["composition"].tolist()
+    energies = pairs[column].to_numpy(dtype=np.float64)
+    if dataset.elements is not None:
+        table = dataset.elements
+        table = table[(table["functional"] == functional) & table["energy_kind"].isin([kind, "mp2020"])]
+        table = table.drop_duplicates("element")
+        ids += [f"element {symbol}" for symbol in table["element"]]
+        formulas += table["element"].tolist()
+        energies = np.concatenate([energies, table["energy_per_atom_ev"].to_numpy(dtype=np.float64)])
+    return EntryTable.from_columns(
+        ids, formulas, energies, functional=functional, energy_kind=kind, source=dataset.name
+    )
+
+
+def _table(facts: list[_Facts], source: str, functional, energy_kind, among: EntryTable | None) -> EntryTable:
+    """The table of all facts, with the kind of every energy."""
+    return EntryTable.from_columns(
+        [fact.id for fact in facts],
+        [fact.formula for fact in facts],
+        [fact.energy_per_atom_ev for fact in facts],
+        functional=functional or [fact.functional for fact in facts],
+        energy_kind=energy_kind or _energy_kinds(facts, among),
+        source=source,
+    )
+
+
+def _energy_kinds(facts: list[_Facts], among: EntryTable | None) -> list[str]:
+    """Kind of every energy; what needs no MP2020 correction counts as corrected among corrected ones."""
+    kinds = [_kind_of(fact) for fact in facts]
+    if "mp2020" not in kinds and (among is None or "mp2020" not in among.energy_kind):
+        return kinds
+    bare = [k for k, kind in enumerate(kinds) if kind == "raw" and facts[k].functional == "gga"]
+    if bare:
+        table = mp2020_corrections([facts[k].formula for k in bare], hubbard=[facts[k].hubbards for k in bare])
+        for k, correction in zip(bare, table["correction_per_atom_ev"], strict=True):
+            if correction == 0:
+                kinds[k] = "mp2020"
+    return kinds
+
+
+def _kind_of(fact: _Facts) -> str:
+    """Energy kind from the schemes and names of an entry's adjustments."""
+    if not fact.corrections:
+        return NOT_STATED if fact.functional == NOT_STATED else "raw"
+    if all("MP2020" in one or "MaterialsProject2020" in one for one in fact.corrections):
+        return "mp2020"
+    return "mixed" if any("mixing" in one.lower() for one in fact.corrections) else "other corrections"
+
+
+def _facts_of_object(k: int, entry) -> _Facts:
+    """Facts of a pymatgen entry."""
+    if not hasattr(entry, "composition") or not hasattr(entry, "energy_per_atom"):
+        raise HullError(f"entry {k} is a {type(entry).__name__}, not a pymatgen entry (ComputedEntry, PDEntry).")
+    name = getattr(entry, "entry_id", None)
+    adjustments = getattr(entry, "energy_adjustments", None) or ()
+    schemes = tuple(_scheme(getattr(one, "cls", None), one.name) for one in adjustments)
+    parameters, data = getattr(entry, "parameters", None) or {}, getattr(entry, "data", None) or {}
+    return _Facts(
+        f"entry {k}" if name is None else str(name),
+        _formula(entry.composition.get_el_amt_dict()),
+        float(entry.energy_per_atom),
+        _functional(parameters, data),
+        schemes,
+        dict(parameters.get("hubbards") or {}),
+    )
+
+
+def _facts_of_json(k: int, row, path: Path) -> _Facts:
+    """Facts of the JSON of a pymatgen entry."""
+    if not isinstance(row, dict) or not isinstance(row.get("composition"), dict) or "energy" not in row:
+        raise HullError(f"{path}: entry {k} has no composition and energy; write pymatgen's entry.as_dict().")
+    kind = row.get("@class", "ComputedEntry")
+    if kind not in _CLASSES:
+        raise HullError(f"{path}: entry {k} is a {kind}; known are {', '.join(_CLASSES)}.")
+    name = f"entry {k}" if row.get("entry_id") is None else str(row["entry_id"])
+    try:
+        amounts: dict[str, float] = {}
+        for species, amount in row["composition"].items():
+            symbol = _SPECIES.match(species)[1]
+            amounts[symbol] = amounts.get(symbol, 0.0) + float(amount)
+        adjustments = row.get("energy_adjustments") or []
+        correction = sum(map(_value, adjustments)) if adjustments else float(row.get("correction") or 0.0)
+        energy = (float(row["energy"]) + correction) / sum(amounts.values())
+        schemes = tuple(_scheme(one.get("cls"), one.get("name") or "") for one in adjustments)
+        parameters, data = row.get("parameters") or {}, row.get("data") or {}
+        functional, hubbards = _functional(parameters, data), dict(parameters.get("hubbards") or {})
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise HullError(
+            f"{path}: {name} cannot be read ({type(error).__name__}: {error}); write pymatgen's entry.as_dict()."
+        ) from error
+    if correction and not schemes:
+        schemes = ("correction without a name",)
+    return _Facts(name, _formula(amounts), energy, functional, schemes, hubbards)
+
+
+def _value(adjustment: dict) -> float:
+    """Energy of one adjustment in eV, for the classes that pymatgen has."""
+    kind = adjustment["@class"]
+    if kind == "CompositionEnergyAdjustment":
+        return float(adjustment["adj_per_atom"]) * float(adjustment["n_atoms"])
+    if kind == "TemperatureEnergyAdjustment":
+        return float(adjustment["adj_per_deg"]) * float(adjustment["temp"]) * float(adjustment["n_atoms"])
+    if kind in ("ConstantEnergyAdjustment", "ManualEnergyAdjustment"):
+        return float(adjustment["value"])
+    raise ValueError(f"unknown energy adjustment {kind!r}")
+
+
+def _scheme(cls, name: str) -> str:
+    """Name of an adjustment together with that of the scheme it came from."""
+    scheme = cls.get("@class", "") if isinstance(cls, dict) else getattr(cls, "__name__", "")
+    return f"{scheme} {name}".strip()
+
+
+def _functional(parameters: dict, data: dict) -> str:
+    """Functional from the run type: GGA and GGA+U are one here, as MP2020 joins them."""
+    run_type = parameters.get("run_type") or data.get("run_type")
+    return NOT_STATED if run_type is None else _FUNCTIONALS.get(str(run_type).lower(), str(run_type).lower())
+
+
+def _formula(amounts: dict[str, float]) -> str:
+    """Formula that reads back to the same amounts."""
+    return "".join(f"{symbol}{amount:.12f}".rstrip("0").rstrip(".") for symbol, amount in amounts.items())
+
+
+def _read_json(path: Path) -> list:
+    """The list of entries in a JSON file, gzipped or not."""
+    try:
+        raw = path.read_bytes()
+        document = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise HullError(f"{path}: not readable as JSON ({error}); write it again.") from error
+    if isinstance(document, dict):
+        document = document.get("entries")
+    if not isinstance(document, list):
+        raise HullError(f"{path}: expected a list of pymatgen entries, or an object with a list `entries`.")
+    return document
+
+
+def _read_table(path: Path):
+    """A CSV or parquet table."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pd.read_csv(path, dtype={"id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise HullError(f"{path}: not readable as a table ({error}); write it again.") from error
+
+
+def _from_table(table, source: str, functional: str | None = None, energy_kind: str | None = None) -> EntryTable:
+    """Entries from a pandas table."""
+    missing = [name for name in _COLUMNS if name not in table]
+    if missing:
+        raise HullError(f"{source}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}.")
+    labels = {"functional": functional, "energy_kind": energy_kind}
+    given = {name: value or table.get(name, NOT_STATED) for name, value in labels.items()}
+    columns = (table[name].tolist() for name in _COLUMNS)
+    return EntryTable.from_columns(*columns, **given, source=source)
