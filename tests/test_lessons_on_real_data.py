@@ -1,4 +1,4 @@
-"""Lessons 1 to 3 on real DFT data: the numbers that the lessons' own code must find there."""
+"""Lessons 1 to 3 and 6 on real DFT data: the numbers that the lessons' own code must find there."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ from crossfunc.lessons import load_results
 
 PAIRS = "mp-thermo-pairs"
 LESSONS = ("01_data_statistics", "02_feature_importance", "03_atomref_correlation")
+HULL_LESSON = "06_hull_workflow"
 
 pytestmark = pytest.mark.real_data
 
@@ -51,3 +52,25 @@ def test_corrections_move_importance_to_the_anions_on_real_data(found):
 
 def test_model_aware_references_beat_a_plain_refit_on_real_data(found):
     assert found["03", "n0_aware"] < found["03", "n0_refit"] < found["03", "n0_none"]
+
+
+@pytest.fixture(scope="module")
+def hull_lesson(root, real_data_folder, tmp_path_factory):
+    """Results of lesson 6, which looks for DFT entries and pairs beside its dataset, as key -> value."""
+    if not (real_data_folder / "li_fe_o_entries.json.gz").is_file():
+        pytest.skip("DFT entries: set CROSSFUNC_DATA to a folder with li_fe_o_entries.json.gz")
+    out = tmp_path_factory.mktemp("hull")
+    command = [Path(sys.executable).with_name("crossfunc"), "run", "06", "--profile", "smoke", "--out", out]
+    environment = os.environ | {"CROSSFUNC_DATA": str(real_data_folder)}
+    subprocess.run(command, cwd=root, env=environment, check=True)
+    return {r["key"]: r["value"] for r in load_results(out / "results", [HULL_LESSON])[HULL_LESSON]["results"]}
+
+
+@pytest.mark.parametrize(("key", "value"), [("experiment_mae_gga", 157), ("experiment_mae_r2scan", 79)])
+def test_hull_lesson_finds_the_known_errors_of_dft_against_experiment(hull_lesson, key, value):
+    assert hull_lesson[key] == pytest.approx(value, abs=0.5)  # meV/atom, 974 materials
+
+
+def test_hull_lesson_finds_the_dft_hull_of_li_fe_o(hull_lesson):
+    assert hull_lesson["li_fe_o_entries"] == 375
+    assert hull_lesson["li_fe_o_stable"] == 11  # the lesson compares every hull distance with pymatgen's

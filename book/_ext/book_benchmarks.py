@@ -14,10 +14,22 @@ def benchmark_rows(path):
     if not path.is_file():
         raise ExtensionError(f"{path}: missing; make it with: crossfunc bench {path.stem} --json > {path}")
     measured = json.loads(path.read_text(encoding="utf-8"))
-    return [(key.replace("_", " "), _digits(value)) for key, value in measured.items()]
+    return [(what, _digits(value)) for what, value in _flatten(measured)]
+
+
+def _flatten(measured, outer=()):
+    """One row a number: tables inside a measurement become "speed, batch, step"."""
+    for key, value in measured.items():
+        names = (*outer, str(key).replace("_", " ") if not outer else str(key))
+        if isinstance(value, dict):
+            yield from _flatten(value, names)
+        else:
+            yield ", ".join(names), value
 
 
 def _digits(value):
+    if value is None:
+        return "not measured"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
