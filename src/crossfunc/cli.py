@@ -1,6 +1,7 @@
-"""The command line: `crossfunc run|data|atomref|bench`. Everything heavy is imported by the command that needs it."""
+"""The command line, `crossfunc`. Everything heavy is imported by the command that needs it."""
 
 import json
+import sys
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,9 @@ _PLAIN = {"rich_markup_mode": None, "no_args_is_help": True}
 app = typer.Typer(name="crossfunc", cls=_ErrorsInOneBlock, pretty_exceptions_enable=False, **_PLAIN)
 data_app = typer.Typer(**_PLAIN)
 bench_app = typer.Typer(**_PLAIN)
+import_app = typer.Typer(**_PLAIN)
 app.add_typer(data_app, name="data", help="Look at, check and make datasets.")
+data_app.add_typer(import_app, name="import", help="Make a dataset from public or your own files.")
 app.add_typer(bench_app, name="bench", help="Measure speed and memory on this machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -181,15 +184,61 @@ def list_data(as_json: AsJson = False) -> None:
 
 @data_app.command("check")
 def check_data(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or name of a dataset.")], as_json: AsJson = False
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or name of a dataset.")],
+    labels: Annotated[
+        bool, typer.Option("--labels/--no-labels", help="Check units, signs and geometry of the frames, too.")
+    ] = True,
+    use_model: Annotated[
+        bool, typer.Option("--model/--no-model", help="Compare a sample with the published models (a minute or so).")
+    ] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Check a dataset: its files, checksums, columns, units and every row. Status 1 if it cannot be used."""
+    """Check a dataset: files, checksums, columns, every row; units and signs by measurement. Status 1 if unusable."""
     from crossfunc.datasets import check_dataset
 
     report = check_dataset(folder)
+    if labels and all(finding.level != "error" for finding in report.findings):
+        from crossfunc.datasets import open_dataset
+        from crossfunc.potential.trust import add_label_findings
+
+        add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model)
     typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if any(finding.level == "error" for finding in report.findings):
         raise typer.Exit(1)
+
+
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Public dataset; without one, they are listed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: build/downloads/NAME.")] = None,
+    look: Annotated[
+        bool, typer.Option("--look", help="Ask the source and show licence, citation and size; download nothing.")
+    ] = False,
+) -> None:
+    r"""Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
+
+    \b
+    CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
+    HTTPS_PROXY, NO_PROXY            as everywhere
+    REQUESTS_CA_BUNDLE               certificates, where a network inspects https
+    """
+    from crossfunc.datasets import fetch, registry
+
+    if name is None:
+        for entry in registry.public_datasets().values():
+            typer.echo(f"{entry.name}\n  {entry.title}\n  licence  {entry.licence}")
+        return
+    if look:
+        dataset = registry.find_public_dataset(name)
+        mirror, *_ = [*registry.mirrors(), None]
+        for line in fetch.describe(registry.ask_source(dataset, mirror=mirror), dataset):
+            typer.echo(line)
+        return
+    fetched = fetch.fetch_dataset(name, out, report=typer.echo)
+    typer.echo(f"complete and checked: {fetched.folder}")
+    typer.echo(f"next: {fetched.import_command}")
 
 
 @data_app.command("make-surrogate")
@@ -210,6 +259,150 @@ def make_surrogate(
 
     generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
     typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
+
+
+@import_app.command("materials-project")
+def import_materials_project(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    chemsys: Annotated[
+        list[str] | None,
+        typer.Option(help="A system such as Li-Fe-O, with all its subsystems; may be repeated."),
+    ] = None,
+    elements: Annotated[str | None, typer.Option(help="All materials made of these elements alone: Li,Fe,O,F.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole collection: some thousand requests.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
+) -> None:
+    """Import Materials Project energies of the same materials in GGA/GGA+U and r²SCAN, through mp-api.
+
+    Needs `pip install 'crossfunc[mp]'` and a key, which mp-api reads from MP_API_KEY or its own configuration file.
+    An import that was stopped goes on where it was.
+    """
+    from crossfunc.datasets.importers import materials_project
+
+    symbols = (elements or "").replace(",", " ").split()
+    query = materials_project.Query(tuple(chemsys or ()), tuple(symbols), everything)
+    dataset = materials_project.import_materials_project(out, query, overwrite=overwrite, report=typer.echo)
+    n_pairs = 0 if dataset.pairs is None else len(dataset.pairs)
+    typer.echo(
+        f"wrote {out}: {n_pairs} materials in both functionals, {dataset.frames.num_rows} structures with energy, "
+        f"{len(dataset.rejected)} rows left out (rejected.parquet)"
+    )
+    typer.echo(f"licence {dataset.meta['licence']}; cite {dataset.meta['citation']}")
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")]
+Trusting = Annotated[
+    bool, typer.Option("--no-check", help="Import without measuring units and signs on a sample of the frames.")
+]
+StressUnit = Annotated[
+    str, typer.Option(help="vasp-kbar, kbar, gpa, gpa-compression, ev/a3, ev/a3-compression (tension positive if not).")
+]
+
+
+def _inspection(no_check: bool, stress_unit: str, *, absolute: bool):
+    """What looks at a sample before an import is put in place; None where it is not wanted."""
+    if no_check:
+        return None
+
+    def inspect(frames):
+        from crossfunc.potential.trust import refuse_wrong_labels
+
+        for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit):
+            if finding.level == "warning":
+                typer.echo(f"warning: {finding.file}: {finding.message}", err=True)
+
+    return inspect
+
+
+def _import_mp_layout(file: Path, out: Path, kind: str, stress_unit: str, overwrite: bool, no_check: bool) -> None:
+    from crossfunc.datasets.importers.mp_r2scan import import_mp_frames
+
+    inspect = _inspection(no_check, stress_unit, absolute=True)
+    summary = import_mp_frames(file, out, kind=kind, stress_unit=stress_unit, overwrite=overwrite, inspect=inspect)
+    typer.echo(str(summary))
+
+
+@import_app.command("mp-r2scan")
+def import_mp_r2scan(
+    file: Annotated[Path, typer.Argument(help="MP-r2SCAN's JSON, or gzipped JSON.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    stress_unit: StressUnit = "vasp-kbar",
+    overwrite: Overwrite = False,
+    no_check: Trusting = False,
+) -> None:
+    """Import MP-r2SCAN, whatever its size, in less than 1 GB of memory; bad rows go to rejected.parquet."""
+    _import_mp_layout(file, out, "mp-r2scan", stress_unit, overwrite, no_check)
+
+
+@import_app.command("mptrj")
+def import_mptrj(
+    file: Annotated[Path, typer.Argument(help="MPtrj's JSON, or gzipped JSON.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    stress_unit: StressUnit = "vasp-kbar",
+    overwrite: Overwrite = False,
+    no_check: Trusting = False,
+) -> None:
+    """Import MPtrj (GGA/GGA+U with MP2020 corrections), which has the layout of MP-r2SCAN."""
+    _import_mp_layout(file, out, "mptrj", stress_unit, overwrite, no_check)
+
+
+@import_app.command("matpes")
+def import_matpes(
+    files: Annotated[list[Path], typer.Argument(help="The PBE release, the r2SCAN release, or both.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    stress_unit: StressUnit = "vasp-kbar",
+    magmoms: Annotated[str, typer.Option(help="none, or bader: another quantity than CHGNet's.")] = "none",
+    overwrite: Overwrite = False,
+    no_check: Trusting = False,
+) -> None:
+    """Import MatPES; with both releases, structures labelled in both become pairs."""
+    from crossfunc.datasets.importers import matpes
+
+    inspect = _inspection(no_check, stress_unit, absolute=False)
+    options = {"stress_unit": stress_unit, "magmoms": magmoms, "overwrite": overwrite}
+    typer.echo(str(matpes.import_matpes(files, out, inspect=inspect, **options)))
+
+
+@import_app.command("extxyz")
+def import_extxyz(
+    low: Annotated[
+        Path, typer.Argument(help="Frames of the functional to start from: .xyz, .extxyz, .gz or ASE's .db.")
+    ],
+    high: Annotated[Path, typer.Argument(help="Frames of the functional to get to.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    low_name: Annotated[str, typer.Option(help="The first functional in prose.")] = "low functional",
+    high_name: Annotated[str, typer.Option(help="The second one.")] = "high functional",
+    energy_key: Annotated[str, typer.Option(help="Where the energy is.")] = "energy",
+    forces_key: Annotated[str, typer.Option(help="Where the forces are.")] = "forces",
+    stress_key: Annotated[str, typer.Option(help="Where the stress is.")] = "stress",
+    magmoms_key: Annotated[str, typer.Option(help="Where the magnetic moments are.")] = "magmoms",
+    structure_key: Annotated[str | None, typer.Option(help="Names one structure in both files.")] = None,
+    material_key: Annotated[str | None, typer.Option(help="Names the material: never split across sets.")] = None,
+    energy_unit: Annotated[str, typer.Option(help="ev, ev/atom, mev/atom, hartree, rydberg.")] = "ev",
+    force_unit: Annotated[str, typer.Option(help="ev/a, hartree/bohr, rydberg/bohr.")] = "ev/a",
+    stress_unit: StressUnit = "ev/a3",
+    licence: Annotated[str, typer.Option(help="Of the data.")] = "not stated",
+    citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
+    overwrite: Overwrite = False,
+    no_check: Trusting = False,
+) -> None:
+    """Import your own pair of functionals from extended XYZ files or ASE databases."""
+    from crossfunc.datasets.importers import extxyz
+
+    keys = extxyz.Keys(
+        energy=energy_key,
+        forces=forces_key,
+        stress=stress_key,
+        magmoms=magmoms_key,
+        structure_id=structure_key,
+        material_id=material_key,
+        energy_unit=energy_unit,
+        force_unit=force_unit,
+        stress_unit=stress_unit,
+    )
+    inspect = _inspection(no_check, stress_unit, absolute=False)
+    origin = {"functionals": (low_name, high_name), "licence": licence, "citation": citation}
+    typer.echo(str(extxyz.import_extxyz(low, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
 
 
 @app.command()
@@ -307,10 +500,250 @@ def _advise(dataset) -> dict[str, Any] | None:
     }
 
 
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")],
+    dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
+    functional: Annotated[str, typer.Option(help="Whose frames: gga or r2scan.")] = "r2scan",
+    by_element: Annotated[bool, typer.Option("--by-element", help="Add the errors element by element.")] = False,
+    by_split: Annotated[
+        bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
+    ] = False,
+    split_seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Mean absolute errors of a model on the labels of a dataset: energy, forces, stress, magnetic moments.
+
+    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error.
+    """
+    from crossfunc.datasets import open_dataset, split_by_material
+    from crossfunc.potential import load_model
+    from crossfunc.training.evaluate import evaluate as measure
+    from crossfunc.training.labels import LabelledFrames
+
+    opened = open_dataset(dataset)
+    frames = LabelledFrames.from_dataset(opened, functional)
+    split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
+    measured = measure(
+        load_model(model), frames, by_element=by_element, split=split, progress=not as_json and sys.stderr.isatty()
+    )
+    if as_json:
+        if by_element:
+            measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
+        origin = {"model": model, "dataset": opened.name, "functional": functional}
+        typer.echo(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
+        return
+    _show_errors(measured)
+    typer.echo(f"\n{opened.label_notice}")
+
+
+def _show_errors(measured: dict[str, Any]) -> None:
+    """Errors as text: the whole first, then the tables asked for, then what was refused."""
+    import pandas as pd
+
+    for name, value in measured.items():
+        if name not in ("refused", "by_element", "by_split"):
+            typer.echo(f"{name:24} {'no labels' if value is None else f'{value:.6g}'}")
+    if "by_element" in measured:
+        typer.echo(f"\n{measured['by_element'].to_string(float_format='{:.4f}'.format, na_rep='-')}")
+    if "by_split" in measured:
+        table = pd.DataFrame.from_dict(measured["by_split"], orient="index")
+        typer.echo(f"\n{table.to_string(float_format='{:.4f}'.format, na_rep='-')}")
+    for frame_id, reason in measured["refused"].items():
+        typer.echo(f"refused {frame_id}: {reason}", err=True)
+
+
+@app.command()
+def finetune(
+    method: Annotated[str, typer.Option(help="1, 2, 3, 4, references-only or model-aware; see xf.METHODS.")],
+    dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on where it was.")],
+    functional: Annotated[str, typer.Option(help="Whose frames to train on: r2scan or gga.")] = "r2scan",
+    pretrained: Annotated[
+        str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
+    ] = "0.3.0",
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training frames.  [default: 50]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Frames an optimiser step.  [default: 16]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Where the cosine starts.  [default: 0.001]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Order of the frames, weights of method 1.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many validations without a lower loss.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that build graphs ahead.")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="GPUs, or CPU processes, of each node.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes (torchrun or SLURM starts the processes).")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the forward pass.")] = False,
+    other: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting (crossfunc.training.Settings); repeatable."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a CHGNet on the labels of one functional: fit element references, train, keep the best model.
+
+    The folder gets best.pt and last.pt (stock chgnet loads them), best.safetensors, history.csv, and run.json with
+    method, settings, fingerprints of data and split, and the metrics. A run that was killed goes on from its last
+    checkpoint; a folder with another run is left alone.
+    """
+    import sys
+
+    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.training import finetune as train
+    from crossfunc.training.fit import is_first_process
+    from crossfunc.training.settings import SettingsError
+
+    options = {
+        "n_epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "early_stopping_patience": patience,
+        "n_workers": workers,
+        "devices": devices,
+        "n_nodes": nodes,
+        "compile": compile_ or None,
+    }
+    settings = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings |= parse_overrides(other or [])
+    except ValueError as error:
+        raise SettingsError(str(error).replace("-p ", "--set ", 1)) from error
+    result = train(
+        method,
+        dataset,
+        out=out,
+        functional=functional,
+        pretrained=pretrained,
+        progress=sys.stdout.isatty() and not as_json,
+        **settings,
+    )
+    if is_first_process():
+        typer.echo(json.dumps(result.summary(), indent=1) if as_json else result.report())
+
+
+@app.command()
+def hull(
+    entries: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENTRIES", help="pymatgen entries as JSON (.gz too), a CSV or parquet table, or a dataset."
+        ),
+    ],
+    targets: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What to report on, in the same forms; default: every entry.")
+    ] = None,
+    functional: Annotated[
+        str | None, typer.Option(help="Which energies of a dataset (gga or r2scan), or what those of a file are.")
+    ] = None,
+    energy_kind: Annotated[str | None, typer.Option(help="raw or mp2020, likewise.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
+
+    The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
+    target without a result has its reason in `status`; the others keep theirs.
+    """
+    from crossfunc.stability import hull_report, read_entries
+
+    labels = {"functional": functional, "energy_kind": energy_kind}
+    table = read_entries(entries, **labels)
+    chosen = None if targets is None else read_entries(targets, **labels, among=table)
+    progress = sys.stderr.isatty() and not as_json
+    report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
+    if as_json:
+        rows = report.astype(object).where(report.notna(), None).to_dict("records")
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    report["competitors"] = [
+        " + ".join(f"{one['amount']:.3f} {one['formula']}" for one in some) or status
+        for some, status in zip(report["competitors"], report["status"], strict=True)
+    ]
+    typer.echo(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    failed = int((report["status"] != "ok").sum())
+    if failed:
+        typer.echo(f"\n{failed} of {len(report)} targets have no result")
+
+
 @bench_app.command("atomref")
 def bench_atomref(as_json: AsJson = False) -> None:
     """Time composition matrix and element references on 238,247 made-up frames, beside chgnet's `AtomRef.fit`."""
     from crossfunc.bench import atomref as benchmark
 
     measured = benchmark.run()
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("memory")
+def bench_memory(
+    frames: Annotated[int, typer.Option(min=20, help="Made-up frames of 31 atoms.")] = 200_000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps to train for.")] = 20,
+    folder: Annotated[Path | None, typer.Option(help="Make the dataset here; default: the temporary folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what training on a large dataset holds in memory besides the page cache, in a fresh process."""
+    from crossfunc.bench import memory as benchmark
+
+    measured = benchmark.run(frames, steps, folder=folder)
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("hull")
+def bench_hull(
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes for the 20,000 targets.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Time 20,000 targets among 150,000 made-up entries of 89 elements, beside pymatgen's `PhaseDiagram`."""
+    from crossfunc.bench import hull as benchmark
+
+    measured = benchmark.run(n_jobs=jobs)
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("relax")
+def bench_relax(as_json: AsJson = False) -> None:
+    """Time relaxing 64 embedded crystals at once, beside chgnet's `StructOptimizer` one after another."""
+    from crossfunc.bench import relax as benchmark
+
+    measured = benchmark.run()
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("train")
+def bench_train(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch, the same for both.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps of each, taken in turns; medians count.")] = 7,
+    compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time a whole training step on four batches, beside the step of chgnet's own `Trainer`."""
+    from crossfunc.bench import train as benchmark
+
+    measured = benchmark.run(repeats=repeats, device=device, threads=threads, compile=compile_)
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("graphs")
+def bench_graphs(as_json: AsJson = False) -> None:
+    """Time graph building on cells of 5 to 60 atoms, beside chgnet's converter in C."""
+    from crossfunc.bench import graphs as benchmark
+
+    measured = benchmark.run()
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("import")
+def bench_import(
+    frames: Annotated[int, typer.Option(min=100, help="Made-up frames of 31 atoms; MP-r2SCAN has 238,247.")] = 20_000,
+    slice_frames: Annotated[int, typer.Option(min=10, help="Frames given to json.load and pymatgen.")] = 2_000,
+    folder: Annotated[Path | None, typer.Option(help="Make the file here; default: the temporary folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a made-up MP-r2SCAN: memory, speed, and both beside json.load + Structure.from_dict of every frame."""
+    from crossfunc.bench import imports as benchmark
+
+    measured = benchmark.run(frames, slice_frames, folder=folder)
     typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))

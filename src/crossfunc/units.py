@@ -3,6 +3,9 @@
 EV_PER_A3_TO_GPA = 160.21766208
 """1 eV/Å³ in GPa, the value CHGNet was trained with (CODATA 2014)."""
 
+EV_PER_HARTREE = 27.211386246
+"""1 Hartree in eV (CODATA 2018); a Rydberg is half of it."""
+
 
 def mev_per_atom(energy_per_atom_ev):
     """Energy in meV/atom = 1000 x energy in eV/atom."""
@@ -22,3 +25,25 @@ def gpa_from_ev_per_a3(stress_ev_per_a3):
 def ev_per_a3_from_gpa(stress_gpa):
     """Stress in eV/Å³ = stress in GPa / 160.21766208; the sign stays."""
     return stress_gpa / EV_PER_A3_TO_GPA
+
+
+STRESS_UNITS = {
+    "vasp-kbar": gpa_from_vasp_kbar(1.0),  # compression positive
+    "kbar": -gpa_from_vasp_kbar(1.0),
+    "gpa": 1.0,
+    "gpa-compression": -1.0,
+    "ev/a3": EV_PER_A3_TO_GPA,
+    "ev/a3-compression": -EV_PER_A3_TO_GPA,
+}
+"""GPa (tension positive) per unit that stress is found in; tension is positive there too, unless the name says else."""
+
+
+def gpa_per_unit(stress_unit: str) -> float:
+    """GPa, tension positive, per unit of stress; a name of `STRESS_UNITS`."""
+    if stress_unit not in STRESS_UNITS:
+        raise UnitError(f"stress unit {stress_unit!r} is none of {', '.join(STRESS_UNITS)}")
+    return STRESS_UNITS[stress_unit]
+
+
+class UnitError(ValueError):
+    """A unit that is not known here."""

@@ -1,6 +1,8 @@
 """Where frames come from: datasets as folders of typed, checked tables."""
 
-from crossfunc.datasets.report import CheckReport, check_dataset
+from crossfunc.datasets.fetch import Fetched, fetch_dataset
+from crossfunc.datasets.registry import public_datasets
+from crossfunc.datasets.report import CheckReport, Finding, check_dataset
 from crossfunc.datasets.schema import DatasetError, validate_table
 from crossfunc.datasets.splits import nested_subsets, split_by_material
 from crossfunc.datasets.store import (
@@ -16,12 +18,16 @@ __all__ = [
     "CheckReport",
     "Dataset",
     "DatasetError",
+    "Fetched",
+    "Finding",
     "check_dataset",
     "dataset_fingerprint",
+    "fetch_dataset",
     "find_dataset",
     "list_datasets",
     "nested_subsets",
     "open_dataset",
+    "public_datasets",
     "split_by_material",
     "validate_table",
     "write_dataset",

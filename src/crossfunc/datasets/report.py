@@ -17,11 +17,12 @@ _LISTED_ROWS = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a dataset: `level` is "error" (unusable), "warning" (look) or "info"."""
+    """One thing to know about a dataset: `level` is "error" (unusable), "warning" (look) or "info"; `rows` are ids."""
 
     level: str
     file: str
     message: str
+    rows: tuple[str, ...] = ()
 
 
 @dataclass
@@ -38,11 +39,23 @@ class CheckReport:
 
     def to_dict(self) -> dict:
         """Return the report as plain values, for JSON."""
-        return {"path": str(self.path), "ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+        return {"path": str(self.path), "ok": self.ok, "findings": [_plain(f) for f in self.findings]}
 
     def __str__(self) -> str:
-        lines = [f"{f.level:8s}{f.file}: {f.message}" for f in self.findings]
+        lines = [f"{f.level:8s}{f.file}: {f.message}{_listed(f.rows)}" for f in self.findings]
         return "\n".join([*lines, f"{self.path}: {'usable' if self.ok else 'NOT usable'}"])
+
+
+def _plain(finding: Finding) -> dict:
+    """A finding as plain values; rows only where there are some."""
+    plain = asdict(finding)
+    rows = list(plain.pop("rows"))
+    return {**plain, "rows": rows} if rows else plain
+
+
+def _listed(rows: tuple[str, ...]) -> str:
+    shown = ", ".join(rows[:5])
+    return f" [{shown}{', ...' if len(rows) > 5 else ''}]" if rows else ""
 
 
 def check_dataset(name_or_path: str | os.PathLike) -> CheckReport:

@@ -105,13 +105,9 @@ def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True
     DatasetError
         A column that is missing or has the wrong type or unit, an empty table, or (strict) a bad row.
     """
-    table, misfits = _cast_columns(table, kind, file)
+    table, reasons = split_rows(table, kind, file=file)
     if table.num_rows == 0:
         raise DatasetError(f"{file}: the table holds no rows; write at least one {kind[:-1]} or leave the table out.")
-    reasons = pd.Series("", index=range(table.num_rows), dtype=object)
-    for bad, reason in itertools.chain(misfits, _row_checks(table, kind)):
-        bad = np.asarray(bad, dtype=bool) & (reasons == "").to_numpy()
-        reasons[bad] = reason
     rejected = _ledger(table, kind, reasons)
     if rejected.empty:
         return table, rejected
@@ -121,6 +117,22 @@ def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True
     if len(rejected) == table.num_rows:
         raise DatasetError(_describe_rejected(rejected, file, "That is every row: correct the table."))
     return table.filter(pa.array((reasons == "").to_numpy())), rejected
+
+
+def split_rows(table: pa.Table, kind: str, *, file: str) -> tuple[pa.Table, pd.Series]:
+    """Return the table in the schema's columns and types, and of each row why it is unusable ("" for a good one).
+
+    Raises
+    ------
+    DatasetError
+        A column that is missing or has the wrong type or unit.
+    """
+    table, misfits = _cast_columns(table, kind, file)
+    reasons = pd.Series("", index=range(table.num_rows), dtype=object)
+    for bad, reason in itertools.chain(misfits, _row_checks(table, kind)):
+        bad = np.asarray(bad, dtype=bool) & (reasons == "").to_numpy()
+        reasons[bad] = reason
+    return table, reasons
 
 
 def _cast_columns(table: pa.Table, kind: str, file: str) -> tuple[pa.Table, list[tuple[np.ndarray, str]]]:

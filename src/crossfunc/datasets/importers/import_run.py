@@ -1,0 +1,213 @@
+"""What every importer does with its rows: check, write, pair, sum up."""
+
+import contextlib
+import gc
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, impossible_rows
+from crossfunc.datasets.schema import DatasetError
+from crossfunc.datasets.writer import DatasetWriter
+
+MAX_BAD_SHARE = 0.5
+"""More bad rows than this and it is the file, or how it is read, that is wrong: nothing is written."""
+_EARLY_ROWS = 2000  # as many bad rows, and not one good: no need to read gigabytes more
+
+Inspect = Callable[[pa.Table], None]
+
+
+@dataclass
+class ImportSummary:
+    """What came of an import.
+
+    Attributes
+    ----------
+    path : Path
+    n_frames, n_rejected, n_materials, n_pairs : int
+    reasons : Counter
+        How many rows each reason has kept out.
+    """
+
+    path: Path
+    n_frames: int
+    n_rejected: int
+    n_materials: int
+    n_pairs: int
+    n_bytes: int
+    seconds: float
+    reasons: Counter = field(default_factory=Counter)
+
+    def to_dict(self) -> dict:
+        """The summary as plain values, for JSON."""
+        return {**asdict(self), "path": str(self.path), "reasons": dict(self.reasons)}
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.n_frames:,} frames of {self.n_materials:,} materials"
+        if self.n_pairs:
+            text += f", {self.n_pairs:,} pairs"
+        if self.n_rejected:
+            most = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
+            text += f"; {self.n_rejected:,} rows left out, listed in rejected.parquet ({most})"
+        return f"{text}; {self.n_bytes / 1e6:,.0f} MB in {self.seconds:.1f} s"
+
+
+class Sample:
+    """Frames for checks of units: those of the materials with the smallest digests, the same ones for the same file.
+
+    Whole relaxations rather than single frames, so that energies can be compared with stresses between neighbours.
+
+    Parameters
+    ----------
+    n_frames : int
+    n_per_material : int
+    max_atoms : int
+        Larger crystals are left out: they cost the most and tell no more.
+    """
+
+    def __init__(self, n_frames: int = 256, n_per_material: int = 16, max_atoms: int = 100):
+        self.n_frames, self.n_per_material, self.max_atoms = n_frames, n_per_material, max_atoms
+        self._kept: pa.Table | None = None
+        self._largest = 2**64
+
+    def add(self, table: pa.Table) -> None:
+        """Consider the frames of one more batch."""
+        order, counts, rows = [], Counter(), []
+        n_atoms = np.asarray(table["atomic_numbers"].combine_chunks().value_lengths())
+        for row, material in enumerate(table["material_id"].to_pylist()):
+            counts[material] += 1
+            if counts[material] <= self.n_per_material and n_atoms[row] <= self.max_atoms:
+                digest = _digest(material)
+                if digest <= self._largest:
+                    rows.append(row)
+                    order.append(digest)
+        if not rows:
+            return
+        new = table.take(pa.array(rows)).append_column("_order", pa.array(order, pa.uint64()))
+        both = new if self._kept is None else pa.concat_tables([self._kept, new])
+        digests = both["_order"].to_numpy()
+        chosen = np.argsort(digests, kind="stable")[: self.n_frames]
+        if len(chosen) == self.n_frames:
+            self._largest = int(digests[chosen[-1]])
+        self._kept = both.take(pa.array(np.sort(chosen)))
+
+    @property
+    def frames(self) -> pa.Table | None:
+        """The frames chosen so far, in the order they came."""
+        return None if self._kept is None else self._kept.drop_columns("_order").combine_chunks()
+
+
+def _digest(identifier: str) -> int:
+    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest(), "little")
+
+
+class FrameSink:
+    """Takes rows, writes them in batches, and keeps what the end of an import needs.
+
+    Parameters
+    ----------
+    writer : DatasetWriter
+    scale : dict of str to float
+        Factors from the source's units to the schema's.
+    """
+
+    def __init__(self, writer: DatasetWriter, scale: dict[str, float] | None = None):
+        self.writer, self.scale = writer, scale or {}
+        self.rows = FrameRows()
+        self.n_rows = 0
+        self.sample = Sample()
+
+    def read(self, rows: Iterable[tuple[str, Callable]]) -> None:
+        """Take (id, function that adds the row); what a function refuses goes to the ledger.
+
+        Raises
+        ------
+        DatasetError
+            Thousands of rows and not one of them good.
+        """
+        with _no_garbage_collection():
+            self._read(rows)
+        self.flush()
+
+    def _read(self, rows: Iterable[tuple[str, Callable]]) -> None:
+        for identifier, add in rows:
+            try:
+                add(self.rows, self.n_rows)
+            except RowError as error:
+                self.writer.reject("frames", self.n_rows, identifier, str(error))
+                if self.n_rows >= _EARLY_ROWS and self.writer.n_frames == 0 and len(self.rows) == 0:
+                    self._refuse_bad_file(final=False)
+            self.n_rows += 1
+            if self.rows.is_full:
+                self.flush()
+
+    def flush(self) -> None:
+        """Check and write the rows at hand."""
+        if len(self.rows) == 0:
+            return
+        rows, self.rows = self.rows, FrameRows()
+        table, source_rows = rows.to_table(self.scale), np.asarray(rows.source_rows)
+        good = self.writer.add_frames(table, source_rows, checks=[impossible_rows])
+        if good.num_rows:
+            self.sample.add(good)
+
+    def finish(self, inspect: Inspect | None = None) -> None:
+        """Refuse a file that is mostly bad, or whose sample `inspect` refuses.
+
+        Raises
+        ------
+        DatasetError
+        """
+        n_bad = sum(self.writer.reasons.values())
+        if self.writer.n_frames == 0 or n_bad > MAX_BAD_SHARE * max(self.n_rows, 1):
+            self._refuse_bad_file(final=True)
+        if inspect is not None:
+            inspect(self.sample.frames)
+
+    def _refuse_bad_file(self, *, final: bool) -> None:
+        n_bad = sum(self.writer.reasons.values())
+        most = "\n  ".join(f"{n} x {reason}" for reason, n in self.writer.reasons.most_common(3))
+        if not self.n_rows and final:
+            raise DatasetError(f"{self.writer.path}: nothing written: the source holds no frames.")
+        seen = f"{n_bad} of {self.n_rows} rows" if final else f"the first {n_bad} rows"
+        raise DatasetError(
+            f"{self.writer.path}: nothing written: {seen} are unusable.\n  {most}\n"
+            "So many are no accident: is this the right importer, and are its units and keys the file's?"
+        )
+
+
+@contextlib.contextmanager
+def _no_garbage_collection():
+    """Parsed JSON has no cycles, but its many objects make Python look for some again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def summarise(writer: DatasetWriter, n_materials: int, n_pairs: int, n_bytes: int, started: float) -> ImportSummary:
+    """Put an import in numbers."""
+    n_rejected = sum(writer.reasons.values())
+    seconds = time.perf_counter() - started
+    return ImportSummary(
+        writer.path, writer.n_frames, n_rejected, n_materials, n_pairs, n_bytes, seconds, writer.reasons
+    )
+
+
+def rows_of(pieces: Iterable, read_row: Callable) -> Iterator[tuple[str, Callable]]:
+    """Turn pieces of a file into what `FrameSink.read` takes."""
+    for piece in pieces:
+        yield "/".join(piece.keys), _bound(read_row, piece)
+
+
+def _bound(read_row: Callable, piece) -> Callable:
+    return lambda rows, row: read_row(piece, rows, row)

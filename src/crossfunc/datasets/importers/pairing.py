@@ -1,0 +1,204 @@
+"""From frames to what lies between them: the same material in both functionals, and the elements' ground states."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from crossfunc.datasets.schema import FUNCTIONALS, DatasetError
+from crossfunc.datasets.writer import DatasetWriter
+from crossfunc.symbols import ELEMENT_SYMBOLS
+
+MANY = 10
+SAME_VOLUME = 1e-3
+"""Largest relative difference in volume between two frames that are said to be one structure."""
+
+
+def add_elements_and_pairs(writer: DatasetWriter, *, by_material: bool = True) -> tuple[int, int, dict]:
+    """Write the elements and pairs that the frames written so far give.
+
+    A pair of one material is the structure labelled in both functionals (`structure_id`) that has the lowest energy in
+    the high one; where no structure has both labels, the lowest frame of each functional, each in its own structure.
+
+    Parameters
+    ----------
+    writer : DatasetWriter
+    by_material : bool
+        False: only structures labelled in both make pairs, because the materials are no more than formulas.
+
+    Returns
+    -------
+    n_materials, n_pairs : int
+    extra : dict
+        For `dataset.json`: how pairs and elements came to be.
+    """
+    frames, numbers = _read_light(writer)
+    elements = _ground_states(frames)
+    pairs = _pairs(frames, numbers, writer, by_material=by_material)
+    extra = {}
+    if len(elements):
+        writer.add_table("elements", _arrow(elements))
+        extra["elements_from"] = "the frame of lowest energy of each element in this dataset"
+    if len(pairs):
+        pairs = _with_formation_energies(pairs, elements)
+        writer.add_table("pairs", _arrow(pairs))
+        extra["pairs_from"] = "the structures and materials labelled in both functionals; see the column pairing"
+        if (frames.loc[frames["functional"] == "gga", "energy_kind"] == "raw").all():
+            extra["corrections"] = "none: the columns gga_mp2020_* hold the uncorrected energies of the low functional"
+    return frames["material_id"].nunique(), len(pairs), extra
+
+
+_LIGHT = ["material_id", "functional", "energy_kind", "energy_per_atom_ev", "atomic_numbers", "lattice_a"]
+_OPTIONAL = ["structure_id"]
+
+
+def _read_light(writer: DatasetWriter) -> tuple[pd.DataFrame, np.ndarray]:
+    """The frames without their coordinates and labels, about 100 bytes each, and the atomic numbers of all."""
+    table = writer.read_frames(_LIGHT, _OPTIONAL)
+    frames = pd.DataFrame(
+        {
+            "material_id": table["material_id"].dictionary_encode().to_pandas(),
+            "functional": table["functional"].dictionary_encode().to_pandas(),
+            "energy_kind": table["energy_kind"].dictionary_encode().to_pandas(),
+            "energy": table["energy_per_atom_ev"].to_numpy(),
+        }
+    )
+    numbers = table["atomic_numbers"].combine_chunks()
+    flat, lengths = numbers.flatten().to_numpy(), np.asarray(numbers.value_lengths())
+    first = np.cumsum(lengths) - lengths
+    frames["n_atoms"] = lengths
+    low, high = np.minimum.reduceat(flat, first), np.maximum.reduceat(flat, first)
+    frames["element"] = np.where(low == high, low, 0)
+    frames["first"] = first
+    lattices = table["lattice_a"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3)
+    frames["volume"] = np.abs(np.linalg.det(lattices))
+    if "structure_id" in table.column_names:
+        frames["structure_id"] = table["structure_id"].to_pandas()
+    return frames, flat
+
+
+def _ground_states(frames: pd.DataFrame) -> pd.DataFrame:
+    """Lowest energy per atom of each element and functional among crystals of that element alone."""
+    alone = frames[frames["element"] > 0]
+    keys = ["element", "functional", "energy_kind"]
+    lowest = alone.groupby(keys, observed=True, sort=True)["energy"].min().reset_index()
+    lowest["element"] = [ELEMENT_SYMBOLS[z - 1] for z in lowest["element"]]
+    return lowest.rename(columns={"energy": "energy_per_atom_ev"}).astype(dict.fromkeys(keys, str))
+
+
+def _pairs(frames: pd.DataFrame, numbers: np.ndarray, writer: DatasetWriter, *, by_material: bool) -> pd.DataFrame:
+    by_functional = {f: frames[frames["functional"] == f] for f in FUNCTIONALS}
+    if any(len(some) == 0 for some in by_functional.values()):
+        return pd.DataFrame()
+    matched = _matched(by_functional, writer) if "structure_id" in frames else pd.DataFrame(columns=_PAIR)
+    parts = [matched]
+    if by_material:
+        parts.append(_own_minima(by_functional, set(matched["material_id"])))
+    pairs = pd.concat([p for p in parts if len(p)], ignore_index=True) if any(map(len, parts)) else matched
+    if pairs.empty:
+        return pairs
+    order = np.argsort(pairs["high"].to_numpy(), kind="stable")
+    counts = pairs.groupby("material_id")["high"].transform("size")
+    pairs = pairs.assign(n_structures=counts).iloc[order].drop_duplicates("material_id").sort_index()
+    return _pair_columns(pairs, frames, numbers)
+
+
+_PAIR = ["material_id", "low", "high", "row", "pairing", "kind"]
+
+
+def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> pd.DataFrame:
+    """Structures with one frame in each functional; the same id on two different cells is told in the ledger."""
+    sides = []
+    for frames in by_functional.values():
+        known = frames[frames["structure_id"].notna()]
+        sides.append(known.drop_duplicates("structure_id").reset_index(names="row"))
+    both = sides[0].merge(sides[1], on="structure_id", suffixes=("_low", "_high"))
+    differ = (both["n_atoms_low"] != both["n_atoms_high"]) | (
+        (both["volume_low"] / both["volume_high"] - 1).abs() > SAME_VOLUME
+    )
+    for row in both[differ].itertuples():
+        reason = "one structure id on two different cells in the two functionals: frames kept, not paired"
+        writer.reject("pairs", row.row_low, row.structure_id, reason)
+    both = both[~differ]
+    same = int((both["energy_low"] == both["energy_high"]).sum())
+    if len(both) >= MANY and same > len(both) / 2:
+        raise DatasetError(
+            f"{writer.path}: nothing written: {same} of {len(both)} structures have the same energy in both "
+            "functionals: the two files hold the same labels. Give one file of each functional."
+        )
+    return pd.DataFrame(
+        {
+            "material_id": both["material_id_high"].astype(str),
+            "low": both["energy_low"],
+            "high": both["energy_high"],
+            "row": both["row_high"],
+            "pairing": "same structure",
+            "kind": both["energy_kind_low"].astype(str),
+        }
+    )
+
+
+def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.DataFrame:
+    """The lowest frame of each functional, for materials that have both but no structure labelled twice."""
+    lowest = []
+    for frames in by_functional.values():
+        frames = frames[~frames["material_id"].isin(known)]
+        at = frames.groupby("material_id", observed=True)["energy"].idxmin()
+        lowest.append(frames.loc[at].reset_index(names="row").astype({"material_id": str}))
+    both = lowest[0].merge(lowest[1], on="material_id", suffixes=("_low", "_high"))
+    return pd.DataFrame(
+        {
+            "material_id": both["material_id"],
+            "low": both["energy_low"],
+            "high": both["energy_high"],
+            "row": both["row_high"],
+            "pairing": "own minimum",
+            "kind": both["energy_kind_low"].astype(str),
+        }
+    )
+
+
+def _pair_columns(pairs: pd.DataFrame, frames: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
+    rows = pairs["row"].to_numpy()
+    first, n_atoms = frames["first"].to_numpy()[rows], frames["n_atoms"].to_numpy()[rows]
+    low = pairs["low"].to_numpy()
+    return pd.DataFrame(
+        {
+            "material_id": pairs["material_id"].astype(str).to_numpy(),
+            "composition": [_formula(numbers[a : a + n]) for a, n in zip(first, n_atoms, strict=True)],
+            "n_atoms": n_atoms.astype(np.int32),
+            "gga_energy_per_atom_ev": np.where(pairs["kind"] == "raw", low, np.nan),
+            "gga_mp2020_energy_per_atom_ev": low,
+            "r2scan_energy_per_atom_ev": pairs["high"].to_numpy(),
+            "pairing": pairs["pairing"].to_numpy(),
+            "n_structures": pairs["n_structures"].to_numpy().astype(np.int32),
+        }
+    )
+
+
+def _with_formation_energies(pairs: pd.DataFrame, elements: pd.DataFrame) -> pd.DataFrame:
+    """Add E - sum of x E(element) where this dataset has every element's ground state in that functional."""
+    for functional, column in (("gga", "gga_mp2020_energy_per_atom_ev"), ("r2scan", "r2scan_energy_per_atom_ev")):
+        known = elements[elements["functional"] == functional].set_index("element")["energy_per_atom_ev"].to_dict()
+        reference = [_reference(formula, known) for formula in pairs["composition"]]
+        if not np.isnan(reference).all():
+            name = column.replace("energy_per_atom", "formation_energy_per_atom")
+            pairs[name] = pairs[column] - np.array(reference)
+    return pairs
+
+
+def _reference(formula: str, known: dict[str, float]) -> float:
+    amounts = [(s, int(n or 1)) for s, n in re.findall(r"([A-Z][a-z]?)(\d*)", formula)]
+    total = sum(n for _, n in amounts)
+    return sum(n * known.get(s, np.nan) for s, n in amounts) / total
+
+
+def _formula(numbers: np.ndarray) -> str:
+    kinds, counts = np.unique(numbers, return_counts=True)
+    return "".join(f"{ELEMENT_SYMBOLS[z - 1]}{n}" for z, n in zip(kinds, counts, strict=True))
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return table.replace_schema_metadata(None)

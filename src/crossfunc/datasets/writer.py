@@ -1,0 +1,245 @@
+"""Write a dataset folder batch by batch: bounded memory, all of it or nothing, equal input gives equal bytes."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossfunc.datasets.schema import TABLES, DatasetError, split_rows, validate_table
+from crossfunc.datasets.store import META_FILE, _check_meta, _replace_folder, _sha256, check_target
+
+ZSTD_LEVEL = 3
+RowCheck = Callable[[pa.Table], Iterator[tuple[np.ndarray, str]]]
+_LEDGER = pa.schema([("table", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("reason", pa.string())])
+_LEDGER_ROWS = 50_000
+_SHOWN = 300  # characters of an id or a reason that the ledger keeps: a file must not blow it up
+
+
+class DatasetWriter:
+    """A dataset folder in the making.
+
+    Frames go to disk as they come, in a hidden folder beside the target that becomes the target in one rename. What a
+    killed import left there is removed by the next one. Use it as a context manager: an exception leaves nothing.
+
+    Parameters
+    ----------
+    path : str or path
+    overwrite : bool
+        Replace an existing dataset; otherwise an existing folder is an error.
+
+    Attributes
+    ----------
+    scratch : Path
+        The hidden folder.
+    n_frames : int
+        Frames written so far.
+    reasons : collections.Counter
+        How many rows each reason has kept out.
+
+    Raises
+    ------
+    DatasetError
+        The target exists, or another import is writing it at this moment.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+        self.path = Path(path)
+        check_target(self.path, overwrite)
+        self.scratch = self.path.with_name(f".{self.path.name}.partial")
+        self.n_frames = 0
+        self.reasons: Counter[str] = Counter()
+        self._ids = _SeenIds()
+        self._ledger: list[tuple] = []
+        self._files: dict[str, pq.ParquetWriter] = {}
+        self._pending: Future | None = None
+
+    def __enter__(self) -> "DatasetWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(exist_ok=True)
+        self._lock = _lock_folder(self.scratch)
+        for left_over in self.scratch.iterdir():
+            if left_over.name != _LOCK_FILE:
+                left_over.unlink()
+        self._thread = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        for file in self._files.values():
+            with contextlib.suppress(OSError, pa.ArrowException):
+                file.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._lock.close()
+
+    def add_frames(self, table: pa.Table, source_rows: np.ndarray, checks: Iterable[RowCheck] = ()) -> pa.Table:
+        """Check a batch, write its good rows as one row group and put the others into the ledger.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            In the columns of the frames schema; extra columns are kept.
+        source_rows : ndarray of int
+            Where in its source each row stood, for the ledger.
+        checks : iterable of callables, optional
+            Given the rows that fit the schema, each yields (mask of rows, reason) for those to leave out.
+
+        Returns
+        -------
+        pyarrow.Table
+            The good rows.
+        """
+        table, reasons = split_rows(table, "frames", file=f"{self.path.name}/frames.parquet")
+        reasons = np.array(reasons, dtype=object)
+        ids = table["frame_id"].to_pylist()
+        good = np.flatnonzero(reasons == "")
+        for check in checks:
+            for bad, reason in check(table.take(pa.array(good))):
+                hit = good[bad]
+                reasons[hit[reasons[hit] == ""]] = reason
+        good = np.flatnonzero(reasons == "")
+        again = self._ids.add([ids[k] for k in good])
+        reasons[good[again]] = "frame_id occurs twice; ids must be unique"
+        for k in np.flatnonzero(reasons != ""):
+            self.reject("frames", source_rows[k], ids[k], reasons[k])
+        table = table.filter(pa.array(reasons == ""))
+        self.n_frames += table.num_rows
+        if table.num_rows:
+            self._write("frames", table)
+        return table
+
+    def reject(self, table: str, row: int, identifier: str, reason: str) -> None:
+        """Put one row into the ledger."""
+        self.reasons[reason[:_SHOWN]] += 1
+        self._ledger.append((table, int(row), str(identifier)[:_SHOWN], reason[:_SHOWN]))
+        if len(self._ledger) >= _LEDGER_ROWS:
+            self._write_ledger()
+
+    def read_frames(self, columns: list[str], optional: list[str] = ()) -> pa.Table:
+        """Read columns of the frames written so far, those of the optional ones that there are; ends their writing."""
+        self._close("frames")
+        file = self.scratch / "frames.parquet"
+        there = pq.read_schema(file).names
+        return pq.read_table(file, columns=[*columns, *(name for name in optional if name in there)])
+
+    def add_table(self, kind: str, table: pa.Table) -> None:
+        """Write pairs or elements as a whole."""
+        good, _ = validate_table(table, kind, file=f"{self.path.name}/{kind}.parquet")
+        self._write(kind, good)
+
+    def commit(self, meta: dict) -> Path:
+        """Write the ledger and `dataset.json`, and put the folder in its place.
+
+        Raises
+        ------
+        DatasetError
+            No frame was written, or the description lacks something.
+        """
+        _check_meta(meta, str(self.path / META_FILE))
+        if self._ledger:
+            self._write_ledger()
+        for kind in list(self._files):
+            self._close(kind)
+        files = {}
+        for kind in (*TABLES, "rejected"):
+            file = self.scratch / f"{kind}.parquet"
+            if file.exists():
+                files[file.name] = {"sha256": _sha256(file), "rows": pq.read_metadata(file).num_rows}
+        text = json.dumps({**meta, "files": files}, indent=2, ensure_ascii=False) + "\n"
+        (self.scratch / META_FILE).write_text(text, encoding="utf-8")
+        (self.scratch / _LOCK_FILE).unlink(missing_ok=True)
+        self.scratch.chmod(0o755)
+        _replace_folder(self.scratch, self.path)
+        return self.path
+
+    def _write_ledger(self) -> None:
+        columns = list(zip(*self._ledger, strict=True))
+        arrays = [pa.array(values, type=field.type) for values, field in zip(columns, _LEDGER, strict=True)]
+        self._write("rejected", pa.table(arrays, schema=_LEDGER))
+        self._ledger = []
+
+    def _write(self, kind: str, table: pa.Table) -> None:
+        """Hand one row group to the writing thread; at most one waits, so memory stays bounded."""
+        if kind not in self._files:
+            self._files[kind] = _open_parquet(self.scratch / f"{kind}.parquet", table.schema)
+        elif table.schema != self._files[kind].schema:
+            table = table.cast(self._files[kind].schema)
+        self._wait()
+        self._pending = self._thread.submit(self._files[kind].write_table, table.combine_chunks(), table.num_rows)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            try:
+                self._pending.result()
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
+            self._pending = None
+
+    def _close(self, kind: str) -> None:
+        self._wait()
+        if kind in self._files:
+            self._files.pop(kind).close()
+
+
+_LOCK_FILE = ".lock"
+
+
+def _lock_folder(folder: Path):
+    """Hold a lock that the system lets go of when the process ends, however it ends."""
+    lock = (folder / _LOCK_FILE).open("w", encoding="ascii")
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on Windows; there a second import at the same time is not noticed
+        pass
+    except OSError as error:
+        lock.close()
+        raise DatasetError(f"{folder}: another import is writing this dataset now; wait for it, or stop it.") from error
+    return lock
+
+
+def _open_parquet(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    plain = schema.remove_metadata()
+    text = [field.name for field in plain if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(
+        file,
+        plain,
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        use_dictionary=text,  # no two numbers are alike; of functionals and sources there are few
+        write_page_checksum=True,
+    )
+
+
+class _SeenIds:
+    """Which ids have come by, as 128-bit digests in a few sorted arrays: 16 bytes an id, whatever its length."""
+
+    def __init__(self):
+        self._runs: list[np.ndarray] = []
+
+    def add(self, ids: list[str]) -> np.ndarray:
+        """Return which of the ids came by before, as a mask, and remember all."""
+        digests = b"".join(hashlib.blake2b(i.encode(), digest_size=16).digest() for i in ids)
+        keys = np.frombuffer(digests, dtype="S16") if ids else np.empty(0, dtype="S16")
+        seen = np.zeros(len(keys), dtype=bool)
+        for run in self._runs:
+            place = np.searchsorted(run, keys)
+            place[place == len(run)] = 0
+            seen |= run[place] == keys
+        new = np.unique(keys[~seen])
+        if len(new):
+            self._runs.append(new)
+        while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
+            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
+            merged.sort()
+            self._runs.append(merged)
+        return seen
