@@ -116,6 +116,7 @@ def choose(rows, n, rng):
     return np.sort(rows[order[:n]])
 
 
+# %%
 repeats = (
     f"{n_seeds} seeds, ± standard deviation" if n_seeds > 1 else "1 seed"
 )
