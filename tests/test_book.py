@@ -166,10 +166,20 @@ def test_datasheet_counts_what_the_tables_hold():
 def test_a_benchmark_shows_what_was_measured_and_how_to_measure_it(tmp_path):
     path = tmp_path / "atomref.json"
     with pytest.raises(ExtensionError, match="crossfunc bench atomref --json"):
-        book_benchmarks.benchmark_rows(path)
+        book_benchmarks.benchmark_tables(path)
     path.write_text('{"n_frames": 238247, "seconds_fit": 0.0246754, "backend": "numpy"}')
-    rows = book_benchmarks.benchmark_rows(path)
-    assert rows == [("n frames", "238,247"), ("seconds fit", "0.0247"), ("backend", "numpy")]
+    rows = [("n frames", "238,247"), ("seconds fit", "0.0247"), ("backend", "numpy")]
+    assert book_benchmarks.benchmark_tables(path) == [("", ("measured", ""), rows)]
+
+
+def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(
+        '{"speedup": 4.5, "ms_per_frame": {"MgO": {"chgnet": 60.0, "ours": 15.0}}, "gpu": {"peak_gb": null}}'
+    )
+    single, by_batch = book_benchmarks.benchmark_tables(path)
+    assert single[2] == [("speedup", "4.5"), ("gpu", "peak gb not measured")]
+    assert by_batch == ("ms per frame", ("", "chgnet", "ours"), [("MgO", "60", "15")])
 
 
 # --- the build ---
