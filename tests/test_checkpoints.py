@@ -332,3 +332,11 @@ def test_references_are_frozen_unless_asked_for_and_fit_for_stock_chgnet(crystal
     assert theirs == pytest.approx(predict(model, [crystal])["energy_per_atom_ev"][0], abs=1e-5)
     set_element_references(model, np.full(94, -3.0), trainable=True)
     assert model.composition_model.fc.weight.requires_grad
+
+
+def test_loading_a_model_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load_model("0.3.0")
+    assert torch.equal(torch.rand(2), expected)

@@ -332,5 +332,8 @@ def _check_state(path: Path, state, expected: dict) -> None:
 
 
 def _construct(args: dict):
-    with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
+    import torch
+
+    # its constructor prints, and draws weights from the global generator
+    with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
         return import_chgnet("chgnet.model").CHGNet(**args)

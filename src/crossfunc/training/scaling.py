@@ -69,7 +69,7 @@ class PowerLaw:
         """One line: the law, its exponent's interval, R² and what it was fitted to."""
         low, high = self.exponent_interval
         return (
-            f"error = {self.prefactor:.3g} x N^-{self.exponent:.3f} ({self.level:.0%} interval of the exponent "
+            f"error = {self.prefactor:.3g} x N^{-self.exponent:.3f} ({self.level:.0%} interval of the exponent "
             f"{low:.3f} to {high:.3f}, {self.resampled} resampled; R² = {self.r2:.3f}; {len(self.n)} errors at "
             f"{len(np.unique(self.n))} sizes from {self.n.min():,.0f} to {self.n.max():,.0f})"
         )
@@ -126,7 +126,7 @@ class DataEfficiency:
                     beyond += f" and transfer from {_range(self.transfer)}"
             lines.append(
                 f"at N = {row.n:,.0f} one transfer frame is worth {row.factor:.3g} scratch frames ({self.level:.0%} "
-                f"interval {row.low:.3g} to {row.high:.3g}): {row.n_scratch:,.0f} from scratch{beyond}"
+                f"interval {row.low:.3g} to {row.high:.3g}): {_count(row.n_scratch)} from scratch{beyond}"
             )
         return "\n".join(lines)
 
@@ -350,3 +350,8 @@ def _sizes(n) -> np.ndarray:
 
 def _range(law: PowerLaw) -> str:
     return f"{law.n.min():,.0f} to {law.n.max():,.0f} frames"
+
+
+def _count(n: float) -> str:
+    """A number of frames; far beyond any dataset only its size means something."""
+    return f"{n:,.0f}" if n < 1e9 else f"{n:.1e}"
