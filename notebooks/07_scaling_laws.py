@@ -32,7 +32,7 @@
 dataset = "surrogate"  # name or folder; needs frames with r²SCAN forces
 results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # first seed; drives split, subsets, weights and order
-n_seeds = 3  # runs behind every point, each on subsets of its own
+n_seeds = 2  # runs behind every point, each on subsets of its own
 sizes = [16, 60, 200, 625]  # training frames N; each holds the last
 n_min = 16  # power laws are fitted to sizes from here on
 n_validation = 96  # frames that every run is measured on
