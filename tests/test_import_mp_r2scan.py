@@ -369,14 +369,14 @@ def test_an_id_without_end_does_not_fill_the_ledger(tmp_path):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     peaks = []
-    for n_frames in (4_000, 12_000):
+    for n_frames in (4_000, 20_000):
         write_synthetic_json(tmp_path / "big.json", n_frames, n_distinct=50)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             arguments = str(tmp_path / "big.json"), str(tmp_path / f"out{n_frames}")
             peaks.append(pool.apply(_measure_import, arguments)["peak_rss_gb"])
     if peaks[0] is None:
         pytest.skip("this system does not tell a process's peak memory")
-    assert peaks[1] < peaks[0] + 0.03  # the second file is 70 MB longer
+    assert peaks[1] < peaks[0] + 0.06  # the second file is 0.15 GB longer; the allocator's own noise is some 0.02 GB
     assert peaks[1] < 1
 
 
