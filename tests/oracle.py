@@ -117,12 +117,23 @@ def edges_and_angles(batch):
     angle_owners = batch.owners.numpy()[centres]
     centres = centres - starts[angle_owners]
     first, second = short[batch.angle_bonds.numpy()].T
-    angles = _walk_from_the_centre(directed, n_bonds, centres, first, second, batch.angle_signs.numpy())
+    signs = batch.pair_signs.numpy()[_pairs_of_angles(batch)]
+    angles = _walk_from_the_centre(directed, n_bonds, centres, first, second, signs)
     per_crystal = []
     for k in range(len(batch.n_atoms)):
         mine = np.tile(owners == k, 2)
         per_crystal.append((sort_rows(directed[mine]), sort_rows(angles[angle_owners == k])))
     return per_crystal
+
+
+def _pairs_of_angles(batch):
+    """The pair of every angle, which must hold the same two bonds."""
+    n_short, bonds = len(batch.short_bonds), batch.angle_bonds.numpy()
+    pairs = batch.angles.rows.numpy().reshape(-1, 4)[:, 3] - 2 * n_short - len(batch.owners)
+    of_pairs = batch.pairs.rows.numpy().reshape(-1, 2) - [0, n_short]
+    np.testing.assert_array_equal(np.sort(of_pairs[pairs], axis=1), np.sort(bonds, axis=1))
+    assert np.bincount(pairs, minlength=len(of_pairs)).max(initial=0) <= 2
+    return pairs
 
 
 def _walk_from_the_centre(directed, n_bonds, centres, first, second, signs):

@@ -68,21 +68,41 @@ def test_gate_has_autograds_first_derivatives_of_the_parameters_too():
     assert_all_close(ours, torch.autograd.grad(plain_gate(*inputs), inputs, seed))
 
 
-def test_silu_has_autograds_value_forces_and_second_derivatives():
+def plain_second_layer(hidden, core_weight, core_bias, gate_weight, gate_bias):
+    left, right = functional.silu(hidden).chunk(2, dim=1)
+    return torch.cat(
+        [functional.linear(left, core_weight, core_bias), functional.linear(right, gate_weight, gate_bias)], 1
+    )
+
+
+def second_layer(kernel):
+    return lambda *inputs: torch.cat(kernels._SecondLayer.apply(*inputs, kernel), dim=1)
+
+
+def second_layer_inputs():
     torch.manual_seed(0)
-    inputs = [draw(ROWS, 3) * 5]
-    one = Kernels()
-    ours = all_gradients(lambda x: kernels._Silu.apply(x, one), inputs, 1, one.making_forces)
-    assert_all_close(ours, all_gradients(functional.silu, inputs, 1))
+    return [draw(ROWS, 6), draw(3, 3), draw(3), draw(3, 3), draw(3)]
+
+
+def test_second_layer_has_autograds_value_forces_and_second_derivatives():
+    one, inputs = Kernels(), second_layer_inputs()
+    ours = all_gradients(second_layer(one), inputs, 1, one.making_forces)
+    assert_all_close(ours, all_gradients(plain_second_layer, inputs, 1))
+
+
+def test_second_layer_has_autograds_first_derivatives_of_the_parameters_too():
+    inputs = second_layer_inputs()
+    torch.manual_seed(2)
+    seed = torch.randn(ROWS, 6, dtype=torch.float64)
+    ours = torch.autograd.grad(second_layer(Kernels())(*inputs), inputs, seed)
+    assert_all_close(ours, torch.autograd.grad(plain_second_layer(*inputs), inputs, seed))
 
 
 @pytest.mark.parametrize("extreme", [-700.0, 700.0])
-def test_gate_and_silu_stay_finite_where_activations_are_extreme(extreme):
-    inputs = [torch.full((1, 4), extreme, dtype=torch.float64, requires_grad=True)]
+def test_the_second_layer_stays_finite_where_activations_are_extreme(extreme):
+    inputs = [torch.full((1, 6), extreme, dtype=torch.float64, requires_grad=True), *second_layer_inputs()[1:]]
     one = Kernels()
-    assert all(
-        x.isfinite().all() for x in all_gradients(lambda x: kernels._Silu.apply(x, one), inputs, 1, one.making_forces)
-    )
+    assert all(x.isfinite().all() for x in all_gradients(second_layer(one), inputs, 1, one.making_forces))
 
 
 def test_a_third_kind_of_derivative_is_refused_instead_of_wrong():
@@ -111,6 +131,14 @@ def test_a_column_of_an_incidence_reads_only_its_part_of_the_table():
     assert torch.equal(first.transposed(torch.ones(3, 1)), torch.tensor([[2.0], [1.0], [0.0]]))
 
 
+def test_the_leading_columns_of_an_incidence_read_the_start_of_the_table():
+    table = torch.arange(12.0).view(6, 2)
+    incidence = _make_incidence(torch.tensor([[0, 2, 4], [1, 3, 4], [0, 3, 5]]).numpy(), 6)
+    leading = incidence.leading(2, 4)
+    assert torch.equal(leading(table[:4]), table[[0, 1, 0]] + table[[2, 3, 3]])
+    assert torch.equal(leading.transposed(torch.ones(3, 1)), torch.tensor([[2.0], [1.0], [1.0], [2.0]]))
+
+
 def test_an_incidence_without_rows_gives_an_empty_result_and_zero_gradients():
     table = torch.ones(3, 2, requires_grad=True)
     result = _make_incidence(torch.zeros(0, 3, dtype=torch.int64).numpy(), 3)(table)
@@ -120,12 +148,11 @@ def test_an_incidence_without_rows_gives_an_empty_result_and_zero_gradients():
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 def test_compiled_kernels_give_the_same_derivatives():
-    inputs = gate_inputs()
-    plain, compiled = (
-        all_gradients(lambda *x, one=one: kernels._Gate.apply(*x, one), inputs, 2, one.making_forces)
-        for one in (Kernels(), Kernels(compile=True))
-    )
-    assert_all_close(compiled, plain)
+    def derivatives(one):
+        gate = all_gradients(lambda *x: kernels._Gate.apply(*x, one), gate_inputs(), 2, one.making_forces)
+        return gate + all_gradients(second_layer(one), second_layer_inputs(), 1, one.making_forces)
+
+    assert_all_close(derivatives(Kernels(compile=True)), derivatives(Kernels()))
 
 
 def test_compiling_without_a_compiler_says_what_to_install(monkeypatch):

@@ -17,7 +17,6 @@ from crossfunc.potential.kernels import Kernels, linears
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 _WIDTH = 64  # of all features
-_ANGLE_PART = 2  # where CHGNet concatenates the angle's feature
 _EXPECTED = {"mlp_first": True, "gMLP_norm": "layer", "readout_norm": "layer", "non_linearity": "silu"}
 
 
@@ -94,39 +93,85 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
 def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
     vectors = _bond_vectors(batch, positions, lattices)  # (n_bonds, 3), as CHGNet: centre minus neighbour
     lengths = vectors.norm(dim=1)
-    basis = model.bond_basis_expansion
-    bond_basis = basis.rbf_expansion_ag(lengths)
+    bond_basis = model.bond_basis_expansion.rbf_expansion_ag(lengths)
     atoms = model.atom_embedding(batch.atomic_numbers - 1)
     bonds = model.bond_embedding(bond_basis)
     edge_weights = model.bond_weights_ag(bond_basis)
     edge_weights = torch.cat([edge_weights, edge_weights])
-    n_atoms, n_short = len(atoms), len(batch.short_bonds)
-    to_centre = batch.edges.column(0, 0, n_atoms).transposed
-    short = batch.short_bonds
-    has_angles = len(batch.angle_centres) > 0
-    if has_angles:
-        first, second = (batch.angles.column(k, k * n_short, (k + 1) * n_short) for k in (0, 1))
-        unit = vectors.index_select(0, short) / lengths.index_select(0, short)[:, None]
-        cosines = (first(unit) * second(unit)).sum(dim=1) * batch.angle_signs
-        # CHGNet's own guard: acos has no slope at exactly ±1
-        angles = model.angle_embedding(_fourier(model, torch.acos(cosines * (1 - 1e-6))))
-        short_weights = model.bond_weights_bg(basis.rbf_expansion_bg(lengths.index_select(0, short)))
-        angle_weights = second(short_weights)
+    to_centre = batch.edges.column(0, 0, len(atoms)).transposed
+    bond_graph = _BondGraph(model, batch, vectors, lengths, kernels) if len(batch.angle_centres) else None
     for k in range(model.n_conv - 1):
         atoms = _convolve_atoms(model.atom_conv_layers[k], atoms, bonds, edge_weights, batch, to_centre, kernels)
-        if has_angles:
-            layer = model.bond_conv_layers[k]
-            short_bonds = bonds.index_select(0, short)
-            messages = _angle_messages(layer.twoBody_bond, atoms, short_bonds, angles, angle_weights, batch, kernels)
-            # the weight of the first bond is common to all messages that it gets
-            change = layer.mlp_out(first.transposed(messages) * short_weights)
-            bonds = bonds.index_add(0, short, change)
-            if k < model.n_conv - 2:  # the last angle update feeds nothing
-                gate = model.angle_layers[k].twoBody_bond
-                angles = angles + _angle_messages(gate, atoms, short_bonds + change, angles, None, batch, kernels)
+        if bond_graph:
+            bonds = bond_graph.update(k, atoms, bonds)
     magmoms = model.site_wise(atoms)[:, 0].abs()
     atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
     return model.mlp(model.readout_norm(atoms))[:, 0], magmoms
+
+
+def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:
+    gate = layer.twoBody_atom
+    weights, bias = _first_layers(gate)
+    tables = zip((atoms, bonds, atoms), weights, (bias, None, None), strict=True)
+    hidden = batch.edges(torch.cat([functional.linear(*table) for table in tables]))
+    return layer.mlp_out(to_centre(kernels.gated(hidden, gate, edge_weights))) + atoms
+
+
+class _BondGraph:
+    """Messages between bonds below 3 Å over the angles between them, with the features of the angles.
+
+    The angle from bond i to j is that from j to i. Until the first messages tell them apart, their features are those
+    of the pair, and products with them are taken once for both.
+    """
+
+    def __init__(self, model, batch: GraphBatch, vectors, lengths, kernels):
+        short, n_short, n_atoms = batch.short_bonds, len(batch.short_bonds), len(batch.owners)
+        lengths = lengths.index_select(0, short)
+        unit = vectors.index_select(0, short) / lengths[:, None]
+        one, other = (batch.pairs.column(k, k * n_short, (k + 1) * n_short) for k in (0, 1))
+        cosines = (one(unit) * other(unit)).sum(dim=1) * batch.pair_signs
+        # CHGNet's own guard: acos has no slope at exactly ±1
+        self.pairs = model.angle_embedding(_fourier(model, torch.acos(cosines * (1 - 1e-6))))
+        self.angles = None  # until messages tell the two of a pair apart
+        n_rows = 2 * n_short + n_atoms
+        self.from_all = batch.angles
+        self.from_all_but_pairs = batch.angles.leading(3, n_rows)
+        self.from_pairs = batch.angles.column(3, n_rows, n_rows + len(self.pairs))
+        self.to_bonds = batch.angles.column(0, 0, n_short).transposed
+        self.bond_weights = model.bond_weights_bg(model.bond_basis_expansion.rbf_expansion_bg(lengths))
+        self.angle_weights = batch.angles.column(1, n_short, 2 * n_short)(self.bond_weights)
+        self.model, self.short, self.kernels = model, short, kernels
+
+    def update(self, k: int, atoms: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:
+        """Return the bonds after layer k; the angles change too, but for the last layer, where nobody reads them."""
+        layer = self.model.bond_conv_layers[k]
+        short_bonds = bonds.index_select(0, self.short)
+        messages = self._messages(layer.twoBody_bond, atoms, short_bonds, self.angle_weights)
+        # the weight of the first bond is common to all messages that it gets
+        change = layer.mlp_out(self.to_bonds(messages) * self.bond_weights)
+        if k < self.model.n_conv - 2:
+            messages = self._messages(self.model.angle_layers[k].twoBody_bond, atoms, short_bonds + change, None)
+            self.angles = messages + (self.from_pairs(self.pairs) if self.angles is None else self.angles)
+        return bonds.index_add(0, self.short, change)
+
+    def _messages(self, gate, atoms, short_bonds, message_weights) -> torch.Tensor:
+        (to_first, to_second, to_angle, to_centre), bias = _first_layers(gate)
+        products = [
+            functional.linear(short_bonds, to_first, bias),
+            functional.linear(short_bonds, to_second),
+            functional.linear(atoms, to_centre),
+        ]
+        if self.angles is None:
+            hidden = self.from_all(torch.cat([*products, functional.linear(self.pairs, to_angle)]))
+        else:
+            hidden = self.from_all_but_pairs(torch.cat(products)).addmm_(self.angles, to_angle.t())
+        return self.kernels.gated(hidden, gate, message_weights)
+
+
+def _first_layers(gate: nn.Module) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """First layers of core and gate together: the matrix of each of their concatenated features, and the bias."""
+    core, side = linears(gate.mlp_core)[0], linears(gate.mlp_gate)[0]
+    return torch.cat([core.weight, side.weight]).split(_WIDTH, dim=1), torch.cat([core.bias, side.bias])
 
 
 def _bond_vectors(batch: GraphBatch, positions, lattices) -> torch.Tensor:
@@ -140,28 +185,3 @@ def _fourier(model, angles: torch.Tensor) -> torch.Tensor:
     phases = torch.outer(angles, model.angle_basis_expansion.fourier_expansion.frequencies)
     constant = (1 / torch.sqrt(torch.tensor([2]))).to(angles).expand(len(angles), 1)  # float32, as chgnet has it
     return torch.cat([constant, phases.sin(), phases.cos()], dim=1) / math.sqrt(math.pi)
-
-
-def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:
-    gate = layer.twoBody_atom
-    core, side = (_first_layer(mlp, batch.edges, (atoms, bonds, atoms)) for mlp in (gate.mlp_core, gate.mlp_gate))
-    return layer.mlp_out(to_centre(kernels.gated(core, side, gate, edge_weights))) + atoms
-
-
-def _angle_messages(gate, atoms, short_bonds, angles, weights, batch: GraphBatch, kernels) -> torch.Tensor:
-    features = (short_bonds, short_bonds, None, atoms)  # as CHGNet concatenates them; None stands for the angles
-    core, side = (_first_layer(mlp, batch.angles, features, angles) for mlp in (gate.mlp_core, gate.mlp_gate))
-    return kernels.gated(core, side, gate, weights)
-
-
-def _first_layer(mlp: nn.Module, incidence, features: tuple, per_row: torch.Tensor | None = None) -> torch.Tensor:
-    """W [a; b; c] + bias, each product taken where the feature lives and then gathered; `per_row` is there already."""
-    first = linears(mlp)[0]
-    weights = first.weight.split(_WIDTH, dim=1)
-    products = [
-        functional.linear(feature, weight, first.bias if k == 0 else None)
-        for k, (feature, weight) in enumerate(zip(features, weights, strict=True))
-        if feature is not None
-    ]
-    hidden = incidence(torch.cat(products))
-    return hidden if per_row is None else hidden.addmm_(per_row, weights[_ANGLE_PART].t())

@@ -47,13 +47,16 @@ class GraphBatch:
         The atom both bonds of an angle share.
     angle_bonds : int64, (n_angles, 2)
         Positions in `short_bonds`; messages go to the first.
-    angle_signs : float, (n_angles,)
-        +1 where both bonds are walked the same way (both forwards or both backwards) from the centre, else -1.
+    pair_signs : float, (n_pairs,)
+        Of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both are
+        walked the same way (both forwards or both backwards) from it, else -1.
     n_atoms : int64, (n_crystals,)
     edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
         Centre, bond and neighbour of every directed edge, for tables stacked in this order.
-    angles : Incidence, (n_angles, n_short + n_short + n_atoms)
-        First bond, second bond and centre of every angle.
+    angles : Incidence, (n_angles, n_short + n_short + n_atoms + n_pairs)
+        First bond, second bond, centre and pair of every angle.
+    pairs : Incidence, (n_pairs, n_short + n_short)
+        The two bonds of every pair.
     """
 
     atomic_numbers: torch.Tensor
@@ -66,10 +69,11 @@ class GraphBatch:
     short_bonds: torch.Tensor
     angle_centres: torch.Tensor
     angle_bonds: torch.Tensor
-    angle_signs: torch.Tensor
+    pair_signs: torch.Tensor
     n_atoms: torch.Tensor
     edges: Incidence
     angles: Incidence
+    pairs: Incidence
 
     def to(self, device=None, dtype=None) -> "GraphBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
@@ -172,7 +176,7 @@ def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
     kept = lengths**2 < ATOM_CUTOFF_A**2 + 1e-8  # as pymatgen's search has it, and so chgnet
     atoms = np.stack([i[kept], j[kept]], axis=1).astype(np.int64)
     images, lengths = images[kept], lengths[kept]
-    isolated = np.setdiff1d(np.arange(n_atoms), atoms)
+    isolated = np.flatnonzero(np.bincount(atoms.ravel(), minlength=n_atoms) == 0)
     if len(isolated):
         raise GraphError(
             f"crystal {index} ({crystals.formula(index)}): atom {isolated[0]} is isolated, no neighbour within "
@@ -190,13 +194,16 @@ def _assemble(chosen: Crystals, parts: list[_Bonds]) -> GraphBatch:
     lengths = np.concatenate([p.lengths_a for p in parts])
     short = np.flatnonzero(lengths <= BOND_CUTOFF_A)
     n_atoms, n_bonds, n_short = len(chosen.atomic_numbers), len(atoms), len(short)
-    centres, pairs, signs = _find_angles(atoms[short], n_atoms)
-    sends = lengths[short][pairs[:, 1]] < BOND_CUTOFF_A  # chgnet: a bond of exactly 3 Å gets messages but sends none
-    if not sends.all():
-        centres, pairs, signs = centres[sends], pairs[sends], signs[sends]
+    centres, bonds, pairs, is_first = _find_angles(atoms[short], n_atoms)
+    pair_bonds, signs = bonds[is_first] % max(n_short, 1), _walked_alike(bonds[is_first], n_short)
+    bonds %= max(n_short, 1)
+    sends = lengths[short][bonds[:, 1]] < BOND_CUTOFF_A  # chgnet: a bond of exactly 3 Å gets messages but sends none
+    if not sends.all():  # a pair of two such bonds stays, unread
+        centres, bonds, pairs = centres[sends], bonds[sends], pairs[sends]
     ends = np.concatenate([atoms, atoms[:, ::-1]])
     edges = np.stack([ends[:, 0], np.tile(np.arange(n_bonds), 2) + n_atoms, ends[:, 1] + n_atoms + n_bonds], axis=1)
-    angles = np.stack([pairs[:, 0], pairs[:, 1] + n_short, centres + 2 * n_short], axis=1)
+    n_tables = 2 * n_short + n_atoms
+    angles = np.stack([bonds[:, 0], bonds[:, 1] + n_short, centres + 2 * n_short, pairs + n_tables], axis=1)
     return GraphBatch(
         atomic_numbers=torch.from_numpy(chosen.atomic_numbers),
         owners=torch.from_numpy(chosen.owners),
@@ -207,11 +214,12 @@ def _assemble(chosen: Crystals, parts: list[_Bonds]) -> GraphBatch:
         bond_owners=torch.from_numpy(np.repeat(np.arange(len(parts)), counts)),
         short_bonds=torch.from_numpy(short),
         angle_centres=torch.from_numpy(centres),
-        angle_bonds=torch.from_numpy(pairs),
-        angle_signs=torch.from_numpy(signs),
+        angle_bonds=torch.from_numpy(bonds),
+        pair_signs=torch.from_numpy(signs),
         n_atoms=torch.from_numpy(chosen.n_atoms),
         edges=_make_incidence(edges, 2 * n_atoms + n_bonds),
-        angles=_make_incidence(angles, 2 * n_short + n_atoms),
+        angles=_make_incidence(angles, n_tables + len(signs)),
+        pairs=_make_incidence(pair_bonds + np.array([0, n_short]), 2 * n_short),
     )
 
 
@@ -224,18 +232,30 @@ def _make_incidence(rows: np.ndarray, n_table: int) -> Incidence:
     return Incidence(*(torch.from_numpy(np.ascontiguousarray(a, dtype=np.int32)) for a in arrays))
 
 
-def _find_angles(ends: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pair every short directed edge with every other one that leaves the same atom."""
-    n_short = len(ends)
+def _find_angles(ends: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pair every short directed edge with every other one that leaves the same atom.
+
+    Returns centre (n,) and the two edges (n, 2) of every angle; the number of its pair (n,), the same for the angle
+    from the second edge to the first; and which angles come first in their pair (n,), one for each pair.
+    """
     centre = ends.T.ravel()  # forwards edges leave their first atom, backwards ones their second
     order = np.argsort(centre, kind="stable")
     degree = np.bincount(centre, minlength=n_atoms)
     first_edge = np.cumsum(degree) - degree
     partners = degree[centre[order]]
-    edge_1 = np.repeat(order, partners)
-    edge_2 = order[concatenate_ranges(first_edge[centre[order]], partners)]
-    other = edge_1 != edge_2
-    edge_1, edge_2 = edge_1[other], edge_2[other]
-    signs = np.where((edge_1 < n_short) == (edge_2 < n_short), 1.0, -1.0)
-    pairs = np.stack([edge_1 % max(n_short, 1), edge_2 % max(n_short, 1)], axis=1)
-    return centre[edge_1], pairs, signs
+    rank = np.arange(len(order)) - first_edge[centre[order]]
+    place_1 = np.repeat(np.arange(len(order)), partners)  # in `order`, as place_2
+    place_2 = concatenate_ranges(first_edge[centre[order]], partners)
+    is_first = place_1 < place_2
+    mirrored = (np.cumsum(partners) - partners)[place_2] + rank[place_1]  # where the angle back is
+    number = np.cumsum(is_first) - 1
+    pair = np.where(is_first, number, number[mirrored])
+    other = place_1 != place_2
+    edges = np.stack([order[place_1[other]], order[place_2[other]]], axis=1)
+    return centre[edges[:, 0]], edges, pair[other], is_first[other]
+
+
+def _walked_alike(edges: np.ndarray, n_short: int) -> np.ndarray:
+    """+1 where both of two directed edges are walked forwards or both backwards, else -1."""
+    forwards = edges < n_short
+    return np.where(forwards[:, 0] == forwards[:, 1], 1.0, -1.0)

@@ -12,12 +12,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import torch
 from torch.autograd import Function
-from torch.nn import functional
 
 _EPS = 1e-5  # of CHGNet's layer norms
 
@@ -60,6 +59,14 @@ class Incidence:
         transposed_rows = self.transposed_rows[index * n_rows : (index + 1) * n_rows]
         return Incidence(rows, self.offsets[: n_rows + 1] // per_row, transposed_rows, offsets - index * n_rows)
 
+    def leading(self, n_columns: int, n_table: int) -> "Incidence":
+        """The part that reads the first `n_table` rows of the table: the first entries of every result row."""
+        n_rows = len(self.offsets) - 1
+        per_row = len(self.rows) // max(n_rows, 1)
+        rows = self.rows.view(n_rows, per_row)[:, :n_columns].reshape(-1)
+        offsets = self.transposed_offsets[: n_table + 1]
+        return Incidence(rows, self.offsets // per_row * n_columns, self.transposed_rows[: n_columns * n_rows], offsets)
+
     def __call__(self, table: torch.Tensor) -> torch.Tensor:
         """Multiply the matrix with a table, differentiable to any order."""
         return _Sum.apply(table, self)
@@ -77,45 +84,67 @@ class _Sum(Function):
         return _Sum.apply(grad, ctx.incidence.transposed), None
 
 
-# --- silu between the two linear layers ---
+# --- the second linear layer: core and gate stand side by side, (n, 128), until here ---
 
 
-def _silu_twice(q, grad, hidden):
-    """Backward of `silu_backward(grad, hidden)` for the cotangent q: to grad, to hidden."""
+def _silu(hidden):
+    """Value h s, slope s + h s (1 - s), and s = sigmoid(h): exponentials cost more than anything else, so once."""
     s = torch.sigmoid(hidden)
-    rest = 1 - s
     activated = hidden * s
-    to_grad = torch.addcmul(s, activated, rest).mul_(q)
-    # silu'' = (1 - s)(2 s + h s (1 - 2 s))
-    to_hidden = torch.addcmul(s * 2, activated, rest - s).mul_(rest).mul_(q).mul_(grad)
-    return to_grad, to_hidden
+    return activated, torch.addcmul(s, activated, 1 - s), s
 
 
-class _Silu(Function):
+def _silu_twice(q, grad, hidden, s, slope):
+    """Backward of `grad * slope` for the cotangent q: to grad, to hidden; silu'' = (1 - s)(2 s + h s (1 - 2 s))."""
+    curvature = torch.rsub(s, 1, alpha=2).mul_(hidden).add_(2).mul_(s).mul_(1 - s)
+    return q * slope, curvature.mul_(q).mul_(grad)
+
+
+def _side_by_side(core, core_matrix, gate, gate_matrix):
+    """[core @ core_matrix, gate @ gate_matrix], without a copy of either."""
+    width = core_matrix.shape[1]
+    both = core.new_empty(len(core), 2 * width)
+    torch.mm(core, core_matrix, out=both[:, :width])
+    torch.mm(gate, gate_matrix, out=both[:, width:])
+    return both
+
+
+class _SecondLayer(Function):
+    """silu, then a linear layer for each half."""
+
     @staticmethod
-    def forward(ctx, hidden, kernels):
-        ctx.save_for_backward(hidden)
+    def forward(ctx, hidden, core_weight, core_bias, gate_weight, gate_bias, kernels):
+        activated, slope, s = kernels.arithmetic.silu(hidden)
+        left, right = activated.chunk(2, dim=1)
+        ctx.save_for_backward(hidden, s, slope, core_weight, gate_weight)
         ctx.kernels = kernels
-        return functional.silu(hidden)
+        return torch.addmm(core_bias, left, core_weight.t()), torch.addmm(gate_bias, right, gate_weight.t())
 
     @staticmethod
-    def backward(ctx, grad):
-        (hidden,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _SiluBackward.apply(grad, hidden, ctx.kernels), None
-        return torch.ops.aten.silu_backward(grad, hidden), None
+    def backward(ctx, to_core, to_gate):
+        hidden, s, slope, core_weight, gate_weight = ctx.saved_tensors
+        if ctx.kernels.pass_makes_forces():
+            return _SecondLayerBackward.apply(to_core, to_gate, *ctx.saved_tensors, ctx.kernels), *[None] * 5
+        to_hidden = _side_by_side(to_core, core_weight, to_gate, gate_weight).mul_(slope)
+        left, right = (hidden * s).chunk(2, dim=1)
+        return to_hidden, to_core.t() @ left, to_core.sum(dim=0), to_gate.t() @ right, to_gate.sum(dim=0), None
 
 
-class _SiluBackward(Function):
+class _SecondLayerBackward(Function):
     @staticmethod
-    def forward(ctx, grad, hidden, kernels):
-        ctx.save_for_backward(grad, hidden)
+    def forward(ctx, to_core, to_gate, hidden, s, slope, core_weight, gate_weight, kernels):
+        grad = _side_by_side(to_core, core_weight, to_gate, gate_weight)
+        ctx.save_for_backward(to_core, to_gate, hidden, s, slope, core_weight, gate_weight, grad)
         ctx.kernels = kernels
-        return torch.ops.aten.silu_backward(grad, hidden)
+        return grad * slope
 
     @staticmethod
     def backward(ctx, q):
-        return *ctx.kernels.arithmetic.silu_twice(q, *ctx.saved_tensors), None
+        to_core, to_gate, hidden, s, slope, core_weight, gate_weight, grad = ctx.saved_tensors
+        scaled, to_hidden = ctx.kernels.arithmetic.silu_twice(q, grad, hidden, s, slope)
+        left, right = scaled.chunk(2, dim=1)
+        to_weights = to_core.t() @ left, to_gate.t() @ right
+        return left @ core_weight.t(), right @ gate_weight.t(), to_hidden, None, None, *to_weights, None
 
 
 # --- the gate: silu(norm(core)) x sigmoid(norm(gate)) x weights ---
@@ -125,21 +154,40 @@ class _SiluBackward(Function):
 def _normalise_backward(grad, hidden, mean, inverse_std, gamma, beta, *, parameters=False):
     """Backward of layer normalisation; without gamma also its forward derivative, because it is symmetric."""
     wanted = [True, parameters, parameters]
-    width = [hidden.shape[1]]
+    width = [int(hidden.shape[1])]  # a constant, for the compiler
     return torch.ops.aten.native_layer_norm_backward(grad, hidden, width, mean, inverse_std, gamma, beta, wanted)
 
 
 def _gate(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights):
     width = [core.shape[1]]
-    u, u_mean, u_inverse_std = torch.native_layer_norm(core, width, gamma_u, beta_u, _EPS)
-    v, v_mean, v_inverse_std = torch.native_layer_norm(gate, width, gamma_v, beta_v, _EPS)
+    u, *moments_u = torch.native_layer_norm(core, width, gamma_u, beta_u, _EPS)
+    v, *moments_v = torch.native_layer_norm(gate, width, gamma_v, beta_v, _EPS)
+    return _gate_of_normalised(u, v, weights, (*moments_u, *moments_v))
+
+
+def _gate_for_compiler(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights):
+    """The same with the moments as plain sums, which a compiler fuses; it makes a slow scan of the layer norm."""
+    u, *moments_u = _normalise_by_sums(core, gamma_u, beta_u)
+    v, *moments_v = _normalise_by_sums(gate, gamma_v, beta_v)
+    return _gate_of_normalised(u, v, weights, (*moments_u, *moments_v))
+
+
+def _normalise_by_sums(x, gamma, beta):
+    per_row = 1 / int(x.shape[1])
+    mean = x.sum(dim=1, keepdim=True) * per_row
+    centred = x - mean
+    inverse_std = torch.rsqrt((centred * centred).sum(dim=1, keepdim=True) * per_row + _EPS)
+    return torch.addcmul(beta, centred * inverse_std, gamma), mean, inverse_std
+
+
+def _gate_of_normalised(u, v, weights, moments):
     s, b = torch.sigmoid(u), torch.sigmoid(v)
     activated = u.mul_(s)
     m = activated * b
     m_u = torch.addcmul(s, activated, 1 - s).mul_(b)
     m_v = torch.addcmul(m, m, b, value=-1)
     messages = m if weights is None else m * weights
-    return messages, (u_mean, u_inverse_std, v_mean, v_inverse_std, s, b, m, m_u, m_v)
+    return messages, (*moments, s, b, m, m_u, m_v)
 
 
 def _gate_backward(grad, core, gate, gamma_u, gamma_v, weights, saved):
@@ -233,8 +281,7 @@ class _Gate(Function):
     @staticmethod
     def backward(ctx, grad):
         inputs, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
-        if torch.is_grad_enabled():
-            ctx.kernels.check_pass()
+        if ctx.kernels.pass_makes_forces():
             to_core, to_gate, to_weights = _GateBackward.apply(grad, *inputs, ctx.kernels, *saved)
             return to_core, to_gate, None, None, None, None, to_weights, None
         return *ctx.kernels.arithmetic.gate_backward_full(grad, *inputs, saved), None
@@ -266,6 +313,7 @@ class CompilerError(ValueError):
 class _Arithmetic:
     """The plain functions above, as they are or compiled."""
 
+    silu: Callable = _silu
     silu_twice: Callable = _silu_twice
     gate: Callable = _gate
     gate_backward: Callable = _gate_backward
@@ -280,10 +328,13 @@ def _compiled(device: str) -> _Arithmetic:
         raise CompilerError("compile=True needs a C++ compiler: install g++ or clang++, or leave compile out.")
     # one thread each, and the interpreter released: batches run side by side (potential/parallel.py)
     options = {"cpp.threads": 1, "cpp_wrapper": True} if device == "cpu" else {}
-    compiled = {
-        f.name: torch.compile(f.default, dynamic=True, fullgraph=True, options=options) for f in fields(_Arithmetic)
-    }
-    return _Arithmetic(**compiled)
+    plain = replace(_Arithmetic(), gate=_gate_for_compiler)
+    return _Arithmetic(
+        **{
+            f.name: torch.compile(getattr(plain, f.name), dynamic=True, fullgraph=True, options=options)
+            for f in fields(plain)
+        }
+    )
 
 
 class Kernels:
@@ -310,19 +361,26 @@ class Kernels:
         finally:
             self._making_forces = False
 
-    def check_pass(self) -> None:
-        """Raise RuntimeError if someone differentiates the energy twice in another way than for forces."""
-        if not self._making_forces:
-            raise RuntimeError("CHGNet's kernels know two derivatives: positions first, then parameters, not a third.")
+    def pass_makes_forces(self) -> bool:
+        """Whether the backward pass under way makes forces; it is the only one that may be differentiated again.
 
-    def gated(
-        self, core: torch.Tensor, gate: torch.Tensor, mlp: torch.nn.Module, weights: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Finish a gated MLP from the results of its first linear layers, shapes (n, 64), to messages (n, 64)."""
+        Raises
+        ------
+        RuntimeError
+            Someone differentiates the energy twice in another way than for forces.
+        """
+        if torch.is_grad_enabled() and not self._making_forces:
+            raise RuntimeError("CHGNet's kernels know two derivatives: positions first, then parameters, not a third.")
+        return self._making_forces
+
+    def gated(self, hidden: torch.Tensor, mlp: torch.nn.Module, weights: torch.Tensor | None) -> torch.Tensor:
+        """Finish a gated MLP from its first linear layers, core and gate side by side (n, 128), to messages (n, 64)."""
         core_layers, gate_layers = linears(mlp.mlp_core), linears(mlp.mlp_gate)
         if len(core_layers) == 2:
-            core = core_layers[1](_Silu.apply(core, self))
-            gate = gate_layers[1](_Silu.apply(gate, self))
+            second = (p for layer in (core_layers[1], gate_layers[1]) for p in (layer.weight, layer.bias))
+            core, gate = _SecondLayer.apply(hidden, *second, self)
+        else:
+            core, gate = (half.contiguous() for half in hidden.chunk(2, dim=1))
         norms = mlp.bn1.weight, mlp.bn1.bias, mlp.bn2.weight, mlp.bn2.bias
         return _Gate.apply(core, gate, *norms, weights, self)
 
