@@ -38,14 +38,16 @@ def test_a_small_run_reports_every_figure(report):
     assert report["speedup"] == pytest.approx(report["pymatgen_seconds_per_target"] / report["seconds_per_target"])
     assert report["peak_rss_gb"] is None or 0 < report["peak_rss_gb"] < 4
     assert [row["n_elements"] for row in report["growth_with_elements"]] == [1, 2, 3, 4, 5, 6]
-    assert [row["n_entries"] for row in report["growth_with_entries"]] == [200, 300, 750, 1_500]
+    sizes = [row["median_entries_in_system"] for row in report["growth_with_entries"]]
+    assert sizes == sorted(sizes)  # the same targets among more and more entries
+    assert [row["n_entries"] for row in report["growth_with_entries"]] == [200, 375, 750, 1_500]
 
 
 def test_the_report_prints_both_tables(report):
     printed = hull.format_report(report)
     assert "1,500 of 89 elements" in printed
     assert "ratio" in printed
-    assert len(printed.splitlines()) == 8 + 6 + 8
+    assert len(printed.splitlines()) == 9 + 6 + 8
 
 
 def test_a_result_that_differs_from_pymatgens_stops_the_benchmark(monkeypatch):
@@ -56,3 +58,25 @@ def test_a_result_that_differs_from_pymatgens_stops_the_benchmark(monkeypatch):
     monkeypatch.setattr(hull, "hull_report", lambda *a: real(*a).assign(**{column: lambda t: t[column] + 1e-5}))
     with pytest.raises(AssertionError, match="against pymatgen's"):
         beside.measure(entries.take([100]))
+
+
+def test_a_mixture_of_pymatgens_that_costs_more_than_the_cheapest_is_counted_if_highs_agrees(monkeypatch):
+    entries = hull.synthetic_entries(300)
+    rows = [100, 200]
+    report = hull.hull_report(entries.take(rows), entries)
+    energies = [hull._cheapest_by_highs(entries, row) for row in rows]
+    assert energies == pytest.approx(report["decomposition_energy_ev_per_atom"].tolist(), abs=1e-9)
+    beside = hull._Beside(entries)
+    real = beside._pymatgen
+
+    def early(name, part):
+        seconds, expected, size = real(name, part)
+        return seconds, expected - [0.0, 5e-6], size
+
+    monkeypatch.setattr(beside, "_pymatgen", early)
+    measured = beside.measure(entries.take(rows))
+    assert measured["n_pymatgen_stopped_early"] == 2
+    assert measured["largest_excess_of_pymatgen_ev_per_atom"] == pytest.approx(5e-6, rel=1e-3)
+    monkeypatch.setattr(beside, "_pymatgen", lambda *a: (0.0, real(*a)[1] + [0.0, 5e-6], 1))  # below the optimum
+    with pytest.raises(AssertionError, match="and HiGHS'"):
+        beside.measure(entries.take(rows))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from crossfunc.bench import relax
+from crossfunc.potential import load_model, predict
+from crossfunc.potential.crystals import Crystals
 
 
 def test_frames_are_of_as_many_materials_half_rattled_half_strained():
@@ -30,11 +32,20 @@ def test_a_small_run_reports_every_figure(capsys):
 
 
 def test_another_basin_and_an_unfinished_structure_are_listed():
+    frames = relax.embedded_frames(3)
+    crystals = Crystals.from_frames(frames)
+
     class Ours:
         energy_per_atom_ev = np.array([-5.0, -5.0, -5.0])
         status = np.array(["converged", "converged", "not converged"])
 
-    theirs = [{"energy_per_atom_ev": e, "converged": True} for e in (-5.0001, -5.1, -5.0)]
-    rows = relax._compare(relax.embedded_frames(3), Ours, theirs)
+    Ours.crystals = crystals
+    ends = zip((-5.0001, -5.1, -5.0), crystals.to_structures(), strict=True)
+    theirs = [{"energy_per_atom_ev": e, "converged": True, "structure": structure} for e, structure in ends]
+    rows = relax._compare(frames, Ours, theirs)
     assert [row["same"] for row in rows] == [True, False, False]
     assert rows[1]["difference"] == pytest.approx(0.1)
+    assert rows[1]["volume_per_atom_a3"] == pytest.approx(rows[1]["chgnet_volume_per_atom_a3"])
+    relax._start_where_chgnet_ended(load_model("0.3.0"), rows[1:], theirs, fmax=0.05, max_steps=0)
+    expected = predict(load_model("0.3.0"), crystals)["energy_per_atom_ev"][1:]
+    assert [row["energy_from_there_per_atom_ev"] for row in rows[1:]] == pytest.approx(expected, abs=1e-5)

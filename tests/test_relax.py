@@ -1,5 +1,7 @@
 """Batched relaxation against ASE's FIRE with a Fréchet cell filter, step by step, and on cells that misbehave."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,6 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from ase.stress import full_3x3_to_voigt_6_stress
+from pymatgen.core import Lattice, Structure
 
 from crossfunc.potential import load_model, predict
 from crossfunc.stability import relax
@@ -206,3 +209,46 @@ def test_company_does_not_matter_to_a_misbehaving_cell(model, misbehaved):
     alone = relax(model, [cells["left-handed, stretched"]], fmax=0.05, max_steps=60)
     assert alone.status[0] == result.status[k]
     assert alone.n_steps[0] == result.n_steps[k]
+
+
+# --- a potential that drives a crystal apart ---
+
+
+class Diverging:
+    """CHGNet's answers, but copper is pulled apart, or gets no number, from its third evaluation on."""
+
+    def __init__(self, what):
+        self.what, self.evaluations = what, 0
+
+    def __call__(self, model, crystals, **options):
+        output = predict(model, crystals, **options)
+        self.evaluations += 1
+        copper = [k for k in range(len(crystals)) if crystals.formula(k) == "Cu"]
+        if self.evaluations >= 3 and self.what == "pulled":
+            output["stress_gpa"][copper] = -3000 * np.eye(3)  # outwards
+        if self.evaluations >= 3 and self.what == "no number":
+            output["energy_per_atom_ev"][copper] = np.nan
+        return output
+
+
+@pytest.mark.parametrize(("what", "message"), [("pulled", r"volume changed 5\.\d\d-fold"), ("no number", "not finite")])
+def test_a_relaxation_that_diverges_is_reported_and_the_others_are_kept(model, monkeypatch, what, message):
+    alone = relax(model, starting_cells()[:1], fmax=0.05)
+    monkeypatch.setattr("crossfunc.potential.chgnet.predict", Diverging(what))
+    result = relax(model, starting_cells()[:2], fmax=0.05, max_steps=100)
+    assert result.status.tolist() == ["converged", "exploded"]
+    assert list(result.messages) == [1]
+    assert re.search(message, result.messages[1])
+    assert result.energy_per_atom_ev[0] == pytest.approx(alone.energy_per_atom_ev[0], abs=1e-9)
+    # the last good geometry, with the energy that it has
+    last = predict(model, result.crystals.take([1]))["energy_per_atom_ev"]
+    assert result.energy_per_atom_ev[1] == pytest.approx(last[0], abs=1e-9)
+
+
+def test_a_disordered_structure_and_an_empty_list_are_refused_before_anything_is_computed(model, monkeypatch):
+    monkeypatch.setattr("crossfunc.potential.chgnet.predict", pytest.fail)
+    disordered = Structure(Lattice.cubic(4), [{"Li": 0.5, "Na": 0.5}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(ValueError, match=r"structure 1 \(Na0\.5 Li0\.5 O1\) is disordered"):
+        relax(model, [bulk("Cu", "fcc", a=3.6), disordered])
+    with pytest.raises(ValueError, match="no crystals given"):
+        relax(model, [])

@@ -1,4 +1,8 @@
-"""``{benchmark} NAME``: the measurement in book/benchmarks/NAME.json, made by ``crossfunc bench NAME --json``."""
+"""Measurements in book/benchmarks/NAME.json, made by ``crossfunc bench NAME --json``.
+
+``{benchmark} NAME``          tables of all figures
+``{benchmark-growth} NAME``   how time per target grows, drawn from the lists ``growth_with_...``
+"""
 
 import json
 from pathlib import Path
@@ -14,9 +18,14 @@ def benchmark_tables(path):
 
     Single numbers share the first table; figures by batch and by step get one each.
     """
+    return list(_tables(read_benchmark(path)))
+
+
+def read_benchmark(path):
+    """Return a measurement; a file that is missing stops the build."""
     if not path.is_file():
         raise ExtensionError(f"{path}: missing; make it with: crossfunc bench {path.stem} --json > {path}")
-    return list(_tables(json.loads(path.read_text(encoding="utf-8"))))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _tables(measured, outer=""):
@@ -27,6 +36,12 @@ def _tables(measured, outer=""):
         if not _is_nested(value):
             continue
         caption = f"{outer}, {_words(key)}" if outer else _words(key)
+        if isinstance(value, list):
+            # energies are told apart by their last digits
+            digits = {name: 6 if "energy" in name else 3 for name in value[0]}
+            lines = [(_words(name), *(_digits(one.get(name), n) for one in value)) for name, n in digits.items()]
+            yield caption, lines[0], lines[1:]  # few measurements of many figures: a column for each
+            continue
         if not all(isinstance(inner, dict) for inner in value.values()):
             yield from _tables(value, caption)
             continue
@@ -45,6 +60,8 @@ def _flatten(measured, outer=""):
 
 
 def _is_nested(value):
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(row, dict) for row in value)
     return isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values())
 
 
@@ -58,14 +75,61 @@ def _words(name):
     return str(name).replace("_", " ")
 
 
-def _digits(value):
+def _digits(value, significant=3):
     if value is None:
         return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_digits, value)) or "none"
     if isinstance(value, float) and abs(value) >= 1000:
         return f"{value:,.0f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.{significant}g}" if isinstance(value, float) else str(value)
+
+
+def growth_figure(measured):
+    """Draw median time per target against what it grows with, a panel for each; return figure and alternative text."""
+    import matplotlib.pyplot as plt
+
+    from crossfunc.lessons import figures
+
+    figures.use_style()
+    growths = {key.removeprefix("growth_with_"): rows for key, rows in measured.items() if key.startswith("growth_")}
+    fig, axes = plt.subplots(1, len(growths), figsize=figures.wide(), sharey=True, squeeze=False)
+    said = []
+    for ax, (noun, rows) in zip(axes[0], growths.items(), strict=True):
+        numbers = [row[f"n_{noun}"] for row in rows]
+        for key, (name, look) in _SIDES.items():
+            times = [1e3 * row[key] for row in rows]
+            ax.plot(numbers, times, label=name, **look)
+            said.append(f"{name}, from {_digits(times[0])} to {_digits(times[-1])} ms between {_ends(numbers)} {noun}")
+        ax.set(yscale="log", xlabel=f"number of {noun}")
+        ax.yaxis.set_major_formatter("{x:g}")
+        if numbers[-1] > 10 * numbers[0]:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+        else:
+            ax.set_xticks(numbers)
+    axes[0, 0].set_ylabel("time per target, median (ms)")
+    axes[0, 0].legend()
+    fig.tight_layout()
+    return fig, f"{len(growths)} panels, logarithmic time per target. {'; '.join(said)}."
+
+
+_SIDES = {
+    "median_seconds_per_target": ("this library", {"color": "black", "marker": "o"}),
+    "pymatgen_median_seconds_per_target": ("pymatgen", {"color": "#7a7a7a", "marker": "s", "ls": "--"}),
+}
+
+
+def _ends(numbers):
+    return f"{numbers[0]:,} and {numbers[-1]:,}"
+
+
+def _path(directive):
+    return Path(directive.config.crossfunc_root) / "book" / "benchmarks" / f"{directive.arguments[0]}.json"
 
 
 class Benchmark(SphinxDirective):
@@ -75,9 +139,8 @@ class Benchmark(SphinxDirective):
 
     def run(self):
         """List what was measured under the names that the benchmark prints."""
-        path = Path(self.config.crossfunc_root) / "book" / "benchmarks" / f"{self.arguments[0]}.json"
         lines = []
-        for caption, header, rows in benchmark_tables(path):
+        for caption, header, rows in benchmark_tables(_path(self)):
             lines += [f"```{{list-table}} {caption}", ":header-rows: 1", ""]
             for row in (header, *rows):
                 lines += [f"{'* -' if k == 0 else '  -'} {cell}" for k, cell in enumerate(row)]
@@ -87,7 +150,31 @@ class Benchmark(SphinxDirective):
         return [container]
 
 
+class BenchmarkGrowth(SphinxDirective):
+    """Figure of the growth of a committed measurement; the content is its caption."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self):
+        """Draw the figure beside the pages, and show it under the name fig-NAME-growth."""
+        import matplotlib.pyplot as plt
+
+        name = f"{self.arguments[0]}-growth"
+        figure, alt = growth_figure(read_benchmark(_path(self)))
+        folder = Path(self.env.srcdir) / "benchmarks"
+        folder.mkdir(exist_ok=True)
+        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        options = [f":alt: {alt}", f":name: fig-{name}"]
+        lines = [f"```{{figure}} /benchmarks/{name}.svg", *options, "", *self.content, "```"]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
+        return container.children
+
+
 def setup(app):
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("benchmark", Benchmark)
+    app.add_directive("benchmark-growth", BenchmarkGrowth)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -118,8 +118,10 @@ class _FireState:
 
     def _geometry(self, crystals: np.ndarray) -> tuple[Crystals, np.ndarray, np.ndarray]:
         """Return the crystals as they stand, with U and the deformation gradient expm(U)."""
+        from scipy.linalg import expm  # torch's may wait for a second thread, longer than these small matrices take
+
         u = self.x[self._cell_rows(crystals)] / self.start.n_atoms[crystals][:, None, None]
-        deformation = _expm(u)
+        deformation = expm(u)
         chosen = self.start.take(crystals)
         lattices = chosen.lattices_a @ deformation.transpose(0, 2, 1)
         atoms = self.x[self.atom_rows[self.start.atom_indices(crystals)]]
@@ -139,7 +141,8 @@ class _FireState:
         ratio = np.abs(np.linalg.det(crystals.lattices_a) / np.linalg.det(self.start.lattices_a[active]))
         bad = (ratio < _VOLUME_RATIO[0]) | (ratio > _VOLUME_RATIO[1]) | ~np.isfinite(output["energy_per_atom_ev"])
         for k in np.flatnonzero(bad & ~np.isin(np.arange(len(active)), list(output["refused"]))):
-            self.messages[int(active[k])] = f"volume changed {ratio[k]:.2f}-fold"
+            ok = np.isfinite(output["energy_per_atom_ev"][k])
+            self.messages[int(active[k])] = f"volume changed {ratio[k]:.2f}-fold" if ok else "its energy is not finite"
         good = ~bad
         self.energy[active[good]] = output["energy_per_atom_ev"][good]
         self.lattices[active[good]] = crystals.lattices_a[good]
@@ -221,16 +224,12 @@ def _closest_a(positions_a: np.ndarray, lattice_a: np.ndarray) -> float:
     return float(distances.min(initial=np.inf))
 
 
-def _expm(matrices: np.ndarray) -> np.ndarray:
-    import torch
-
-    return torch.matrix_exp(torch.from_numpy(np.ascontiguousarray(matrices))).numpy()
-
-
 def _log_deformation_force(u: np.ndarray, deformation: np.ndarray, virial: np.ndarray) -> np.ndarray:
     """-dE/dU for F = expm(U): the adjoint Fréchet derivative of expm at Uᵀ, applied to virial @ F⁻ᵀ."""
+    from scipy.linalg import expm
+
     slope = virial @ np.linalg.inv(deformation).transpose(0, 2, 1)
     block = np.zeros((len(u), 6, 6))
     block[:, :3, :3] = block[:, 3:, 3:] = u.transpose(0, 2, 1)
     block[:, :3, 3:] = slope
-    return _expm(block)[:, :3, 3:]
+    return expm(block)[:, :3, 3:]

@@ -1,0 +1,74 @@
+"""Lists and growth in the pages of measurements; what else they show is tested in test_book.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import book_benchmarks  # noqa: E402
+
+
+def rows(noun, *numbers):
+    return [
+        {f"n_{noun}": n, "median_seconds_per_target": 1e-3 * n, "pymatgen_median_seconds_per_target": 1e-2 * n}
+        for n in numbers
+    ]
+
+
+@pytest.fixture
+def drawn():
+    with mpl.rc_context():
+        figure, alt = book_benchmarks.growth_figure(
+            {
+                "seconds": 1.0,
+                "growth_with_entries": rows("entries", 1_000, 32_000),
+                "growth_with_elements": rows("elements", 1, 6),
+            }
+        )
+        yield figure, alt
+        plt.close(figure)
+
+
+def test_a_list_of_measurements_is_a_table_with_a_column_for_each(tmp_path):
+    path = tmp_path / "relax.json"
+    other = [
+        {"frame_id": "a", "converged": True, "energy_per_atom_ev": -8.13827},
+        {"frame_id": "b", "converged": False, "energy_per_atom_ev": -8.15370},
+    ]
+    path.write_text(json.dumps({"seconds": 2.5, "runs": [2.0, 3.0], "other_basin": other, "nothing": []}))
+    single, listed = book_benchmarks.benchmark_tables(path)
+    assert single[2] == [("seconds", "2.5"), ("runs", "2, 3"), ("nothing", "none")]
+    energies = ("energy per atom ev", "-8.13827", "-8.1537")
+    assert listed == ("other basin", ("frame id", "a", "b"), [("converged", "yes", "no"), energies])
+
+
+def test_growth_has_a_panel_for_each_list_with_the_measured_points(drawn):
+    figure, _ = drawn
+    assert [ax.get_xlabel() for ax in figure.axes] == ["number of entries", "number of elements"]
+    ours, theirs = figure.axes[0].get_lines()
+    assert ours.get_xydata().tolist() == [[1_000, 1_000], [32_000, 32_000]]
+    assert theirs.get_ydata().tolist() == [10_000, 320_000]
+    assert [ax.get_xscale() for ax in figure.axes] == ["log", "linear"]
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_growth_is_told_in_words(drawn):
+    _, alt = drawn
+    assert alt.startswith("2 panels")
+    assert "this library, from 1 to 6 ms between 1 and 6 elements" in alt
+    assert "pymatgen, from 10,000 to 320,000 ms between 1,000 and 32,000 entries" in alt
+
+
+def test_the_committed_measurement_of_hulls_can_be_drawn():
+    path = ROOT / "book" / "benchmarks" / "hull.json"
+    measured = book_benchmarks.read_benchmark(path)
+    assert {key for key in measured if key.startswith("growth_")} == {"growth_with_entries", "growth_with_elements"}
+    figure, _ = book_benchmarks.growth_figure(measured)
+    assert len(figure.axes) == 2
+    plt.close(figure)
