@@ -48,7 +48,7 @@ import pandas as pd
 import torch
 
 import crossfunc as xf
-from crossfunc.lessons import LessonResults, figures
+from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.training import (
     TARGETS,
     LabelledFrames,
@@ -73,10 +73,17 @@ print(f"{ds.name}: {ds.label_notice}")
 # %% [markdown]
 # Frames come from the materials of a split, as in lesson 1; only frames with energies and forces can show how the two interact.
 
+# %% tags=["hide-input"]
+if lack := own_data.describe_lack(ds, "forces"):
+    own_data.stop_here(lack, results)
+
 # %%
 frames = LabelledFrames.from_dataset(ds)
-usable = frames.labelled("energy") & frames.labelled("forces")
-usable &= np.asarray(frames.crystals.n_atoms) <= max_atoms
+usable, n_atoms = frames.labelled("energy"), frames.crystals.n_atoms
+usable &= frames.labelled("forces")
+n_wanted = n_train + n_validation
+max_atoms = own_data.fit_size_limit(n_atoms[usable], max_atoms, n_wanted)
+usable &= n_atoms <= max_atoms
 frames = frames.take(np.flatnonzero(usable))
 parts = xf.split_by_material(frames.material_ids, seed=seed)
 rng = np.random.default_rng(seed)
@@ -217,7 +224,11 @@ figures.show(
 # The model-aware references do both.
 
 # %%
-assert pulls["same direction"].idxmax() == "GGA references"
+own_data.check_claim(
+    pulls["same direction"].idxmax() == "GGA references",
+    "the pulls cancel least with GGA references",
+    ds,
+)
 
 # %% tags=["hide-input", "remove-output"]
 SHORT = {"3": "gga", "4": "refit", "model-aware": "aware"}
@@ -362,7 +373,11 @@ results.record(
 )
 
 # %%
-assert ratio.loc["network"].mean() > 1
+own_data.check_claim(
+    ratio.loc["network"].mean() > 1,
+    "the gradient is larger without a refit",
+    ds,
+)
 
 # %% [markdown]
 # The paper's finding is there: without the refit the gradient is larger, in this book's run in each of the eight layers.
@@ -691,6 +706,33 @@ print(
     f"bias alone: {offset / learning_rate:,.0f} steps for {offset:.1f} eV/atom; "
     f"{n_steps} steps brought the error from {energy_mae[0]:.1f} to {energy_mae[1]:.1f} eV/atom"
 )
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** A training log says that 99 % of the loss is energy. Is 99 % of each step energy, too?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# No.
+# Beyond $\delta$ the Huber loss grows with the error but its gradient does not, so the share in the loss overstates the pull.
+# :::
+#
+# **2.** The gradients of energy and forces have a cosine of 0.1. Do the two targets fight?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Hardly: they are nearly perpendicular, so a small step along one leaves the other about as it is.
+# A fight would be a cosine clearly below zero.
+# :::
+#
+# **3.** Would gradient clipping be as good as new references?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# It limits the size of a step, not its direction.
+# Most of the clipped step would still go into the offset, and the forces would get less.
+# :::
 
 # %% [markdown]
 # ## Recap

@@ -51,7 +51,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.ticker import LogLocator
 
 import crossfunc as xf
-from crossfunc.lessons import LessonResults, figures
+from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.training import (
     LabelledFrames,
     ScalingError,
@@ -80,10 +80,17 @@ print(f"{ds.name}: {ds.label_notice}")
 # - *optimisation budget*: the same number of steps of the same batch size for all runs. With a fixed number of epochs, small sets would also train less;
 # - *schedule*: the learning rate ends at its minimum in every run.
 
+# %% tags=["hide-input"]
+if lack := own_data.describe_lack(ds, "forces"):
+    own_data.stop_here(lack, results)
+
 # %%
 frames = LabelledFrames.from_dataset(ds)
-usable = frames.labelled("energy") & frames.labelled("forces")
-usable &= np.asarray(frames.crystals.n_atoms) <= max_atoms
+usable, n_atoms = frames.labelled("energy"), frames.crystals.n_atoms
+usable &= frames.labelled("forces")
+n_wanted = sizes[-1] + n_validation
+max_atoms = own_data.fit_size_limit(n_atoms[usable], max_atoms, n_wanted)
+usable &= n_atoms <= max_atoms
 frames = frames.take(np.flatnonzero(usable))
 parts = xf.split_by_material(frames.material_ids, seed=seed)
 rng = np.random.default_rng(seed)
@@ -94,6 +101,13 @@ print(
     f"{len(pool)} training frames of {len(np.unique(frames.material_ids[pool]))} "
     f"materials, {len(validation)} validation frames of others; N = {sizes}"
 )
+
+# %% tags=["hide-input"]
+if len(sizes) < 2:
+    own_data.stop_here(
+        f"A curve needs two sizes at least; choose some below {len(pool)} with -p sizes=[...].",
+        results,
+    )
 
 # %%
 subsets = {
@@ -164,8 +178,8 @@ def train_on(rows, method, k, **more):
     run = xf.finetune(
         method, split=split, seed=k, **budget, **common, **more
     )
-    every = max(1, len(rows) // n_validation)  # enough to compare with
-    own = evaluate(run.last_model, frames.take(pool[rows[::every]]))
+    some = np.random.default_rng(k).permutation(rows)[:n_validation]
+    own = evaluate(run.last_model, frames.take(pool[some]))
     own = {f"train_{name}": own[name] for name in own if "_mae_" in name}
     return run.history.iloc[-1].to_dict() | own
 
@@ -640,6 +654,33 @@ pd.Series(
 ).to_frame("energy MAE at N = 0 (meV/atom)").rename_axis(
     "references from"
 ).style.format("{:.0f}")
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** Two learning curves are parallel straight lines on logarithmic axes. What is a transfer frame worth at small $N$, and what at large?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# The same.
+# Equal exponents mean a constant horizontal distance, and that distance is the factor.
+# :::
+#
+# **2.** The validation error is about the training error at every $N$. Should you label more crystals?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Not yet.
+# The model does not even fit the frames that it has: give it more steps, or more parameters, first.
+# :::
+#
+# **3.** A law with an exponent of 0.05 predicts that scratch needs a million frames. What is wrong with quoting that?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# It stretches a line far beyond the runs behind it, and a small change of the exponent changes the number by factors.
+# Quote a lower limit that was measured, or say that it is out of reach.
+# :::
 
 # %% [markdown]
 # ## Recap

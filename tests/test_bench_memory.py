@@ -39,10 +39,10 @@ def test_a_system_without_proc_is_told_so(monkeypatch, tmp_path):
 def test_the_peak_is_seen_although_it_has_passed():
     with memory._PeakMemory() as watched:
         before = watched.now_gb()
-        block = np.ones(30_000_000)
+        block = np.ones(40_000_000)  # above what keep_freed_memory keeps
         time.sleep(0.1)
         del block
-    assert watched.peak_gb - before > 0.2
+    assert watched.peak_gb - before > 0.3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,0 +1,128 @@
+"""What lessons do with data that are not the book's: say what these cannot show, and go on.
+
+The lessons were written on the embedded dataset. Anyone's own data may lack labels, elements or a whole table, and need
+not bear out what the lesson says of its own.
+"""
+
+import sys
+
+import numpy as np
+
+from crossfunc.lessons.results import LessonResults
+
+BOOKS_DATASET = "surrogate"
+FEW = 24
+"""Fewer frames than this cannot be split and trained on."""
+
+
+def stop_here(reason: str, results: LessonResults | None = None) -> None:
+    """Say why these data end the lesson early, and let every cell that follows do nothing.
+
+    Parameters
+    ----------
+    reason : str
+        A sentence; what was recorded so far is saved.
+    results : LessonResults, optional
+
+    Raises
+    ------
+    SystemExit
+        Outside of a notebook, where a script ends.
+    """
+    sys.stdout.write(f"{reason}\nThe lesson ends here with these data; restart the kernel to take others.\n")
+    if results is not None:
+        results.save()
+    shell = _shell()
+    if shell is None:
+        raise SystemExit(0)
+    shell.input_transformers_cleanup.append(_nothing)
+
+
+def check_claim(holds: bool, claim: str, dataset) -> None:
+    """Hold the book's own dataset to what the lesson says; on other data, say so where it does not hold.
+
+    Parameters
+    ----------
+    holds : bool
+    claim : str
+        What the lesson says, as the beginning of a sentence.
+    dataset : Dataset
+
+    Raises
+    ------
+    AssertionError
+        On the embedded dataset, when the claim does not hold.
+    """
+    if holds:
+        return
+    if dataset.name == BOOKS_DATASET:
+        raise AssertionError(claim)
+    sys.stdout.write(f"On {dataset.name} this does not hold: {claim}.\n")
+
+
+def describe_lack(dataset, *targets: str, functional: str = "r2scan") -> str:
+    """Say what the frames of a functional lack for a lesson; an empty text if nothing.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    targets : str
+        Labels that some of the frames must have: "forces", "stress", "magmoms".
+    functional : str
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    name = dataset.meta["functionals"].get(functional, functional)
+    if dataset.frames is None:
+        return f"These data are energies of materials; the lesson needs frames in {name}, crystals with labels."
+    mine = np.asarray(dataset.frames["functional"]) == functional
+    if not mine.any():
+        return f"These data have no frames in {name}."
+    frames = dataset.frames.filter(mine)
+    missing = [t for t in targets if frames[_COLUMNS[t]].null_count == len(frames)]
+    return f"No frame in {name} has {' or '.join(missing)} here, which the lesson needs." if missing else ""
+
+
+_COLUMNS = {"forces": "forces_ev_per_a", "stress": "stress_gpa", "magmoms": "magmoms_mub"}
+
+
+def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:
+    """Raise a limit on the size of crystals that leaves too few of them, and say so.
+
+    Parameters
+    ----------
+    n_atoms : ndarray of int
+        Of every crystal that could be used.
+    max_atoms : int
+        Kept if it leaves `FEW` of them, or `n_wanted` if that is less.
+    n_wanted : int
+        How many crystals a raised limit is to leave.
+
+    Returns
+    -------
+    int
+    """
+    sizes = np.sort(np.asarray(n_atoms))
+    n_left = int((sizes <= max_atoms).sum())
+    if n_left >= min(FEW, n_wanted) or n_left == len(sizes):
+        return max_atoms
+    limit = int(sizes[min(n_wanted, len(sizes)) - 1])
+    sys.stdout.write(f"{n_left} frames have at most {max_atoms} atoms, so the limit is raised to {limit}.\n")
+    return limit
+
+
+def _shell():
+    """The notebook's shell, None in a script."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _nothing(lines: list[str]) -> list[str]:  # noqa: ARG001
+    """Stand in for a cell."""
+    return ["pass\n"]

@@ -1,0 +1,105 @@
+"""Lessons on data that are not the book's: what they lack is said, and what does not hold is said, too."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from crossfunc.lessons import LessonResults, own_data
+from crossfunc.lessons.own_data import check_claim, describe_lack, fit_size_limit, stop_here
+
+
+def dataset(name="mine", frames=None):
+    return SimpleNamespace(name=name, frames=frames, meta={"functionals": {"gga": "PBE", "r2scan": "HSE06"}})
+
+
+def table(functional="r2scan", forces=None):
+    columns = {"functional": [functional], "forces_ev_per_a": pa.array([forces], pa.list_(pa.float64()))}
+    return pa.table(columns | {"stress_gpa": pa.array([None], pa.list_(pa.float64()))})
+
+
+# --- claims ---
+
+
+def test_a_claim_that_holds_says_nothing(capsys):
+    check_claim(True, "water is wet", dataset())
+    assert capsys.readouterr().out == ""
+
+
+def test_a_claim_that_fails_on_own_data_is_told_and_fails_nothing(capsys):
+    check_claim(np.bool_(False), "water is dry", dataset())
+    assert capsys.readouterr().out == "On mine this does not hold: water is dry.\n"
+
+
+def test_a_claim_that_fails_on_the_books_data_is_an_error():
+    with pytest.raises(AssertionError, match="water is dry"):
+        check_claim(False, "water is dry", dataset("surrogate"))
+
+
+# --- what is lacking ---
+
+
+@pytest.mark.parametrize(
+    ("frames", "targets", "said"),
+    [
+        (None, (), "needs frames in HSE06"),
+        (table("gga"), (), "no frames in HSE06"),
+        (table(), ("forces", "stress"), "No frame in HSE06 has forces or stress"),
+        (table(forces=[0.0] * 3), ("forces",), ""),
+        (table(), (), ""),
+    ],
+)
+def test_what_frames_lack_is_said_in_a_sentence(frames, targets, said):
+    found = describe_lack(dataset(frames=frames), *targets)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+# --- the size of crystals ---
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "limit", "raised"),
+    [
+        ([2] * 30 + [40] * 10, 4, 4),  # enough
+        ([40] * 30, 4, 40),  # none below: the smallest that leave as many as wanted
+        (list(range(10, 70)), 4, 59),  # the fiftieth
+        ([2, 3], 4, 4),  # no more to be had
+        ([2] * 10 + [9] * 2, 4, 9),  # as many as there are
+    ],
+)
+def test_a_limit_that_leaves_too_few_crystals_is_raised_and_told(n_atoms, limit, raised, capsys):
+    assert fit_size_limit(np.array(n_atoms), limit, 50) == raised
+    assert (f"raised to {raised}" in capsys.readouterr().out) == (raised != limit)
+
+
+# --- the end of a lesson ---
+
+
+def test_a_script_ends_and_keeps_what_it_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(own_data, "_shell", lambda: None)
+    results = LessonResults("01_x", tmp_path)
+    results.record("n", 3, title="Rows")
+    with pytest.raises(SystemExit) as stopped:
+        stop_here("No pairs here.", results)
+    assert stopped.value.code == 0
+    assert "No pairs here." in capsys.readouterr().out
+    assert json.loads((tmp_path / "01_x.json").read_text())["results"][0]["value"] == 3
+
+
+def test_the_cells_after_the_end_run_and_do_nothing(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    monkeypatch.setattr(own_data, "_shell", lambda: shell)
+    try:
+        shell.run_cell("before = 1")
+        stop_here("No pairs here.")
+        done = shell.run_cell("after = 1\nraise ValueError")
+        assert done.success
+        assert "before" in shell.user_ns
+        assert "after" not in shell.user_ns
+    finally:
+        shell.history_manager.end_session()
