@@ -67,6 +67,7 @@ from crossfunc.lessons import LessonResults, figures, format_value, own_data
 from crossfunc.stability import element_energies_ev
 from crossfunc.symbols import ATOMIC_NUMBERS
 
+# %%
 figures.use_style()
 ds = xf.open_dataset(dataset)
 results = LessonResults("06_hull_workflow", results_dir, ds)
@@ -290,6 +291,7 @@ def hull_figure(table, symbols, **options):
     return figure
 
 
+# %% tags=["hide-input"]
 def with_names(figure, table, symbols):
     """Formulas beside the stable compounds of a triangle."""
     phases = [Composition(formula) for formula in on_hull(table, symbols)]
@@ -319,6 +321,7 @@ def with_names(figure, table, symbols):
     return figure
 
 
+# %% tags=["hide-input"]
 def on_hull(table, symbols):
     report = xf.hull_report(None, of_system(table, symbols))
     there = report["e_above_hull_ev_per_atom"] < 1e-9

@@ -26,6 +26,7 @@ def test_a_small_run_reports_every_figure_and_removes_its_files(tmp_path, capsys
     assert report["speedup"] == pytest.approx(report["slice_baseline_seconds"] / report["slice_seconds"])
     assert report["mb_per_s"] == pytest.approx(report["n_bytes"] / 1e6 / report["seconds"])
     assert report["peak_rss_gb"] is None or 0 < report["peak_rss_gb"] < 1
+    assert report["check_seconds"] > 0
     assert capsys.readouterr().out == ""  # printing is the command line's
     printed = imports.format_report(report)
     assert "json.load + from_dict" in printed

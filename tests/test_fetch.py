@@ -637,7 +637,7 @@ def test_the_command_shows_an_error_in_one_block(mirror):
 
 
 def test_killed_at_any_time_it_completes_to_the_same_bytes(mirror, tmp_path):
-    n_kills, rng = int(os.environ.get("CROSSFUNC_KILLS", "6")), random.Random(1)
+    n_kills, rng = int(os.environ.get("CROSSFUNC_KILLS", "20")), random.Random(1)
     body = random.Random(2).randbytes(4_000_000)
     publish(mirror, body)
     mirror.pause_s = 0.002  # after each 32 kB

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree
+from typer.testing import CliRunner
 
+from crossfunc.cli import app
 from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.datasets.importers.extxyz import Keys, import_extxyz
 
@@ -124,6 +126,35 @@ def test_units_are_options(tmp_path, keys, energy, force):
     row = open_dataset(import_extxyz(*pair(tmp_path), tmp_path / "out", keys=keys).path).frames.to_pylist()[0]
     assert row["energy_per_atom_ev"] == pytest.approx(energy, rel=1e-6)
     assert row["forces_ev_per_a"][0] == pytest.approx(force, rel=1e-6)
+
+
+def test_corrected_energies_are_marked_and_an_unknown_kind_is_refused(tmp_path):
+    files = pair(tmp_path)
+    summary = import_extxyz(*files, tmp_path / "out", energy_kinds=("mp2020", "raw"))
+    frames = open_dataset(summary.path).frames
+    kinds = dict(zip(frames["functional"].to_pylist(), frames["energy_kind"].to_pylist(), strict=True))
+    assert kinds == {"gga": "mp2020", "r2scan": "raw"}
+    with pytest.raises(DatasetError, match="energy kind 'corrected' is none of raw, mp2020"):
+        import_extxyz(*files, tmp_path / "other", energy_kinds=("corrected", "raw"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_frames_of_the_second_functional_alone_can_be_trained_on_and_make_no_pairs(tmp_path):
+    _, high = pair(tmp_path)
+    done = CliRunner().invoke(app, ["data", "import", "extxyz", "-", str(high), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    dataset = open_dataset(tmp_path / "out")
+    assert set(dataset.frames["functional"].to_pylist()) == {"r2scan"}
+    assert dataset.pairs is None
+    assert dataset.meta["provenance"] == "imported from high.xyz by crossfunc"
+
+
+def test_what_figures_say_of_the_labels_is_the_users_to_decide(tmp_path):
+    files = pair(tmp_path)
+    plain = import_extxyz(*files, tmp_path / "plain", functionals=("PBE", "HSE06"))
+    told = import_extxyz(*files, tmp_path / "told", label_notice="made with a model, not DFT")
+    assert open_dataset(plain.path).label_notice == "Labels: PBE and HSE06, from the user's own files"
+    assert open_dataset(told.path).label_notice == "made with a model, not DFT"
 
 
 def test_gzip_gives_the_same(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from crossfunc.datasets import check_dataset, open_dataset
 from crossfunc.datasets.frame_checks import check_frames
-from crossfunc.potential import trust
+from crossfunc.potential import trust, trust_units
 from crossfunc.units import EV_PER_A3_TO_GPA, STRESS_UNITS
 
 
@@ -97,7 +97,7 @@ def spring(factor=1.0, n=12):
 
 @pytest.mark.parametrize("factor", [1.0, -1.0, 10.0, -0.1, 1 / EV_PER_A3_TO_GPA])
 def test_the_slope_of_the_energy_gives_unit_and_sign_without_a_model(factor):
-    scale = trust.stress_scale_from_energies(spring(factor))
+    scale = trust_units.stress_scale_from_energies(spring(factor))
     assert scale.is_conclusive
     assert scale.factor == pytest.approx(factor, rel=0.05)
     assert only(trust.check_stress(spring(factor))).level == ("info" if factor == 1 else "error")
@@ -127,7 +127,7 @@ def test_energies_in_another_unit_are_recognised(labels, convert, name):
 
 
 def test_shifts_of_every_element_are_no_error_where_energies_are_not_the_models_own(labels):
-    shift = trust._compositions(labels) @ np.linspace(-20, 20, 94)
+    shift = trust_units._compositions(labels) @ np.linspace(-20, 20, 94)
     shifted = dataclasses.replace(labels, energy_per_atom_ev=labels.energy_per_atom_ev + shift)
     finding = only(trust.check_energies(shifted, absolute=False))
     assert finding.level in ("info", "warning")  # a warning where there are fewer materials than elements

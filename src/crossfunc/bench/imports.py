@@ -103,15 +103,17 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
     -------
     dict
         `seconds`, `mb_per_s`, `peak_rss_gb` of the import (None where the system does not tell), its output's size,
-        `slice_seconds` and `slice_baseline_seconds`, and their ratio `speedup`.
+        `check_seconds` and `check_peak_rss_gb` of `crossfunc data check --no-model` on the output, `slice_seconds` and
+        `slice_baseline_seconds`, and their ratio `speedup`.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         whole, part = Path(scratch) / "whole.json", Path(scratch) / "slice.json"
         n_bytes = write_synthetic_json(whole, n_frames)
         slice_frames = min(slice_frames, n_frames)
         write_synthetic_json(part, slice_frames)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process each
             measured = pool.apply(_measure_import, (str(whole), str(Path(scratch) / "whole")))
+            checked = pool.apply(_measure_check, (str(Path(scratch) / "whole"),))
         ours, theirs = [], []
         for k in range(repeats):
             ours.append(_measure_import(str(part), str(Path(scratch) / f"slice{k}"))["seconds"])
@@ -125,6 +127,8 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
             "ms_per_frame": seconds / n_frames * 1e3,
             "peak_rss_gb": measured["peak_rss_gb"],
             "output_bytes": measured["output_bytes"],
+            "check_seconds": checked["seconds"],
+            "check_peak_rss_gb": checked["peak_rss_gb"],
             "slice_frames": slice_frames,
             "slice_seconds": float(np.median(ours)),
             "slice_baseline_seconds": float(np.median(theirs)),
@@ -142,6 +146,16 @@ def _measure_import(file: str, out: str) -> dict:
     seconds = time.perf_counter() - clock
     size = sum(f.stat().st_size for f in Path(out).iterdir())
     return {"seconds": seconds, "peak_rss_gb": _peak_rss_gb(), "output_bytes": size}
+
+
+def _measure_check(folder: str) -> dict:
+    """Every row and what frames say of themselves; a model would look at a few hundred frames, whatever the size."""
+    from crossfunc.datasets import check_dataset, open_dataset
+    from crossfunc.potential.trust import add_label_findings
+
+    clock = time.perf_counter()
+    add_label_findings(check_dataset(folder), open_dataset(folder, verify=False), use_model=False)
+    return {"seconds": time.perf_counter() - clock, "peak_rss_gb": _peak_rss_gb()}
 
 
 def _measure_baseline(path: Path) -> float:
@@ -170,11 +184,13 @@ def _peak_rss_gb() -> float | None:
 def format_report(report: dict) -> str:
     """The measurements as a table for the terminal."""
     peak = "not measured" if report["peak_rss_gb"] is None else f"{report['peak_rss_gb']:.2f} GB"
+    checked = report["check_peak_rss_gb"]
     lines = {
         "made-up file": f"{report['n_frames']:,} frames, {report['n_bytes'] / 1e9:.2f} GB",
         "import": f"{report['seconds']:.1f} s, {report['mb_per_s']:.0f} MB/s, {report['ms_per_frame']:.3f} ms a frame",
         "peak memory": peak,
         "on disk": f"{report['output_bytes'] / 1e6:.0f} MB",
+        "check of all rows": f"{report['check_seconds']:.1f} s" + (f", {checked:.2f} GB" if checked else ""),
         "slice": f"{report['slice_frames']:,} frames, {report['slice_seconds']:.2f} s",
         "json.load + from_dict": f"{report['slice_baseline_seconds']:.2f} s for the same slice",
         "ratio": f"{report['speedup']:.1f} x",

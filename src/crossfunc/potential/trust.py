@@ -1,11 +1,8 @@
-"""Measure what labels are before they are used: units, signs, per atom or total, corrected or not, which element.
+"""Refuse labels that are not what they are said to be: units and signs, raw or corrected, which element.
 
-A pretrained model is wrong by some percent; a wrong unit is wrong by a factor of ten, a wrong sign by two. So the model
-need not be good to tell them apart, only better than that. What it cannot tell is left open and said to be open.
+The units are measured by `trust_units`; here energies tell raw from corrected ones and an element from another one, and
+all of it becomes a report or a refusal.
 """
-
-import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,343 +11,26 @@ import pyarrow.compute as pc
 from crossfunc.datasets import CheckReport, Dataset, Finding
 from crossfunc.datasets.frame_checks import check_frames
 from crossfunc.datasets.importers.import_run import Sample
-from crossfunc.energies import composition_matrix
 from crossfunc.potential.chgnet import load_model, predict
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.trust_units import (
+    MIN_FRAMES,
+    ROWS_SHOWN,
+    Labels,
+    check_energies,
+    check_forces,
+    check_stress,
+    read_labels,
+)
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.units import EV_PER_A3_TO_GPA, EV_PER_HARTREE, STRESS_UNITS
 
 MODELS = {"r2scan": "r2scan", "gga": "0.3.0"}
 """The published checkpoint that knows each functional."""
-MIN_FRAMES = 8
-MIN_COSINE = 0.25
-"""Mean cosine between label and model, frame by frame, from which on a sign is taken for measured."""
-WITHIN = 2.5
-"""A scale within this factor of a unit's is that unit's; units of stress are at least 10 apart."""
 SUSPICIOUS_EV_PER_ATOM = 0.15
-_ROWS_SHOWN = 20
 
 
 class TrustError(ValueError):
     """Labels that are not what they are said to be; the message holds the evidence and the remedy."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a column of labels compares with what it should be: label = factor x truth.
-
-    Attributes
-    ----------
-    factor : float
-        Signed; NaN where nothing can be said.
-    cosine : float
-        Mean cosine (model) or correlation (work) that the sign rests on.
-    n : int
-        Frames or pairs of frames.
-    is_conclusive : bool
-    """
-
-    factor: float
-    cosine: float
-    n: int
-    is_conclusive: bool
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Frames of one functional with their labels and a model's predictions, in arrays.
-
-    Attributes
-    ----------
-    crystals : Crystals
-    ids, materials : ndarray of str
-    energy_per_atom_ev, model_energy_per_atom_ev : ndarray, shape (n,)
-    forces_ev_per_a, model_forces_ev_per_a : list of ndarray (n_atoms, 3)
-    stress_gpa, model_stress_gpa : ndarray, shape (n, 3, 3)
-        NaN without a label.
-    """
-
-    crystals: Crystals
-    ids: np.ndarray
-    materials: np.ndarray
-    energy_per_atom_ev: np.ndarray
-    forces_ev_per_a: list
-    stress_gpa: np.ndarray
-    model_energy_per_atom_ev: np.ndarray
-    model_forces_ev_per_a: list
-    model_stress_gpa: np.ndarray
-
-
-def read_labels(frames: pa.Table, model=None) -> Labels:
-    """Collect labels and predictions.
-
-    Parameters
-    ----------
-    frames : pyarrow.Table
-        Of one functional.
-    model : CHGNet, optional
-        None leaves the predictions NaN: what labels say of themselves is still checked.
-
-    Returns
-    -------
-    Labels
-    """
-    crystals = Crystals.from_frames(frames)
-    n = len(crystals)
-    per_atom = [np.full((k, 3), np.nan) for k in crystals.n_atoms]
-    forces = [
-        gap if row is None else np.asarray(row, dtype=float).reshape(-1, 3)
-        for row, gap in zip(frames["forces_ev_per_a"].to_pylist(), per_atom, strict=True)
-    ]
-    stress = np.full((n, 9), np.nan)
-    for k, row in enumerate(frames["stress_gpa"].to_pylist()):
-        if row is not None:
-            stress[k] = row
-    if model is None:
-        found = {
-            "energy_per_atom_ev": np.full(n, np.nan),
-            "forces_ev_per_a": per_atom,
-            "stress_gpa": np.full((n, 3, 3), np.nan),
-        }
-    else:
-        found = predict(model, crystals, strict=False)
-    return Labels(
-        crystals,
-        np.array(frames["frame_id"].to_pylist()),
-        np.array(frames["material_id"].to_pylist()),
-        frames["energy_per_atom_ev"].to_numpy(),
-        forces,
-        stress.reshape(-1, 3, 3),
-        np.asarray(found["energy_per_atom_ev"]),
-        list(found["forces_ev_per_a"]),
-        np.asarray(found["stress_gpa"]),
-    )
-
-
-def scale_against_model(labels: list, predictions: list, materials: np.ndarray) -> Scale:
-    """Sign and scale of labels against predictions on the stronger half: mean cosine, and median ratio of the norms.
-
-    Parameters
-    ----------
-    labels, predictions : list of ndarray
-        One array a frame, of equal shapes; frames with NaN are passed over.
-    materials : ndarray of str
-        Frames of one material count as one vote.
-
-    Returns
-    -------
-    Scale
-        Conclusive with `MIN_FRAMES` frames and a mean cosine of `MIN_COSINE` that is three standard errors from zero.
-    """
-    cosines, logs, sizes, groups = [], [], [], []
-    for y, x, material in zip(labels, predictions, materials, strict=True):
-        size = np.linalg.norm(y) * np.linalg.norm(x)
-        if np.isfinite(size) and size > 0:
-            cosines.append(np.sum(y * x) / size)
-            logs.append(np.log(np.linalg.norm(y) / np.linalg.norm(x)))
-            sizes.append(size)
-            groups.append(material)
-    if len(cosines) < MIN_FRAMES:
-        return Scale(np.nan, np.nan, len(cosines), False)
-    strong = np.array(sizes) >= np.median(sizes)  # what is nearly zero has no direction
-    cosines, groups, logs = np.array(cosines)[strong], np.array(groups)[strong], np.array(logs)[strong]
-    votes = np.array([cosines[groups == g].mean() for g in np.unique(groups)])
-    error = votes.std(ddof=1) / np.sqrt(len(votes)) if len(votes) > 1 else np.inf
-    cosine = float(votes.mean())
-    clear = abs(cosine) >= MIN_COSINE and abs(cosine) >= 3 * error
-    return Scale(float(np.sign(cosine) * np.exp(np.median(logs))), cosine, len(cosines), bool(clear))
-
-
-def stress_scale_from_energies(labels: Labels) -> Scale:
-    """Sign and scale of the stress from the labels alone: dE = V stress : strain - F . du between two near frames.
-
-    Returns
-    -------
-    Scale
-        Conclusive with `MIN_FRAMES` pairs of neighbouring frames of a material and a correlation above 0.8.
-    """
-    work, energy = _strain_work(labels)
-    if len(work) < MIN_FRAMES or not np.any(work):
-        return Scale(np.nan, np.nan, len(work), False)
-    correlation = float(np.sum(work * energy) / np.sqrt(np.sum(work**2) * np.sum(energy**2)))
-    ratio = np.sqrt(np.sum(work**2) / np.sum(energy**2))
-    return Scale(float(np.sign(correlation) * ratio), correlation, len(work), abs(correlation) > 0.8)
-
-
-def _strain_work(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """V stress : strain and dE + F . du (eV) of neighbouring frames of a material that differ little."""
-    crystals, pairs = labels.crystals, []
-    coords, lattices = crystals.split(crystals.frac_coords), crystals.lattices_a
-    numbers = crystals.split(crystals.atomic_numbers)
-    volumes = np.abs(np.linalg.det(lattices))
-    for material in np.unique(labels.materials):
-        rows = np.flatnonzero(labels.materials == material)
-        for a, b in itertools.pairwise(rows):
-            if not np.array_equal(numbers[a], numbers[b]):
-                continue
-            mean = (lattices[a] + lattices[b]) / 2
-            strain = np.linalg.solve(mean, lattices[b] - lattices[a])
-            moved = coords[b] - coords[a]
-            moved = (moved - np.rint(moved)) @ mean
-            if np.abs(strain).max() > 0.1 or np.abs(moved).max() > 0.3 or np.abs(strain).max() < 1e-5:
-                continue
-            forces = (labels.forces_ev_per_a[a] + labels.forces_ev_per_a[b]) / 2
-            stress = (volumes[a] * labels.stress_gpa[a] + volumes[b] * labels.stress_gpa[b]) / 2 / EV_PER_A3_TO_GPA
-            gained = (labels.energy_per_atom_ev[b] - labels.energy_per_atom_ev[a]) * len(numbers[a])
-            pairs.append((np.sum(stress * strain.T), gained + np.sum(forces * moved)))
-    pairs = np.array([p for p in pairs if np.isfinite(p).all()]).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
-
-
-def check_stress(labels: Labels, declared: str | None = None, *, use_energies: bool = True) -> list[Finding]:
-    """Compare sign and unit of the stress with the model, and with the energies of neighbouring frames.
-
-    Parameters
-    ----------
-    labels : Labels
-    declared : str, optional
-        The unit (of `STRESS_UNITS`) the source was read with; the remedy then names the one to read it with.
-    use_energies : bool
-        False where the energies themselves are not to be trusted.
-    """
-    if not np.isfinite(labels.stress_gpa).any():
-        return [Finding("info", "stress_gpa", "no labels")]
-    model = scale_against_model(list(labels.stress_gpa), list(labels.model_stress_gpa), labels.materials)
-    work = stress_scale_from_energies(labels) if use_energies else Scale(np.nan, np.nan, 0, False)
-    evidence = "; ".join(text for text in (_say("the model's", model), _say("dE of neighbouring frames", work)) if text)
-    verdicts = [_unit_of(scale.factor, declared) for scale in (model, work) if scale.is_conclusive]
-    verdicts = [name for name in verdicts if name]
-    if not verdicts:
-        return [Finding("warning", "stress_gpa", f"unit and sign cannot be told ({evidence or 'too few frames'})")]
-    if len(set(verdicts)) > 1:
-        return [Finding("warning", "stress_gpa", f"unit and sign are told differently: {evidence}")]
-    measured, factor = verdicts[0]
-    if factor == 1:
-        return [Finding("info", "stress_gpa", f"GPa, tension positive, as measured: {evidence}")]
-    text = f"not GPa with tension positive, but {factor:.3g} x that ({evidence}). "
-    if declared is None:
-        remedy = f"Import it again with the unit the source has, or multiply by {1 / factor:.6g}."
-        return [Finding("error", "stress_gpa", text + remedy)]
-    remedy = f"It was read as {declared}, but the source has {measured}: import with --stress-unit {measured}."
-    return [Finding("error", "stress_gpa", text + remedy)]
-
-
-def _unit_of(factor: float, declared: str | None) -> tuple[str, float] | None:
-    """The unit that the source must have had for this factor, and the factor exactly; None where no unit fits.
-
-    What was read as a unit of d GPa and has a unit of u GPa comes out d / u times what it is.
-    """
-    read_as = [declared] if declared else ["gpa", "vasp-kbar"]
-    exact = {(read, unit): STRESS_UNITS[read] / STRESS_UNITS[unit] for read in read_as for unit in STRESS_UNITS}
-    near = {k: abs(np.log(factor / v)) for k, v in exact.items() if np.isfinite(factor) and factor * v > 0}
-    best = min(near, key=near.get, default=None)
-    return (best[1], exact[best]) if best is not None and near[best] <= np.log(WITHIN) else None
-
-
-def _say(what: str, scale: Scale) -> str:
-    if scale.n < MIN_FRAMES or not np.isfinite(scale.factor):
-        return ""
-    unit, kind = ("frames", "cosine") if what.startswith("the model") else ("pairs", "correlation")
-    return f"{scale.factor:.3g} x {what} on {scale.n} {unit}, {kind} {scale.cosine:.2f}"
-
-
-def check_forces(labels: Labels) -> list[Finding]:
-    """Compare sign, unit and orientation of the forces with the model, and look for a net force on a frame."""
-    findings = []
-    scale = scale_against_model(labels.forces_ev_per_a, labels.model_forces_ev_per_a, labels.materials)
-    if scale.is_conclusive and (scale.factor < 0 or not 1 / 5 < scale.factor < 5):
-        word = "the gradient (opposite sign)" if -5 < scale.factor < -1 / 5 else "another unit"
-        text = f"not eV/Å: {word} ({_say('the model', scale)}). Multiply by {1 / scale.factor:.3g} or name the unit."
-        findings.append(Finding("error", "forces_ev_per_a", text))
-    elif scale.is_conclusive:
-        findings.append(Finding("info", "forces_ev_per_a", f"eV/Å, as measured: {_say('the model', scale)}"))
-    turned = _turned_frames(labels)
-    if turned is not None:
-        findings.append(turned)
-    nets = np.array(
-        [np.linalg.norm(f.sum(axis=0)) / len(f) if np.isfinite(f).all() else 0 for f in labels.forces_ev_per_a]
-    )
-    pushed = np.flatnonzero(nets > 0.05)
-    if len(pushed):
-        text = f"{len(pushed)} frames have a net force above 0.05 eV/Å an atom: atoms are missing or out of order"
-        findings.append(Finding("warning", "forces_ev_per_a", text, tuple(labels.ids[pushed][:_ROWS_SHOWN])))
-    return findings
-
-
-def _turned_frames(labels: Labels) -> Finding | None:
-    """Say so when forces fit the model only after a rotation, one for the frame: axes and forces were turned apart."""
-    direct, best = [], []
-    for y, x in zip(labels.forces_ev_per_a, labels.model_forces_ev_per_a, strict=True):
-        lengths = np.linalg.norm(y) * np.linalg.norm(x)
-        if len(y) >= 6 and np.isfinite(lengths) and lengths > 1e-3:
-            values = np.linalg.svd(y.T @ x, compute_uv=False)
-            direct.append(np.sum(y * x) / lengths)
-            best.append(values.sum() / lengths)
-    if len(best) < MIN_FRAMES or np.mean(best) < 0.8 or np.mean(direct) > 0.4:
-        return None
-    text = (
-        f"forces and structures have different axes: cosine with the model {np.mean(direct):.2f}, but "
-        f"{np.mean(best):.2f} after one rotation a frame. Take both from the same file."
-    )
-    return Finding("error", "forces_ev_per_a", text)
-
-
-_ENERGY_CANDIDATES = {  # eV per unit, whether it is the cell's total, what to do about it
-    "eV/atom": (1.0, False, ""),
-    "the total energy of the cell": (1.0, True, "divide it by the number of atoms"),
-    "meV/atom": (1e-3, False, "divide it by 1000"),
-    "Hartree/atom": (EV_PER_HARTREE, False, f"multiply it by {EV_PER_HARTREE}"),
-    "Rydberg/atom": (EV_PER_HARTREE / 2, False, f"multiply it by {EV_PER_HARTREE / 2}"),
-}
-
-
-def check_energies(labels: Labels, *, absolute: bool = True) -> list[Finding]:
-    """Compare energies with the model: per atom or total, and in which unit.
-
-    Parameters
-    ----------
-    labels : Labels
-    absolute : bool
-        False: the model's element references are fitted anew to each candidate, as other pseudopotentials ask for; then
-        there must be more materials than elements.
-    """
-    model, n_atoms = labels.model_energy_per_atom_ev, labels.crystals.n_atoms
-    there = np.isfinite(model)
-    if there.sum() < MIN_FRAMES:
-        return [Finding("warning", "energy_per_atom_ev", "per atom or total cannot be told (too few frames)")]
-    errors = {}
-    for name, (factor, is_total, _) in _ENERGY_CANDIDATES.items():
-        residual = (labels.energy_per_atom_ev * factor / (n_atoms if is_total else 1) - model)[there]
-        if not absolute:
-            residual = _without_elements(residual, labels, there)
-            if residual is None:
-                return [Finding("warning", "energy_per_atom_ev", "per atom or total cannot be told (few materials)")]
-        errors[name] = float(np.median(np.abs(residual)))
-    best = min(errors, key=errors.get)
-    said = errors["eV/atom"]
-    fitted = "" if absolute else " after fitting element references"
-    if best != "eV/atom" and errors[best] < 0.2 * said and errors[best] < 1.0:
-        text = (
-            f"not eV/atom but {best}: the median distance from the model{fitted} is {said:.3g} eV/atom as it stands "
-            f"and {errors[best]:.3g} eV/atom when read as {best}. The remedy: {_ENERGY_CANDIDATES[best][2]}."
-        )
-        return [Finding("error", "energy_per_atom_ev", text)]
-    text = f"eV/atom: the median distance from the model{fitted} is {said:.3g} eV/atom on {there.sum()} frames"
-    return [Finding("info", "energy_per_atom_ev", text)]
-
-
-def _without_elements(residual: np.ndarray, labels: Labels, there: np.ndarray) -> np.ndarray | None:
-    X = _compositions(labels)[there]
-    X = X[:, X.any(axis=0)]
-    if len(np.unique(labels.materials[there])) <= X.shape[1] + 2:
-        return None
-    return residual - X @ np.linalg.lstsq(X, residual)[0]
-
-
-def _compositions(labels: Labels) -> np.ndarray:
-    numbers = labels.crystals.split(labels.crystals.atomic_numbers)
-    table = pa.table({"atomic_numbers": pa.array([z.tolist() for z in numbers], pa.list_(pa.int16()))})
-    return composition_matrix(table).toarray()
 
 
 def check_corrections(labels: Labels, energy_kind: str) -> list[Finding]:
@@ -394,7 +74,7 @@ def check_elements(labels: Labels, model) -> list[Finding]:
             Finding("info", "atomic_numbers", "no frame is far from the model: elements are what they are said to be")
         ]
     renamed = _best_renaming(labels, far, residual, model)
-    rows = tuple(labels.ids[far][:_ROWS_SHOWN])
+    rows = tuple(labels.ids[far][:ROWS_SHOWN])
     if renamed is not None:
         old, new, before, after, rows = renamed
         text = (
@@ -404,7 +84,7 @@ def check_elements(labels: Labels, model) -> list[Finding]:
         n_materials = len(set(labels.materials[np.isin(labels.ids, rows)]))
         # One odd calculation comes near some element by chance; three frames of two materials do not.
         level = "error" if len(rows) >= 3 and n_materials >= 2 else "warning"
-        return [Finding(level, "atomic_numbers", text, rows[:_ROWS_SHOWN])]
+        return [Finding(level, "atomic_numbers", text, rows[:ROWS_SHOWN])]
     text = f"{len(far)} frames lie more than {SUSPICIOUS_EV_PER_ATOM} eV/atom from the model; look at their labels"
     return [Finding("warning", "energy_per_atom_ev", text, rows)]
 

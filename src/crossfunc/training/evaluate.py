@@ -1,6 +1,7 @@
 """How far a model is from the labels: mean absolute errors, by element and by split, and the pairs behind them."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,6 +124,7 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
     EvaluationError
         No frame at all has a graph, or the model predicts something that is not finite; names a frame.
     """
+    from joblib import Parallel, delayed
     from tqdm import tqdm
 
     n_frames, n_atoms = len(frames), len(frames.crystals.atomic_numbers)
@@ -130,13 +132,15 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
     shapes |= {"forces_ev_per_a": (n_atoms, 3), "magmoms_mub": (n_atoms,)}
     arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
     refused: dict[int, str] = {}
-    needs_slope = frames.labelled("forces") | frames.labelled("stress")
+    tasks = list(_tasks(frames))
+    # One after another here, where a prediction has all cores; at the same time on a cluster (crossfunc.cluster).
+    outputs = Parallel(n_jobs=1, return_as="generator")(
+        delayed(predict)(model, frames.crystals.take(rows), derivatives=slope, strict=False) for rows, slope in tasks
+    )
     with tqdm(total=n_frames, desc="evaluate", disable=not progress) as bar:
-        for derivatives in (True, False):
-            rows = np.flatnonzero(needs_slope == derivatives)
-            for chunk in np.split(rows, range(_CHUNK, len(rows), _CHUNK)) if len(rows) else ():
-                refused |= _predict_chunk(model, frames, chunk, derivatives, arrays)
-                bar.update(len(chunk))
+        for (rows, _), output in zip(tasks, outputs, strict=True):
+            refused |= _fill(frames, rows, output, arrays)
+            bar.update(len(rows))
     kept = np.setdiff1d(np.arange(n_frames), list(refused))
     named = {str(frames.frame_ids[k]): refused[k] for k in sorted(refused)}
     if len(kept) == 0:
@@ -230,10 +234,18 @@ def _split_masks(split: dict, n_frames: int) -> dict[str, np.ndarray]:
     return masks
 
 
-def _predict_chunk(model, frames: LabelledFrames, rows, derivatives: bool, arrays: dict) -> dict[int, str]:
+def _tasks(frames: LabelledFrames) -> Iterator[tuple[np.ndarray, bool]]:
+    """Rows to predict at a time, and whether they need forces and stresses."""
+    needs_slope = frames.labelled("forces") | frames.labelled("stress")
+    for derivatives in (True, False):
+        rows = np.flatnonzero(needs_slope == derivatives)
+        for start in range(0, len(rows), _CHUNK):
+            yield rows[start : start + _CHUNK], derivatives
+
+
+def _fill(frames: LabelledFrames, rows: np.ndarray, output: dict, arrays: dict) -> dict[int, str]:
     """Fill the rows of `arrays`; return those without a graph, with the reason."""
     crystals = frames.crystals.take(rows)
-    output = predict(model, crystals, derivatives=derivatives, strict=False)
     refused = {int(rows[k]): re.sub(r"^crystal \d+ ", "", reason) for k, reason in output.pop("refused").items()}
     ran = ~np.isin(rows, list(refused))
     atoms = frames.crystals.atom_indices(rows)

@@ -16,7 +16,7 @@ import numpy as np
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, structure_digest
 from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, summarise
 from crossfunc.datasets.importers.pairing import add_elements_and_pairs
-from crossfunc.datasets.schema import DatasetError
+from crossfunc.datasets.schema import ENERGY_KINDS, DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import N_ELEMENTS
 from crossfunc.units import EV_PER_HARTREE, gpa_per_unit
@@ -57,14 +57,16 @@ class Keys:
 
 
 def import_extxyz(
-    low: str | os.PathLike,
+    low: str | os.PathLike | None,
     high: str | os.PathLike,
     out: str | os.PathLike,
     *,
     functionals: tuple[str, str] = ("low functional", "high functional"),
+    energy_kinds: tuple[str, str] = ("raw", "raw"),
     keys: Keys | None = None,
     licence: str = "not stated",
     citation: str = "not stated",
+    label_notice: str | None = None,
     overwrite: bool = False,
     inspect: Inspect | None = None,
 ) -> ImportSummary:
@@ -73,15 +75,20 @@ def import_extxyz(
     Parameters
     ----------
     low, high : str or path
-        The file of the functional to start from, and of the one to get to.
+        The file of the functional to start from, and of the one to get to. Without the first (None) there are frames
+        to train on, but no pairs.
     out : str or path
         The dataset folder to make.
     functionals : tuple of two str
         Their names in prose.
+    energy_kinds : tuple of two str
+        "raw", or "mp2020" for energies that hold the Materials Project's corrections.
     keys : Keys, optional
         Names and units of the labels.
     licence, citation : str
         Of the data, for `dataset.json`.
+    label_notice : str, optional
+        What every figure and table made from these labels says of them; by default the two functionals.
     overwrite : bool
     inspect : callable, optional
         Given a sample of the frames before anything is put in place; raises to refuse the import.
@@ -104,7 +111,9 @@ def import_extxyz(
     keys = keys or Keys()
     energy_factor, per_atom = _energy_factor(keys.energy_unit)
     scale = {"stress_gpa": gpa_per_unit(keys.stress_unit), "forces_ev_per_a": _force_factor(keys.force_unit)}
-    readers = [_Reader(Path(f), name, keys, energy_factor, per_atom) for f, name in ((low, "gga"), (high, "r2scan"))]
+    _check_energy_kinds(energy_kinds)
+    sides = zip((low, high), ("gga", "r2scan"), energy_kinds, strict=True)
+    readers = [_Reader(Path(f), name, kind, keys, energy_factor, per_atom) for f, name, kind in sides if f is not None]
     with DatasetWriter(out, overwrite=overwrite) as writer:
         sink = FrameSink(writer, scale=scale)
         for reader in readers:
@@ -117,15 +126,21 @@ def import_extxyz(
             "version": "1",
             "licence": licence,
             "citation": citation,
-            "provenance": f"imported from {Path(low).name} and {Path(high).name} by crossfunc",
+            "provenance": f"imported from {' and '.join(r.path.name for r in readers)} by crossfunc",
             "functionals": dict(zip(("gga", "r2scan"), functionals, strict=True)),
-            "label_notice": f"Labels: {functionals[0]} and {functionals[1]}, from the user's own files",
+            "label_notice": label_notice or f"Labels: {functionals[0]} and {functionals[1]}, from the user's own files",
             "keys": asdict(keys),
             **extra,
         }
         writer.commit(meta)
         n_bytes = sum(reader.path.stat().st_size for reader in readers)
         return summarise(writer, n_materials, n_pairs, n_bytes, started)
+
+
+def _check_energy_kinds(kinds: tuple[str, str]) -> None:
+    unknown = sorted(set(kinds) - set(ENERGY_KINDS))
+    if unknown:
+        raise DatasetError(f"energy kind {unknown[0]!r} is none of {', '.join(ENERGY_KINDS)}.")
 
 
 def _energy_factor(unit: str) -> tuple[float, bool]:
@@ -154,8 +169,8 @@ def _force_factor(unit: str) -> float:
 class _Reader:
     """Reads the frames of one file, and remembers which labels it met."""
 
-    def __init__(self, path: Path, functional: str, keys: Keys, energy_factor: float, per_atom: bool):
-        self.path, self.functional, self.keys = path, functional, keys
+    def __init__(self, path: Path, functional: str, kind: str, keys: Keys, energy_factor: float, per_atom: bool):
+        self.path, self.functional, self.kind, self.keys = path, functional, kind, keys
         self.energy_factor, self.per_atom = energy_factor, per_atom
         self.met: set[str] = set()
         self.found: set[str] = set()
@@ -205,7 +220,7 @@ class _Reader:
             "frame_id": identifier,
             "material_id": self._text(atoms, self.keys.material_id) or atoms.get_chemical_formula(empirical=True),
             "functional": self.functional,
-            "energy_kind": "raw",
+            "energy_kind": self.kind,
             "source": self.path.name,
             "structure_id": structure_id,
         }

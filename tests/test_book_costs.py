@@ -1,0 +1,81 @@
+"""What the page on the paper's run computes: from the profile's sizes and the committed measurements, nothing typed."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import book_costs  # noqa: E402
+from sphinx.errors import ExtensionError  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0707, "0.071 s"),
+        (80.8, "81 s"),
+        (119, "119 s"),
+        (121, "2.02 min"),
+        (3 * 3600, "3 h"),
+        (60 * 86_400, "60 days"),
+        (1_000_000 * 86_400, "1,000,000 days"),
+    ],
+)
+def test_times_are_written_as_people_say_them(seconds, text):
+    assert book_costs.duration(seconds) == text
+
+
+def test_the_cost_of_a_frame_is_the_measured_one_times_its_share_of_atoms():
+    train = json.loads((ROOT / "book" / "benchmarks" / "train.json").read_text())
+    seconds, flop = book_costs.cost_per_frame(ROOT)
+    assert train["atoms_per_frame"]["MgAl2O4"] == 14
+    assert seconds == pytest.approx(train["ms_per_frame"]["MgAl2O4"]["ours"] * 31 / 14 / 1000)
+    assert flop == pytest.approx(train["mflop_per_frame"]["MgAl2O4"]["ours"] * 31 / 14 * 1e6)
+
+
+def test_frames_are_those_of_the_paper_profile():
+    n = book_costs.frames_trained(ROOT)
+    assert n["one method, one seed"] == 190_598 * 50  # 8:1:1 of 238,247 frames, 50 epochs
+    assert n["Table 1 and Fig. 3 (lesson 4)"] == 6 * 190_598 * 50  # four methods and two more runs
+    sizes = book_costs.paper_parameters(ROOT, "07_scaling_laws")["sizes"]
+    assert n["Figs. 5, 6 (lesson 7)"] == (2 * len(sizes) + 1) * 600_000 * 16
+
+
+def test_the_runs_counted_are_those_that_the_lessons_make():
+    lesson = (ROOT / "notebooks" / "04_four_methods.py").read_text(encoding="utf-8")
+    assert "cases |= {ABLATION: " in lesson  # two runs beyond the methods
+    assert "AWARE: " in lesson
+    starts = (ROOT / "notebooks" / "05_gradient_diagnostics.py").read_text(encoding="utf-8")
+    block = starts[starts.index("STARTS = {") :]
+    assert block[: block.index("}")].count(": ") == book_costs.STARTS_OF_LESSON_5
+
+
+def test_full_size_means_full_size():
+    (imported, _, references, training) = book_costs.measured_rows(ROOT)
+    assert imported[0] == "import of 238,247 frames"
+    assert references[0] == "element references of 238,247 frames"
+    assert training[0] == "training on 200,000 frames of 31 atoms"
+    measured = json.loads((ROOT / "book" / "benchmarks" / "import.json").read_text())
+    assert measured["peak_rss_gb"] <= 1.0  # the bars of the import
+    assert measured["speedup"] >= 3.0
+
+
+def test_hours_follow_from_arithmetic_and_the_assumed_rate():
+    _, flop = book_costs.cost_per_frame(ROOT)
+    stage, n_frames, _, total, *times = book_costs.training_rows(ROOT)[0]
+    assert stage == "one method, one seed"
+    assert n_frames == "9,529,900"
+    assert float(total) == pytest.approx(9_529_900 * flop, rel=0.05)
+    assert times == [book_costs.duration(9_529_900 * flop / (rate * 1e12)) for rate in (1, 5, 20)]
+
+
+def test_a_missing_measurement_stops_the_build(tmp_path):
+    shutil.copytree(ROOT / "book" / "benchmarks", tmp_path / "book" / "benchmarks")
+    (tmp_path / "book" / "benchmarks" / "train.json").unlink()
+    with pytest.raises(ExtensionError, match="crossfunc bench train --json"):
+        book_costs.cost_per_frame(tmp_path)

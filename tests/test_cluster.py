@@ -1,0 +1,183 @@
+"""The same results on a Dask cluster, also when half of it is killed on the way."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from crossfunc.cli import app
+from crossfunc.cluster import ClusterError, use_cluster
+from crossfunc.stability import EntryTable, hull, hull_report
+from crossfunc.training import LabelledFrames
+
+distributed = pytest.importorskip("distributed", reason="Dask: pip install 'crossfunc[cluster]'")
+
+
+class Killer(distributed.diagnostics.plugin.SchedulerPlugin):
+    """Kills the process of the worker that has finished the n-th task."""
+
+    name = "killer"
+
+    def __init__(self, after, pid_of):
+        self.after, self.pid_of, self.killed, self.finished = after, pid_of, None, 0
+
+    def transition(self, key, start, finish, *args, worker=None, **kwargs):
+        if (start, finish) == ("processing", "memory"):
+            self.finished += 1
+            if self.finished == self.after:
+                self.killed = self.pid_of(worker)
+                os.kill(self.killed, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes on this machine."""
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kill_one_worker(cluster):
+    """Have the worker that finishes the third task killed; says afterwards whether it was."""
+    with distributed.Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=30)  # one may still be on its way back
+    nannies = {nanny.worker_address: nanny for nanny in cluster.workers.values()}
+    killer = Killer(3, lambda address: nannies[address].pid)
+    cluster.scheduler.add_plugin(killer)
+    yield killer
+    cluster.scheduler.remove_plugin("killer")
+
+
+# --- hulls ---
+
+
+@pytest.fixture(scope="module")
+def entries():
+    """Some hundred phases of five elements with made-up energies, the elements among them."""
+    rng = np.random.default_rng(0)
+    symbols = ["Li", "Mg", "Fe", "Co", "O"]
+    formulas = list(symbols)
+    for _ in range(400):
+        some = rng.choice(symbols, size=rng.integers(2, 5), replace=False)
+        formulas.append("".join(f"{s}{rng.integers(1, 5)}" for s in some))
+    energies = np.where(np.arange(len(formulas)) < 5, 0.0, -rng.uniform(0, 2, len(formulas)))
+    ids = [f"m{k}" for k in range(len(formulas))]
+    return EntryTable.from_columns(ids, formulas, energies, functional="r2scan", energy_kind="raw", source="made up")
+
+
+def test_hulls_of_a_cluster_whose_worker_is_killed_half_way_are_those_without_a_cluster(
+    cluster, kill_one_worker, entries, monkeypatch
+):
+    monkeypatch.setattr(hull, "_TARGETS_PER_PIECE", 4)
+    monkeypatch.setattr(hull, "_PIECES_PER_TASK", 3)
+    alone = hull_report(None, entries)
+    with use_cluster(cluster.scheduler_address):
+        together = hull_report(None, entries)
+    assert kill_one_worker.killed is not None
+    assert kill_one_worker.finished > 10  # it died half-way, not at the end
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
+
+
+# --- predictions ---
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Small frames with forces and stresses, and a few with energies only."""
+    every = LabelledFrames.from_dataset("surrogate", "r2scan")
+    small = every.crystals.n_atoms <= 4
+    with_forces = np.flatnonzero(small & every.labelled("forces"))[:36]
+    without = np.flatnonzero(small & ~every.labelled("forces"))[:12]
+    return every.take(np.concatenate([with_forces, without]))
+
+
+def test_predictions_of_a_cluster_whose_worker_is_killed_half_way_are_those_without_a_cluster(
+    cluster, kill_one_worker, frames, monkeypatch
+):
+    from crossfunc.potential import load_model
+
+    evaluation = sys.modules["crossfunc.training.evaluate"]  # the function of that name hides it
+    monkeypatch.setattr(evaluation, "_CHUNK", 6)
+    model = load_model("r2scan").double()  # in float32 batches of another size differ in the last digit
+    alone = evaluation.predict_frames(model, frames)
+    with use_cluster(cluster.scheduler_address):
+        together = evaluation.predict_frames(model, frames)
+    assert kill_one_worker.killed is not None
+    assert kill_one_worker.finished >= 8
+    for name in ("energy_per_atom_ev", "forces_ev_per_a", "stress_gpa", "magmoms_mub"):
+        np.testing.assert_allclose(getattr(together, name), getattr(alone, name), rtol=0, atol=1e-9)
+    assert together.metrics() == pytest.approx(alone.metrics(), rel=1e-9)
+
+
+# --- the embedded dataset ---
+
+
+def test_crystals_made_on_a_cluster_whose_worker_is_killed_half_way_are_the_same(cluster, kill_one_worker, tmp_path):
+    from crossfunc.surrogate import generate
+    from crossfunc.surrogate.plan import plan_materials
+
+    chunks = [[m] for m in plan_materials(seed=0) if len(m.elements) == 1][:8]  # elements relax in a few steps
+    made = {}
+    for name, address in (("alone", None), ("together", cluster.scheduler_address)):
+        (tmp_path / name).mkdir()
+        with use_cluster(address):
+            made[name] = generate._run_chunks(chunks, tmp_path / name, 0, n_jobs=1, progress=False)
+    assert kill_one_worker.killed is not None
+    assert kill_one_worker.finished >= 8
+    assert json.loads(json.dumps(made["together"])) == json.loads(json.dumps(made["alone"]))
+
+
+# --- the option ---
+
+
+@pytest.mark.parametrize("command", [["hull"], ["evaluate"], ["data", "make-surrogate"]])
+def test_the_commands_that_parallelise_take_the_option(command):
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert "--cluster" in shown.output
+
+
+def test_a_local_cluster_of_the_command_line_prints_the_same_hull(tmp_path):
+    table = tmp_path / "phases.csv"
+    table.write_text("id,composition,energy_per_atom_ev\na,Li,0\nb,O,0\nc,Li2O,-2\nd,Li2O2,-1.5\n")
+    command = ["hull", str(table), "--functional", "r2scan", "--energy-kind", "raw", "--json"]
+    alone, together = (CliRunner().invoke(app, [*command, *more]) for more in ([], ["--cluster", "local"]))
+    assert together.exit_code == alone.exit_code == 0, together.output
+    assert json.loads(together.stdout) == json.loads(alone.stdout)
+
+
+def test_no_cluster_leaves_joblib_as_it_is():
+    from joblib import parallel_config
+    from joblib.parallel import get_active_backend
+
+    with parallel_config(backend="threading"), use_cluster(None) as client:
+        assert client is None
+        assert type(get_active_backend()[0]).__name__ == "ThreadingBackend"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nowhere.json", "neither an address"),
+        ("broken.json", "no scheduler file of Dask"),
+        ("tcp://127.0.0.1:9", "no Dask scheduler answers"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_an_error_that_says_what_to_give(tmp_path, monkeypatch, address, said):
+    monkeypatch.setattr("crossfunc.cluster._SECONDS_TO_CONNECT", 1)
+    (tmp_path / "broken.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ClusterError, match=said), use_cluster(address):
+        pass
+
+
+def test_the_file_that_a_scheduler_writes_is_an_address(cluster, tmp_path):
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": cluster.scheduler_address, "type": "Scheduler"}))
+    with use_cluster(str(file)) as client:
+        assert len(client.ncores()) == 2
