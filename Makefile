@@ -8,13 +8,13 @@ STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
 .DEFAULT_GOAL := help
-.PHONY: book test lint format lab figure clean help
+.PHONY: book test lint format lab figure figures clean help
 
 book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
 	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@echo "Book: building strictly."
-	@$(BIN)/python book/build.py --profile $(PROFILE)
+	@$(BIN)/python book/build.py --profile $(PROFILE) --real-data
 	@test -f $(SITE)/index.html
 
 test: $(STAMP)  ## run every test: the library, the lessons, the strict book build, each page in a browser
@@ -35,6 +35,10 @@ figure: $(STAMP)  ## renew the README's figure from lesson 3
 	@$(BIN)/crossfunc run 03 --profile $(PROFILE)
 	@$(BIN)/python book/build.py --profile $(PROFILE) --story-figure
 
+figures: $(STAMP)  ## write every figure as SVG and PDF to build/figures, for slides
+	@$(BIN)/crossfunc run --profile $(PROFILE)
+	@$(BIN)/crossfunc figures --profile $(PROFILE)
+
 clean:  ## remove everything derived, except .venv
 	rm -rf build .pytest_cache .ruff_cache .hypothesis
 
@@ -48,5 +52,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossfunc needs Python 3.11 or newer, $(PYTHON) is older; name another: make book PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,train,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,train,mp,cluster,dev]'
 	@touch $@

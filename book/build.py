@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from book_assets import SERVED  # noqa: E402
+from book_files import FILES, files_cell, offered_files, with_measured_time  # noqa: E402
 from book_fresh import complaint, lessons  # noqa: E402
 from book_results import lesson_figure  # noqa: E402
 
 READER_PROFILE = "laptop"
+REAL_DATASET = "mp-thermo-pairs"  # the landing page's figure is of it, where a folder in CROSSFUNC_DATA has it
 STORY_LESSON, STORY_FIGURE = "03_atomref_correlation", "fig-03-story"
 # What tex-svg.js may load later: TeX packages on demand (\ce, \cancel ...), and the speech a reader can switch on.
 MATHJAX_PARTS = ("tex-svg.js", "input/tex/extensions", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
@@ -39,7 +41,12 @@ def build(root=ROOT, profile=READER_PROFILE):
     # The same check stops Sphinx; asked here as well, it answers without a traceback around it.
     if found := complaint(root, profile):
         raise BuildError(found)
-    source = stage(root, profile)
+    from crossfunc.lessons import LessonError
+
+    try:
+        source = stage(root, profile)
+    except LessonError as error:
+        raise BuildError(str(error)) from error
     output = root / "build" / profile / "site"
     shutil.rmtree(output, ignore_errors=True)
     command = [
@@ -70,19 +77,45 @@ def stage(root, profile):
     config["sphinx"]["config"] |= {"crossfunc_root": str(root), "crossfunc_profile": profile}
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     stage_lessons(root, profile, source)
+    number_lessons(source)
     stage_scripts(source / SERVED)
     return source
 
 
 def stage_lessons(root, profile, source):
-    """Copy the executed lessons, each output of ``figures.show`` made a numbered figure with alternative text."""
+    """Copy the executed lessons, each output of ``figures.show`` made a numbered figure with alternative text.
+
+    Each says how long it took, and offers its source, the notebook as it was executed and its results for download.
+    """
+    from crossfunc.lessons.timings import read_timings
+
     (source / "notebooks").mkdir()
+    timings = read_timings(root / "build" / profile)
     for lesson in lessons(root):
         path = root / "build" / profile / "notebooks" / f"{lesson}.ipynb"
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             dress_figures(cell, path.name)
+        with_measured_time(notebook["cells"], lesson, timings, profile)
+        files = offered_files(root, profile, lesson)
+        for file in files:
+            target = source / FILES / lesson / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target)
+        notebook["cells"].append(files_cell(lesson, files, profile))
         (source / "notebooks" / path.name).write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+
+
+def number_lessons(source):
+    """Give the lessons their numbers in the table of contents: the text says "lesson 3", and so must the page."""
+    path = source / "_toc.yml"
+    toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+    chapters = next(part["chapters"] for part in toc["parts"] if part["caption"] == "Lessons")
+    for chapter in chapters:
+        notebook = json.loads((source / f"{chapter['file']}.ipynb").read_text(encoding="utf-8"))
+        title = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
+        chapter["title"] = f"{int(Path(chapter['file']).name[:2])}. {title}"
+    path.write_text(yaml.safe_dump(toc, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def dress_figures(cell, file):
@@ -128,6 +161,18 @@ def publish(built, target):
     return built.rename(target)
 
 
+def run_on_real_data(root, profile):
+    """Execute lesson 3 on real data for the landing page's figure, if the reader has them."""
+    from crossfunc.datasets import list_datasets
+    from crossfunc.lessons import run_lessons
+    from crossfunc.lessons.plans import plan_run
+
+    if REAL_DATASET in list_datasets():
+        (run,) = run_lessons(plan_run(root, profile, [STORY_LESSON], {"dataset": REAL_DATASET}))
+        if not run.ok:
+            raise BuildError(f"{run.lesson} on {REAL_DATASET}: {run.message}")
+
+
 def story_figure(root, profile):
     """Write the README's figure: the one lesson 3 shows under the name `fig-03-story`."""
     png, _ = lesson_figure(root, profile, STORY_LESSON, STORY_FIGURE)
@@ -142,9 +187,12 @@ def main():
     parser.add_argument("--profile", default=READER_PROFILE)
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout to build (default: this one)")
     parser.add_argument("--story-figure", action="store_true", help="only renew book/_static/story.png")
+    parser.add_argument("--real-data", action="store_true", help=f"open with lesson 3 on {REAL_DATASET}, if it is here")
     options = parser.parse_args()
     job = story_figure if options.story_figure else build
     try:
+        if options.real_data:
+            run_on_real_data(options.root.resolve(), options.profile)
         made = job(options.root.resolve(), options.profile)
     except (BuildError, LookupError, OSError) as error:
         sys.exit(f"error: {error}")

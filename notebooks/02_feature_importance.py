@@ -49,7 +49,7 @@ from crossfunc.energies import (
     element_importance,
     mp2020_corrections,
 )
-from crossfunc.lessons import LessonResults, figures
+from crossfunc.lessons import LessonResults, figures, own_data
 
 figures.use_style()
 ds = xf.open_dataset(dataset)
@@ -83,6 +83,23 @@ table[["composition", "correction_per_atom_ev"]].style.hide(
 # An alloy gets nothing, an oxide about −0.7 eV for each oxygen, and iron oxide both parts.
 # So the same GGA table exists in two forms, and they differ by chemistry.
 # We put both beside each other: *with* corrections as the table has it, *without* as the label minus pymatgen's correction.
+
+# %% tags=["hide-input"]
+FORMATION = [
+    f"{f}_formation_energy_per_atom_ev" for f in ("gga_mp2020", "r2scan")
+]
+columns = () if ds.pairs is None else ds.pairs.columns
+n_known = 0
+if set(FORMATION) <= set(columns):
+    n_known = ds.pairs[FORMATION].notna().all(axis=1).sum()
+if n_known < 5 * n_splits:
+    own_data.stop_here(
+        f"{n_known} materials have formation energies in both functionals (they need the elements' ground states); "
+        f"trees and their cross-validation need {5 * n_splits} at least.",
+        results,
+    )
+elif "corrections" in ds.meta:
+    print(f"corrections in these data: {ds.meta['corrections']}")
 
 # %%
 pairs = add_raw_gga(ds.pairs)
@@ -172,7 +189,7 @@ def show_map(name, figure_name, statement):
         ),
         alt=f"Periodic table of the importance of each element for the formation-energy difference {name}; "
         f"the largest values are on {first}.",
-        caption=statement,
+        caption=f"{statement}, the difference follows {', '.join(first.split(', ')[:3])} most",
         name=figure_name,
         dataset=ds,
     )
@@ -181,14 +198,14 @@ def show_map(name, figure_name, statement):
 show_map(
     "with corrections",
     "fig-02-corrected",
-    "Importance of each element, GGA/GGA+U with MP2020 corrections",
+    "With MP2020 corrections",
 )
 
 # %%
 show_map(
     "without corrections",
     "fig-02-raw",
-    "Importance of each element, GGA/GGA+U without corrections",
+    "Without corrections",
 )
 
 # %% [markdown]
@@ -250,7 +267,8 @@ figures.show(
     fig,
     alt="Bars of the share of importance on pnictogens, chalcogens, halogens, metals with a U and all others; the three "
     f"anion groups together hold {anions['with corrections']:.0%} with corrections and {anions['without corrections']:.0%} without.",
-    caption="Where the importance sits, with and without corrections",
+    caption=f"Anions hold {anions['with corrections']:.0%} of the importance with corrections, "
+    f"{anions['without corrections']:.0%} without",
     name="fig-02-groups",
     dataset=ds,
 )
@@ -295,7 +313,7 @@ for k, measure in enumerate(("shap", "permutation", "gain")):
         table.loc[first, f"{measure}_std"] / total,
     )
     ax.errorbar(
-        np.arange(10) + 0.2 * (k - 1),
+        np.arange(len(first)) + 0.2 * (k - 1),
         100 * share,
         100 * spread,
         fmt="osv"[k],
@@ -303,7 +321,7 @@ for k, measure in enumerate(("shap", "permutation", "gain")):
         capsize=2,
     )
 ax.set(
-    xticks=range(10),
+    xticks=range(len(first)),
     xticklabels=first,
     ylabel="share of the measure's sum (%)",
 )
@@ -312,7 +330,7 @@ figures.show(
     fig,
     alt=f"Shares of SHAP, permutation and gain importance of {', '.join(first)} with error bars over seeds; "
     f"{shared['permutation']} of them are also among the first ten by permutation, {shared['gain']} by gain.",
-    caption="Three measures of importance, with the spread over seeds",
+    caption=f"Of the ten first elements by SHAP, permutation finds {shared['permutation']}, gain {shared['gain']}",
     name="fig-02-measures",
     dataset=ds,
 )
@@ -343,6 +361,51 @@ for name, d in difference.items():
     print(
         f"{name}: linear {1000 * linear:.0f} meV/atom, trees {1000 * trees:.0f} meV/atom"
     )
+
+# %% [markdown]
+# :::{admonition} Exercise 2
+# Deal the differences out to the materials at random, so that there is nothing to learn, and ask for the importances again.
+# What do they look like, and what gives them away?
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: some elements always come first; only an R² that is not above zero says that this order means nothing.
+rng = np.random.default_rng(seed)
+dealt = rng.permutation(difference["with corrections"])
+few = settings | {"n_seeds": 1, "n_trees": 50}
+nothing = element_importance(X, dealt, **few)
+print(nothing.summary())
+print(
+    "yet first in importance:", ", ".join(nothing.ranked("shap").index[:5])
+)
+assert nothing.r2_per_seed.mean() < 0.1
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** A model has a cross-validated $R^2$ of zero. What do its importances say?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Nothing about the data.
+# They describe how the model failed.
+# :::
+#
+# **2.** An alloy gets no correction at all. Why does switching the corrections on or off still change the importance of metals?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Importances are measured on all materials.
+# The corrections of oxides change how much of the whole difference is left for the metals to explain.
+# :::
+#
+# **3.** Of two elements that always occur together, one has all the importance. Is the other one irrelevant?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# That cannot be told.
+# Trees may split on either, and whichever they pick first takes the credit of both.
+# :::
 
 # %% [markdown]
 # ## Recap

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import gzip
 import http.server
 import importlib.util
 import io
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -29,8 +31,12 @@ spec.loader.exec_module(book_build)  # puts book/_ext on the path
 
 import book_api  # noqa: E402
 import book_benchmarks  # noqa: E402
+import book_claims  # noqa: E402
 import book_datasheet  # noqa: E402
+import book_files  # noqa: E402
+import book_finish  # noqa: E402
 import book_fresh  # noqa: E402
+import book_rerun  # noqa: E402
 import book_results  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
@@ -182,6 +188,131 @@ def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_pat
     assert by_batch == ("ms per frame", ("", "chgnet", "ours"), [("MgO", "60", "15")])
 
 
+# --- the page of claims ---
+
+
+def claims_checkout(folder, rule, interval=None, **changes):
+    """A checkout with one result and one claim about it."""
+    (folder / "book").mkdir()
+    claim = {"claim": "They agree.", "where": "Fig. 9", "result": "01_x:r", "holds": rule, "limits": "Not much."}
+    (folder / "book" / "claims.yml").write_text(yaml.safe_dump([claim | changes]))
+    results_file(folder, interval=interval)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rule", "interval", "verdict"),
+    [
+        ("< 0.6", [0.4, 0.55], "holds"),
+        ("< 0.6", None, "holds"),
+        ("< 0.6", [0.4, 0.7], "unclear"),
+        ("> 0.6", [0.4, 0.7], "does not hold here"),
+        ("= 0.5", None, "holds"),
+        ("= 8", None, "does not hold here"),
+    ],
+)
+def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
+    verdicts, [row] = book_claims.summary_rows(claims_checkout(tmp_path, rule, interval), "p")
+    assert verdicts == [verdict]
+    assert row[0] == "They agree. (Fig. 9)"
+    assert row[4] == f"**{verdict}**"
+    assert row[5] == "Not much."  # the results file has a label notice
+
+
+def test_a_claim_may_compare_two_results_and_knows_both_intervals():
+    rows = {"a": {"value": 1.0, "interval": [0.9, 1.1]}, "b": {"value": 2.0, "interval": [1.05, 3.0]}}
+    assert book_claims.judge(rows["a"], "< b", rows.get) == "unclear"  # 1.1 is not below 1.05
+    rows["b"]["interval"] = None
+    assert book_claims.judge(rows["a"], "< b", rows.get) == "holds"
+
+
+def test_verdicts_are_counted_in_words():
+    assert book_claims.count_verdicts(["holds", "unclear", "holds"]) == "2 hold, 1 is unclear"
+    assert book_claims.count_verdicts(["does not hold here"]) == "1 does not hold here"
+
+
+def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6")
+    path = root / "build" / "p" / "results" / "01_x.json"
+    path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.875'))
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts == ["does not hold here"]
+    assert row[1].startswith("0.875 ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"result": "02_y:r"}, r"02_y\.json: the results file is missing"),
+        ({"result": "01_x:slope"}, "has no result 'slope'; it has: r"),
+        ({"holds": "< slope"}, "has no result 'slope'; it has: r"),
+        ({"holds": "about right"}, "'They agree.': mend holds"),
+    ],
+)
+def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, message):
+    with pytest.raises(ExtensionError, match=message):
+        book_claims.summary_rows(claims_checkout(tmp_path, "< 0.6", **changes), "p")
+
+
+# --- what rerunners read ---
+
+
+def test_each_parameter_has_its_meaning_default_and_the_values_of_profiles_that_differ(tmp_path):
+    from crossfunc.lessons.profiles import Profile
+    from crossfunc.lessons.sources import Lesson
+
+    path = tmp_path / "01_x.py"
+    path.write_text('# %% tags=["parameters"]\nfmax = 0.05  # relax until then, eV/Å\nresults_dir = None  # a folder\n')
+    profiles = [Profile("laptop"), Profile("smoke", lessons={"01_x": {"fmax": 1.0}}), Profile("gpu")]
+    assert book_rerun.parameter_rows(Lesson(path), profiles) == [
+        ("`fmax`", "relax until then, eV/Å", "`0.05`", "`1.0`", ""),
+        ("`results_dir`", "a folder", "set by the runner", "", ""),
+    ]
+    path.write_text('# %% tags=["parameters"]\nfmax = 0.05\n')
+    with pytest.raises(ExtensionError, match="`fmax` has no comment that says what it is"):
+        book_rerun.parameter_rows(Lesson(path), profiles)
+
+
+def test_the_goal_box_says_how_long_the_lesson_took():
+    cells = [{"cell_type": "markdown", "source": "**Paper**: Fig. 1. **Run time**: ten seconds.\n:::"}]
+    timings = {"01_x": {"seconds": 130.2, "cores": 2, "jobs": 1}}
+    book_files.with_measured_time(cells, "01_x", timings, "smoke")
+    expected = "**Run time**: 2 min 10 s on 2 cores (profile smoke, when this book was made)."
+    assert cells[0]["source"] == f"**Paper**: Fig. 1. {expected}\n:::"
+    with pytest.raises(ExtensionError, match="02_y: its goal box has no"):
+        book_files.with_measured_time([{"cell_type": "markdown", "source": "# Title"}], "02_y", timings, "smoke")
+    with pytest.raises(ExtensionError, match="02_y: no time is known"):
+        book_files.time_text("02_y", timings, "smoke")
+
+
+def test_pictures_are_loaded_when_the_reader_comes_near_and_the_logo_at_once():
+    page = '<img alt="logo" src="_static/logo.svg"/><img alt="A plot." src="../_images/a.png" />'
+    lazy = '<img loading="lazy" alt="A plot." src="../_images/a.png" />'
+    assert book_finish.finish_page(page) == '<img alt="logo" src="_static/logo.svg"/>' + lazy
+
+
+def test_pages_keep_one_set_of_icons_and_a_bibliography_is_a_list():
+    page = (
+        '<link rel="preload" as="font" type="font/woff2" crossorigin href="_static/vendor/fontawesome/6/w/s.woff2" />'
+        '<script src="../_static/vendor/fontawesome/6.5.2/js/all.min.js?digest=1"></script><script src="a.js"></script>'
+        '<div role="list"><div role="doc-biblioentry">A paper</div></div>'
+    )
+    kept = '<script src="a.js"></script><div role="list"><div role="listitem">A paper</div></div>'
+    assert book_finish.finish_page(page) == kept
+
+
+def test_binder_installs_what_environment_yml_lists():
+    here, binder = (
+        yaml.safe_load((ROOT / folder / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+        for folder in (".", ".binder")
+    )
+    assert binder[0] == "python=3.12"  # repo2docker ignores a range and takes its own default
+    assert binder[1] == here[1] == "pip"
+    constraints, package = here[2]["pip"]
+    assert binder[2]["pip"] == [constraints.replace("-c ", "-c ../"), package.replace("-e .", "-e ..")]
+    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
+
+
 # --- the build ---
 
 
@@ -207,6 +338,7 @@ def checkout(smoke_run, root, tmp_path):
         shutil.copy2(root / name, tmp_path / name)
     for name in ("notebooks", "results"):
         shutil.copytree(smoke_run / name, tmp_path / "build" / "smoke" / name)
+    shutil.copy2(smoke_run / "timings.json", tmp_path / "build" / "smoke")
     assert book_fresh.complaint(tmp_path, "smoke") is None  # whatever fails below, fails for its own reason
     return tmp_path
 
@@ -294,6 +426,29 @@ def test_every_page_of_the_table_of_contents_is_built(site):
 
 
 @pytest.mark.book
+def test_each_lesson_offers_its_source_its_notebook_and_its_results(site, smoke_run, root):
+    from bs4 import BeautifulSoup
+
+    for lesson in LESSONS:
+        page = site / "notebooks" / f"{lesson}.html"
+        soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        offered = {Path(link["href"]).name: page.parent / link["href"] for link in soup.select("a.download")}
+        sources = [root / "notebooks" / f"{lesson}.py", smoke_run / "notebooks" / f"{lesson}.ipynb"]
+        for file in [*sources, smoke_run / "results" / f"{lesson}.json"]:
+            assert offered[file.name].read_bytes() == file.read_bytes()
+
+
+@pytest.mark.book
+def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, root):
+    text = (site / "claims.html").read_text(encoding="utf-8")
+    verdicts, rows = book_claims.summary_rows(root, "smoke")
+    assert len(rows) >= 10
+    for verdict, row in zip(verdicts, rows, strict=True):
+        assert row[1].split(" (")[0].split()[0] in text
+        assert verdict in text
+
+
+@pytest.mark.book
 def test_internal_links_lead_to_pages_and_places_that_exist(site):
     from bs4 import BeautifulSoup
 
@@ -326,14 +481,23 @@ FLAGS = [
 ]
 READY = """
 const done = arguments[arguments.length - 1];
-const figures = [...document.querySelectorAll('.plotly-graph-div')];
 const images = [...document.images];
-images.forEach(image => { image.loading = 'eager'; });
+const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 (async () => {
   if (window.MathJax && MathJax.startup) { await MathJax.startup.promise; }
-  for (let i = 0; i < 200; i++) {
-    if (figures.every(f => f.querySelector('.main-svg')) && images.every(m => m.complete)) { break; }
-    await new Promise(resolve => setTimeout(resolve, 50));
+  if (document.fonts) { await document.fonts.ready; }
+  if (arguments[0]) {  // as a reader who goes to the end of the page
+    images.forEach(image => { image.loading = 'eager'; });
+    const figures = [...document.querySelectorAll('.plotly-graph-div')];
+    for (const figure of figures) {
+      figure.scrollIntoView({behavior: 'instant'});
+      for (let i = 0; i < 400 && !figure.querySelector('.main-svg'); i++) {
+        await sleep(25);
+      }
+    }
+  }
+  for (let i = 0; i < 200 && !images.every(image => image.complete || image.loading === 'lazy'); i++) {
+    await sleep(25);
   }
   done(true);
 })();
@@ -353,7 +517,7 @@ return [...document.images].filter(image => {
 EMPTY_IMAGES = "return [...document.images].filter(image => !image.naturalWidth).map(image => image.src);"
 SILENT_IMAGES = """
 return [...document.querySelectorAll('article img')].filter(image => !image.alt).map(image => image.src).concat(
-  [...document.querySelectorAll('.plotly-graph-div')].filter(f => !f.ariaLabel || f.role !== 'img').map(f => f.id));
+  [...document.querySelectorAll('.plotly-graph-div')].filter(f => !f.ariaLabel || f.role !== 'group').map(f => f.id));
 """
 RAW_MATH = """
 return [...document.querySelectorAll('.math')].filter(element => {
@@ -367,6 +531,25 @@ arguments[0].scrollIntoView({block: 'center', behavior: 'instant'});
 const box = arguments[0].getBoundingClientRect();
 return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
 """
+AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ['violations'], preload: false, ...arguments[0]}).then(result => done(result.violations
+  .filter(found => ['serious', 'critical'].includes(found.impact))
+  .flatMap(found => found.nodes.map(node => `${found.id}: ${node.html.slice(0, 150)} ${node.failureSummary}`))));
+"""
+SETTLED = """
+const [scheme, done] = arguments;
+const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+(async () => {
+  await sleep(400);  // the theme waits for the end of a change of size before it acts
+  for (let i = 0; i < 80 && document.documentElement.dataset.theme !== scheme; i++) { await sleep(25); }
+  const unreached = box => box.scrollWidth > box.clientWidth + 1 && box.tabIndex !== 0;
+  for (let i = 0; i < 80 && [...document.querySelectorAll('pre')].some(unreached); i++) { await sleep(25); }
+  const ended = document.getAnimations().map(animation => animation.finished.catch(() => null));
+  await Promise.race([Promise.all(ended), sleep(2000)]);  // some never end, as that of a hidden element
+  done(document.documentElement.dataset.theme);
+})();
+"""
 TOO_WIDE = """
 const clipped = e => e && (getComputedStyle(e).overflowX !== 'visible' || clipped(e.parentElement));
 const wide = e => e.getBoundingClientRect().right > screen.width + 1 && !clipped(e.parentElement);
@@ -374,9 +557,25 @@ return [...document.querySelectorAll('article *')].filter(wide).map(e => e.outer
 """
 
 
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+VIEWS = {
+    "desktop, light": (None, "light"),
+    "desktop, dark": (None, "dark"),
+    "phone, dark": (PHONE, "dark"),
+    "phone, light": (PHONE, "light"),
+}
+# All of axe's rules once; those that the colours or the width may break, in each view that has others.
+AXE_RULES = {
+    "desktop, light": {},
+    "desktop, dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
+    "phone, light": {"runOnly": ["scrollable-region-focusable"]},
+}
+FIRST_VIEW_BYTES = 1_500_000  # compressed, all files of a page together
+
+
 @dataclass
 class Visit:
-    """What opening one page in the browser brought to light."""
+    """What opening one page in the browser brought to light; faults that depend on the view are named with it."""
 
     complaints: list = field(default_factory=list)
     remote: list = field(default_factory=list)
@@ -384,6 +583,11 @@ class Visit:
     silent_images: list = field(default_factory=list)
     blank_figures: list = field(default_factory=list)
     raw_math: list = field(default_factory=list)
+    too_wide: list = field(default_factory=list)
+    wrong_theme: list = field(default_factory=list)
+    barriers: list = field(default_factory=list)
+    first_view: dict = field(default_factory=dict)
+    libraries: list = field(default_factory=list)
     images: int = 0
     figures: int = 0
     equations: int = 0
@@ -436,12 +640,29 @@ def address(site):
 
 
 def logged(browser, home):
-    """Return console complaints and requests to other hosts since the last look."""
+    """Return console complaints and the addresses asked for since the last look."""
     complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert any(url.startswith(home) for url in urls), "the log of requests is empty: nothing was checked"
-    return complaints, [url for url in urls if not url.startswith((home, "data:", "blob:"))]
+    return complaints, urls
+
+
+def remote(urls, home):
+    """Those of the addresses that are another host's."""
+    return [url for url in urls if not url.startswith((home, "data:", "blob:"))]
+
+
+@functools.cache
+def compressed_size(path):
+    """Bytes of a file as a web server sends it: gzip, except what is compressed already."""
+    content = path.read_bytes()
+    return len(content) if path.suffix in {".png", ".woff2"} else len(gzip.compress(content, 6))
+
+
+def weigh(urls, home, folder):
+    """Compressed bytes of each file of the site that was asked for."""
+    paths = {folder / unquote(urlsplit(url).path).lstrip("/") for url in urls if url.startswith(home)}
+    return {path.name: compressed_size(path) for path in paths if path.is_file()}
 
 
 def ink(png):
@@ -460,31 +681,83 @@ def picture(browser, element):
     return base64.b64decode(shot["data"])
 
 
-def visit(browser, home, page):
+def shows_something(browser, element, least_ink):
+    """Tell whether an element is more than its ground; on a busy machine paint may come a moment late."""
+    for _ in range(5):
+        if ink(picture(browser, element)) >= least_ink:
+            return True
+        time.sleep(0.4)
+    return False
+
+
+def set_view(browser, view):
+    """Make the browser a desktop or a phone whose owner likes it light or dark."""
+    size, scheme = VIEWS[view]
+    if size:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    else:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    wish = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wish})
+    return size, scheme
+
+
+def look(browser, view, seen, axe):
+    """Add to `seen` what is wrong with the page in one view."""
     from selenium.webdriver.common.by import By
 
+    size, scheme = set_view(browser, view)
+    if browser.execute_async_script(SETTLED, scheme) != scheme:
+        seen.wrong_theme.append(view)
+    browser.execute_async_script(READY, True)
+    for figure in browser.find_elements(By.CSS_SELECTOR, ".plotly-graph-div"):
+        if not shows_something(browser, figure, 0.01):
+            seen.blank_figures.append(f"{view}: {figure.get_attribute('id')}")
+    for image in browser.find_elements(By.CSS_SELECTOR, "article img"):
+        if image.is_displayed() and not shows_something(browser, image, 0.001):
+            seen.blank_images.append(f"{view}: {image.get_attribute('src')}")
+    if size and browser.execute_script("return document.documentElement.scrollWidth") > size["width"]:
+        seen.too_wide.append(f"{view}: {browser.execute_script(TOO_WIDE)}")
+    if axe and view in AXE_RULES:
+        seen.barriers += [f"{view}: {found}" for found in browser.execute_async_script(AXE, AXE_RULES[view])]
+
+
+def visit(browser, home, page, *, views=tuple(VIEWS), folder=None, axe=None):
+    """Open a page, look at it in each view, and tell what was found."""
+    set_view(browser, views[0])
+    browser.get_log("performance")
     browser.get(f"{home}{page}.html")
-    browser.execute_async_script(READY)
-    figures = browser.find_elements(By.CSS_SELECTOR, ".plotly-graph-div")
-    blank = [figure.get_attribute("id") for figure in figures if ink(picture(browser, figure)) < 0.01]
-    result = Visit(
-        # An image read from disk may not be put on a canvas; only that it has a size can be seen then.
-        blank_images=browser.execute_script(BLANK_IMAGES if home.startswith("http") else EMPTY_IMAGES),
-        silent_images=browser.execute_script(SILENT_IMAGES),
-        blank_figures=blank,
-        raw_math=browser.execute_script(RAW_MATH),
-        images=browser.execute_script("return document.querySelectorAll('article img').length"),
-        figures=len(figures),
-        equations=browser.execute_script("return document.querySelectorAll('.math').length"),
-    )
-    result.complaints, result.remote = logged(browser, home)
-    return result
+    browser.execute_async_script(READY, False)
+    complaints, asked = logged(browser, home)
+    assert any(url.startswith(home) for url in asked), "the log of requests is empty: nothing was checked"
+    seen = Visit(first_view=weigh(asked, home, folder) if folder else {})
+    if axe:
+        browser.execute_script(axe)
+    for view in views:
+        look(browser, view, seen, axe)
+    # An image read from disk may not be put on a canvas; only that it has a size can be seen then.
+    seen.blank_images += browser.execute_script(BLANK_IMAGES if home.startswith("http") else EMPTY_IMAGES)
+    seen.silent_images = browser.execute_script(SILENT_IMAGES)
+    seen.raw_math = browser.execute_script(RAW_MATH)
+    for kind, selector in (("images", "article img"), ("figures", ".plotly-graph-div"), ("equations", ".math")):
+        setattr(seen, kind, browser.execute_script(f"return document.querySelectorAll('{selector}').length"))
+    later = logged(browser, home)
+    seen.complaints, urls = complaints + later[0], asked + later[1]
+    seen.remote = remote(urls, home)
+    seen.libraries = [url for url in urls if url.split("?")[0].endswith("/plotly.min.js")]
+    return seen
 
 
 @pytest.fixture(scope="module")
-def visits(browser, address):
-    """Every page opened once, wide."""
-    return {page: visit(browser, address, page) for page in [*PAGES, "genindex", "search"]}
+def visits(browser, address, site):
+    """Every page opened once and looked at in every view."""
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    pages = [*PAGES, "genindex", "search"]
+    found = {page: visit(browser, address, page, folder=site, axe=axe) for page in pages}
+    set_view(browser, next(iter(VIEWS)))
+    return found
 
 
 def faults(visits, kind):
@@ -525,18 +798,32 @@ def test_all_math_is_typeset(visits):
 
 
 @pytest.mark.book
-def test_pages_fit_a_phone(browser, address):
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    wide = {}
-    for page in PAGES:
-        browser.get(f"{address}{page}.html")
-        browser.execute_async_script(READY)
-        assert browser.execute_script("return screen.width") == size["width"]
-        if browser.execute_script("return document.documentElement.scrollWidth") > size["width"]:
-            wide[page] = browser.execute_script(TOO_WIDE)
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert wide == {}
+def test_pages_fit_a_phone(visits):
+    assert faults(visits, "too_wide") == {}
+
+
+@pytest.mark.book
+def test_pages_are_light_or_dark_as_the_reader_likes(visits):
+    assert faults(visits, "wrong_theme") == {}
+
+
+@pytest.mark.book
+def test_no_page_has_a_serious_barrier_for_readers_with_disabilities(visits):
+    found = faults(visits, "barriers")
+    assert found == {}, "\n".join(f"{page}: {line}" for page, lines in found.items() for line in lines)
+
+
+@pytest.mark.book
+def test_the_first_view_of_each_page_is_light(visits):
+    heavy = {page: seen.first_view for page, seen in visits.items() if sum(seen.first_view.values()) > FIRST_VIEW_BYTES}
+    assert heavy == {}
+    assert all("index.html" in seen.first_view for page, seen in visits.items() if page == "index")
+
+
+@pytest.mark.book
+def test_the_library_of_interactive_figures_is_loaded_once_and_only_where_there_are_any(visits):
+    loaded = {page: len(seen.libraries) for page, seen in visits.items()}
+    assert loaded == {page: int(seen.figures > 0) for page, seen in visits.items()}
 
 
 @pytest.mark.book
@@ -550,15 +837,14 @@ def test_search_finds_a_word(browser, address):
             break
         time.sleep(0.05)
     assert any("glossary.html" in href for href in found), found
-    complaints, remote = logged(browser, address)
-    assert (complaints, remote) == ([], [])
+    complaints, urls = logged(browser, address)
+    assert (complaints, remote(urls, address)) == ([], [])
 
 
 @pytest.mark.book
 def test_the_book_can_be_read_from_disk_without_a_server(browser, site):
     home = f"{site.as_uri()}/"
-    seen = {page: visit(browser, home, page) for page in ("notation", f"notebooks/{LESSONS[0]}") if page in PAGES}
-    # The theme preloads its icon fonts in a way that browsers refuse from disk, and says so in the console; the icons
-    # come from its script. What the reader came for must be there.
-    found = {page: (v.remote, v.raw_math, v.blank_images, v.blank_figures) for page, v in seen.items()}
-    assert found == dict.fromkeys(seen, ([], [], [], []))
+    pages = [page for page in ("notation", f"notebooks/{LESSONS[0]}") if page in PAGES]
+    seen = {page: visit(browser, home, page, views=list(VIEWS)[:1]) for page in pages}
+    found = {page: (v.complaints, v.remote, v.raw_math, v.blank_images, v.blank_figures) for page, v in seen.items()}
+    assert found == dict.fromkeys(seen, ([], [], [], [], []))

@@ -220,7 +220,7 @@ def test_show_writes_an_interactive_figure_that_needs_no_other_host(displayed):
     figures.show(parity(), alt='Two "functionals" <compared>.')
     ((data, _),) = displayed
     page = data["text/html"]
-    assert 'role="img"' in page
+    assert 'role="group"' in page
     assert 'aria-label="Two &quot;functionals&quot; &lt;compared&gt;."' in page
     assert not re.search(r"(src|href)=", page)
     assert json.dumps(data["application/vnd.plotly.v1+json"])

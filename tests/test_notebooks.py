@@ -1,6 +1,8 @@
 """The lessons' sources: what the runner, the book and a reader in an editor rely on."""
 
 import ast
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,61 @@ def test_no_cell_is_longer_than_a_reader_can_follow(path):
         if cell.cell_type == "code" and len(code_lines(cell.source)) > limit:
             long[f"line {Lesson(path).line_of(cell.source)}"] = len(code_lines(cell.source))
     assert long == {}, f"{path.name}: cells of more than {MAX_CODE_LINES} lines of code"
+
+
+def is_course_lesson(path):
+    """The lessons of the course; a page with commands for one's own data has no exercises."""
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    part = next(part for part in toc["parts"] if part["caption"] == "Lessons")
+    return path.stem in {Path(file).name for file in toc_files(part)}
+
+
+each_course_lesson = pytest.mark.parametrize(
+    "path", [path for path in LESSONS if is_course_lesson(path)], ids=lambda path: path.stem
+)
+
+
+@each_course_lesson
+def test_lesson_opens_with_its_goal_box(path):
+    box = next(cell.source for cell in Lesson(path).notebook().cells if ":class: tip" in cell.source)
+    for part in ("Goal", "You need", "You will be able to", "Paper", "Run time"):
+        assert f"**{part}**: " in box, f"{path.name}: the goal box lacks {part!r}"
+
+
+@each_course_lesson
+def test_lesson_has_exercises_with_folded_solutions_that_run(path):
+    cells = Lesson(path).notebook().cells
+    exercises = [k for k, cell in enumerate(cells) if "{admonition} Exercise" in cell.source]
+    assert len(exercises) >= 2
+    for k in exercises:
+        solution = cells[k + 1]
+        assert solution.cell_type == "code"
+        assert solution.source.startswith("# Solution: ")
+        assert "hide-cell" in solution.metadata["tags"]
+
+
+@each_course_lesson
+def test_lesson_has_concept_checks_with_folded_answers(path):
+    (checks,) = [cell.source for cell in Lesson(path).notebook().cells if "## Check yourself" in cell.source]
+    questions = re.findall(r"^\*\*\d\.\*\* .*\?$", checks, flags=re.MULTILINE)
+    assert len(questions) >= 2
+    assert checks.count(":::{admonition} Answer\n:class: dropdown") == len(questions)
+
+
+@each_course_lesson
+def test_lesson_closes_with_a_recap_and_the_papers_numbers_beside_ours(path):
+    *_, recap, table = Lesson(path).notebook().cells
+    assert recap.source.startswith("## Recap")
+    assert table.source.rstrip().endswith("results.table()")
+
+
+@each_lesson
+def test_each_parameter_says_what_it_is(path):
+    lines = list(Lesson(path).parameters.values())
+    # Two lines may share the comment of the first, three may not.
+    silent = [b.name for a, b in itertools.pairwise([lines[0], *lines]) if not (a.meaning or b.meaning)]
+    assert silent == []
+    assert lines[0].meaning
 
 
 @each_lesson

@@ -74,6 +74,21 @@ def lesson_figure(root, profile, lesson, name):
     raise LookupError(f"{path}: no static figure is shown under the name {name!r}; named figures: {known}.")
 
 
+def on_real_data(root, profile, lesson, dataset):
+    """Return the folder in build/ that holds the lesson as executed on another dataset, or None if it is not fresh."""
+    from crossfunc.lessons import LessonError, check_fresh
+    from crossfunc.lessons.plans import plan_run
+
+    if not dataset:
+        return None
+    values = {"dataset": dataset}
+    try:
+        fresh = not check_fresh(root, profile, names=[lesson], overrides=values)
+        return plan_run(root, profile, [lesson], values)[0].folder.name if fresh else None
+    except LessonError:
+        return None  # the profile runs on this dataset anyway, or cannot
+
+
 def _home(config):
     return Path(config.crossfunc_root), config.crossfunc_profile
 
@@ -127,15 +142,22 @@ class Result(SphinxRole):
 
 
 class LessonFigure(SphinxDirective):
-    """A figure of a lesson on another page: ```{lesson-figure} 03_atomref_correlation fig-03-story```."""
+    """A figure of a lesson on another page: ```{lesson-figure} 03_atomref_correlation fig-03-story```.
+
+    With `:real: DATASET` the figure is that of the lesson on this dataset, if it was executed on it and is fresh.
+    """
 
     required_arguments = 2
+    option_spec: ClassVar = {"real": directives.unchanged}
 
     def run(self):
         """Put the PNG of the executed lesson on this page, with its alternative text and caption."""
         lesson, name = self.arguments
+        root, profile = _home(self.config)
+        if real := on_real_data(root, profile, lesson, self.options.get("real")):
+            profile = real
         try:
-            png, note = lesson_figure(*_home(self.config), lesson, name)
+            png, note = lesson_figure(root, profile, lesson, name)
         except LookupError as error:
             raise ExtensionError(str(error)) from error
         target = Path(self.env.srcdir) / "_figures" / f"{name}.png"

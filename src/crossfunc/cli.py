@@ -36,6 +36,14 @@ data_app.add_typer(import_app, name="import", help="Make a dataset from public o
 app.add_typer(bench_app, name="bench", help="Measure speed and memory on this machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Work on a Dask cluster: tcp://host:8786, its scheduler file, or local (one process a core).",
+    ),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -161,6 +169,28 @@ def _run_lessons(plans, *, force: bool, jobs: int) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def figures(
+    lessons: Annotated[
+        list[str] | None, typer.Argument(metavar="LESSON", help="Number or name; all if none is given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/figures"),
+    profile: Annotated[str, typer.Option(help="Of which executed lessons.")] = "laptop",
+    static: Annotated[
+        bool, typer.Option("--static", help="Leave out interactive figures, which need Chromium or Chrome.")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
+) -> None:
+    """Write every figure of the executed lessons as SVG and PDF, with captions.md, for slides and print."""
+    from crossfunc.lessons.exports import export_figures
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.sources import find_root, shown
+
+    plans = plan_run(find_root(root), profile, lessons or ())
+    written = export_figures(plans, out.resolve(), interactive=not static)
+    typer.echo(f"wrote {len(written)} files and captions.md to {shown(out.resolve())}")
+
+
 @data_app.command("list")
 def list_data(as_json: AsJson = False) -> None:
     """List the datasets that open by name here: from the folders in CROSSFUNC_DATA, then those in the package."""
@@ -249,15 +279,19 @@ def make_surrogate(
         int | None, typer.Option(min=1, help="Only this many compounds and their elements, for a quick look.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    cluster: OnCluster = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
 ) -> None:
     """Make the embedded dataset anew: crystals labelled by two published CHGNet checkpoints, not DFT.
 
-    All of it takes about half an hour on two cores (--jobs 2); a run that was stopped goes on where it was.
+    All of it takes about half an hour on two cores (--jobs 2); a run that was stopped goes on where it was. The workers
+    of a cluster must see the folder.
     """
+    from crossfunc.cluster import use_cluster
     from crossfunc.surrogate import generate
 
-    generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+    with use_cluster(cluster):
+        generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
     typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
@@ -366,12 +400,13 @@ def import_matpes(
 @import_app.command("extxyz")
 def import_extxyz(
     low: Annotated[
-        Path, typer.Argument(help="Frames of the functional to start from: .xyz, .extxyz, .gz or ASE's .db.")
+        Path, typer.Argument(help="Frames of the functional to start from: .xyz, .extxyz, .gz, ASE's .db; - for none.")
     ],
     high: Annotated[Path, typer.Argument(help="Frames of the functional to get to.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     low_name: Annotated[str, typer.Option(help="The first functional in prose.")] = "low functional",
     high_name: Annotated[str, typer.Option(help="The second one.")] = "high functional",
+    low_kind: Annotated[str, typer.Option(help="Of the first one's energies: raw, or mp2020 if corrected.")] = "raw",
     energy_key: Annotated[str, typer.Option(help="Where the energy is.")] = "energy",
     forces_key: Annotated[str, typer.Option(help="Where the forces are.")] = "forces",
     stress_key: Annotated[str, typer.Option(help="Where the stress is.")] = "stress",
@@ -383,6 +418,7 @@ def import_extxyz(
     stress_unit: StressUnit = "ev/a3",
     licence: Annotated[str, typer.Option(help="Of the data.")] = "not stated",
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
+    notice: Annotated[str | None, typer.Option(help="What figures and tables say of these labels.")] = None,
     overwrite: Overwrite = False,
     no_check: Trusting = False,
 ) -> None:
@@ -401,8 +437,10 @@ def import_extxyz(
         stress_unit=stress_unit,
     )
     inspect = _inspection(no_check, stress_unit, absolute=False)
-    origin = {"functionals": (low_name, high_name), "licence": licence, "citation": citation}
-    typer.echo(str(extxyz.import_extxyz(low, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
+    origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
+    origin |= {"licence": licence, "citation": citation, "label_notice": notice}
+    first = None if str(low) == "-" else low
+    typer.echo(str(extxyz.import_extxyz(first, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
 
 
 @app.command()
@@ -510,12 +548,14 @@ def evaluate(
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
     split_seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
+    cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Mean absolute errors of a model on the labels of a dataset: energy, forces, stress, magnetic moments.
 
     Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error.
     """
+    from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset, split_by_material
     from crossfunc.potential import load_model
     from crossfunc.training.evaluate import evaluate as measure
@@ -524,9 +564,9 @@ def evaluate(
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
-    measured = measure(
-        load_model(model), frames, by_element=by_element, split=split, progress=not as_json and sys.stderr.isatty()
-    )
+    options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
+    with use_cluster(cluster):
+        measured = measure(load_model(model), frames, **options)
     if as_json:
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
@@ -639,6 +679,7 @@ def hull(
     ] = None,
     energy_kind: Annotated[str | None, typer.Option(help="raw or mp2020, likewise.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,
+    cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
@@ -646,13 +687,15 @@ def hull(
     The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
     target without a result has its reason in `status`; the others keep theirs.
     """
+    from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
 
     labels = {"functional": functional, "energy_kind": energy_kind}
     table = read_entries(entries, **labels)
     chosen = None if targets is None else read_entries(targets, **labels, among=table)
     progress = sys.stderr.isatty() and not as_json
-    report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
+    with use_cluster(cluster):
+        report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
     if as_json:
         rows = report.astype(object).where(report.notna(), None).to_dict("records")
         typer.echo(json.dumps(rows, indent=1))

@@ -11,11 +11,15 @@ import html
 import io
 import json
 import math
+import os
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+
+from crossfunc.lessons.sources import FIGURES_VARIABLE
 
 COLORS = {
     "gga": "#9a9a9a",
@@ -363,8 +367,10 @@ def parity_hover(x, y, *, x_label, y_label, names, compositions, color=None, ide
 def show(figure, *, alt, caption=None, name=None, dataset=None):
     """Display a figure with its alternative text, caption and label notice, in JupyterLab and in the book alike.
 
-    A matplotlib figure becomes a PNG. A plotly figure becomes HTML that draws with the plotly.js the page serves itself
-    (the book ships a copy; nothing is fetched), beside the MIME type that JupyterLab draws on its own.
+    A matplotlib figure becomes a PNG; a named one is also written as SVG and PDF to the folder that the environment
+    variable `CROSSFUNC_FIGURES` names, if it does. A plotly figure becomes an empty box beside its
+    description, which the book's own script draws with the plotly.js the book serves (nothing is fetched from
+    elsewhere), and the MIME type that JupyterLab draws on its own.
     The book turns caption and name into a numbered figure that `{numref}` can cite.
 
     Parameters
@@ -398,6 +404,8 @@ def show(figure, *, alt, caption=None, name=None, dataset=None):
         data = _plotly_bundle(figure, alt.strip())
         display(data, raw=True, metadata=book)
     else:
+        if name and (folder := os.environ.get(FIGURES_VARIABLE)):
+            _write_vectors(figure, Path(folder), name)
         png, height, width = _png(figure)
         book["crossfunc"]["width"] = f"{round(width / _PIXELS_PER_CSS_PIXEL)}px"
         plain = f"<figure, {width} x {height} pixels>"
@@ -405,6 +413,16 @@ def show(figure, *, alt, caption=None, name=None, dataset=None):
         display({"image/png": png, "text/plain": plain}, raw=True, metadata=book | alt_of_png)
     if text:
         display(Markdown(f"*{text}*"), metadata={"crossfunc": {"role": "caption"}})
+
+
+def _write_vectors(figure, folder, name):
+    """Write a static figure for slides and print; no date makes two runs differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = getattr(figure, "figure", figure)
+    # Names inside the file that do not change from run to run; in a PDF, text that can be selected and edited.
+    with mpl.rc_context({"svg.hashsalt": _STYLE["svg.hashsalt"], "pdf.fonttype": 42}):
+        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
 
 
 def _png(figure):
@@ -429,16 +447,43 @@ def _plotly_bundle(figure, alt):
         style += f";min-width:{least}px"
     safe = text.replace("</", "<\\/")
     page = (
-        f'<div class="xf-plotly"><div id="{identity}" class="plotly-graph-div" role="img" '
-        f'aria-label="{html.escape(alt, quote=True)}" style="{style}"></div></div>\n'
-        "<script>(function () {\n"
-        f"const figure = {safe};\n"
-        f'const draw = () => Plotly.newPlot("{identity}", figure.data, figure.layout, '
-        '{"responsive": true, "displaylogo": false});\n'
-        'if (window.Plotly) { draw(); } else { window.addEventListener("load", draw); }\n'
-        "})();</script>"
+        # A group, not an image: the figure's own buttons must stay reachable for a screen reader.
+        f'<div class="xf-plotly"><div id="{identity}" class="plotly-graph-div" role="group" '
+        f'aria-label="{html.escape(alt, quote=True)}" style="{style}"></div>\n'
+        f'<script type="application/json">{safe}</script></div>'
     )
     return {"application/vnd.plotly.v1+json": spec, "text/html": page, "text/plain": f"<interactive figure: {alt}>"}
+
+
+def write_interactive(specs, folder, formats=("svg", "pdf")):
+    """Write interactive figures as they look before anyone touches them, with a Chromium or Chrome on this machine.
+
+    Parameters
+    ----------
+    specs : mapping
+        Name -> plotly's figure as a dictionary, as an executed notebook holds it.
+    folder : path
+        Gets `<name>.<format>`.
+    formats : sequence of str
+
+    Raises
+    ------
+    FigureError
+        No browser, or no kaleido, which drives it.
+    """
+    import plotly.graph_objects as go
+    import plotly.io
+
+    figures = [go.Figure(spec) for spec in specs.values() for _ in formats]
+    files = [str(Path(folder) / f"{name}.{suffix}") for name in specs for suffix in formats]
+    heights = [figure.layout.height or 450 for figure in figures]
+    try:
+        plotly.io.write_images(figures, files, width=900, height=heights)
+    except (RuntimeError, ValueError) as error:
+        raise FigureError(
+            f"{', '.join(specs)}: interactive figures are drawn by a browser, and that failed ({error}). Install "
+            "Chromium or Chrome and kaleido (pip install kaleido), or ask for the static figures alone (--static)."
+        ) from error
 
 
 def _finite_pair(x, y):

@@ -47,6 +47,11 @@ class Plan:
         return self.folder / "results"
 
     @property
+    def figures(self) -> Path:
+        """The folder of this lesson's named figures as SVG and PDF."""
+        return self.folder / "figures" / self.lesson.stem
+
+    @property
     def results_files(self) -> list[Path]:
         """The files that this lesson left in the results folder."""
         stem = self.lesson.stem

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.sources import RESULTS_PARAMETER, import_book_tool, shown
+from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, import_book_tool, shown
+from crossfunc.lessons.timings import record_timing
 from crossfunc.lessons.traces import remove_traces
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -72,8 +74,12 @@ def run_lessons(
     stems = {plan.lesson.stem for plan in plans}
     finished: dict[str, LessonRun] = {}
 
+    folders = {plan.lesson.stem: plan.folder for plan in plans}
+
     def finish(run: LessonRun) -> None:
         finished[run.lesson] = run
+        if run.status == "done":
+            record_timing(folders[run.lesson], run.lesson, run.seconds, jobs)
         if report:
             report(run)
 
@@ -103,6 +109,7 @@ def run_lesson(plan: Plan, *, show_bar: bool = False) -> LessonRun:
     folder = plan.lesson.path.parent
     for stale in (plan.notebook, plan.failed_notebook, *plan.results_files):
         stale.unlink(missing_ok=True)  # whatever happens now, the book cannot show the old run
+    shutil.rmtree(plan.figures, ignore_errors=True)
     plan.results.mkdir(parents=True, exist_ok=True)
     before = _visible_files(folder)
     with tempfile.TemporaryDirectory(prefix="lesson-") as scratch:
@@ -143,7 +150,7 @@ def _execute(plan: Plan, scratch: Path, show_bar: bool):
             parameters=plan.injected,
             progress_bar={"desc": plan.lesson.stem, "disable": not show_bar, "leave": False, "file": sys.stderr},
             cwd=plan.lesson.path.parent,
-            kernel_manager_class=_kernel_manager_class(scratch),
+            kernel_manager_class=_kernel_manager_class(scratch, plan.figures),
             record_timing=False,
             coalesce_streams=True,
             store_widget_state=False,
@@ -158,7 +165,7 @@ def _execute(plan: Plan, scratch: Path, show_bar: bool):
     return notebook, message
 
 
-def _kernel_manager_class(scratch: Path) -> type:
+def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
     """Return a kernel manager that starts this interpreter, whatever kernels are registered on the machine."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -170,6 +177,7 @@ def _kernel_manager_class(scratch: Path) -> type:
         language="python",
         env={
             # Relative folders are meant from where the command was given, not from the lesson's folder.
+            FIGURES_VARIABLE: str(figures or ""),
             "CROSSFUNC_DATA": os.pathsep.join(str(Path(f).expanduser().resolve()) for f in folders if f),
             "IPYTHONDIR": str(scratch / "ipython"),  # no one's start-up files
             "PYTHONSTARTUP": "",

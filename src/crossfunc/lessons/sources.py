@@ -4,7 +4,9 @@ A lesson is `notebooks/NN_topic.py`, a py:percent file with one cell tagged `par
 """
 
 import ast
+import io
 import os
+import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,9 @@ from typing import Any
 
 RESULTS_PARAMETER = "results_dir"
 """Given to a lesson that declares it: the folder for its results file. It never decides whether a lesson is fresh."""
+
+FIGURES_VARIABLE = "CROSSFUNC_FIGURES"
+"""Environment variable with the folder into which `figures.show` writes named figures as SVG and PDF."""
 
 _LESSON_GLOB = "[0-9][0-9]_*.py"
 _KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict, "None": type(None)}
@@ -52,11 +57,12 @@ def shown(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a lesson: its default and the kinds of value it takes (empty: any)."""
+    """One parameter of a lesson: its default, the kinds of value it takes (empty: any) and what its line says of it."""
 
     name: str
     default: Any
     kinds: tuple[str, ...]
+    meaning: str = ""
 
     def accept(self, value: Any, where: str) -> Any:
         """Return `value` in the parameter's kind (an int becomes a float where a float is wanted), or raise."""
@@ -146,6 +152,7 @@ class Lesson:
 
 def _read_parameters(source: str, where: str) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
+    comments = _comments(source)
     for node in ast.parse(source).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
@@ -164,8 +171,15 @@ def _read_parameters(source: str, where: str) -> dict[str, Parameter]:
                 f"{where}: line {node.lineno} of the `parameters` cell is `{ast.unparse(node)}`; "
                 "every line there must be `name = literal`, so that a profile can replace it."
             ) from None
-        found[target.id] = Parameter(target.id, default, _kinds(annotation, default, f"{where}: `{target.id}`"))
+        kinds = _kinds(annotation, default, f"{where}: `{target.id}`")
+        found[target.id] = Parameter(target.id, default, kinds, comments.get(node.end_lineno, ""))
     return found
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Return the text of the comment on each line that has one."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("#").strip() for t in tokens if t.type == tokenize.COMMENT}
 
 
 def _kinds(annotation: ast.expr | None, default: Any, where: str) -> tuple[str, ...]:

@@ -1,0 +1,123 @@
+"""``{claims-summary}``: the paper's claims on one page, each judged by a rule that was written before the result.
+
+Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results files. A number that is missing stops
+the build; one that changes may change the verdict.
+"""
+
+import operator
+import re
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from book_rerun import list_table
+from book_results import find_result, paper_text, read_results, value_text
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+CLAIMS_FILE = "book/claims.yml"
+VERDICTS = ("holds", "unclear", "does not hold here")
+_RULE = re.compile(r"([<>=])\s*(\S+)")
+_COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
+
+
+def read_claims(root):
+    """Return the claims; one without its rule stops the build."""
+    path = root / CLAIMS_FILE
+    claims = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for claim in claims:
+        missing = {"claim", "where", "result", "holds", "limits"} - set(claim)
+        if missing or not _RULE.fullmatch(str(claim.get("holds", ""))):
+            raise ExtensionError(f"{path}: {claim.get('claim', claim)!r}: mend {', '.join(missing) or 'holds'}.")
+    return claims
+
+
+def judge(row, rule, other):
+    """Return the verdict on a result: one of `VERDICTS`.
+
+    "unclear": our value satisfies the rule, but not every value within its interval (and that of the result that it
+    is compared with) does.
+    """
+    sign, operand = _RULE.fullmatch(rule).groups()
+    compare = _COMPARE[sign]
+    target = other(operand) if re.match("[a-z]", operand) else {"value": float(operand), "interval": None}
+    if not compare(row["value"], target["value"]):
+        return VERDICTS[2]
+    if sign == "=":
+        return VERDICTS[0]
+    ends = [(a, b) for a in row["interval"] or [row["value"]] for b in target["interval"] or [target["value"]]]
+    return VERDICTS[0] if all(compare(a, b) for a, b in ends) else VERDICTS[1]
+
+
+def rule_text(rule, other):
+    """Return the rule as people read it, another result by its value and its name."""
+    sign, operand = _RULE.fullmatch(rule).groups()
+    words = {"<": "below", ">": "above", "=": "exactly"}[sign]
+    if not re.match("[a-z]", operand):
+        return f"{words} {operand}"
+    row = other(operand)
+    return f"{words} {value_text(row)} ({row['title']})"
+
+
+def paper_cell(row, rule, other):
+    """Return the paper's number, beside the one it is compared with where the paper has both."""
+    operand = _RULE.fullmatch(rule)[2]
+    text = paper_text(row)
+    if not re.match("[a-z]", operand) or other(operand)["paper"] is None or row["paper"] is None:
+        return text
+    return f"{text}, against {paper_text(other(operand))}"
+
+
+def summary_rows(root, profile):
+    """Return the verdicts in order, and one row of cells per claim."""
+    verdicts, rows = [], []
+    for claim in read_claims(root):
+        lesson, _, key = claim["result"].partition(":")
+        content = read_results(root, profile, lesson)
+        row, rule = find_result(content, key, lesson), str(claim["holds"])
+
+        def other(name, content=content, lesson=lesson):
+            return find_result(content, name, lesson)
+
+        verdicts.append(judge(row, rule, other))
+        source = f"{{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`, `{content['dataset']}`"
+        cells = (
+            f"{claim['claim']} ({claim['where']})",
+            f"{value_text(row)} ({row['title']}; {source})",
+            rule_text(rule, other),
+            paper_cell(row, rule, other),
+            f"**{verdicts[-1]}**",
+            claim["limits"] if content.get("label_notice") else "—",
+        )
+        rows.append(cells)
+    return verdicts, rows
+
+
+def count_verdicts(verdicts):
+    """Return "8 hold, 1 is unclear" and the like."""
+    words = {VERDICTS[0]: ("holds", "hold"), VERDICTS[1]: ("is unclear", "are unclear")}
+    words[VERDICTS[2]] = ("does not hold here", "do not hold here")
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[v]} {words[v][counts[v] > 1]}" for v in VERDICTS if counts[v])
+
+
+class ClaimsSummary(SphinxDirective):
+    """A sentence that counts the verdicts, and the table."""
+
+    def run(self):
+        """Write both as MyST."""
+        verdicts, rows = summary_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        header = ["Claim of the paper", "Here", "It holds if ours is", "Paper", "Verdict", "What these data can say"]
+        table = list_table(header, rows, "26 24 16 12 9 20")
+        lines = [f"Of {len(rows)} claims, {count_verdicts(verdicts)}.", "", *table]
+        container = nodes.container(classes=["xf-claims", "xf-summary"])
+        self.state.nested_parse(StringList(lines, source=CLAIMS_FILE), self.content_offset, container)
+        return [container]
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("claims-summary", ClaimsSummary)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

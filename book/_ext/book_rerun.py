@@ -1,0 +1,109 @@
+"""What a rerunner needs to know, read from the lessons themselves and from what was measured.
+
+``{parameters}``   a table per lesson: each parameter with its meaning, its default and its value in each profile
+``{timings}``      how long each lesson took, for each profile that was executed here
+"""
+
+from pathlib import Path
+
+from book_files import duration
+from book_fresh import lessons
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+PROFILES = ("laptop", "smoke", "gpu", "paper")
+
+
+def parameter_rows(lesson, profiles):
+    """Return one row per parameter: name, meaning, then the value in each profile where it is not the first one's."""
+    from crossfunc.lessons.profiles import resolve_parameters
+    from crossfunc.lessons.sources import RESULTS_PARAMETER
+
+    values = [resolve_parameters(lesson, profile) for profile in profiles]
+    rows, meaning = [], ""
+    for name, parameter in lesson.parameters.items():
+        meaning = parameter.meaning or meaning  # two lines may share the comment of the first
+        if not meaning:
+            raise ExtensionError(f"{lesson.source_name}: parameter `{name}` has no comment that says what it is.")
+        if name == RESULTS_PARAMETER:
+            rows.append((f"`{name}`", meaning, "set by the runner", *[""] * (len(profiles) - 1)))
+            continue
+        first, *others = (f"`{value[name]}`" for value in values)
+        rows.append((f"`{name}`", meaning, first, *("" if other == first else other for other in others)))
+    return rows
+
+
+def list_table(header, rows, widths=None):
+    """Return the MyST lines of a table."""
+    lines = ["```{list-table}", ":header-rows: 1", *([f":widths: {widths}"] if widths else []), ""]
+    for row in (header, *rows):
+        lines += [f"{'* -' if k == 0 else '  -'} {' '.join(str(cell).split())}" for k, cell in enumerate(row)]
+    return [*lines, "```", ""]
+
+
+def timing_table(root, built):
+    """Return header and rows of the seconds each lesson took, by profile; `built` is the profile of this book."""
+    from crossfunc.lessons.freshness import check_fresh
+    from crossfunc.lessons.timings import TIMINGS_FILE, read_timings
+
+    columns, cores = {}, {}
+    for profile in PROFILES:
+        folder = root / "build" / profile
+        if profile != built and not (folder / TIMINGS_FILE).is_file():
+            continue
+        old = {problem.lesson for problem in check_fresh(root, profile)}
+        timings = {name: entry for name, entry in read_timings(folder).items() if name not in old}
+        if timings:
+            columns[profile] = {name: entry["seconds"] for name, entry in timings.items()}
+            cores[profile] = max(entry["cores"] for entry in timings.values())
+    if missing := [name for name in lessons(root) if name not in columns.get(built, {})]:
+        raise ExtensionError(f"{missing[0]}: no time is known; crossfunc run --profile {built} --force")
+    header = ["lesson", *(f"{profile}, {cores[profile]} cores" for profile in columns)]
+    rows = []
+    for name in lessons(root):
+        seconds = (column.get(name) for column in columns.values())
+        rows.append([f"{{doc}}`/notebooks/{name}`", *("–" if s is None else duration(s) for s in seconds)])
+    complete = (column if set(lessons(root)) <= set(column) else None for column in columns.values())
+    rows.append(["all lessons", *("–" if c is None else duration(sum(c.values())) for c in complete)])
+    return header, rows
+
+
+class Parameters(SphinxDirective):
+    """A table per lesson."""
+
+    def run(self):
+        """Read the `parameters` cells and the profiles."""
+        from crossfunc.lessons.profiles import load_profile
+        from crossfunc.lessons.sources import Lesson
+
+        folder = Path(self.config.crossfunc_root) / "notebooks"
+        profiles = [load_profile(folder, name) for name in PROFILES]
+        lines = []
+        for name in lessons(folder.parent):
+            header = ["parameter", "meaning", "laptop (default)", *PROFILES[1:]]
+            rows = parameter_rows(Lesson(folder / f"{name}.py"), profiles)
+            lines += [f"**{{doc}}`/notebooks/{name}`**", "", *list_table(header, rows, "16 40 14 10 10 10")]
+        container = nodes.container(classes=["xf-datasheet", "xf-parameters"])
+        self.state.nested_parse(StringList(lines, source="parameters"), self.content_offset, container)
+        return [container]
+
+
+class Timings(SphinxDirective):
+    """A table of measured times."""
+
+    def run(self):
+        """Read what the runner noted."""
+        table = timing_table(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        container = nodes.container(classes=["xf-datasheet"])
+        lines = StringList(list_table(*table), source="timings")
+        self.state.nested_parse(lines, self.content_offset, container)
+        return [container]
+
+
+def setup(app):
+    """Register the directives."""
+    app.add_directive("parameters", Parameters)
+    app.add_directive("timings", Timings)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,84 @@
+"""Figures of executed lessons for slides and print: one file per figure and format, and their captions."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from crossfunc.lessons.freshness import check_lesson
+from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.sources import LessonError
+
+FORMATS = ("svg", "pdf")
+_PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def export_figures(
+    plans: Iterable[Plan], out: Path, *, formats: Sequence[str] = FORMATS, interactive: bool = True
+) -> list[Path]:
+    """Write every named figure of executed lessons, and `captions.md` with the words that belong to them.
+
+    Parameters
+    ----------
+    plans : iterable of Plan
+        From `plan_run`; their lessons must be fresh.
+    out : path
+        Folder to write; made if it is not there.
+    formats : sequence of str
+        Of "svg" and "pdf".
+    interactive : bool
+        Write interactive figures as well, which takes a Chromium or Chrome on this machine.
+
+    Returns
+    -------
+    list of Path
+        The figures written, in the order in which the lessons show them.
+
+    Raises
+    ------
+    LessonError
+        A lesson that is not fresh, or whose figures were not kept; the message says how to renew it.
+    """
+    plans = list(plans)
+    if found := [str(problem) for plan in plans if (problem := check_lesson(plan))]:
+        raise LessonError("figures are exported from fresh lessons only:\n" + "\n".join(found))
+    out.mkdir(parents=True, exist_ok=True)
+    written, specs = [], {}
+    captions = ["# Captions", ""]
+    for plan in plans:
+        for name, note, spec in _named_figures(plan):
+            if spec is not None and not interactive:
+                continue
+            if spec is None:
+                _copy(plan, name, out, formats)
+            else:
+                specs[name] = spec
+            caption = note["caption"].rstrip(".")
+            captions += [f"**{name}** ({plan.lesson.stem}): {caption}.", "", f"Shown: {note['alt']}", ""]
+            written += [out / f"{name}.{suffix}" for suffix in formats]
+    if specs:
+        from crossfunc.lessons.figures import write_interactive
+
+        write_interactive(specs, out, formats)
+    (out / "captions.md").write_text("\n".join(captions), encoding="utf-8")
+    return written
+
+
+def _named_figures(plan: Plan):
+    """Yield name, note and, of an interactive figure, its description."""
+    for cell in json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            note = output.get("metadata", {}).get("crossfunc", {})
+            if note.get("name"):
+                yield note["name"], note, output["data"].get(_PLOTLY)
+
+
+def _copy(plan: Plan, name: str, out: Path, formats: Sequence[str]) -> None:
+    for suffix in formats:
+        kept = plan.figures / f"{name}.{suffix}"
+        if not kept.is_file():
+            raise LessonError(
+                f"{kept}: missing; run the lesson again: "
+                f"crossfunc run {plan.lesson.stem} --profile {plan.profile} --force"
+            )
+        shutil.copy2(kept, out / kept.name)
