@@ -739,7 +739,7 @@ figures.show(
     fig,
     alt="Two panels over the size of the reference decomposition energy, one line a model: mean error, and share of wrong "
     f"verdicts. For the {GGA}, the share is {near[GGA]:.0f} % for compounds nearest to zero and {far[GGA]:.0f} % for those furthest away.",
-    caption="Errors and wrong verdicts against the distance from the hull",
+    caption=f"Wrong verdicts of the {GGA}: {near[GGA]:.0f} % next to the hull, {far[GGA]:.0f} % far from it",
     name="fig-06-distance",
     dataset=ds,
 )
@@ -878,7 +878,10 @@ if measured is not None:
         + ", ".join(
             f"{m:.0f} meV/atom for {WORDS[f]}" for f, m in maes.items()
         ),
-        caption="Two functionals judged by experiment",
+        caption="Judged by experiment: mean error "
+        + ", ".join(
+            f"{m:.0f} meV/atom with {WORDS[f]}" for f, m in maes.items()
+        ),
         name="fig-06-experiment",
         dataset=measured,
     )

@@ -281,7 +281,7 @@ figures.show(
     alt="Two log-log plots of the validation error against the number of training frames, energy left and force right, for "
     f"transfer and from scratch, with fitted lines where there are enough sizes; at N = {sizes[-1]} transfer reaches "
     f"{best.iloc[0]:.0f} meV/atom and {best.iloc[1]:.0f} meV/Å, scratch {other.iloc[0]:.0f} and {other.iloc[1]:.0f}.",
-    caption="Validation error against training frames, with power laws",
+    caption=f"At N = {sizes[-1]} transfer errs by {best.iloc[0]:.0f} meV/atom, scratch by {other.iloc[0]:.0f}",
     name="fig-07-curves",
     dataset=ds,
 )
@@ -448,7 +448,7 @@ figures.show(
     fig,
     alt="Scratch frames that one transfer frame is worth against N, on logarithmic axes; triangles are lower limits "
     f"without a law: {text or 'none'}.",
-    caption="What one transfer frame is worth",
+    caption=f"What one transfer frame is worth in scratch frames: {text or 'not settled by these runs'}",
     name="fig-07-worth",
     dataset=ds,
 )

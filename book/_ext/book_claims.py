@@ -1,4 +1,4 @@
-"""``{claims-summary}``: the paper's claims on one page, each judged by a rule that was written before the result.
+"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml.
 
 Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results files. A number that is missing stops
 the build; one that changes may change the verdict.
