@@ -30,6 +30,6 @@ def smoke_run(root):
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.run import run_lessons
 
-    failed = [run for run in run_lessons(plan_run(root, "smoke")) if not run.ok]
+    failed = [run for run in run_lessons(plan_run(root, "smoke"), jobs=2) if not run.ok]
     assert not failed, "\n".join(f"{run.lesson}: {run.message}" for run in failed)
     return root / "build" / "smoke"

@@ -29,6 +29,7 @@ FEWER = ["n_epochs=1", "n_train_frames=24", "n_eval_frames=8", "n_train=16", "n_
 def run_lessons(root, dataset, out, *lessons, data=""):
     """Execute lessons in their smallest form; return their results and all that they printed, by number."""
     command = [Path(sys.executable).with_name("crossfunc"), "run", *lessons, "--profile", "smoke", "--out", out]
+    command += ["--jobs", "2"]  # the test itself only waits
     options = [f"dataset={dataset}", *(FEWER if "04" in lessons else [])]
     options = [word for option in options for word in ("-p", option)]
     environment = os.environ | {"CROSSFUNC_DATA": str(data)}
