@@ -99,7 +99,7 @@ def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tu
     edge_weights = model.bond_weights_ag(bond_basis)
     edge_weights = torch.cat([edge_weights, edge_weights])
     to_centre = batch.edges.column(0, 0, len(atoms)).transposed
-    bond_graph = _BondGraph(model, batch, vectors, lengths, kernels) if len(batch.angle_centres) else None
+    bond_graph = _BondGraph(model, batch, vectors, lengths, kernels) if batch.n_angles else None
     for k in range(model.n_conv - 1):
         atoms = _convolve_atoms(model.atom_conv_layers[k], atoms, bonds, edge_weights, batch, to_centre, kernels)
         if bond_graph:

@@ -43,10 +43,6 @@ class GraphBatch:
     bond_owners : int64, (n_bonds,)
     short_bonds : int64, (n_short,)
         The bonds below 3 Å that take part in an angle.
-    angle_centres : int64, (n_angles,)
-        The atom both bonds of an angle share.
-    angle_bonds : int64, (n_angles, 2)
-        Positions in `short_bonds`; messages go to the first.
     pair_signs : float, (n_pairs,)
         Of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both are
         walked the same way (both forwards or both backwards) from it, else -1.
@@ -54,7 +50,7 @@ class GraphBatch:
     edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
         Centre, bond and neighbour of every directed edge, for tables stacked in this order.
     angles : Incidence, (n_angles, n_short + n_short + n_atoms + n_pairs)
-        First bond, second bond, centre and pair of every angle.
+        First bond, second bond, centre and pair of every angle; messages go to the first bond.
     pairs : Incidence, (n_pairs, n_short + n_short)
         The two bonds of every pair.
     """
@@ -67,13 +63,16 @@ class GraphBatch:
     bond_images: torch.Tensor
     bond_owners: torch.Tensor
     short_bonds: torch.Tensor
-    angle_centres: torch.Tensor
-    angle_bonds: torch.Tensor
     pair_signs: torch.Tensor
     n_atoms: torch.Tensor
     edges: Incidence
     angles: Incidence
     pairs: Incidence
+
+    @property
+    def n_angles(self) -> int:
+        """How many angles there are, each way between two bonds counted for itself."""
+        return len(self.angles.offsets) - 1
 
     def to(self, device=None, dtype=None) -> "GraphBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
@@ -213,8 +212,6 @@ def _assemble(chosen: Crystals, parts: list[_Bonds]) -> GraphBatch:
         bond_images=torch.from_numpy(np.concatenate([p.images for p in parts])),
         bond_owners=torch.from_numpy(np.repeat(np.arange(len(parts)), counts)),
         short_bonds=torch.from_numpy(short),
-        angle_centres=torch.from_numpy(centres),
-        angle_bonds=torch.from_numpy(bonds),
         pair_signs=torch.from_numpy(signs),
         n_atoms=torch.from_numpy(chosen.n_atoms),
         edges=_make_incidence(edges, 2 * n_atoms + n_bonds),
