@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, structure_digest
-from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, summarise
-from crossfunc.datasets.importers.pairing import add_elements_and_pairs
+from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, complete_import
 from crossfunc.datasets.schema import ENERGY_KINDS, DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import N_ELEMENTS
@@ -119,10 +118,7 @@ def import_extxyz(
         for reader in readers:
             sink.read(reader.rows())
             reader.require_labels()
-        sink.finish(inspect)
-        n_materials, n_pairs, extra = add_elements_and_pairs(writer, by_material=keys.material_id is not None)
         meta = {
-            "name": writer.path.name,
             "version": "1",
             "licence": licence,
             "citation": citation,
@@ -130,11 +126,10 @@ def import_extxyz(
             "functionals": dict(zip(("gga", "r2scan"), functionals, strict=True)),
             "label_notice": label_notice or f"Labels: {functionals[0]} and {functionals[1]}, from the user's own files",
             "keys": asdict(keys),
-            **extra,
         }
-        writer.commit(meta)
         n_bytes = sum(reader.path.stat().st_size for reader in readers)
-        return summarise(writer, n_materials, n_pairs, n_bytes, started)
+        by_material = keys.material_id is not None
+        return complete_import(sink, meta, n_bytes, started, inspect=inspect, by_material=by_material)
 
 
 def _check_energy_kinds(kinds: tuple[str, str]) -> None:

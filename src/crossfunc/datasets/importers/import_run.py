@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, impossible_rows
+from crossfunc.datasets.importers.pairing import add_elements_and_pairs
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 
@@ -194,8 +195,30 @@ def _no_garbage_collection():
             gc.enable()
 
 
-def summarise(writer: DatasetWriter, n_materials: int, n_pairs: int, n_bytes: int, started: float) -> ImportSummary:
-    """Put an import in numbers."""
+def complete_import(
+    sink: FrameSink, meta: dict, n_bytes: int, started: float, *, inspect: Inspect | None, by_material: bool = True
+) -> ImportSummary:
+    """End an import of frames: have the sample inspected, add elements and pairs, put all in place, and sum up.
+
+    Parameters
+    ----------
+    sink : FrameSink
+        With all rows read.
+    meta : dict
+        For `dataset.json`; its name is the folder's, and how pairs and elements came to be is added.
+    n_bytes : int
+        Read from the source.
+    started : float
+        `time.perf_counter()` when the import began.
+    inspect : callable or None
+        See `FrameSink.finish`.
+    by_material : bool
+        See `add_elements_and_pairs`.
+    """
+    sink.finish(inspect)
+    writer = sink.writer
+    n_materials, n_pairs, extra = add_elements_and_pairs(writer, by_material=by_material)
+    writer.commit({"name": writer.path.name, **meta, **extra})
     n_rejected = sum(writer.reasons.values())
     seconds = time.perf_counter() - started
     return ImportSummary(

@@ -16,9 +16,8 @@ from crossfunc.datasets.importers.frame_rows import (
     flat_numbers,
     parse_structure,
 )
-from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, rows_of, summarise
+from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, complete_import, rows_of
 from crossfunc.datasets.importers.mp_r2scan import parse_object
-from crossfunc.datasets.importers.pairing import add_elements_and_pairs
 from crossfunc.datasets.json_stream import ByteSource, Piece, first_bytes, split_json
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
@@ -79,21 +78,16 @@ def import_matpes(
         found = [reader.functional for reader in readers]
         if len(found) == 2 and found[0] == found[1] is not None:
             raise DatasetError(f"{files[0]} and {files[1]} are both {found[0]}: give the PBE and the r²SCAN release.")
-        sink.finish(inspect)
-        n_materials, n_pairs, extra = add_elements_and_pairs(writer)
         sums = "; ".join(f"{s.path.name} (sha256 {s.sha256})" for s in sources)
         meta = {
-            "name": writer.path.name,
             "version": "-".join(s.sha256[:12] for s in sources),
             "licence": "BSD-3-Clause (MatPES)",
             "citation": "A. D. Kaplan et al., arXiv:2503.04070 (2025)",
             "provenance": f"imported from {sums} by crossfunc, stress read as {stress_unit}, magmoms: {magmoms}",
             "functionals": {"gga": "PBE", "r2scan": "r²SCAN"},
             "label_notice": "DFT labels: MatPES, PBE and r²SCAN single points, uncorrected energies",
-            **extra,
         }
-        writer.commit(meta)
-        return summarise(writer, n_materials, n_pairs, sum(s.n_bytes for s in sources), started)
+        return complete_import(sink, meta, sum(s.n_bytes for s in sources), started, inspect=inspect)
 
 
 class _Reader:

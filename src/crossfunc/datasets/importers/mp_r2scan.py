@@ -18,8 +18,7 @@ from crossfunc.datasets.importers.frame_rows import (
     kind_of,
     parse_structure,
 )
-from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, rows_of, summarise
-from crossfunc.datasets.importers.pairing import add_elements_and_pairs
+from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, complete_import, rows_of
 from crossfunc.datasets.json_stream import ByteSource, Piece, first_bytes, split_json
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
@@ -89,20 +88,15 @@ def import_mp_frames(
     with DatasetWriter(out, overwrite=overwrite) as writer:
         sink = FrameSink(writer, scale={"stress_gpa": gpa_per_unit(stress_unit)})
         sink.read(rows_of(split_json(source, "{{"), read_row))
-        sink.finish(inspect)
-        n_materials, n_pairs, extra = add_elements_and_pairs(writer)
         meta = {
-            "name": writer.path.name,
             "version": source.sha256[:12],
             "licence": description["licence"],
             "citation": description["citation"],
             "provenance": f"imported from {file.name} (sha256 {source.sha256}), stress read as {stress_unit}",
             "functionals": _FUNCTIONALS,
             "label_notice": description["label_notice"],
-            **extra,
         }
-        writer.commit(meta)
-        return summarise(writer, n_materials, n_pairs, source.n_bytes, started)
+        return complete_import(sink, meta, source.n_bytes, started, inspect=inspect)
 
 
 def _check_layout(file: Path, kind: str) -> None:
