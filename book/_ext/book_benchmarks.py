@@ -7,6 +7,7 @@
 import json
 from pathlib import Path
 
+from book_tables import list_table
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
@@ -141,10 +142,7 @@ class Benchmark(SphinxDirective):
         """List what was measured under the names that the benchmark prints."""
         lines = []
         for caption, header, rows in benchmark_tables(_path(self)):
-            lines += [f"```{{list-table}} {caption}", ":header-rows: 1", ""]
-            for row in (header, *rows):
-                lines += [f"{'* -' if k == 0 else '  -'} {cell}" for k, cell in enumerate(row)]
-            lines += ["```", ""]
+            lines += list_table(header, rows, caption=caption)
         container = nodes.container(classes=["xf-datasheet"])
         self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
         return [container]

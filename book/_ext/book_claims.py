@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from book_rerun import list_table
 from book_results import find_result, paper_text, read_results, value_text
+from book_tables import list_table
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError

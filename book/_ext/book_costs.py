@@ -7,6 +7,7 @@ book/benchmarks/*.json. Nothing is typed here, so a faster training step or anot
 from pathlib import Path
 
 from book_benchmarks import read_benchmark
+from book_tables import list_table
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
@@ -121,21 +122,13 @@ class PaperCosts(SphinxDirective):
         """Write the tables as MyST."""
         root = self.config.crossfunc_root
         rates = [f"at {rate} TFLOP/s" for rate in GPU_TFLOPS]
-        lines = _table("Measured at the full size", ("stage", "time", "memory", "disk"), measured_rows(root)) + _table(
-            "Extrapolated: training",
-            ("stage", "frames through the network", "this machine", "FLOP", *rates),
-            training_rows(root),
-        )
+        measured = ("stage", "time", "memory", "disk")
+        extrapolated = ("stage", "frames through the network", "this machine", "FLOP", *rates)
+        lines = list_table(measured, measured_rows(root), caption="Measured at the full size")
+        lines += list_table(extrapolated, training_rows(root), caption="Extrapolated: training")
         container = nodes.container(classes=["xf-datasheet"])
         self.state.nested_parse(StringList(lines, source="paper-costs"), self.content_offset, container)
         return [container]
-
-
-def _table(caption, header, rows):
-    lines = [f"```{{list-table}} {caption}", ":header-rows: 1", ""]
-    for row in (header, *rows):
-        lines += [f"{'* -' if k == 0 else '  -'} {cell}" for k, cell in enumerate(row)]
-    return [*lines, "```", ""]
 
 
 def setup(app):

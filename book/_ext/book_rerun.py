@@ -8,6 +8,7 @@ from pathlib import Path
 
 from book_files import duration
 from book_fresh import lessons
+from book_tables import list_table
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
@@ -33,14 +34,6 @@ def parameter_rows(lesson, profiles):
         first, *others = (f"`{value[name]}`" for value in values)
         rows.append((f"`{name}`", meaning, first, *("" if other == first else other for other in others)))
     return rows
-
-
-def list_table(header, rows, widths=None):
-    """Return the MyST lines of a table."""
-    lines = ["```{list-table}", ":header-rows: 1", *([f":widths: {widths}"] if widths else []), ""]
-    for row in (header, *rows):
-        lines += [f"{'* -' if k == 0 else '  -'} {' '.join(str(cell).split())}" for k, cell in enumerate(row)]
-    return [*lines, "```", ""]
 
 
 def timing_table(root, built):
