@@ -13,35 +13,46 @@ from crossfunc.potential.kernels import Kernels
 ROWS, WIDTH = 7, 64
 
 
-def plain_gate(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights):
+def plain_gated(hidden, gamma_u, beta_u, gamma_v, beta_v, *second, weights=None):
+    core, gate = hidden.chunk(2, dim=1)
+    if second:
+        core = functional.linear(functional.silu(core), *second[:2])
+        gate = functional.linear(functional.silu(gate), *second[2:])
     u = functional.layer_norm(core, [WIDTH], gamma_u, beta_u)
     v = functional.layer_norm(gate, [WIDTH], gamma_v, beta_v)
     messages = functional.silu(u) * torch.sigmoid(v)
     return messages if weights is None else messages * weights
 
 
+def gated(kernel):
+    return lambda hidden, *parameters, weights=None: kernels._Gated.apply(hidden, weights, kernel, *parameters)[0]
+
+
 def draw(*shape):
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
-def gate_inputs(weighted=True):
+def draw_inputs(*, second=True, weighted=True):
+    """Hidden features, parameters, and weights of the messages."""
     torch.manual_seed(0)
-    inputs = [draw(ROWS, WIDTH), draw(ROWS, WIDTH), *(draw(WIDTH) for _ in range(4))]
-    return [*inputs, draw(ROWS, WIDTH) if weighted else None]
+    parameters = [draw(WIDTH) for _ in range(4)]
+    if second:
+        parameters += [draw(WIDTH, WIDTH), draw(WIDTH), draw(WIDTH, WIDTH), draw(WIDTH)]
+    return [draw(ROWS, 2 * WIDTH), *parameters], draw(ROWS, WIDTH) if weighted else None
 
 
-def all_gradients(function, inputs, n_features, during=None):
+def all_gradients(function, inputs, weights, during=None):
     """Gradients of a random functional of the value and of its first derivatives by the features: as forces are used.
 
-    The features are the inputs before the parameters, and the last one; parameters get gradients in the second pass.
+    The features are the hidden ones and the weights; parameters get gradients in the second pass.
     """
     torch.manual_seed(1)
-    value = function(*inputs)
-    features = [x for x in [*inputs[:n_features], *inputs[6:]] if x is not None]
+    value = function(*inputs, weights=weights)
+    features = [x for x in [inputs[0], weights] if x is not None]
     with during() if during else torch.enable_grad():
         slopes = torch.autograd.grad((value * torch.randn_like(value)).sum(), features, create_graph=True)
     loss = (value * torch.randn_like(value)).sum() + sum((s * torch.randn_like(s)).sum() for s in slopes)
-    leaves = [x for x in inputs if x is not None]
+    leaves = [*inputs, *features[1:]]
     return [value.detach(), *(s.detach() for s in slopes), *torch.autograd.grad(loss, leaves)]
 
 
@@ -51,63 +62,40 @@ def assert_all_close(ours, theirs, rtol=1e-11):
         torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.abs().max()))
 
 
-@pytest.mark.parametrize("weighted", [True, False], ids=["weighted", "unweighted"])
-def test_gate_has_autograds_value_forces_and_second_derivatives(weighted):
-    inputs = gate_inputs(weighted)
-    one = Kernels()
-    ours = all_gradients(lambda *x: kernels._Gate.apply(*x, one), inputs, 2, one.making_forces)
-    assert_all_close(ours, all_gradients(plain_gate, inputs, 2))
+KINDS = pytest.mark.parametrize("weighted", [True, False], ids=["weighted", "unweighted"])
+DEPTHS = pytest.mark.parametrize("second", [True, False], ids=["two layers", "one layer"])
 
 
-def test_gate_has_autograds_first_derivatives_of_the_parameters_too():
-    inputs = gate_inputs()
-    one = Kernels()
+@KINDS
+@DEPTHS
+def test_gated_mlp_has_autograds_value_forces_and_second_derivatives(weighted, second):
+    one, inputs = Kernels(), draw_inputs(second=second, weighted=weighted)
+    ours = all_gradients(gated(one), *inputs, one.making_forces)
+    assert_all_close(ours, all_gradients(plain_gated, *inputs))
+
+
+@KINDS
+@DEPTHS
+def test_gated_mlp_has_autograds_first_derivatives_of_the_parameters_too(weighted, second):
+    inputs, weights = draw_inputs(second=second, weighted=weighted)
+    leaves = [*inputs, weights] if weighted else inputs
     torch.manual_seed(2)
     seed = torch.randn(ROWS, WIDTH, dtype=torch.float64)
-    ours = torch.autograd.grad(kernels._Gate.apply(*inputs, one), inputs, seed)
-    assert_all_close(ours, torch.autograd.grad(plain_gate(*inputs), inputs, seed))
-
-
-def plain_second_layer(hidden, core_weight, core_bias, gate_weight, gate_bias):
-    left, right = functional.silu(hidden).chunk(2, dim=1)
-    return torch.cat(
-        [functional.linear(left, core_weight, core_bias), functional.linear(right, gate_weight, gate_bias)], 1
-    )
-
-
-def second_layer(kernel):
-    return lambda *inputs: torch.cat(kernels._SecondLayer.apply(*inputs, kernel), dim=1)
-
-
-def second_layer_inputs():
-    torch.manual_seed(0)
-    return [draw(ROWS, 6), draw(3, 3), draw(3), draw(3, 3), draw(3)]
-
-
-def test_second_layer_has_autograds_value_forces_and_second_derivatives():
-    one, inputs = Kernels(), second_layer_inputs()
-    ours = all_gradients(second_layer(one), inputs, 1, one.making_forces)
-    assert_all_close(ours, all_gradients(plain_second_layer, inputs, 1))
-
-
-def test_second_layer_has_autograds_first_derivatives_of_the_parameters_too():
-    inputs = second_layer_inputs()
-    torch.manual_seed(2)
-    seed = torch.randn(ROWS, 6, dtype=torch.float64)
-    ours = torch.autograd.grad(second_layer(Kernels())(*inputs), inputs, seed)
-    assert_all_close(ours, torch.autograd.grad(plain_second_layer(*inputs), inputs, seed))
+    ours = torch.autograd.grad(gated(Kernels())(*inputs, weights=weights), leaves, seed)
+    assert_all_close(ours, torch.autograd.grad(plain_gated(*inputs, weights=weights), leaves, seed))
 
 
 @pytest.mark.parametrize("extreme", [-700.0, 700.0])
-def test_the_second_layer_stays_finite_where_activations_are_extreme(extreme):
-    inputs = [torch.full((1, 6), extreme, dtype=torch.float64, requires_grad=True), *second_layer_inputs()[1:]]
+def test_gated_mlp_stays_finite_where_activations_are_extreme(extreme):
+    inputs, weights = draw_inputs()
+    inputs[0] = torch.full_like(inputs[0], extreme, requires_grad=True)
     one = Kernels()
-    assert all(x.isfinite().all() for x in all_gradients(second_layer(one), inputs, 1, one.making_forces))
+    assert all(x.isfinite().all() for x in all_gradients(gated(one), inputs, weights, one.making_forces))
 
 
 def test_a_third_kind_of_derivative_is_refused_instead_of_wrong():
-    inputs = gate_inputs()
-    value = kernels._Gate.apply(*inputs, Kernels()).sum()
+    inputs, weights = draw_inputs()
+    value = gated(Kernels())(*inputs, weights=weights).sum()
     with pytest.raises(RuntimeError, match="positions first, then parameters"):
         torch.autograd.grad(value, inputs[0], create_graph=True)
 
@@ -147,10 +135,10 @@ def test_an_incidence_without_rows_gives_an_empty_result_and_zero_gradients():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
-def test_compiled_kernels_give_the_same_derivatives():
+@DEPTHS
+def test_compiled_kernels_give_the_same_derivatives(second):
     def derivatives(one):
-        gate = all_gradients(lambda *x: kernels._Gate.apply(*x, one), gate_inputs(), 2, one.making_forces)
-        return gate + all_gradients(second_layer(one), second_layer_inputs(), 1, one.making_forces)
+        return all_gradients(gated(one), *draw_inputs(second=second, weighted=second), one.making_forces)
 
     assert_all_close(derivatives(Kernels(compile=True)), derivatives(Kernels()))
 

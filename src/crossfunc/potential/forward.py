@@ -53,7 +53,7 @@ def forward(
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
     compile : bool
-        Fuse the arithmetic with `torch.compile`: faster. Needs a C++ compiler, and minutes the first time.
+        Fuse the arithmetic with `torch.compile`: faster. Needs a C++ compiler, and half a minute the first time.
 
     Returns
     -------

@@ -5,20 +5,32 @@ backward passes. Autograd can derive both, but writes many large intermediates o
 what is shared, and in the pass that makes the forces leave out the gradients of the parameters, which nobody reads.
 
 Each operation is an `autograd.Function` for the value and one for its backward pass. The arithmetic itself is in plain
-functions (`_gate`, `_gate_backward`, `_gate_twice`, ...), which `torch.compile` fuses if asked to.
+functions (`_forward`, `_backward`, `_backward_full`, `_twice`), which `torch.compile` fuses if asked to. Where compiled
+arithmetic wants another form than PyTorch's own operations, a helper such as `_lerp` has both.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
 from torch.autograd import Function
+from torch.utils._pytree import tree_leaves
 
 _EPS = 1e-5  # of CHGNet's layer norms
+
+
+def _lerp(a, b, s):
+    """Return a + s (b - a): one pass over memory, where the compiler's own formula would branch."""
+    return a + s * (b - a) if torch.compiler.is_compiling() else torch.lerp(a, b, s)
+
+
+def _row_dots(rows, vector):
+    """Return rows @ vector as a column; the compiler is given a sum that it can fuse."""
+    return (rows * vector).sum(dim=1, keepdim=True) if torch.compiler.is_compiling() else rows @ vector[:, None]
 
 
 # --- gathers and sums ---
@@ -88,157 +100,138 @@ class _Sum(Function):
 
 
 def _silu(hidden):
-    """Value h s, slope s + h s (1 - s), and s = sigmoid(h): exponentials cost more than anything else, so once."""
+    """Value h s, and what its derivatives need: s = sigmoid(h), and the slope unless it is made again (compiled)."""
     s = torch.sigmoid(hidden)
     activated = hidden * s
-    return activated, torch.addcmul(s, activated, 1 - s), s
+    return activated, (s,) if torch.compiler.is_compiling() else (s, _silu_slope(activated, s))
 
 
-def _silu_twice(q, grad, hidden, s, slope):
-    """Backward of `grad * slope` for the cotangent q: to grad, to hidden; silu'' = (1 - s)(2 s + h s (1 - 2 s))."""
-    curvature = torch.rsub(s, 1, alpha=2).mul_(hidden).add_(2).mul_(s).mul_(1 - s)
+def _silu_slope(activated, s):
+    """Return s + h s (1 - s)."""
+    return _lerp(activated, s.new_ones(()), s)
+
+
+def _silu_saved(hidden, saved):
+    return saved if len(saved) == 2 else (saved[0], _silu_slope(hidden * saved[0], saved[0]))
+
+
+def _silu_backward(grad, hidden, saved):
+    return grad * _silu_saved(hidden, saved)[1]
+
+
+def _silu_backward_full(grad, hidden, saved):
+    """The same, in place, and the value once more."""
+    s, slope = _silu_saved(hidden, saved)
+    return grad.mul_(slope), hidden * s
+
+
+def _silu_twice(q, grad, hidden, saved):
+    """Backward of `grad * slope` for the cotangent q: to grad, to hidden; silu'' = slope + s (1 - 2 slope)."""
+    s, slope = _silu_saved(hidden, saved)
+    curvature = _lerp(slope, 1 - slope, s)
     return q * slope, curvature.mul_(q).mul_(grad)
-
-
-def _side_by_side(core, core_matrix, gate, gate_matrix):
-    """[core @ core_matrix, gate @ gate_matrix], without a copy of either."""
-    width = core_matrix.shape[1]
-    both = core.new_empty(len(core), 2 * width)
-    torch.mm(core, core_matrix, out=both[:, :width])
-    torch.mm(gate, gate_matrix, out=both[:, width:])
-    return both
-
-
-class _SecondLayer(Function):
-    """silu, then a linear layer for each half."""
-
-    @staticmethod
-    def forward(ctx, hidden, core_weight, core_bias, gate_weight, gate_bias, kernels):
-        activated, slope, s = kernels.arithmetic.silu(hidden)
-        left, right = activated.chunk(2, dim=1)
-        ctx.save_for_backward(hidden, s, slope, core_weight, gate_weight)
-        ctx.kernels = kernels
-        return torch.addmm(core_bias, left, core_weight.t()), torch.addmm(gate_bias, right, gate_weight.t())
-
-    @staticmethod
-    def backward(ctx, to_core, to_gate):
-        hidden, s, slope, core_weight, gate_weight = ctx.saved_tensors
-        if ctx.kernels.pass_makes_forces():
-            return _SecondLayerBackward.apply(to_core, to_gate, *ctx.saved_tensors, ctx.kernels), *[None] * 5
-        to_hidden = _side_by_side(to_core, core_weight, to_gate, gate_weight).mul_(slope)
-        left, right = (hidden * s).chunk(2, dim=1)
-        return to_hidden, to_core.t() @ left, to_core.sum(dim=0), to_gate.t() @ right, to_gate.sum(dim=0), None
-
-
-class _SecondLayerBackward(Function):
-    @staticmethod
-    def forward(ctx, to_core, to_gate, hidden, s, slope, core_weight, gate_weight, kernels):
-        grad = _side_by_side(to_core, core_weight, to_gate, gate_weight)
-        ctx.save_for_backward(to_core, to_gate, hidden, s, slope, core_weight, gate_weight, grad)
-        ctx.kernels = kernels
-        return grad * slope
-
-    @staticmethod
-    def backward(ctx, q):
-        to_core, to_gate, hidden, s, slope, core_weight, gate_weight, grad = ctx.saved_tensors
-        scaled, to_hidden = ctx.kernels.arithmetic.silu_twice(q, grad, hidden, s, slope)
-        left, right = scaled.chunk(2, dim=1)
-        to_weights = to_core.t() @ left, to_gate.t() @ right
-        return left @ core_weight.t(), right @ gate_weight.t(), to_hidden, None, None, *to_weights, None
 
 
 # --- the gate: silu(norm(core)) x sigmoid(norm(gate)) x weights ---
 # u = norm(core), v = norm(gate), s = sigmoid(u), b = sigmoid(v), value m = u s b with slopes m_u, m_v; message m w.
 
 
-def _normalise_backward(grad, hidden, mean, inverse_std, gamma, beta, *, parameters=False):
+def _normalise_backward(grad, hidden, mean, inverse_std, gamma):
     """Backward of layer normalisation; without gamma also its forward derivative, because it is symmetric."""
-    wanted = [True, parameters, parameters]
-    width = [int(hidden.shape[1])]  # a constant, for the compiler
+    return _native_backward(grad, hidden, mean, inverse_std, gamma, None, parameters=False)[0]
+
+
+def _normalise_backward_full(grad, hidden, mean, inverse_std, gamma, beta):
+    """The same with what goes to gamma and beta; see `_sum_columns`."""
+    if torch.compiler.is_compiling():
+        x = (hidden - mean) * inverse_std
+        return _normalise_backward(grad, hidden, mean, inverse_std, gamma), grad * x, grad
+    return _native_backward(grad, hidden, mean, inverse_std, gamma, beta, parameters=True)
+
+
+def _native_backward(grad, hidden, mean, inverse_std, gamma, beta, *, parameters):
+    width, wanted = [hidden.shape[1]], [True, parameters, parameters]
     return torch.ops.aten.native_layer_norm_backward(grad, hidden, width, mean, inverse_std, gamma, beta, wanted)
 
 
-def _gate(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights):
-    width = [core.shape[1]]
-    u, *moments_u = torch.native_layer_norm(core, width, gamma_u, beta_u, _EPS)
-    v, *moments_v = torch.native_layer_norm(gate, width, gamma_v, beta_v, _EPS)
-    return _gate_of_normalised(u, v, weights, (*moments_u, *moments_v))
+def _sum_columns(rows):
+    """Sum over rows; not in a compiled kernel, which would read all that goes into them once more."""
+    return rows if torch.compiler.is_compiling() or rows.dim() == 1 else rows.sum(dim=0)
 
 
-def _gate_for_compiler(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights):
-    """The same with the moments as plain sums, which a compiler fuses; it makes a slow scan of the layer norm."""
-    u, *moments_u = _normalise_by_sums(core, gamma_u, beta_u)
-    v, *moments_v = _normalise_by_sums(gate, gamma_v, beta_v)
-    return _gate_of_normalised(u, v, weights, (*moments_u, *moments_v))
-
-
-def _normalise_by_sums(x, gamma, beta):
-    per_row = 1 / int(x.shape[1])
-    mean = x.sum(dim=1, keepdim=True) * per_row
+def _normalise(x, gamma, beta):
+    """Layer normalisation, mean and inverse deviation; by plain sums for the compiler, which would make a slow scan."""
+    if not torch.compiler.is_compiling():
+        return torch.native_layer_norm(x, [x.shape[1]], gamma, beta, _EPS)
+    mean = x.sum(dim=1, keepdim=True) / x.shape[1]
     centred = x - mean
-    inverse_std = torch.rsqrt((centred * centred).sum(dim=1, keepdim=True) * per_row + _EPS)
+    inverse_std = torch.rsqrt((centred * centred).sum(dim=1, keepdim=True) / x.shape[1] + _EPS)
     return torch.addcmul(beta, centred * inverse_std, gamma), mean, inverse_std
 
 
-def _gate_of_normalised(u, v, weights, moments):
-    s, b = torch.sigmoid(u), torch.sigmoid(v)
-    activated = u.mul_(s)
-    m = activated * b
-    m_u = torch.addcmul(s, activated, 1 - s).mul_(b)
-    m_v = torch.addcmul(m, m, b, value=-1)
-    messages = m if weights is None else m * weights
-    return messages, (*moments, s, b, m, m_u, m_v)
+def _gate(core, gate, weights, norms):
+    u, *moments_u = _normalise(core, *norms[:2])
+    v, *moments_v = _normalise(gate, *norms[2:])
+    s, b = torch.sigmoid(u), torch.sigmoid_(v)
+    m = u.mul_(s).mul_(b)
+    slopes = () if torch.compiler.is_compiling() else _gate_slopes(s, b, m)
+    return m if weights is None else m * weights, (*moments_u, *moments_v, s, b, m, *slopes)
 
 
-def _gate_backward(grad, core, gate, gamma_u, gamma_v, weights, saved):
-    u_mean, u_inverse_std, v_mean, v_inverse_std, _, _, m, m_u, m_v = saved
+def _gate_slopes(s, b, m):
+    """m_u = b (s + u s (1 - s)) and m_v = m (1 - b)."""
+    return _lerp(m, b, s), torch.addcmul(m, m, b, value=-1)
+
+
+def _gate_saved(saved):
+    """Moments of core and gate, and s, b, m, m_u, m_v: slopes that were not saved are made again."""
+    return saved[:4], saved[4:] if len(saved) == 9 else (*saved[4:], *_gate_slopes(*saved[4:]))
+
+
+def _gate_backward(grad, core, gate, weights, norms, saved):
+    moments, (_, _, m, m_u, m_v) = _gate_saved(saved)
     scaled = grad if weights is None else grad * weights
-    to_core = _normalise_backward(scaled * m_u, core, u_mean, u_inverse_std, gamma_u, None)[0]
-    to_gate = _normalise_backward(scaled * m_v, gate, v_mean, v_inverse_std, gamma_v, None)[0]
+    to_core = _normalise_backward(scaled * m_u, core, *moments[:2], norms[0])
+    to_gate = _normalise_backward(scaled * m_v, gate, *moments[2:], norms[2])
     return to_core, to_gate, None if weights is None else grad * m
 
 
-def _gate_backward_full(grad, core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, saved):
-    u_mean, u_inverse_std, v_mean, v_inverse_std, _, _, m, m_u, m_v = saved
+def _gate_backward_full(grad, core, gate, weights, norms, saved):
+    moments, (_, _, m, m_u, m_v) = _gate_saved(saved)
     scaled = grad if weights is None else grad * weights
-    to_u = _normalise_backward(scaled * m_u, core, u_mean, u_inverse_std, gamma_u, beta_u, parameters=True)
-    to_v = _normalise_backward(scaled * m_v, gate, v_mean, v_inverse_std, gamma_v, beta_v, parameters=True)
-    return to_u[0], to_v[0], *to_u[1:], *to_v[1:], None if weights is None else grad * m
+    to_core, *to_norm_u = _normalise_backward_full(scaled * m_u, core, *moments[:2], *norms[:2])
+    to_gate, *to_norm_v = _normalise_backward_full(scaled * m_v, gate, *moments[2:], *norms[2:])
+    return to_core, to_gate, *to_norm_u, *to_norm_v, None if weights is None else grad * m
 
 
-def _normalise_twice(q, q_dot, p, back, x, inverse_std, gamma):
-    """Gradient of p gamma . J q with respect to the normalised rows' input and gamma, J = r (C - x x^T / n).
+def _normalise_twice(to_x, q, q_dot, p, back, x, inverse_std, gamma):
+    """Add the gradient of p gamma . J q with respect to the normalised rows' input, J = r (C - x x^T / n), to `to_x`.
 
-    `q_dot` = J q and `back` = J (gamma p) are known already:
-    grad = -(r / n) [x (p gamma . q_dot) + back (q . x) + q_dot (p gamma . x)].
+    `q_dot` = J q and `back` = J (gamma p) are known already: the gradient is
+    -(r / n) [x (p gamma . q_dot) + back (q . x) + q_dot (p gamma . x)]. Returns that to gamma; p and x are used up.
     """
     to_gamma = p * q_dot
-    scaled = p * gamma
-    along = (scaled * q_dot).sum(dim=1, keepdim=True)
-    q_x = (q * x).sum(dim=1, keepdim=True)
-    p_x = scaled.mul_(x).sum(dim=1, keepdim=True)
     factor = inverse_std * (-1 / x.shape[1])
-    grad = torch.addcmul(torch.addcmul((factor * along) * x, back, factor * q_x), q_dot, factor * p_x)
-    return grad, to_gamma.sum(dim=0)
+    to_x.addcmul_(q_dot, factor * _row_dots(p.mul_(x), gamma))
+    to_x.addcmul_(back, factor * torch.mul(q, x, out=p).sum(dim=1, keepdim=True))
+    to_x.addcmul_(x, factor * _row_dots(to_gamma, gamma))
+    return _sum_columns(to_gamma)
 
 
-def _gate_twice(
-    q_core, q_gate, q_weights, grad, core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, back_core, back_gate, saved
-):
+def _gate_twice(q_core, q_gate, q_weights, grad, core, gate, weights, norms, saved, back_core, back_gate):
     """Backward of `_gate_backward` for cotangents of its results: to grad, core, gate, the four parameters, weights."""
-    u_mean, u_inverse_std, v_mean, v_inverse_std, s, b, m, m_u, m_v = saved
-    core_dot = _normalise_backward(q_core, core, u_mean, u_inverse_std, None, None)[0]
-    gate_dot = _normalise_backward(q_gate, gate, v_mean, v_inverse_std, None, None)[0]
-    u_dot, v_dot = core_dot * gamma_u, gate_dot * gamma_v
-    rest = 1 - b
-    # second slopes of m = silu(u) sigmoid(v); m_uu = silu'' b with silu'' = (1 - s)(2 s + u s (1 - 2 s))
-    flip = 1 - 2 * s
-    m_uu = torch.addcmul(m * flip, s, b, value=2).mul_(1 - s)
-    m_uv = m_u * rest
-    m_vv = (rest - b).mul_(m_v)
-    change = torch.addcmul(m_u * u_dot, m_v, v_dot)
-    to_u = (m_uu.mul_(u_dot)).addcmul_(m_uv, v_dot)
-    to_v = (m_uv.mul_(u_dot)).addcmul_(m_vv, v_dot)
+    gamma_u, beta_u, gamma_v, beta_v = norms
+    (u_mean, u_inverse_std, v_mean, v_inverse_std), (s, b, m, m_u, m_v) = _gate_saved(saved)
+    core_dot = _normalise_backward(q_core, core, u_mean, u_inverse_std, None)
+    gate_dot = _normalise_backward(q_gate, gate, v_mean, v_inverse_std, None)
+    # tangents of u and, minus, v; of m by either; and with second slopes m_uu = m_u + s (b - 2 m_u),
+    # m_uv = m_u (1 - b), m_vv = m_v (1 - 2 b) those of m_u and m_v
+    u_dot, minus_v_dot = core_dot * gamma_u, gate_dot * -gamma_v
+    by_u, minus_by_v = m_u * u_dot, m_v * minus_v_dot
+    change = by_u - minus_by_v
+    to_u = _lerp(m_u, b - m_u, s).mul_(u_dot)
+    to_u.addcmul_(m_u, minus_v_dot.addcmul_(minus_v_dot, b, value=-1), value=-1)
+    to_v = _lerp(change, minus_by_v, b)  # change - b (change + by_v)
     if weights is None:
         to_weights, to_grad, scaled = None, change, grad
         to_u.mul_(grad)
@@ -249,57 +242,140 @@ def _gate_twice(
         scaled, along = grad * weights, grad * q_weights
         to_u.mul_(scaled).addcmul_(along, m_u)
         to_v.mul_(scaled).addcmul_(along, m_v)
-    to_core, to_gamma_u, to_beta_u = _normalise_backward(
-        to_u, core, u_mean, u_inverse_std, gamma_u, beta_u, parameters=True
-    )
-    to_gate, to_gamma_v, to_beta_v = _normalise_backward(
-        to_v, gate, v_mean, v_inverse_std, gamma_v, beta_v, parameters=True
-    )
+    to_core, to_gamma_u, to_beta_u = _normalise_backward_full(to_u, core, u_mean, u_inverse_std, gamma_u, beta_u)
+    to_gate, to_gamma_v, to_beta_v = _normalise_backward_full(to_v, gate, v_mean, v_inverse_std, gamma_v, beta_v)
     x_u, x_v = (core - u_mean).mul_(u_inverse_std), (gate - v_mean).mul_(v_inverse_std)
-    core_twice, gamma_u_twice = _normalise_twice(q_core, core_dot, scaled * m_u, back_core, x_u, u_inverse_std, gamma_u)
-    gate_twice, gamma_v_twice = _normalise_twice(q_gate, gate_dot, scaled * m_v, back_gate, x_v, v_inverse_std, gamma_v)
-    return (
-        to_grad,
-        to_core + core_twice,
-        to_gate + gate_twice,
-        to_gamma_u + gamma_u_twice,
-        to_beta_u,
-        to_gamma_v + gamma_v_twice,
-        to_beta_v,
-        to_weights,
+    to_gamma_u += _normalise_twice(to_core, q_core, core_dot, scaled * m_u, back_core, x_u, u_inverse_std, gamma_u)
+    to_gamma_v += _normalise_twice(to_gate, q_gate, gate_dot, scaled * m_v, back_gate, x_v, v_inverse_std, gamma_v)
+    return to_grad, to_core, to_gate, to_gamma_u, to_beta_u, to_gamma_v, to_beta_v, to_weights
+
+
+# --- both together: from hidden, core and gate side by side (n, 128), to messages (n, 64) ---
+# `norms` are gamma and beta of core and gate; `second` weight and bias of the second layer of core and gate, or empty.
+
+
+def _forward(hidden, weights, norms, second):
+    """Messages, core and gate before their norms, and what the derivatives need."""
+    if second:
+        core_weight, core_bias, gate_weight, gate_bias = second
+        activated, silu = _silu(hidden)
+        left, right = activated.chunk(2, dim=1)
+        core, gate = torch.addmm(core_bias, left, core_weight.t()), torch.addmm(gate_bias, right, gate_weight.t())
+    else:
+        (core, gate), silu = _halves(hidden), ()
+    messages, saved = _gate(core, gate, weights, norms)
+    return messages, core, gate, saved, silu
+
+
+def _backward(grad, hidden, core, gate, weights, norms, second, saved, silu):
+    """To hidden and to weights; and, for the second derivative, to core, to gate and to the second layer's input."""
+    to_core, to_gate, to_weights = _gate_backward(grad, core, gate, weights, norms, saved)
+    to_activated = _side_by_side(to_core, to_gate, second)
+    to_hidden = _silu_backward(to_activated, hidden, silu) if second else to_activated
+    return to_hidden, to_weights, to_core, to_gate, to_activated
+
+
+def _backward_full(grad, more_core, more_gate, hidden, core, gate, weights, norms, second, saved, silu):
+    """To hidden, weights, norms and second layer; core and gate have been asked for `more` by the second derivative."""
+    to_core, to_gate, *to_norms, to_weights = _gate_backward_full(grad, core, gate, weights, norms, saved)
+    if more_core is not None:
+        to_core, to_gate = to_core.add_(more_core), to_gate.add_(more_gate)
+    to_hidden = _side_by_side(to_core, to_gate, second)
+    if not second:
+        return to_hidden, to_weights, to_norms, ()
+    to_hidden, activated = _silu_backward_full(to_hidden, hidden, silu)
+    left, right = activated.chunk(2, dim=1)
+    to_second = to_core.t() @ left, _sum_columns(to_core), to_gate.t() @ right, _sum_columns(to_gate)
+    return to_hidden, to_weights, to_norms, to_second
+
+
+def _twice(q, q_weights, grad, hidden, core, gate, weights, norms, second, saved, silu, to_core, to_gate, to_activated):
+    """Backward of `_backward` for cotangents of its results: to grad, the four inputs, norms and second layer."""
+    if second:
+        scaled, to_hidden = _silu_twice(q, to_activated, hidden, silu)
+        left, right = scaled.chunk(2, dim=1)
+        to_second = to_core.t() @ left, None, to_gate.t() @ right, None
+        q_core, q_gate = left @ second[0].t(), right @ second[2].t()
+    else:
+        (q_core, q_gate), to_hidden, to_second = _halves(q), None, ()
+    to_grad, more_core, more_gate, *to_norms, to_weights = _gate_twice(
+        q_core, q_gate, q_weights, grad, core, gate, weights, norms, saved, to_core, to_gate
     )
+    return to_grad, to_hidden, more_core, more_gate, to_weights, to_norms, to_second
 
 
-class _Gate(Function):
-    @staticmethod
-    def forward(ctx, core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, kernels):
-        messages, saved = kernels.arithmetic.gate(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights)
-        ctx.kernels = kernels
-        ctx.save_for_backward(core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, *saved)
-        return messages
-
-    @staticmethod
-    def backward(ctx, grad):
-        inputs, saved = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
-        if ctx.kernels.pass_makes_forces():
-            to_core, to_gate, to_weights = _GateBackward.apply(grad, *inputs, ctx.kernels, *saved)
-            return to_core, to_gate, None, None, None, None, to_weights, None
-        return *ctx.kernels.arithmetic.gate_backward_full(grad, *inputs, saved), None
+def _halves(both):
+    return tuple(half.contiguous() for half in both.chunk(2, dim=1))
 
 
-class _GateBackward(Function):
-    @staticmethod
-    def forward(ctx, grad, core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, kernels, *saved):
-        ctx.kernels = kernels
-        back = kernels.arithmetic.gate_backward(grad, core, gate, gamma_u, gamma_v, weights, saved)
-        ctx.save_for_backward(grad, core, gate, gamma_u, beta_u, gamma_v, beta_v, weights, back[0], back[1], *saved)
-        return back
+def _side_by_side(core, gate, second):
+    """[core, gate], or with a second layer each times its matrix, without a copy of either."""
+    if not second:
+        return torch.cat([core, gate], dim=1)
+    if torch.compiler.is_compiling():
+        return torch.cat([core @ second[0], gate @ second[2]], dim=1)
+    width = core.shape[1]
+    both = core.new_empty(len(core), 2 * width)
+    torch.mm(core, second[0], out=both[:, :width])
+    torch.mm(gate, second[2], out=both[:, width:])
+    return both
+
+
+class _Gated(Function):
+    """Core and gate are results only so that the second derivative can ask more of them."""
 
     @staticmethod
-    def backward(ctx, q_core, q_gate, q_weights):
-        inputs, saved = ctx.saved_tensors[:10], ctx.saved_tensors[10:]
-        results = ctx.kernels.arithmetic.gate_twice(q_core, q_gate, q_weights, *inputs, saved)
-        return *results, None, *([None] * len(saved))
+    def forward(ctx, hidden, weights, kernels, *parameters):
+        norms, second = parameters[:4], parameters[4:]
+        messages, core, gate, saved, silu = kernels.arithmetic.forward(hidden, weights, norms, second)
+        ctx.save_for_backward(hidden, core, gate, weights, *parameters, *saved, *silu)
+        ctx.kernels, ctx.counts = kernels, (len(second), len(saved))
+        ctx.set_materialize_grads(False)
+        return messages, core, gate
+
+    @staticmethod
+    def backward(ctx, grad, more_core, more_gate):
+        (hidden, core, gate, weights), norms, second, saved, silu = _sort(ctx)
+        kernels = ctx.kernels
+        if kernels.pass_makes_forces():
+            state = saved, silu  # in tuples, because nothing flows back to them
+            back = _GatedBackward.apply(grad, hidden, core, gate, weights, kernels, state, *norms, *second)
+            return *back, None, *[None] * len(norms + second)
+        inputs = hidden, core, gate, weights, norms, second, saved, silu
+        results = kernels.arithmetic.backward_full(grad, more_core, more_gate, *inputs)
+        to_hidden, to_weights, to_norms, to_second = results
+        return to_hidden, to_weights, None, *map(_sum_columns, to_norms), *_sum_biases(to_second)
+
+
+class _GatedBackward(Function):
+    @staticmethod
+    def forward(ctx, grad, hidden, core, gate, weights, kernels, state, *parameters):
+        norms, second, (saved, silu) = parameters[:4], parameters[4:], state
+        inputs = hidden, core, gate, weights, norms, second, saved, silu
+        to_hidden, to_weights, *between = kernels.arithmetic.backward(grad, *inputs)
+        ctx.save_for_backward(hidden, core, gate, weights, *parameters, *saved, *silu, grad, *between)
+        ctx.kernels, ctx.counts = kernels, (len(second), len(saved), len(silu))
+        return to_hidden, to_weights
+
+    @staticmethod
+    def backward(ctx, q, q_weights):
+        inputs, norms, second, saved, silu, (grad, *between) = _sort(ctx)
+        results = ctx.kernels.arithmetic.twice(q, q_weights, grad, *inputs, norms, second, saved, silu, *between)
+        to_grad, to_hidden, more_core, more_gate, to_weights, to_norms, to_second = results
+        to_inputs = to_hidden, more_core, more_gate, to_weights
+        return to_grad, *to_inputs, None, None, *map(_sum_columns, to_norms), *to_second
+
+
+def _sort(ctx) -> Iterator[tuple]:
+    """What was saved: the four inputs, four norms, and groups of as many as counted."""
+    tensors, start = ctx.saved_tensors, 0
+    for count in (4, 4, *ctx.counts, len(tensors)):
+        yield tensors[start : start + count]
+        start += count
+
+
+def _sum_biases(to_second):
+    return [_sum_columns(to) if k % 2 else to for k, to in enumerate(to_second)]
 
 
 # --- what the forward pass calls ---
@@ -313,12 +389,10 @@ class CompilerError(ValueError):
 class _Arithmetic:
     """The plain functions above, as they are or compiled."""
 
-    silu: Callable = _silu
-    silu_twice: Callable = _silu_twice
-    gate: Callable = _gate
-    gate_backward: Callable = _gate_backward
-    gate_backward_full: Callable = _gate_backward_full
-    gate_twice: Callable = _gate_twice
+    forward: Callable = _forward
+    backward: Callable = _backward
+    backward_full: Callable = _backward_full
+    twice: Callable = _twice
 
 
 @cache
@@ -328,13 +402,24 @@ def _compiled(device: str) -> _Arithmetic:
         raise CompilerError("compile=True needs a C++ compiler: install g++ or clang++, or leave compile out.")
     # one thread each, and the interpreter released: batches run side by side (potential/parallel.py)
     options = {"cpp.threads": 1, "cpp_wrapper": True} if device == "cpu" else {}
-    plain = replace(_Arithmetic(), gate=_gate_for_compiler)
-    return _Arithmetic(
-        **{
-            f.name: torch.compile(getattr(plain, f.name), dynamic=True, fullgraph=True, options=options)
-            for f in fields(plain)
-        }
-    )
+    plain = _Arithmetic()
+    return _Arithmetic(**{f.name: _compile(getattr(plain, f.name), options) for f in fields(plain)})
+
+
+def _compile(function: Callable, options: dict) -> Callable:
+    """Compile for any number of rows, but for the width they have: loops of known length are unrolled."""
+    compiled = torch.compile(function, fullgraph=True, options=options)
+    known = set()
+
+    def call(*arguments):
+        if arguments[0].dtype not in known:
+            known.add(arguments[0].dtype)
+            for tensor in tree_leaves(arguments):
+                if tensor is not None and tensor.dim() == 2 and not isinstance(tensor, torch.nn.Parameter):
+                    torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(*arguments)
+
+    return call
 
 
 class Kernels:
@@ -343,7 +428,7 @@ class Kernels:
     Parameters
     ----------
     compile : bool
-        Fuse the arithmetic with `torch.compile`; needs a C++ compiler, and minutes the first time.
+        Fuse the arithmetic with `torch.compile`; needs a C++ compiler, and half a minute the first time.
     device : str
         What it is compiled for: "cpu" or "cuda".
     """
@@ -375,14 +460,10 @@ class Kernels:
 
     def gated(self, hidden: torch.Tensor, mlp: torch.nn.Module, weights: torch.Tensor | None) -> torch.Tensor:
         """Finish a gated MLP from its first linear layers, core and gate side by side (n, 128), to messages (n, 64)."""
-        core_layers, gate_layers = linears(mlp.mlp_core), linears(mlp.mlp_gate)
-        if len(core_layers) == 2:
-            second = (p for layer in (core_layers[1], gate_layers[1]) for p in (layer.weight, layer.bias))
-            core, gate = _SecondLayer.apply(hidden, *second, self)
-        else:
-            core, gate = (half.contiguous() for half in hidden.chunk(2, dim=1))
         norms = mlp.bn1.weight, mlp.bn1.bias, mlp.bn2.weight, mlp.bn2.bias
-        return _Gate.apply(core, gate, *norms, weights, self)
+        second = (p for layers in (mlp.mlp_core, mlp.mlp_gate) for p in linears(layers)[1:])
+        second = (p for layer in second for p in (layer.weight, layer.bias))
+        return _Gated.apply(hidden, weights, self, *norms, *second)[0]
 
 
 def linears(mlp: torch.nn.Module) -> list[torch.nn.Linear]:
