@@ -1,5 +1,6 @@
 """Batches side by side: the same results in the same order, errors and gradient mode included."""
 
+import os
 import threading
 import time
 
@@ -33,6 +34,20 @@ def test_each_batch_has_one_thread_of_pytorch_for_itself():
     seen = list(map_batches(look, range(4), n_threads=2))
     assert {threads for threads, _ in seen} == {1}
     assert len({ident for _, ident in seen}) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are tied to cores on Linux only")
+def test_threads_have_a_core_each_where_there_are_as_many_as_cores_and_any_core_elsewhere():
+    cores = os.sched_getaffinity(0)
+
+    def look(_):
+        time.sleep(0.01)
+        return frozenset(os.sched_getaffinity(0))
+
+    alone = set(map_batches(look, range(4 * len(cores)), n_threads=len(cores)))
+    assert alone == ({frozenset([core]) for core in cores} if len(cores) > 1 else {frozenset(cores)})
+    assert set(map_batches(look, range(4), n_threads=len(cores) + 1)) == {frozenset(cores)}
+    assert os.sched_getaffinity(0) == cores  # of the caller
 
 
 def test_an_error_in_a_batch_reaches_the_caller():

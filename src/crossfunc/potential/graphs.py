@@ -18,7 +18,7 @@ from crossfunc.potential.kernels import Incidence
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
-MAX_ANGLES = 6_000  # keeps the working set near the caches: larger batches are slower on a CPU, smaller ones too
+MAX_ANGLES = 9_000  # near the caches of a CPU; smaller batches pay more for each operation than for its numbers
 _EDGE_COST = 0.75  # of an edge in angles: four gated MLPs against five, not all of the same depth
 _BLOCK = 512  # crystals whose neighbours are held at a time
 
