@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from crossfunc.potential import parallel
 from crossfunc.potential.parallel import map_batches
 
 
@@ -48,6 +49,22 @@ def test_threads_have_a_core_each_where_there_are_as_many_as_cores_and_any_core_
     assert alone == ({frozenset([core]) for core in cores} if len(cores) > 1 else {frozenset(cores)})
     assert set(map_batches(look, range(4), n_threads=len(cores) + 1)) == {frozenset(cores)}
     assert os.sched_getaffinity(0) == cores  # of the caller
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are tied to cores on Linux only")
+def test_batches_are_computed_where_a_sandbox_forbids_to_tie_threads_to_cores(monkeypatch):
+    refused = []
+
+    def forbid(*_):
+        refused.append(1)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    parallel._pool.cache_clear()
+    assert list(map_batches(lambda k: k, range(4), n_threads=2)) == list(range(4))
+    assert refused
+    parallel._pool.cache_clear()
 
 
 def test_an_error_in_a_batch_reaches_the_caller():

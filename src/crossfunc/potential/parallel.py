@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -99,4 +100,5 @@ def _settle(cores: Iterator[int | None]) -> None:
     torch.set_num_threads(1)
     core = next(cores)
     if core is not None:
-        os.sched_setaffinity(0, {core})  # of this thread
+        with suppress(OSError):  # a sandbox may forbid it: then it is only slower
+            os.sched_setaffinity(0, {core})  # of this thread
