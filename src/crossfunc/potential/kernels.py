@@ -138,7 +138,7 @@ def _silu_twice(q, grad, hidden, saved):
 
 def _normalise_backward(grad, hidden, mean, inverse_std, gamma):
     """Backward of layer normalisation; without gamma also its forward derivative, because it is symmetric."""
-    return _native_backward(grad, hidden, mean, inverse_std, gamma, None, parameters=False)[0]
+    return _native_backward(grad, hidden, mean, inverse_std, gamma, None)[0]
 
 
 def _normalise_backward_full(grad, hidden, mean, inverse_std, gamma, beta):
@@ -146,11 +146,12 @@ def _normalise_backward_full(grad, hidden, mean, inverse_std, gamma, beta):
     if torch.compiler.is_compiling():
         x = (hidden - mean) * inverse_std
         return _normalise_backward(grad, hidden, mean, inverse_std, gamma), grad * x, grad
-    return _native_backward(grad, hidden, mean, inverse_std, gamma, beta, parameters=True)
+    return _native_backward(grad, hidden, mean, inverse_std, gamma, beta)
 
 
-def _native_backward(grad, hidden, mean, inverse_std, gamma, beta, *, parameters):
-    width, wanted = [hidden.shape[1]], [True, parameters, parameters]
+def _native_backward(grad, hidden, mean, inverse_std, gamma, beta):
+    with_parameters = beta is not None
+    width, wanted = [hidden.shape[1]], [True, with_parameters, with_parameters]
     return torch.ops.aten.native_layer_norm_backward(grad, hidden, width, mean, inverse_std, gamma, beta, wanted)
 
 
@@ -224,8 +225,8 @@ def _gate_twice(q_core, q_gate, q_weights, grad, core, gate, weights, norms, sav
     (u_mean, u_inverse_std, v_mean, v_inverse_std), (s, b, m, m_u, m_v) = _gate_saved(saved)
     core_dot = _normalise_backward(q_core, core, u_mean, u_inverse_std, None)
     gate_dot = _normalise_backward(q_gate, gate, v_mean, v_inverse_std, None)
-    # tangents of u and, minus, v; of m by either; and with second slopes m_uu = m_u + s (b - 2 m_u),
-    # m_uv = m_u (1 - b), m_vv = m_v (1 - 2 b) those of m_u and m_v
+    # u_dot and v_dot (here -v_dot) are the tangents of u and v, `change` is that of m; the slopes m_u and m_v change
+    # by the second ones, m_uu = m_u + s (b - 2 m_u), m_uv = m_u (1 - b) and m_vv = m_v (1 - 2 b)
     u_dot, minus_v_dot = core_dot * gamma_u, gate_dot * -gamma_v
     by_u, minus_by_v = m_u * u_dot, m_v * minus_v_dot
     change = by_u - minus_by_v
