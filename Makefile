@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 PROFILE ?= laptop
 VENV    ?= .venv
+JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,8 +18,10 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 	@$(BIN)/python book/build.py --profile $(PROFILE) --real-data
 	@test -f $(SITE)/index.html
 
-test: $(STAMP)  ## run every test: the library, the lessons, the strict book build, each page in a browser
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest  # small matrices: more BLAS threads only get in each other's way
+# Files go to processes whole, so that what is made once for a file is made once; in their order, because the book's test
+# is slow and early. One BLAS thread each: matrices are small, and more threads only get in each other's way.
+test: $(STAMP)  ## run every test, JOBS=2 files at a time: the library, the lessons, the strict book build, each page in a browser
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## check style and format
 	@$(BIN)/ruff check .
