@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
 .DEFAULT_GOAL := help
-.PHONY: book test lint format lab figure figures clean help
+.PHONY: book test lint format lab figure figures keep clean help
 
 book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
 	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
@@ -41,6 +41,9 @@ figure: $(STAMP)  ## renew the README's figure from lesson 3
 figures: $(STAMP)  ## write every figure as SVG and PDF to build/figures, for slides
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@$(BIN)/crossfunc figures --profile $(PROFILE)
+
+keep: $(STAMP)  ## keep a long run for the book: make keep PROFILE=long LESSON=07 (after crossfunc run 07 --profile long)
+	@$(BIN)/python book/build.py --profile $(PROFILE) --keep $(LESSON)
 
 clean:  ## remove everything derived, except .venv
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ page needs (MathJax, plotly.js) from the packages that ship them. A page therefo
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import shutil
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from book_assets import SERVED  # noqa: E402
 from book_files import FILES, files_cell, offered_files, with_measured_time  # noqa: E402
 from book_fresh import complaint, lessons  # noqa: E402
+from book_kept import keep_run  # noqa: E402
 from book_results import lesson_figure  # noqa: E402
 
 READER_PROFILE = "laptop"
@@ -183,20 +185,25 @@ def story_figure(root, profile):
 
 def main():
     """Command line: see the module's first lines."""
+    from crossfunc.lessons import LessonError
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default=READER_PROFILE)
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout to build (default: this one)")
     parser.add_argument("--story-figure", action="store_true", help="only renew book/_static/story.png")
+    parser.add_argument("--keep", metavar="LESSON", help="only copy the results of a long run to book/kept")
     parser.add_argument("--real-data", action="store_true", help=f"open with lesson 3 on {REAL_DATASET}, if it is here")
     options = parser.parse_args()
     job = story_figure if options.story_figure else build
+    if options.keep:
+        job = functools.partial(keep_run, lesson=options.keep)
     try:
         if options.real_data:
             run_on_real_data(options.root.resolve(), options.profile)
         made = job(options.root.resolve(), options.profile)
-    except (BuildError, LookupError, OSError) as error:
+    except (BuildError, LessonError, LookupError, OSError) as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(f"Ready: {made / 'index.html' if made.is_dir() else made}\n")
+    sys.stdout.write(f"Ready: {made / 'index.html' if job is build else made}\n")
 
 
 if __name__ == "__main__":

@@ -474,7 +474,8 @@ table.style.format("{:.1f}")
 # Far above 1, more data would help: the left of the table.
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table lies near 1: a flat curve then shows the budget, not a law, and the fits above say so by an exponent whose interval touches zero.
-# So an exponent is quoted with its budget, and compares with the paper's only in its sign; profiles with larger budgets (`gpu`, `paper`) change parameters and nothing else.
+# So an exponent is quoted with its budget, and compares with the paper's only in its sign.
+# {doc}`/long_run` shows these figures after ten times the steps, where a law can be quoted; profiles with larger budgets (`long`, `gpu`, `paper`) change parameters and nothing else.
 
 # %% [markdown]
 # ## A schedule that depends on N

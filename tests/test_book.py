@@ -36,6 +36,7 @@ import book_datasheet  # noqa: E402
 import book_files  # noqa: E402
 import book_finish  # noqa: E402
 import book_fresh  # noqa: E402
+import book_kept  # noqa: E402
 import book_rerun  # noqa: E402
 import book_results  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
@@ -125,6 +126,71 @@ def test_a_figure_that_no_lesson_shows_is_refused_with_the_names_there_are(tmp_p
     assert (png, note["alt"]) == (b"\0\0\0", "a")
     with pytest.raises(LookupError, match="under the name 'fig-2'; named figures: fig-1"):
         book_results.lesson_figure(tmp_path, "p", "01_x", "fig-2")
+
+
+@pytest.fixture
+def long_run(tmp_path, monkeypatch):
+    """A checkout with an executed lesson of a long profile, and a function that keeps it."""
+    import crossfunc.lessons
+    from crossfunc.lessons import plans
+
+    content = results_file(tmp_path, value=0.25)
+    home = tmp_path / "build" / "p"
+    (home / "results" / "01_x.runs.csv").write_text("n,error\n1,2\n")
+    (home / "results" / "01_x.method-4.pt").write_bytes(b"weights")
+    (home / "timings.json").write_text('{"01_x": {"seconds": 3000, "cores": 2, "jobs": 1}}')
+    (home / "notebooks").mkdir()
+    note = {"alt": "a", "caption": "c", "name": "fig-1", "role": "figure"}
+    (home / "notebooks" / "01_x.ipynb").write_text(json.dumps({"cells": [executed_cell(note)]}))
+    plan = SimpleNamespace(
+        lesson=SimpleNamespace(stem="01_x"),
+        folder=home,
+        results=home / "results",
+        notebook=home / "notebooks" / "01_x.ipynb",
+        injected={"max_steps": 1000, "results_dir": str(home / "results")},
+    )
+    monkeypatch.setattr(plans, "plan_run", lambda *_: [plan])
+    problems = []
+    monkeypatch.setattr(crossfunc.lessons, "check_fresh", lambda *_, **__: problems)
+    return SimpleNamespace(
+        root=tmp_path, content=content, problems=problems, keep=lambda: book_kept.keep_run(tmp_path, "p", "01")
+    )
+
+
+def test_a_kept_run_is_read_back_without_the_build_folder(long_run):
+    folder = long_run.keep()
+    shutil.rmtree(long_run.root / "build")
+    assert folder == long_run.root / "book" / "kept" / "p"
+    assert book_results.read_results(long_run.root, "laptop", "01_x", kept="p") == long_run.content
+    about = book_kept.read_kept(long_run.root, "p", "01_x")
+    assert about["parameters"] == {"max_steps": 1000}  # no path of a machine
+    assert about["timing"]["seconds"] == 3000
+    png, note = book_kept.kept_figure(long_run.root, "p", "01_x", "fig-1")
+    assert (png, note) == (b"\0\0\0", {"alt": "a", "caption": "c"})
+    assert sorted(p.name for p in folder.iterdir()) == [
+        *("01_x.fig-1.png", "01_x.json", "01_x.run.json", "01_x.runs.csv")  # and no model
+    ]
+    with pytest.raises(LookupError, match="no figure 'fig-2'; there are: fig-1"):
+        book_kept.kept_figure(long_run.root, "p", "01_x", "fig-2")
+
+
+def test_keeping_a_run_again_leaves_nothing_of_the_former_one(long_run):
+    (long_run.keep() / "01_x.old.csv").write_text("n\n")
+    assert not (long_run.keep() / "01_x.old.csv").exists()
+
+
+def test_only_a_fresh_run_is_kept(long_run):
+    from crossfunc.lessons import LessonError
+
+    long_run.problems.append("01_x: stale: its source has changed")
+    with pytest.raises(LessonError, match="only a fresh run is kept: 01_x: stale"):
+        long_run.keep()
+    assert not (long_run.root / "book" / "kept").exists()
+
+
+def test_a_kept_run_that_is_missing_stops_the_build_and_names_the_commands(tmp_path):
+    with pytest.raises(ExtensionError, match=r"crossfunc run 07 --profile long && make keep PROFILE=long LESSON=07"):
+        book_kept.read_kept(tmp_path, "long", "07_scaling_laws")
 
 
 def test_datasheet_counts_what_the_tables_hold():

@@ -4,15 +4,16 @@
 ``{result}``           one value inline: {result}`03_atomref_correlation:pearson_scaled`
 ``{lesson-figure}``    a figure that a lesson showed under a name
 
+All three also read runs that were kept (book_kept.py).
+
 A results file or key that is missing fails the build: a page must not fall silent about a number it promises.
 """
 
-import base64
-import json
 from pathlib import Path
 from typing import ClassVar
 
 from book_fresh import lessons
+from book_kept import kept_figure, kept_folder, static_figures
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
@@ -20,12 +21,13 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 
-def read_results(root, profile, lesson):
-    """Return the results file of a lesson; one that is missing or empty stops the build."""
+def read_results(root, profile, lesson, *, kept=None):
+    """Return the results file of a lesson, or of its kept run; one that is missing or empty stops the build."""
     from crossfunc.lessons import ResultsError, load_results
 
+    folder = kept_folder(root, kept) if kept else root / "build" / profile / "results"
     try:
-        content = load_results(root / "build" / profile / "results", [lesson])[lesson]
+        content = load_results(folder, [lesson])[lesson]
     except ResultsError as error:
         raise ExtensionError(str(error)) from error
     if not content["results"]:
@@ -63,15 +65,11 @@ def lesson_figure(root, profile, lesson, name):
     path = root / "build" / profile / "notebooks" / f"{lesson}.ipynb"
     if not path.is_file():
         raise LookupError(f"{path}: missing; execute the lesson first: crossfunc run {lesson} --profile {profile}")
-    names = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        for output in cell.get("outputs", []):
-            note = output.get("metadata", {}).get("crossfunc", {})
-            names.append(note.get("name"))
-            if note.get("name") == name and "image/png" in output["data"]:
-                return base64.b64decode(output["data"]["image/png"]), note
-    known = ", ".join(filter(None, names)) or "none"
-    raise LookupError(f"{path}: no static figure is shown under the name {name!r}; named figures: {known}.")
+    found = {shown: (png, note) for shown, png, note in static_figures(path)}
+    if name not in found:
+        known = ", ".join(found) or "none"
+        raise LookupError(f"{path}: no static figure is shown under the name {name!r}; named figures: {known}.")
+    return found[name]
 
 
 def on_real_data(root, profile, lesson, dataset):
@@ -94,16 +92,16 @@ def _home(config):
 
 
 class Claims(SphinxDirective):
-    """Tables of results, one per lesson; `:lessons:` and `:keys:` narrow them."""
+    """Tables of results, one per lesson; `:lessons:` and `:keys:` narrow them, `:kept:` takes those of kept runs."""
 
-    option_spec: ClassVar = {"lessons": directives.unchanged, "keys": directives.unchanged}
+    option_spec: ClassVar = dict.fromkeys(("lessons", "keys", "kept"), directives.unchanged)
 
     def run(self):
         """Write the tables as MyST and let MyST parse them, so that titles may hold math and links."""
         root, profile = _home(self.config)
         lines = []
         for lesson in self.options.get("lessons", "").split() or lessons(root):
-            content = read_results(root, profile, lesson)
+            content = read_results(root, profile, lesson, kept=self.options.get("kept"))
             keys = self.options.get("keys", "").split()
             rows = [find_result(content, key, lesson) for key in keys] or content["results"]
             lines += claims_table(lesson, content, rows)
@@ -131,12 +129,13 @@ def claims_table(lesson, content, rows):
 
 
 class Result(SphinxRole):
-    """One value inline, with unit and interval: {result}`lesson:key`."""
+    """One value inline, with unit and interval: {result}`lesson:key`, or {result}`lesson:key@profile` of a kept run."""
 
     def run(self):
         """Look the value up; a name that does not exist fails the build."""
         lesson, _, key = self.text.partition(":")
-        content = read_results(*_home(self.config), lesson)
+        key, _, kept = key.partition("@")
+        content = read_results(*_home(self.config), lesson, kept=kept)
         text = value_text(find_result(content, key, lesson))
         return [nodes.inline(self.rawtext, text, classes=["xf-result"])], []
 
@@ -144,11 +143,12 @@ class Result(SphinxRole):
 class LessonFigure(SphinxDirective):
     """A figure of a lesson on another page: ```{lesson-figure} 03_atomref_correlation fig-03-story```.
 
-    With `:real: DATASET` the figure is that of the lesson on this dataset, if it was executed on it and is fresh.
+    With `:real: DATASET` the figure is that of the lesson on this dataset, if it was executed on it and is fresh; with
+    `:kept: PROFILE` it is that of a kept run.
     """
 
     required_arguments = 2
-    option_spec: ClassVar = {"real": directives.unchanged}
+    option_spec: ClassVar = {"real": directives.unchanged, "kept": directives.unchanged}
 
     def run(self):
         """Put the PNG of the executed lesson on this page, with its alternative text and caption."""
@@ -156,10 +156,12 @@ class LessonFigure(SphinxDirective):
         root, profile = _home(self.config)
         if real := on_real_data(root, profile, lesson, self.options.get("real")):
             profile = real
+        kept = self.options.get("kept")
         try:
-            png, note = lesson_figure(root, profile, lesson, name)
+            png, note = (kept_figure if kept else lesson_figure)(root, kept or profile, lesson, name)
         except LookupError as error:
             raise ExtensionError(str(error)) from error
+        name += f"-{kept}" if kept else ""
         target = Path(self.env.srcdir) / "_figures" / f"{name}.png"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(png)

@@ -1,0 +1,116 @@
+"""Runs too long to repeat for every book: executed once, kept in ``book/kept/PROFILE/`` and shown from there.
+
+``{kept-run} PROFILE LESSON``   how the run was made, and what its parameters are
+``:kept: PROFILE``              makes ``{claims}`` and ``{lesson-figure}`` read from it
+``LESSON:KEY@PROFILE``          is one number of it, for the role ``{result}``
+
+``python book/build.py --profile PROFILE --keep LESSON`` (``make keep``) copies a fresh run there: results, tables,
+static figures with their words. Nothing in the folder is written by hand.
+"""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+KEPT = "book/kept"
+_TABLES = (".csv",)
+
+
+def kept_folder(root, profile):
+    """Return the folder of a profile's kept runs."""
+    return Path(root) / KEPT / profile
+
+
+def keep_run(root, profile, lesson):
+    """Copy a fresh run of one lesson to where the book finds it, and return the folder."""
+    from crossfunc.lessons import LessonError, check_fresh
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.timings import read_timings
+
+    (plan,) = plan_run(root, profile, [lesson])
+    if found := check_fresh(root, profile, names=[lesson]):
+        raise LessonError(f"only a fresh run is kept: {found[0]}")
+    stem, folder = plan.lesson.stem, kept_folder(root, profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{stem}.*"):
+        old.unlink()
+    for file in sorted(plan.results.glob(f"{stem}.*")):
+        if file.suffix in {".json", *_TABLES}:
+            shutil.copy2(file, folder / file.name)
+    figures = {}
+    for name, png, note in static_figures(plan.notebook):
+        (folder / f"{stem}.{name}.png").write_bytes(png)
+        figures[name] = {key: note[key] for key in ("alt", "caption", "width") if key in note}
+    about = {
+        "parameters": {name: value for name, value in plan.injected.items() if name != "results_dir"},
+        "timing": read_timings(plan.folder)[stem],
+        "figures": figures,
+    }
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def static_figures(notebook):
+    """Yield name, PNG and note of each figure that an executed lesson showed under a name."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            note = output.get("metadata", {}).get("crossfunc", {})
+            if note.get("name") and "image/png" in output["data"]:
+                yield note["name"], base64.b64decode(output["data"]["image/png"]), note
+
+
+def read_kept(root, profile, lesson):
+    """Return what is known about a kept run; one that is missing stops the build."""
+    path = kept_folder(root, profile) / f"{lesson}.run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExtensionError(f"{path}: missing; {_recipe(profile, lesson)}") from None
+
+
+def kept_figure(root, profile, lesson, name):
+    """Return PNG and note of a figure of a kept run."""
+    notes = read_kept(root, profile, lesson)["figures"]
+    if name not in notes:
+        raise LookupError(
+            f"{lesson}, kept from {profile}: no figure {name!r}; there are: {', '.join(notes) or 'none'}."
+        )
+    return (kept_folder(root, profile) / f"{lesson}.{name}.png").read_bytes(), notes[name]
+
+
+def _recipe(profile, lesson):
+    number = lesson[:2]
+    return f"make it with: crossfunc run {number} --profile {profile} && make keep PROFILE={profile} LESSON={number}"
+
+
+class KeptRun(SphinxDirective):
+    """What a reader has to know about a kept run: its time, and the parameters that differ from the lesson's."""
+
+    required_arguments = 2
+
+    def run(self):
+        """Write it as MyST."""
+        from book_files import duration
+        from book_tables import list_table
+
+        profile, lesson = self.arguments
+        about = read_kept(self.config.crossfunc_root, profile, lesson)
+        took = f"{duration(about['timing']['seconds'])} on {about['timing']['cores']} cores"
+        rows = [(f"`{name}`", f"`{value}`") for name, value in about["parameters"].items()]
+        lines = list_table(("parameter", "value"), rows, caption=f"Other values than the lesson's own; it took {took}")
+        container = nodes.container(classes=["xf-datasheet"])
+        self.state.nested_parse(StringList(lines, source="kept-run"), self.content_offset, container)
+        return [container]
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("kept-run", KeptRun)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
