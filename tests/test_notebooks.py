@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from crossfunc.cli import app
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, find_lessons
 
@@ -158,7 +160,9 @@ def test_lesson_needs_only_lessons_before_it(path):
 
 
 def test_the_profiles_are_those_that_the_command_line_names():
-    assert [path.stem for path in PROFILES] == ["gpu", "laptop", "paper", "smoke"]
+    assert [path.stem for path in PROFILES] == ["gpu", "laptop", "long", "paper", "smoke"]
+    said = CliRunner().invoke(app, ["run", "--help"]).output
+    assert [path.stem for path in PROFILES if not re.search(rf"\b{path.stem}\b", said)] == []
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
