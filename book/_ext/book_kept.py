@@ -19,7 +19,6 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 KEPT = "book/kept"
-_TABLES = (".csv",)
 
 
 def kept_folder(root, profile):
@@ -41,7 +40,7 @@ def keep_run(root, profile, lesson):
     for old in folder.glob(f"{stem}.*"):
         old.unlink()
     for file in sorted(plan.results.glob(f"{stem}.*")):
-        if file.suffix in {".json", *_TABLES}:
+        if file.suffix in {".json", ".csv"}:
             shutil.copy2(file, folder / file.name)
     figures = {}
     for name, png, note in static_figures(plan.notebook):
