@@ -142,13 +142,10 @@ def long_run(tmp_path, monkeypatch):
     (home / "notebooks").mkdir()
     note = {"alt": "a", "caption": "c", "name": "fig-1", "role": "figure"}
     (home / "notebooks" / "01_x.ipynb").write_text(json.dumps({"cells": [executed_cell(note)]}))
-    plan = SimpleNamespace(
-        lesson=SimpleNamespace(stem="01_x"),
-        folder=home,
-        results=home / "results",
-        notebook=home / "notebooks" / "01_x.ipynb",
-        injected={"max_steps": 1000, "results_dir": str(home / "results")},
-    )
+    declared = {"max_steps": 100, "seed": 0, "dataset": "surrogate", "results_dir": None}
+    declared = {name: SimpleNamespace(default=value) for name, value in declared.items()}
+    values = {"max_steps": 1000, "seed": 0, "dataset": str(tmp_path / "own")}
+    plan = plans.Plan(SimpleNamespace(stem="01_x", parameters=declared), "p", values, {}, home)
     monkeypatch.setattr(plans, "plan_run", lambda *_: [plan])
     problems = []
     monkeypatch.setattr(crossfunc.lessons, "check_fresh", lambda *_, **__: problems)
@@ -163,7 +160,7 @@ def test_a_kept_run_is_read_back_without_the_build_folder(long_run):
     assert folder == long_run.root / "book" / "kept" / "p"
     assert book_results.read_results(long_run.root, "laptop", "01_x", kept="p") == long_run.content
     about = book_kept.read_kept(long_run.root, "p", "01_x")
-    assert about["parameters"] == {"max_steps": 1000}  # no path of a machine
+    assert about["parameters"] == {"max_steps": 1000, "dataset": "own"}  # no path of a machine
     assert about["timing"]["seconds"] == 3000
     png, note = book_kept.kept_figure(long_run.root, "p", "01_x", "fig-1")
     assert (png, note) == (b"\0\0\0", {"alt": "a", "caption": "c"})

@@ -39,7 +39,7 @@ def keep_run(root, profile, lesson):
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{stem}.*"):
         old.unlink()
-    for file in sorted(plan.results.glob(f"{stem}.*")):
+    for file in plan.results_files:
         if file.suffix in {".json", ".csv"}:
             shutil.copy2(file, folder / file.name)
     figures = {}
@@ -47,7 +47,7 @@ def keep_run(root, profile, lesson):
         (folder / f"{stem}.{name}.png").write_bytes(png)
         figures[name] = {key: note[key] for key in ("alt", "caption", "width") if key in note}
     about = {
-        "parameters": {name: value for name, value in plan.injected.items() if name != "results_dir"},
+        "parameters": plan.shown,
         "timing": read_timings(plan.folder)[stem],
         "figures": figures,
     }
@@ -58,11 +58,11 @@ def keep_run(root, profile, lesson):
 
 def static_figures(notebook):
     """Yield name, PNG and note of each figure that an executed lesson showed under a name."""
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        for output in cell.get("outputs", []):
-            note = output.get("metadata", {}).get("crossfunc", {})
-            if note.get("name") and "image/png" in output["data"]:
-                yield note["name"], base64.b64decode(output["data"]["image/png"]), note
+    from crossfunc.lessons.exports import named_figures
+
+    for note, data in named_figures(notebook):
+        if "image/png" in data:
+            yield note["name"], base64.b64decode(data["image/png"]), note
 
 
 def read_kept(root, profile, lesson):

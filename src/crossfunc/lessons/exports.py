@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crossfunc.lessons.freshness import check_lesson
@@ -46,7 +46,8 @@ def export_figures(
     written, specs = [], {}
     captions = ["# Captions", ""]
     for plan in plans:
-        for name, note, spec in _named_figures(plan):
+        for note, data in named_figures(plan.notebook):
+            name, spec = note["name"], data.get(_PLOTLY)
             if spec is not None and not interactive:
                 continue
             if spec is None:
@@ -64,13 +65,13 @@ def export_figures(
     return written
 
 
-def _named_figures(plan: Plan):
-    """Yield name, note and, of an interactive figure, its description."""
-    for cell in json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]:
+def named_figures(notebook: Path) -> Iterator[tuple[dict, dict]]:
+    """Yield the note (name, alternative text, caption ...) and the output data of each named figure of a notebook."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             note = output.get("metadata", {}).get("crossfunc", {})
             if note.get("name"):
-                yield note["name"], note, output["data"].get(_PLOTLY)
+                yield note, output["data"]
 
 
 def _copy(plan: Plan, name: str, out: Path, formats: Sequence[str]) -> None:

@@ -60,9 +60,18 @@ class Plan:
     @property
     def injected(self) -> dict[str, Any]:
         """The values that the kernel is given: those that are not the lesson's defaults, and the results folder."""
+        results = {RESULTS_PARAMETER: str(self.results)} if RESULTS_PARAMETER in self.lesson.parameters else {}
+        return self._changed | results
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The values that are not the lesson's defaults, as they may be saved: without a place on this machine."""
+        return public_parameters(self._changed)
+
+    @property
+    def _changed(self) -> dict[str, Any]:
         declared = self.lesson.parameters
-        values = {name: value for name, value in self.parameters.items() if value != declared[name].default}
-        return values | ({RESULTS_PARAMETER: str(self.results)} if RESULTS_PARAMETER in declared else {})
+        return {name: value for name, value in self.parameters.items() if value != declared[name].default}
 
     def hash_results(self) -> dict[str, str]:
         """Return the sha256 of each results file, by name."""

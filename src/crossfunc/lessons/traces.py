@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfunc.lessons.plans import Plan, public_dataset, public_parameters, sha256_of, total_of
-from crossfunc.lessons.sources import RESULTS_PARAMETER, package_folder
+from crossfunc.lessons.sources import package_folder
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _STYLER_ID = re.compile(r'<table id="T_([0-9a-f]{5})"')
@@ -61,10 +61,9 @@ def _keep_injected(cell, plan: Plan) -> bool:
     """Rewrite the injected cell without the results folder; without anything else to say, drop it."""
     if "injected-parameters" not in cell.metadata.get("tags", []):
         return True
-    shown = {name: value for name, value in plan.injected.items() if name != RESULTS_PARAMETER}
-    lines = [f"{name} = {value!r}" for name, value in public_parameters(shown).items()]
+    lines = [f"{name} = {value!r}" for name, value in plan.shown.items()]
     cell.source = "\n".join([f"# Values of this run (profile: {plan.profile})", *lines])
-    return bool(shown)
+    return bool(lines)
 
 
 def _clean_output(output, hide: "_Hider", seed: str):
