@@ -52,7 +52,11 @@ class Prototype:
 @cache
 def prototypes() -> dict[str, Prototype]:
     """Return all prototypes by name, from `prototypes.csv` beside this module."""
-    table = resources.files("crossfunc.surrogate").joinpath("prototypes.csv").read_text(encoding="utf-8")
+    return read_prototypes(resources.files("crossfunc.surrogate").joinpath("prototypes.csv").read_text(encoding="utf-8"))
+
+
+def read_prototypes(table: str) -> dict[str, Prototype]:
+    """Return the prototypes of a CSV text in the layout of `prototypes.csv`, by name."""
     return {row["name"]: _read_row(row) for row in csv.DictReader(table.splitlines())}
 
 

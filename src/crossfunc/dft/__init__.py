@@ -1,0 +1,1 @@
+"""Labels by density-functional theory: plan, engine, run and checks of the dataset `pbe-r2scan`."""

@@ -1,0 +1,231 @@
+"""Energies, forces and stress of one frame in PBE and r2SCAN by GPAW: every numerical setting, its reason and source.
+
+Plane waves and the projector augmented-wave method, through ASE. What was measured for each setting stands on the page
+"Our own DFT" of the book and is computed again by `crossfunc.dft.checks`.
+"""
+
+import os
+import resource
+import time
+from importlib import metadata
+
+import numpy as np
+
+from crossfunc.datasets.schema import DatasetError
+from crossfunc.dft.plan import Frame, Material, Settings
+from crossfunc.symbols import ELEMENT_SYMBOLS
+
+__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "compute_frame"]
+
+FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
+"""GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
+r2SCAN calculations use PBE pseudopotentials (there is no r2SCAN set)."""
+GPA_PER_EV_A3 = 160.21766208
+CONVERGENCE = {"density": 1e-5, "eigenstates": 5e-7, "energy": 1e-4}
+"""GPAW's default density criterion (1e-4) left net forces of 39 meV/Å in NaCl; this one leaves 0.5."""
+MIXING = (0.5, 5, 1.0)
+"""Small cells need no damping: 8 to 12 iterations instead of 15 to 19."""
+CAREFUL_MIXING = (0.05, 8, 50.0)
+"""GPAW's default, with a longer memory: for the few frames that the fast mixing does not bring to convergence."""
+MAX_ITERATIONS = (80, 250)
+SYMMETRY_TOLERANCE = 1e-5
+"""Start cells are rounded to 8 digits; GPAW's default of 1e-7 would miss symmetries by that rounding."""
+CUTOFF_STEP_EV = 25.0
+"""Half the difference of the two cutoffs that give dE/dcutoff, the Pulay part of the stress."""
+OLDEST_LIBXC = (4, 3)
+
+
+class EngineError(DatasetError):
+    """GPAW cannot compute this here; the message says why and what to do."""
+
+
+def check_engine(materials: list[Material] | None = None) -> dict[str, str]:
+    """Say which GPAW computes, or what is missing, before anything is computed.
+
+    Parameters
+    ----------
+    materials : list of Material, optional
+        Their elements must have a PBE dataset.
+
+    Returns
+    -------
+    dict
+        Versions of GPAW, its datasets, libxc and ASE.
+
+    Raises
+    ------
+    EngineError
+        GPAW or its datasets are not installed, libxc has no r2SCAN, or an element has no dataset.
+    """
+    try:
+        import gpaw
+        from gpaw.xc import XC
+    except ImportError as error:
+        raise EngineError(
+            f"DFT needs GPAW ({error}). On Debian: apt-get install libxc-dev libopenblas-dev libfftw3-dev, then "
+            "pip install 'crossfunc[dft]'; with conda: conda install -c conda-forge gpaw. The shipped dataset "
+            "pbe-r2scan needs neither."
+        ) from error
+    try:
+        XC(FUNCTIONALS["r2scan"])
+    except (NameError, KeyError, ValueError) as error:
+        raise EngineError(
+            f"GPAW's libxc does not know r2SCAN ({error}): it came with libxc {'.'.join(map(str, OLDEST_LIBXC))}.5. "
+            "Install a newer libxc and build GPAW again."
+        ) from error
+    elements = {e for m in materials or () for e in m.elements}
+    missing = sorted(e for e in elements if not _has_dataset(e))
+    if missing:
+        raise EngineError(
+            f"No PBE dataset for {', '.join(missing)}: pip install gpaw-data, or leave materials with "
+            f"{'it' if len(missing) == 1 else 'them'} out of the plan."
+        )
+    return {"gpaw": gpaw.__version__, **{name: _version(name) for name in ("gpaw-data", "ase")}, "libxc": _libxc()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _libxc() -> str:
+    from gpaw import get_libraries
+
+    return str(get_libraries().get("libxc") or "unknown")
+
+
+def _has_dataset(symbol: str) -> bool:
+    from pathlib import Path
+
+    from gpaw import setup_paths
+
+    return any((Path(folder) / f"{symbol}.PBE{end}").exists() for folder in setup_paths for end in ("", ".gz"))
+
+
+def compute_frame(frame: Frame) -> dict:
+    """Compute one frame in PBE and then, from its density, in r2SCAN.
+
+    Parameters
+    ----------
+    frame : Frame
+
+    Returns
+    -------
+    dict
+        `frame_id` and the input (`atomic_numbers`, `frac_coords`, `lattice_a`), and under `pbe` and `r2scan`:
+        `energy_ev` (of the cell, extrapolated to zero broadening), `free_energy_ev` (whose derivatives the forces
+        are), `forces_ev_per_a`, `raw_stress_gpa` (9 numbers, tension positive, without the Pulay correction; null in a
+        box), `net_force_ev_per_a`, `iterations`, `k_points`, `cpu_s`; of equilibrium frames of crystals also
+        `de_dcutoff` (eV per eV); `peak_memory_gb` of the process.
+
+    Raises
+    ------
+    RuntimeError
+        No self-consistent density was found, with slow mixing either.
+    """
+    record = {
+        "frame_id": frame.frame_id,
+        "atomic_numbers": list(frame.atomic_numbers),
+        "frac_coords": list(frame.frac_coords),
+        "lattice_a": list(frame.lattice_a),
+    }
+    in_box = frame.material.binding in ("molecule", "atom")
+    record.update(_both(frame, frame.settings.cutoff_ev, derivatives=True, stress=not in_box))
+    if frame.step.kind == "equilibrium" and not in_box:
+        high, low = (
+            _both(frame, frame.settings.cutoff_ev + sign * CUTOFF_STEP_EV, derivatives=False) for sign in (1, -1)
+        )
+        for name in FUNCTIONALS:
+            slope = (high[name]["free_energy_ev"] - low[name]["free_energy_ev"]) / (2 * CUTOFF_STEP_EV)
+            record[name]["de_dcutoff"] = slope
+            record[name]["cutoff_cpu_s"] = round(high[name]["cpu_s"] + low[name]["cpu_s"], 2)
+    record["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2, 3)
+    return record
+
+
+def pulay_gpa(de_dcutoff: float, cutoff_ev: float, volume_a3: float) -> float:
+    """Return the Pulay correction of the mean stress, 2/3 E_cut/V dE/dE_cut (Dacosta, Nielsen and Kunc 1986).
+
+    A fixed cutoff means more plane waves in a larger cell, which lowers the energy a little beside the real change;
+    the stress of a fixed set of plane waves lacks that part. Here it is *added*, so that stress is the derivative of
+    the energy at converged cutoff (tension positive).
+    """
+    return 2 / 3 * cutoff_ev / volume_a3 * de_dcutoff * GPA_PER_EV_A3
+
+
+def make_atoms(frame: Frame):
+    """Return the frame as ASE's Atoms."""
+    from ase import Atoms
+
+    symbols = [ELEMENT_SYMBOLS[z - 1] for z in frame.atomic_numbers]
+    coords = np.reshape(frame.frac_coords, (-1, 3))
+    atoms = Atoms(symbols, cell=np.reshape(frame.lattice_a, (3, 3)), pbc=True, scaled_positions=coords)
+    if frame.settings.moment_mub:
+        atoms.set_initial_magnetic_moments([frame.settings.moment_mub / len(atoms)] * len(atoms))
+    return atoms
+
+
+def make_calculator(settings: Settings, *, cutoff_ev: float | None = None, careful: bool = False, **options):
+    """Return GPAW set up for PBE; `options` go to GPAW as they are."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one frame a core: more threads only wait for each other
+    from gpaw import GPAW, PW, FermiDirac, Mixer, MixerSum
+
+    polarised = settings.moment_mub is not None
+    mixing = CAREFUL_MIXING if careful else MIXING
+    arguments = {
+        "mode": PW(cutoff_ev or settings.cutoff_ev),
+        "xc": FUNCTIONALS["pbe"],
+        "kpts": {"size": settings.k_mesh, "gamma": not settings.shifted},
+        "gpts": settings.grid,
+        "occupations": FermiDirac(settings.width_ev, fixmagmom=polarised),
+        "convergence": CONVERGENCE,
+        "mixer": (MixerSum if polarised else Mixer)(*mixing),
+        "symmetry": {"tolerance": SYMMETRY_TOLERANCE},
+        "spinpol": polarised,
+        "maxiter": MAX_ITERATIONS[careful],
+        "txt": None,
+    }
+    return GPAW(**{**arguments, **options})
+
+
+def _both(frame: Frame, cutoff_ev: float, **what) -> dict[str, dict]:
+    """Both functionals; once more with slow mixing where the fast one fails."""
+    from gpaw import KohnShamConvergenceError
+
+    try:
+        return _run(frame, cutoff_ev, careful=False, **what)
+    except KohnShamConvergenceError:
+        return _run(frame, cutoff_ev, careful=True, **what)
+
+
+def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, dict]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GPAW warns of libxc's enforced curvature for every frame: see the page
+        atoms = make_atoms(frame)
+        atoms.calc = make_calculator(frame.settings, cutoff_ev=cutoff_ev, careful=careful)
+        results = {"pbe": _labels(atoms, **what)}
+        atoms.calc.set(xc=FUNCTIONALS["r2scan"])
+        results["r2scan"] = _labels(atoms, **what)
+    return results
+
+
+def _labels(atoms, *, derivatives: bool, stress: bool = False) -> dict:
+    start = time.process_time()
+    labels = {
+        "free_energy_ev": float(atoms.get_potential_energy(force_consistent=True)),
+        "energy_ev": float(atoms.get_potential_energy()),
+    }
+    if derivatives:
+        forces = atoms.get_forces()
+        labels["forces_ev_per_a"] = np.round(forces, 6).ravel().tolist()
+        labels["net_force_ev_per_a"] = round(float(np.linalg.norm(forces.sum(axis=0))), 6)
+        tensor = atoms.get_stress(voigt=False) * GPA_PER_EV_A3 if stress else None
+        labels["raw_stress_gpa"] = None if tensor is None else np.round(tensor, 5).ravel().tolist()
+    labels["iterations"] = int(atoms.calc.get_number_of_iterations())
+    labels["k_points"] = len(atoms.calc.get_ibz_k_points())
+    labels["cpu_s"] = round(time.process_time() - start, 2)
+    return labels

@@ -1,0 +1,168 @@
+"""Compute the frames of the plan, one file each; a run ended at any point goes on where it was."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossfunc.dft.engine import check_engine, compute_frame
+from crossfunc.dft.plan import Frame
+from crossfunc.files import locked_folder, write_atomically
+
+__all__ = ["Progress", "compute_frames", "load_failures", "load_records"]
+
+FRAMES, FAILED = "frames", "failed"
+Engine = Callable[[Frame], dict]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a call of `compute_frames` leaves behind.
+
+    Attributes
+    ----------
+    done, failed, planned : int
+        Frames with labels, frames in the ledger, frames asked for.
+    computed : int
+        Frames that this call computed.
+    """
+
+    done: int
+    failed: int
+    planned: int
+    computed: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame asked for has labels or a reason."""
+        return self.done + self.failed == self.planned
+
+
+def compute_frames(
+    frames: list[Frame],
+    folder: str | os.PathLike,
+    *,
+    n_jobs: int = 1,
+    max_minutes: float | None = None,
+    engine: Engine = compute_frame,
+    progress: bool = True,
+) -> Progress:
+    """Compute what is not there yet.
+
+    Parameters
+    ----------
+    frames : list of Frame
+        In the order in which they are to be computed.
+    folder : str or path
+        Gets `frames/ID.json`, and `failed/ID.json` with the reason of frames that did not converge.
+    n_jobs : int
+        Frames at the same time, each on one core.
+    max_minutes : float, optional
+        Begin no frame after this time.
+    engine : callable
+        From a frame to its record.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Progress
+
+    Raises
+    ------
+    EngineError
+        GPAW is missing or lacks something, before anything is computed.
+    FolderInUse
+        Another run writes this folder.
+    """
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    if engine is compute_frame:
+        check_engine([frame.material for frame in frames])
+    folder = Path(folder)
+    with locked_folder(folder):
+        for name in (FRAMES, FAILED):
+            (folder / name).mkdir(exist_ok=True)
+        todo = [frame for frame in frames if not _is_done(frame, folder)]
+        until = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
+        jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(
+            delayed(_compute_one)(frame, folder, engine) for frame in _until(todo, until)
+        )
+        bar = tqdm(jobs, total=len(todo), desc="DFT", unit="frame", disable=not progress, smoothing=0.05)
+        computed = sum(bool(written) for written in bar)
+        done = sum((folder / FRAMES / f"{f.frame_id}.json").exists() for f in frames)
+        failed = sum((folder / FAILED / f"{f.frame_id}.json").exists() for f in frames)
+    return Progress(done=done, failed=failed, planned=len(frames), computed=computed)
+
+
+def _until(frames: Iterable[Frame], when: float):
+    for frame in frames:
+        if time.monotonic() > when:
+            return
+        yield frame
+
+
+def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
+    """Compute a frame and write it whole, or the reason why there is none."""
+    if _is_done(frame, folder):  # by a worker of a run that was killed a moment ago
+        return False
+    start = time.monotonic()
+    try:
+        record = engine(frame)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        text = json.dumps({"frame_id": frame.frame_id, **_inputs(frame), "reason": reason})
+        write_atomically(folder / FAILED / f"{frame.frame_id}.json", text)
+        return True
+    record["wall_s"] = round(time.monotonic() - start, 2)
+    write_atomically(folder / FRAMES / f"{frame.frame_id}.json", json.dumps({**record, **_inputs(frame)}))
+    return True
+
+
+def _inputs(frame: Frame) -> dict:
+    """What the labels depend on, as it is compared when a run goes on."""
+    settings = frame.settings
+    return {
+        "atomic_numbers": list(frame.atomic_numbers),
+        "frac_coords": list(frame.frac_coords),
+        "lattice_a": list(frame.lattice_a),
+        "kind": frame.step.kind,
+        "settings": {
+            "cutoff_ev": settings.cutoff_ev,
+            "k_mesh": list(settings.k_mesh),
+            "shifted": settings.shifted,
+            "grid": list(settings.grid),
+            "width_ev": settings.width_ev,
+            "moment_mub": settings.moment_mub,
+        },
+    }
+
+
+def _is_done(frame: Frame, folder: Path) -> bool:
+    """Whether the folder holds this frame, computed from the same structure with the same settings."""
+    wanted = _inputs(frame)
+    for name in (FRAMES, FAILED):
+        file = folder / name / f"{frame.frame_id}.json"
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if all(found.get(key) == value for key, value in wanted.items()):
+                return True
+            file.unlink()  # of another plan: not what is asked for
+    return False
+
+
+def load_records(folder: str | os.PathLike) -> list[dict]:
+    """Return the records of a run's frames, sorted by id."""
+    return _load(Path(folder) / FRAMES)
+
+
+def load_failures(folder: str | os.PathLike) -> list[dict]:
+    """Return the ledger of a run: frame id and reason of what has no labels."""
+    return _load(Path(folder) / FAILED)
+
+
+def _load(folder: Path) -> list[dict]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
