@@ -197,7 +197,7 @@ def _both(frame: Frame, cutoff_ev: float, **what) -> dict[str, dict]:
     try:
         return _run(frame, cutoff_ev, careful=False, **what)
     except KohnShamConvergenceError:
-        return _run(frame, cutoff_ev, careful=True, **what)
+        return _run(frame, cutoff_ev, careful=True, **what)  # what it raises goes to the ledger
 
 
 def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, dict]:
