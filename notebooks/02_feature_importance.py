@@ -85,9 +85,8 @@ table[["composition", "correction_per_atom_ev"]].style.hide(
 # We put both beside each other: *with* corrections as the table has it, *without* as the label minus pymatgen's correction.
 
 # %% tags=["hide-input"]
-FORMATION = [
-    f"{f}_formation_energy_per_atom_ev" for f in ("gga_mp2020", "r2scan")
-]
+low, high = ds.functionals
+FORMATION = [one.column(formation=True) for one in (low, high)]
 columns = () if ds.pairs is None else ds.pairs.columns
 n_known = 0
 if set(FORMATION) <= set(columns):
@@ -98,20 +97,20 @@ if n_known < 5 * n_splits:
         f"trees and their cross-validation need {5 * n_splits} at least.",
         results,
     )
-elif "corrections" in ds.meta:
-    print(f"corrections in these data: {ds.meta['corrections']}")
+elif low.energy_kind == "raw":
+    print(f"{low.name}: no corrections in these data, so both are the same")
 
 # %%
-pairs = add_raw_gga(ds.pairs)
+pairs = add_raw_gga(ds)
 formation = {
-    "with corrections": pairs["gga_mp2020_formation_energy_per_atom_ev"],
-    "without corrections": pairs["gga_formation_energy_per_atom_ev"],
+    "with corrections": pairs[low.column(formation=True)],
+    "without corrections": pairs[low.column("raw", formation=True)],
 }
-usable = pairs["r2scan_formation_energy_per_atom_ev"].notna()
+usable = pairs["high_formation_energy_per_atom_ev"].notna()
 usable &= pd.concat(formation.values(), axis=1).notna().all(axis=1)
 X = xf.composition_matrix(pairs[usable])
 difference = {
-    name: (energy - pairs["r2scan_formation_energy_per_atom_ev"])[
+    name: (energy - pairs["high_formation_energy_per_atom_ev"])[
         usable
     ].to_numpy()
     for name, energy in formation.items()

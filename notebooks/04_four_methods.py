@@ -79,7 +79,7 @@ if lack := own_data.describe_lack(ds):
     own_data.stop_here(lack, results)
 
 # %%
-every_frame = xf.LabelledFrames.from_dataset(ds, "r2scan")
+every_frame = xf.LabelledFrames.from_dataset(ds, "high")
 usable, n_atoms = (
     every_frame.labelled("energy"),
     every_frame.crystals.n_atoms,

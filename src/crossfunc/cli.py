@@ -237,6 +237,18 @@ def check_data(
         raise typer.Exit(1)
 
 
+@data_app.command("migrate")
+def migrate_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")],
+) -> None:
+    """Bring a dataset folder of an older crossfunc up to date: the same data, columns that say what they hold."""
+    from crossfunc.datasets.migrate import migrate_dataset
+
+    migrated = migrate_dataset(folder)
+    words = ", ".join(f"{one.side} is {one.full_name} ({one.key})" for one in migrated.dataset.functionals)
+    typer.echo(f"{folder}: {'brought up to date' if migrated.changed else 'up to date already'}; {words}")
+
+
 @data_app.command("fetch")
 def fetch_data(
     name: Annotated[
@@ -333,7 +345,7 @@ StressUnit = Annotated[
 ]
 
 
-def _inspection(no_check: bool, stress_unit: str, *, absolute: bool):
+def _inspection(no_check: bool, stress_unit: str, *, absolute: bool, high: str = "r2scan"):
     """What looks at a sample before an import is put in place; None where it is not wanted."""
     if no_check:
         return None
@@ -341,7 +353,7 @@ def _inspection(no_check: bool, stress_unit: str, *, absolute: bool):
     def inspect(frames):
         from crossfunc.potential.trust import refuse_wrong_labels
 
-        for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit):
+        for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high):
             if finding.level == "warning":
                 typer.echo(f"warning: {finding.file}: {finding.message}", err=True)
 
@@ -423,6 +435,7 @@ def import_extxyz(
     no_check: Trusting = False,
 ) -> None:
     """Import your own pair of functionals from extended XYZ files or ASE databases."""
+    from crossfunc.datasets.functionals import functional_key
     from crossfunc.datasets.importers import extxyz
 
     keys = extxyz.Keys(
@@ -436,7 +449,7 @@ def import_extxyz(
         force_unit=force_unit,
         stress_unit=stress_unit,
     )
-    inspect = _inspection(no_check, stress_unit, absolute=False)
+    inspect = _inspection(no_check, stress_unit, absolute=False, high=functional_key(high_name))
     origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
     origin |= {"licence": licence, "citation": citation, "label_notice": notice}
     first = None if str(low) == "-" else low
@@ -446,9 +459,7 @@ def import_extxyz(
 @app.command()
 def atomref(
     dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
-    functional: Annotated[
-        str, typer.Option(help="gga (with MP2020 corrections, where the data have them) or r2scan.")
-    ] = "r2scan",
+    functional: Annotated[str, typer.Option(help="low or high, or its key, such as r2scan.")] = "high",
     ridge: Annotated[float, typer.Option(min=0.0, help="Pull towards zero, in rows; 0 is plain least squares.")] = 0.0,
     by_material: Annotated[
         bool, typer.Option("--by-material", help="Fit on frames, each material counted once however many it has.")
@@ -462,21 +473,21 @@ def atomref(
     from crossfunc.datasets import open_dataset
     from crossfunc.energies.atomref import fit_atomref
 
-    if functional not in ("gga", "r2scan"):
-        raise typer.BadParameter(f"{functional!r} is neither gga nor r2scan", param_hint="--functional")
     opened = open_dataset(dataset)
-    X, energy_per_atom_ev, material_ids = _labels(opened, functional, frames=by_material)
+    chosen = opened.functional(functional)
+    X, energy_per_atom_ev, material_ids = _labels(opened, chosen, frames=by_material)
     fit = fit_atomref(
         X,
         energy_per_atom_ev,
         material_ids=material_ids if by_material else None,
         ridge=ridge,
-        source=f"{opened.name}, {opened.meta['functionals'][functional]}",
+        source=f"{opened.name}, {chosen.full_name}",
     )
     advice = _advise(opened)
     if as_json:
         document = json.loads(fit.to_json())
-        document |= {"dataset": opened.name, "functional": functional, "label_notice": opened.label_notice}
+        document |= {"dataset": opened.name, "functional": chosen.key, "energy_kind": chosen.energy_kind}
+        document |= {"label_notice": opened.label_notice}
         typer.echo(json.dumps(document | {"refit_advice": advice}, indent=1))
         return
     typer.echo(fit.report().to_string(float_format="{:.4f}".format))
@@ -491,24 +502,21 @@ def _advice_line(advice: dict[str, Any] | None) -> str:
     return f"\nFrom {advice['from']} to {advice['to']}: {advice['reason']}"
 
 
-_PAIR_COLUMNS = {"gga": "gga_mp2020_energy_per_atom_ev", "r2scan": "r2scan_energy_per_atom_ev"}
-
-
-def _labels(dataset, functional: str, *, frames: bool):
+def _labels(dataset, functional, *, frames: bool):
     """Composition matrix, energies per atom and material ids of one functional, from pairs or from frames."""
     from crossfunc.datasets import DatasetError
     from crossfunc.energies.composition import composition_matrix
 
     if dataset.pairs is not None and not (frames and dataset.frames is not None):
         pairs = dataset.pairs
-        return composition_matrix(pairs), pairs[_PAIR_COLUMNS[functional]].to_numpy(), pairs["material_id"].to_numpy()
+        return composition_matrix(pairs), pairs[functional.column()].to_numpy(), pairs["material_id"].to_numpy()
     if dataset.frames is None:
         raise DatasetError(f"{dataset.path}: neither pairs nor frames to fit element references to.")
     import pyarrow.compute as pc
 
-    table = dataset.frames.filter(pc.field("functional") == functional)
+    table = dataset.frames.filter(pc.field("functional") == functional.key)
     if table.num_rows == 0:
-        raise DatasetError(f"{dataset.path}: no {functional} frames; choose the other --functional.")
+        raise DatasetError(f"{dataset.path}: no {functional.name} frames; choose the other --functional.")
     energy_per_atom_ev = table["energy_per_atom_ev"].to_numpy()
     return composition_matrix(table), energy_per_atom_ev, table["material_id"].to_numpy()
 
@@ -521,14 +529,14 @@ def _advise(dataset) -> dict[str, Any] | None:
     from crossfunc.energies.shifts import refit_advice
 
     pairs = dataset.pairs
-    difference_per_atom_ev = (pairs[_PAIR_COLUMNS["r2scan"]] - pairs[_PAIR_COLUMNS["gga"]]).to_numpy()
+    low, high = dataset.functionals
+    difference_per_atom_ev = (pairs[high.column()] - pairs[low.column()]).to_numpy()
     advice = refit_advice(
         composition_matrix(pairs), difference_per_atom_ev, material_ids=pairs["material_id"].to_numpy()
     )
-    names = dataset.meta["functionals"]
     return {
-        "from": names["gga"],
-        "to": names["r2scan"],
+        "from": low.full_name,
+        "to": high.full_name,
         "refit": advice.refit,
         "reason": advice.reason,
         "initial_mae_ev_per_atom": advice.initial_mae_ev_per_atom,
@@ -542,7 +550,7 @@ def _advise(dataset) -> dict[str, Any] | None:
 def evaluate(
     model: Annotated[str, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
-    functional: Annotated[str, typer.Option(help="Whose frames: gga or r2scan.")] = "r2scan",
+    functional: Annotated[str, typer.Option(help="Whose frames: low, high, or its key, such as r2scan.")] = "high",
     by_element: Annotated[bool, typer.Option("--by-element", help="Add the errors element by element.")] = False,
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
@@ -570,7 +578,7 @@ def evaluate(
     if as_json:
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
-        origin = {"model": model, "dataset": opened.name, "functional": functional}
+        origin = {"model": model, "dataset": opened.name, "functional": opened.functional(functional).key}
         typer.echo(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
         return
     _show_errors(measured)
@@ -598,7 +606,7 @@ def finetune(
     method: Annotated[str, typer.Option(help="1, 2, 3, 4, references-only or model-aware; see xf.METHODS.")],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on where it was.")],
-    functional: Annotated[str, typer.Option(help="Whose frames to train on: r2scan or gga.")] = "r2scan",
+    functional: Annotated[str, typer.Option(help="Whose frames to train on: high, low, or a key.")] = "high",
     pretrained: Annotated[
         str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
     ] = "0.3.0",
@@ -675,7 +683,7 @@ def hull(
         str | None, typer.Option(metavar="FILE", help="What to report on, in the same forms; default: every entry.")
     ] = None,
     functional: Annotated[
-        str | None, typer.Option(help="Which energies of a dataset (gga or r2scan), or what those of a file are.")
+        str | None, typer.Option(help="Which energies of a dataset (low, high or a key), or what those of a file are.")
     ] = None,
     energy_kind: Annotated[str | None, typer.Option(help="raw or mp2020, likewise.")] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,

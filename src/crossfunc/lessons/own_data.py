@@ -60,7 +60,7 @@ def check_claim(holds: bool, claim: str, dataset) -> None:
     sys.stdout.write(f"On {dataset.name} this does not hold: {claim}.\n")
 
 
-def describe_lack(dataset, *targets: str, functional: str = "r2scan") -> str:
+def describe_lack(dataset, *targets: str, functional: str = "high") -> str:
     """Say what the frames of a functional lack for a lesson; an empty text if nothing.
 
     Parameters
@@ -69,16 +69,18 @@ def describe_lack(dataset, *targets: str, functional: str = "r2scan") -> str:
     targets : str
         Labels that some of the frames must have: "forces", "stress", "magmoms".
     functional : str
+        "high", "low", or a functional's key or name.
 
     Returns
     -------
     str
         A sentence.
     """
-    name = dataset.meta["functionals"].get(functional, functional)
+    chosen = dataset.functional(functional)
+    name = chosen.name
     if dataset.frames is None:
         return f"These data are energies of materials; the lesson needs frames in {name}, crystals with labels."
-    mine = np.asarray(dataset.frames["functional"]) == functional
+    mine = np.asarray(dataset.frames["functional"]) == chosen.key
     if not mine.any():
         return f"These data have no frames in {name}."
     frames = dataset.frames.filter(mine)

@@ -156,7 +156,7 @@ def evaluate(
     model,
     frames,
     *,
-    functional: str = "r2scan",
+    functional: str = "high",
     rows=None,
     by_element: bool = False,
     split: dict | None = None,
@@ -172,7 +172,7 @@ def evaluate(
     frames : LabelledFrames, Dataset, str or path
         A dataset is read with `LabelledFrames.from_dataset`.
     functional : str
-        Whose frames of a dataset; ignored for `LabelledFrames`.
+        Whose frames of a dataset: "high", "low", or a functional's key or name; ignored for `LabelledFrames`.
     rows : array_like of int, optional
         Rows of the dataset's frames table, or positions in `LabelledFrames`, to keep.
     by_element : bool

@@ -32,7 +32,7 @@ def finetune(
     dataset: str | os.PathLike | Dataset | LabelledFrames,
     *,
     out: str | os.PathLike | None = None,
-    functional: str = "r2scan",
+    functional: str = "high",
     split: Mapping[str, Sequence[int]] | Sequence[float] | None = None,
     pretrained="0.3.0",
     references=None,
@@ -57,7 +57,7 @@ def finetune(
         that was killed goes on from its last checkpoint (on the CPU with bit-identical weights at the end), and one
         that has finished is read back.
     functional : str
-        "r2scan" or "gga"; whose frames of the dataset to take.
+        "high", "low", or a functional's key or name; whose frames of the dataset to take.
     split : dict, or three floats, optional
         Indices (among the frames of this functional) of `train`, `validation` and, optionally, `test`; or fractions
         of the materials. By default 8:1:1 by material with `split_seed`.
@@ -97,7 +97,7 @@ def finetune(
     """
     method = find_method(method)
     settings = read_settings(method, settings, out)
-    frames, name = read_frames(dataset, functional)
+    frames, name, functional = read_frames(dataset, functional)
     parts = read_split(frames, split, settings)
     check_labels(frames, parts, settings, name)
     folder = None
