@@ -307,6 +307,77 @@ def make_surrogate(
     typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
+@data_app.command("make-dft")
+def make_dft(
+    out: Annotated[Path, typer.Option(help="Folder of the dataset; what is computed is kept beside it in OUT-run.")],
+    steps: Annotated[
+        int, typer.Option(min=1, max=10, help="Frames of each material, in the order of the recipe.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(help="Draws every strain and rattle.")] = 0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only materials whose id begins so (MgO), or -atom for free atoms; may be repeated."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no frame after this time.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute everything, also what the shipped dataset holds.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Frames at the same time, one core and 1 GB of memory each.")] = 1,
+    cluster: OnCluster = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
+) -> None:
+    """Compute energies, forces and stress in PBE and r²SCAN with GPAW, and write them as a dataset.
+
+    Needs GPAW: `pip install 'crossfunc[dft]'` after `apt-get install libxc-dev libopenblas-dev libfftw3-dev` on Debian,
+    or `conda install -c conda-forge gpaw`. What the shipped dataset pbe-r2scan holds is taken from it and only the rest
+    is computed; a run that was stopped goes on where it was with the same command. Status 1 while frames are missing.
+    """
+    from crossfunc.cluster import use_cluster
+    from crossfunc.dft import make
+
+    with use_cluster(cluster):
+        progress = make.make_dft(
+            out,
+            seed=seed,
+            n_steps=steps,
+            only=tuple(only or ()),
+            max_minutes=minutes,
+            fresh=fresh,
+            n_jobs=jobs,
+            overwrite=overwrite,
+        )
+    typer.echo(
+        f"{progress.done} of {progress.planned} frames have labels, {progress.failed} are in the ledger; "
+        f"{progress.computed} computed now. Wrote {out}; look at it with: crossfunc data check {out}"
+    )
+    if not progress.complete:
+        typer.echo("Not all frames are done: the same command goes on.", err=True)
+        raise typer.Exit(1)
+
+
+@data_app.command("check-dft")
+def check_dft(
+    check: Annotated[
+        list[str] | None, typer.Argument(help="derivatives, convergence or recompute; all if none is given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tables as JSON to this file, beside showing them.")
+    ] = None,
+) -> None:
+    """Check the DFT engine: forces against finite differences, convergence, shipped frames computed again.
+
+    All of it takes about an hour on one core; the book's page "Our own DFT" shows the tables of the last run.
+    """
+    from crossfunc.dft import checks
+    from crossfunc.files import write_atomically
+
+    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=typer.echo)
+    typer.echo(checks.as_text(tables))
+    if out:
+        write_atomically(out, json.dumps(tables, indent=1) + "\n")
+        typer.echo(f"wrote {out}")
+
+
 @import_app.command("materials-project")
 def import_materials_project(
     out: Annotated[Path, typer.Option(help="Folder to write.")],

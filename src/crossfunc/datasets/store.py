@@ -27,6 +27,8 @@ from crossfunc.datasets.schema import REJECTED_COLUMNS, TABLES, DatasetError, va
 
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.parquet"
+RECORDS_FILE = "records.parquet"
+"""What a generator computed, as it came: labels are made from it, and a run goes on from it. No reader needs it."""
 META_KEYS = {
     "name": "what the dataset is called",
     "version": "a new one for every change",
@@ -108,6 +110,11 @@ class Dataset:
         """The ledger: table, row, id and reason of every row that was left out."""
         ledger = _to_pandas(self._table("rejected"))
         return pd.DataFrame(columns=REJECTED_COLUMNS) if ledger is None else ledger
+
+    @cached_property
+    def records(self) -> pa.Table | None:
+        """What the labels were made from, as it was computed; None where the dataset does not keep it."""
+        return self._table("records")
 
     def _table(self, kind: str) -> pa.Table | None:
         if kind in self._tables:
@@ -201,6 +208,7 @@ def write_dataset(
     pairs: pd.DataFrame | pa.Table | None = None,
     elements: pd.DataFrame | pa.Table | None = None,
     rejected: pd.DataFrame | None = None,
+    records: pa.Table | None = None,
     strict: bool = True,
     overwrite: bool = False,
 ) -> Dataset:
@@ -216,6 +224,8 @@ def write_dataset(
         Those the dataset has, in the columns of `crossfunc.datasets.schema`.
     rejected : pandas.DataFrame, optional
         Rows an importer left out before (`table, row, id, reason`).
+    records : pyarrow.Table, optional
+        What the labels were made from, kept as it is (`Dataset.records`).
     strict : bool
         False: rows that break the schema go to `rejected.parquet` instead of raising.
     overwrite : bool
@@ -250,6 +260,8 @@ def write_dataset(
     ledger = pd.concat(ledgers, ignore_index=True)
     if len(ledger):
         tables["rejected"] = pa.Table.from_pandas(ledger.astype({"id": str, "reason": str}), preserve_index=False)
+    if records is not None:
+        tables["records"] = records
     _write_folder(path, meta, tables)
     return open_dataset(path)
 
@@ -318,7 +330,7 @@ def _read_meta(path: Path) -> dict:
 
 
 def _check_files(meta: dict, file: Path) -> None:
-    known = {f"{kind}.parquet" for kind in TABLES} | {REJECTED_FILE}
+    known = {f"{kind}.parquet" for kind in TABLES} | {REJECTED_FILE, RECORDS_FILE}
     files = meta.get("files")
     if not isinstance(files, dict) or not files or not set(files) <= known:
         raise DatasetError(

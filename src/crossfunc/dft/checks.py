@@ -201,9 +201,50 @@ def _cutoff_slopes(frame: Frame) -> dict[str, float]:
     return {name: (ends[0][name] - ends[1][name]) / (2 * CUTOFF_STEP_EV) for name in FUNCTIONALS}
 
 
+RECOMPUTED = ("NaCl-rock-salt", "MgO-rock-salt", "GaAs-zinc-blende")
+
+
+def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
+    """Compute an equilibrium and a rattled frame again and compare with the shipped rows.
+
+    Parameters
+    ----------
+    material_id : str
+    dataset : Dataset, optional
+        Default: the shipped one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `frame_id, functional, energy_mev_per_atom, force_mev_per_a`: differences, of forces the largest component.
+    """
+    from crossfunc.datasets import open_dataset
+    from crossfunc.dft.engine import compute_frame
+    from crossfunc.dft.labels import NAME
+
+    shipped = {row["frame_id"]: row for row in (dataset or open_dataset(NAME)).frames.to_pylist()}
+    rows = []
+    for frame in (find_frame(f"{material_id}-{k:02d}") for k in (0, 1)):
+        record = compute_frame(frame)
+        for name in FUNCTIONALS:
+            row = shipped[f"{frame.frame_id}/{name}"]
+            energy = record[name]["energy_ev"] / len(frame.atomic_numbers)
+            moved = np.abs(np.subtract(record[name]["forces_ev_per_a"], row["forces_ev_per_a"])).max()
+            rows.append(
+                {
+                    "frame_id": frame.frame_id,
+                    "functional": name,
+                    "energy_mev_per_atom": float(1000 * abs(energy - row["energy_per_atom_ev"])),
+                    "force_mev_per_a": float(1000 * moved),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "derivatives": (lambda name: check_derivatives(find_frame(name)), DERIVATIVE_FRAMES),
     "convergence": (check_convergence, CONVERGENCE_MATERIALS),
+    "recompute": (check_recomputed, RECOMPUTED),
 }
 """Name of a check: its function and what it is applied to."""
 
@@ -234,3 +275,11 @@ def run_checks(names: Sequence[str] = tuple(CHECKS), report: Callable[[str], Non
             rows += check(case).to_dict("records")
         tables[name] = rows
     return tables
+
+
+def as_text(tables: dict[str, list[dict]]) -> str:
+    """Return the tables for a terminal."""
+    parts = [
+        f"{name}\n{pd.DataFrame(rows).to_string(index=False, float_format='%.4f')}" for name, rows in tables.items()
+    ]
+    return "\n\n".join(parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfunc.dft.engine import check_engine, compute_frame
+from crossfunc.dft.engine import check_engine, check_frames, compute_frame
 from crossfunc.dft.plan import Frame
 from crossfunc.files import locked_folder, write_atomically
 
@@ -76,13 +76,14 @@ def compute_frames(
     Raises
     ------
     EngineError
-        GPAW is missing or lacks something, before anything is computed.
+        GPAW is missing or lacks something, or a frame cannot be labelled, before anything is computed.
     FolderInUse
         Another run writes this folder.
     """
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
+    check_frames(frames)
     if engine is compute_frame:
         check_engine([frame.material for frame in frames])
     folder = Path(folder)
