@@ -1,21 +1,22 @@
 """Lessons on data that are not the book's: what they lack is said, and what does not hold is said, too."""
 
 import json
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from crossfunc.datasets import Dataset, describe_functionals
 from crossfunc.lessons import LessonResults, own_data
 from crossfunc.lessons.own_data import check_claim, describe_lack, fit_size_limit, stop_here
 
 
 def dataset(name="mine", frames=None):
-    return SimpleNamespace(name=name, frames=frames, meta={"functionals": {"gga": "PBE", "r2scan": "HSE06"}})
+    return Dataset(name, {"functionals": describe_functionals("PBE", "HSE06")}, Path(name), {"frames": frames})
 
 
-def table(functional="r2scan", forces=None):
+def table(functional="hse06", forces=None):
     columns = {"functional": [functional], "forces_ev_per_a": pa.array([forces], pa.list_(pa.float64()))}
     return pa.table(columns | {"stress_gpa": pa.array([None], pa.list_(pa.float64()))})
 
