@@ -8,7 +8,9 @@ __version__ = "0.1.0"
 _HOME = {
     "AtomRefError": "crossfunc.energies",
     "AtomRefFit": "crossfunc.energies",
+    "AseModel": "crossfunc.potential",
     "CHGNetCalculator": "crossfunc.potential.calculator",
+    "CalculatorError": "crossfunc.potential",
     "CheckpointError": "crossfunc.potential",
     "DatasetError": "crossfunc.datasets",
     "EntryTable": "crossfunc.stability",
@@ -26,6 +28,7 @@ _HOME = {
     "fit_power_law": "crossfunc.training",
     "formation_energy_per_atom_ev": "crossfunc.stability",
     "hull_report": "crossfunc.stability",
+    "load_calculator": "crossfunc.potential",
     "load_model": "crossfunc.potential",
     "nested_subsets": "crossfunc.datasets",
     "open_dataset": "crossfunc.datasets",
