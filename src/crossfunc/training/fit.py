@@ -14,8 +14,7 @@ import numpy as np
 
 from crossfunc.datasets import Dataset
 from crossfunc.potential.checkpoints import element_references
-from crossfunc.training.dimers import find_dimers, read_dimers
-from crossfunc.training.forgetting import DIMERS, Forgetting, measure_forgetting
+from crossfunc.training.forgetting import Forgetting, measure_forgetting, with_dimers
 from crossfunc.training.inputs import check_labels, read_frames, read_settings, read_split
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import Method, as_model, find_method, start_model
@@ -309,9 +308,7 @@ class _Run:
 
     def _measure_forgetting(self, model, pretrained) -> Forgetting:
         """Errors in the source functional, on frames that no step has seen, and on dimers where there are curves."""
-        held_out = dict(self.origin.held_out)
-        if path := find_dimers():
-            held_out[DIMERS] = read_dimers(path)
+        held_out = with_dimers(self.origin.held_out)
         return measure_forgetting(model, as_model(pretrained), held_out, seed=self.settings.split_seed)
 
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossfunc.datasets import split_by_material
 from crossfunc.energies import fit_atomref
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import N_ELEMENTS
+from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.source import KINDS, has_labels, label_with_model
+from crossfunc.training.source import KINDS, has_labels, label_with_model, split_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +79,57 @@ class Forgetting:
         table = self.table[list(columns)].rename(columns=columns)
         text = table.to_string(float_format="{:.4g}".format, na_rep="-") if len(table) else "no source frames"
         return "\n".join(["source functional, after a refit of references:", text, *self.notes])
+
+
+def forgetting(
+    model,
+    dataset,
+    *,
+    start="0.3.0",
+    functional: str = "r2scan",
+    source="auto",
+    split_seed: int = 0,
+    max_frames: int = _MAX_FRAMES,
+    progress: bool = False,
+) -> Forgetting:
+    """What a model has forgotten of the functional that it comes from, on frames that it was not trained on.
+
+    Parameters
+    ----------
+    model : CHGNet
+        Trained on `dataset` with the 8:1:1 split by material of `split_seed`, as `finetune` does by default.
+    dataset : Dataset, str, path or LabelledFrames
+    start : str, path or CHGNet
+        The model before training.
+    functional : str
+        What it was trained on.
+    source : LabelledFrames, Dataset, str or path
+        See `finetune`.
+    split_seed : int
+    max_frames : int
+        Of each kind.
+    progress : bool
+
+    Returns
+    -------
+    Forgetting
+        See `measure_forgetting`.
+    """
+    from crossfunc.training.inputs import read_frames
+    from crossfunc.training.methods import as_model
+
+    frames, _ = read_frames(dataset, functional)
+    parts = split_by_material(frames.material_ids, seed=split_seed)
+    given = None if isinstance(source, str) and source == "auto" else source
+    found = split_source(given, dataset, functional, frames, parts, seed=split_seed)
+    options = {"max_frames": max_frames, "seed": split_seed, "progress": progress}
+    return measure_forgetting(model, as_model(start), with_dimers(found.held_out), **options)
+
+
+def with_dimers(held_out: Mapping[str, LabelledFrames]) -> dict[str, LabelledFrames]:
+    """Add the curves of dimers where `CROSSFUNC_DATA` has them."""
+    path = find_dimers()
+    return dict(held_out) | ({DIMERS: read_dimers(path)} if path else {})
 
 
 def measure_forgetting(
