@@ -26,6 +26,7 @@ _HOME = {
     "fit_atomref": "crossfunc.energies",
     "fit_model_aware_atomref": "crossfunc.energies",
     "fit_power_law": "crossfunc.training",
+    "forgetting": "crossfunc.training",
     "formation_energy_per_atom_ev": "crossfunc.stability",
     "hull_report": "crossfunc.stability",
     "load_calculator": "crossfunc.potential",

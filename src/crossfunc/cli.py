@@ -627,32 +627,53 @@ def evaluate(
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
     split_seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_NAME",
+            help="Add what was forgotten of the functional that the model comes from, on frames of this dataset; auto: "
+            "the other functional of --dataset.",
+        ),
+    ] = None,
+    start: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="With --source: the model before training.")] = (
+        "0.3.0"
+    ),
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Mean absolute errors of a model on the labels of a dataset: energy, forces, stress, magnetic moments.
 
-    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error.
+    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error. The folder of a
+    run stands for its best model, of --functional where it has one for each of two.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset, split_by_material
     from crossfunc.potential import load_model
     from crossfunc.training.evaluate import evaluate as measure
+    from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
+    from crossfunc.training.run_folder import find_model_file
 
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
     options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
     with use_cluster(cluster):
-        measured = measure(load_model(model), frames, **options)
+        loaded = load_model(find_model_file(model, functional) if Path(model).is_dir() else model)
+        measured = measure(loaded, frames, **options)
+        lost = source and forgetting(
+            loaded, opened, start=start, functional=functional, source=source, split_seed=split_seed
+        )
     if as_json:
+        measured |= {"forgetting": lost.to_dict()} if lost else {}
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
         origin = {"model": model, "dataset": opened.name, "functional": opened.functional(functional).key}
         typer.echo(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
         return
     _show_errors(measured)
+    if lost:
+        typer.echo(f"\n{lost.report()}")
     typer.echo(f"\n{opened.label_notice}")
 
 
@@ -674,7 +695,13 @@ def _show_errors(measured: dict[str, Any]) -> None:
 
 @app.command()
 def finetune(
-    method: Annotated[str, typer.Option(help="1, 2, 3, 4, references-only or model-aware; see xf.METHODS.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="1, 2, 3, 4, references-only or model-aware; or after the paper: model-aware-trained, readout-only, "
+            "soft-freezing, lora, l2-sp, ewc, replay, two-readouts, delta."
+        ),
+    ],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on where it was.")],
     functional: Annotated[str, typer.Option(help="Whose frames to train on: high, low, or a key.")] = "high",
@@ -692,6 +719,18 @@ def finetune(
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs, or CPU processes, of each node.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes (torchrun or SLURM starts the processes).")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the forward pass.")] = False,
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_NAME",
+            help="Frames of the functional that the model comes from, for what is forgotten of it and for ewc, replay "
+            "and two-readouts; auto: the dataset's other functional; none: no report.",
+        ),
+    ] = "auto",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of the method, as rank=4 of lora; repeatable."),
+    ] = None,
     other: Annotated[
         list[str] | None,
         typer.Option(
@@ -702,8 +741,9 @@ def finetune(
 ) -> None:
     """Train a CHGNet on the labels of one functional: fit element references, train, keep the best model.
 
-    The folder gets best.pt and last.pt (stock chgnet loads them), best.safetensors, history.csv, and run.json with
-    method, settings, fingerprints of data and split, and the metrics. A run that was killed goes on from its last
+    The folder gets best.pt and last.pt (stock chgnet loads them; of method delta, which has more than a CHGNet, only
+    .safetensors), best.safetensors, history.csv, and run.json with method, settings, fingerprints of data and split,
+    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed goes on from its last
     checkpoint; a folder with another run is left alone.
     """
     import sys
@@ -729,12 +769,18 @@ def finetune(
         settings |= parse_overrides(other or [])
     except ValueError as error:
         raise SettingsError(str(error).replace("-p ", "--set ", 1)) from error
+    try:
+        strategy = parse_overrides(option or [])
+    except ValueError as error:
+        raise SettingsError(str(error).replace("-p ", "--option ", 1)) from error
     result = train(
         method,
         dataset,
         out=out,
         functional=functional,
         pretrained=pretrained,
+        source=None if source == "none" else source,
+        options=strategy,
         progress=sys.stdout.isatty() and not as_json,
         **settings,
     )
