@@ -7,7 +7,7 @@ the alternative text, the caption and the dataset's label notice into JupyterLab
 
 from crossfunc.lessons.figures.display import caption, show, write_interactive
 from crossfunc.lessons.figures.elements import periodic_table, periodic_table_interactive, reference_scheme
-from crossfunc.lessons.figures.energies import joint_energy_plot, parity_hover
+from crossfunc.lessons.figures.energies import joint_energy_plot, parity_hover, shift_against_z
 from crossfunc.lessons.figures.style import COLORS, LABELS, MARKERS, FigureError, use_style, wide
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "periodic_table",
     "periodic_table_interactive",
     "reference_scheme",
+    "shift_against_z",
     "show",
     "use_style",
     "wide",

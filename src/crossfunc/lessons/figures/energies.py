@@ -114,3 +114,30 @@ def parity_hover(x, y, *, x_label, y_label, names, compositions, color=None, ide
         font=PLOTLY_FONT,
     )
     return figure
+
+
+def shift_against_z(mean_z, difference, pairs):
+    """Scatter of the energy difference of two functionals against the mean atomic number; a hover names the material.
+
+    Parameters
+    ----------
+    mean_z : array_like, shape (n_materials,)
+    difference : array_like, shape (n_materials,), eV/atom
+        Energy in the high functional minus that in the low one.
+    pairs : DataFrame
+        With `material_id` and `composition` of the same rows.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Hand it to :func:`show`.
+    """
+    return parity_hover(
+        mean_z,
+        difference,
+        x_label="mean atomic number",
+        y_label="r²SCAN − GGA/GGA+U (eV/atom)",
+        names=pairs["material_id"],
+        compositions=pairs["composition"],
+        identity=False,
+    )
