@@ -56,7 +56,7 @@ def test_a_lesson_without_a_section_says_everything_itself(file):
     results = recorder(file, "04_other")
     results.record("n", 3, title="Number", note="of rows")
     assert results.to_dict()["results"][0]["title"] == "Number"
-    with pytest.raises(TypeError, match="not in results.yml"):
+    with pytest.raises(TypeError, match=r"not in results\.yml"):
         results.record("m", 3)
 
 

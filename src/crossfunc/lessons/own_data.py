@@ -129,6 +129,20 @@ def formation_energies(pairs: pd.DataFrame) -> pd.DataFrame:
     return known
 
 
+def describe_lack_of_formation(dataset, at_least: int) -> str:
+    """Say that too few materials have formation energies in both functionals; an empty text if enough have."""
+    n_known = 0
+    names = [name.replace("_energy", "_formation_energy") for name in ENERGIES]
+    if dataset.pairs is not None and set(names) <= set(dataset.pairs.columns):
+        n_known = int(dataset.pairs[names].notna().all(axis=1).sum())
+    if n_known >= at_least:
+        return ""
+    return (
+        f"{n_known} materials have formation energies in both functionals (they need the elements' ground states); "
+        f"trees and their cross-validation need {at_least} at least."
+    )
+
+
 def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:
     """Raise a limit on the size of crystals that leaves too few of them, and say so.
 

@@ -8,6 +8,7 @@ the alternative text, the caption and the dataset's label notice into JupyterLab
 from crossfunc.lessons.figures.display import caption, show, write_interactive
 from crossfunc.lessons.figures.elements import periodic_table, periodic_table_interactive, reference_scheme
 from crossfunc.lessons.figures.energies import joint_energy_plot, parity_hover, shift_against_z
+from crossfunc.lessons.figures.importance import importance_map, measure_shares, share_bars
 from crossfunc.lessons.figures.style import COLORS, LABELS, MARKERS, FigureError, use_style, wide
 
 __all__ = [
@@ -16,11 +17,14 @@ __all__ = [
     "MARKERS",
     "FigureError",
     "caption",
+    "importance_map",
     "joint_energy_plot",
+    "measure_shares",
     "parity_hover",
     "periodic_table",
     "periodic_table_interactive",
     "reference_scheme",
+    "share_bars",
     "shift_against_z",
     "show",
     "use_style",

@@ -58,7 +58,7 @@ def periodic_table(values, label, *, log=False, diverging=False, fmt=None, ax=No
     return ax
 
 
-def periodic_table_interactive(values, label, *, log=False, diverging=False, fmt=None, hover=None):
+def periodic_table_interactive(values, label, *, log=False, diverging=False, fmt=None, hover=None, limits=None):
     """Periodic-table heat map with the value of each element on hover, drawn by pymatviz.
 
     Parameters
@@ -67,6 +67,8 @@ def periodic_table_interactive(values, label, *, log=False, diverging=False, fmt
         As in :func:`periodic_table`.
     hover : mapping, optional
         Element symbol -> further line of the hover box.
+    limits : (float, float), optional
+        Ends of the colours, for tables that are compared; default: those of the values.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def periodic_table_interactive(values, label, *, log=False, diverging=False, fmt
         colorscale=_PALE_DIVERGING if diverging else "viridis",
         log=log,
         fmt=(lambda value: _tile_text(value, fmt)),
-        cscale_range=(-span, span) if diverging else (None, None),
+        cscale_range=limits or ((-span, span) if diverging else (None, None)),
         colorbar={"title": title, "tickformat": ".3g"} if log else {"title": title},
         hover_data=dict(hover or {}),
         nan_color="#f4f4f4",
