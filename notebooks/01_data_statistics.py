@@ -53,21 +53,15 @@ print(f"{ds.name}: {ds.label_notice}")
 # ## What does a row look like?
 #
 # The table `pairs` holds one row per material.
-# Each material was relaxed twice, once in either functional, and carries the energy of each relaxed structure.
+# Each material was relaxed twice, once in each functional, and carries the energy of each relaxed structure.
 # Read a row from left to right: the same crystal, two energies, and they are far apart.
 
 # %%
 low, high = ds.functionals
-energies = [low.column(), high.column()]
 print(f"low: {low.full_name}; high: {high.full_name}")
-if ds.pairs is not None:
-    table = ds.pairs[["composition", *energies]]
-else:
-    print("No material has both functionals in these data; their frames:")
-    columns = ["material_id", "functional", "energy_per_atom_ev"]
-    table = ds.frames.select(columns).to_pandas()
-table = table.sample(min(6, len(table)), random_state=seed)
-table.style.hide(axis="index").format(precision=3)
+table = own_data.energy_table(ds)
+some_rows = table.sample(min(6, len(table)), random_state=seed)
+some_rows.style.hide(axis="index").format(precision=3)
 
 # %% [markdown]
 # ## Which elements are in the data?
@@ -87,39 +81,30 @@ for symbol, count in {"Li": 1, "Co": 1, "O": 2}.items():
 
 licoo2 = xf.composition_matrix(["LiCoO2"]).toarray()[0]
 assert np.allclose(by_hand, licoo2)
-pd.Series(licoo2, ELEMENT_SYMBOLS)[lambda row: row > 0].to_frame("x").T
+pd.DataFrame(
+    [licoo2[licoo2 > 0]], ["x"], np.array(ELEMENT_SYMBOLS)[licoo2 > 0]
+)
 
 # %% [markdown]
 # The library builds the same matrix for a whole table, sparse, because a material holds a handful of elements out of 94.
 # Where the dataset has {term}`frames <frame>`, we count those labelled with the high functional, here r²SCAN, as Fig. 1a of the paper does; a table of pairs alone counts materials.
 
 # %%
-if ds.frames is not None:
-    rows = ds.frames.filter(np.asarray(ds.frames["functional"]) == high.key)
-    materials, unit = rows["material_id"].to_pandas(), "n_frames"
-else:
-    rows, materials, unit = ds.pairs, ds.pairs["material_id"], "n_materials"
-
+rows, unit = own_data.rows_of(ds, high.key)
+materials = own_data.as_series(rows["material_id"])
 X = xf.composition_matrix(rows)
-counts = pd.Series((X > 0).sum(axis=0), index=ELEMENT_SYMBOLS)
-counts = counts[counts > 0]
-counts.sort_values(ascending=False).head(8).to_frame(unit).T
+in_rows = pd.Series((X > 0).sum(axis=0), index=ELEMENT_SYMBOLS)
+counts = in_rows[in_rows > 0].sort_values(ascending=False)
+results.record("n_rows", X.shape[0])
+results.record("n_elements", len(counts))
+counts.head(8).to_frame(unit).T
 
-# %% tags=["hide-input", "remove-output"]
-results.record(
-    "n_rows",
-    X.shape[0],
-    title="Rows counted in the element map",
-    paper=238_247,
-    why="the paper's MP-r2SCAN frames; this dataset is smaller on purpose",
-)
-results.record("n_elements", len(counts), title="Elements that occur")
-
-# %% tags=["hide-input"]
+# %%
 figures.show(
     figures.periodic_table_interactive(counts, unit, log=True, fmt=".0f"),
-    alt=f"Periodic table coloured by how many rows contain each element; {counts.idxmax()} leads with {counts.max()}, "
-    f"{counts.idxmin()} is rarest with {counts.min()}; elements without data are blank.",
+    alt="Periodic table coloured by how many rows contain each element; "
+    f"{counts.idxmax()} leads with {counts.max()}, {in_rows[in_rows > 0].idxmin()} is "
+    f"rarest with {counts.min()}; elements without data are blank.",
     caption="A few elements fill the data, and most are rare",
     name="fig-01-elements",
     dataset=ds,
@@ -144,26 +129,20 @@ rng = np.random.default_rng(seed)
 careless_test = rng.random(len(materials)) < 0.1
 seen = set(materials[~careless_test])
 leak = np.mean([material in seen for material in materials[careless_test]])
+results.record("leak_by_frame", 100 * leak)
+print(f"{leak:.0%} of the test rows have a sibling in training")
 
+# %% [markdown]
+# And what a split by material does, which the library makes and reproduces from its seed:
+
+# %%
 parts = xf.split_by_material(
     materials, fractions=(0.8, 0.1, 0.1), seed=seed
 )
-train, test = (
-    set(materials.iloc[parts[name]]) for name in ("train", "test")
-)
+train = set(materials.iloc[parts["train"]])
+test = set(materials.iloc[parts["test"]])
 assert train.isdisjoint(test)
-print(
-    f"split by frame: {leak:.0%} of the test rows have a sibling in training"
-)
 
-# %% tags=["hide-input", "remove-output"]
-results.record(
-    "leak_by_frame",
-    100 * leak,
-    unit="%",
-    title="Test rows whose material was trained on, split by frame",
-    note="0 when split by material",
-)
 # %% [markdown]
 # A table with one row per material cannot leak this way and shows 0 %.
 # With frames, a split by frame leaks for nearly every material that has more than one.
@@ -177,7 +156,7 @@ results.record(
 #
 # $$r = \frac{\sum_i (x_i - \bar x)(y_i - \bar y)}{\sqrt{\sum_i (x_i - \bar x)^2 \sum_i (y_i - \bar y)^2}}.$$ (eq-pearson)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 if ds.pairs is None:
     own_data.stop_here(
         "Nothing to correlate without energies of both.", results
@@ -189,33 +168,28 @@ y = ds.pairs["low_energy_per_atom_ev"]
 dx, dy = x - x.mean(), y - y.mean()
 r_by_hand = (dx * dy).sum() / np.sqrt((dx**2).sum() * (dy**2).sum())
 
-ids = ds.pairs["material_id"]
-total = pearson(x, y, material_ids=ids, n_bootstrap=n_bootstrap, seed=seed)
+# %% [markdown]
+# The library adds an interval, from resampling the materials {term}`with replacement <bootstrap>`.
+
+# %%
+draws = {"n_bootstrap": n_bootstrap, "seed": seed}
+total = pearson(x, y, material_ids=ds.pairs["material_id"], **draws)
 assert np.isclose(total.r, r_by_hand)
+results.record("pearson_total", total.r, (total.low, total.high))
 print(total)
 
-# %% tags=["hide-input", "remove-output"]
-results.record(
-    "pearson_total",
-    total.r,
-    interval=(total.low, total.high),
-    title="Pearson r of total energies",
-    paper=0.09,
-    why=ds.meta.get("differs_from_paper", "other materials"),
-    note="95 % bootstrap interval",
-)
-# %% tags=["hide-input"]
-grid = figures.joint_energy_plot(
-    x,
-    y,
-    x_label=ds.label("high_energy_per_atom_ev"),
-    y_label=ds.label("low_energy_per_atom_ev"),
-    identity=True,
-)
+# %%
 figures.show(
-    grid,
-    alt=f"Scatter of {low.name} total energies against {high.name} ones of the same materials with histograms on both "
-    f"sides: the cloud stretches far below the dashed identity line and Pearson's r is {total.r:.2f}.",
+    figures.joint_energy_plot(
+        x,
+        y,
+        x_label=ds.label(x.name),
+        y_label=ds.label(y.name),
+        identity=True,
+    ),
+    alt=f"Scatter of {low.name} total energies against {high.name} ones of the same "
+    "materials with histograms on both sides: the cloud stretches far below the "
+    f"dashed identity line and Pearson's r is {total.r:.2f}.",
     caption="Total energies of the same materials hardly correlate",
     name="fig-01-totals",
     dataset=ds,
@@ -231,35 +205,24 @@ figures.show(
 #
 # A clue is cheap: forget the structure altogether and take the simplest property of a composition, its mean atomic number $\bar Z_i = \sum_j X_{ij} Z_j$.
 
-# %% tags=["hide-input"]
+# %%
 pair_matrix = xf.composition_matrix(ds.pairs)
 mean_z = pair_matrix @ np.arange(1, pair_matrix.shape[1] + 1)
 difference = (x - y).to_numpy()
-with_z = pearson(mean_z, difference, n_bootstrap=n_bootstrap, seed=seed)
-results.record(
-    "pearson_shift_with_z",
-    with_z.r,
-    interval=(with_z.low, with_z.high),
-    title="Pearson r between the energy difference and the mean atomic number",
-)
-results.record(
-    "mean_shift",
-    float(difference.mean()),
-    unit="eV/atom",
-    title=f"Mean of {high.name} − {low.name} total energies",
-)
+with_z = pearson(mean_z, difference, **draws)
+results.record("pearson_shift_with_z", with_z.r, (with_z.low, with_z.high))
+results.record("mean_shift", float(difference.mean()))
+
+# %%
 figures.show(
-    figures.parity_hover(
+    figures.shift_against_z(
         mean_z,
         difference,
-        x_label="mean atomic number",
-        y_label=f"{high.name} − {low.name} (eV/atom)",
-        names=ds.pairs["material_id"],
-        compositions=ds.pairs["composition"],
-        identity=False,
+        ds.pairs,
+        f"{high.name} − {low.name} (eV/atom)",
     ),
-    alt=f"Interactive scatter: the difference between {high.name} and {low.name} falls steeply as the mean atomic number "
-    f"grows; Pearson's r is {with_z.r:.2f}.",
+    alt=f"Interactive scatter: the difference between {high.name} and {low.name} falls "
+    f"steeply as the mean atomic number grows; Pearson's r is {with_z.r:.2f}.",
     caption="The disagreement follows the elements, not the crystals",
     name="fig-01-difference",
     dataset=ds,
@@ -281,23 +244,13 @@ figures.show(
 
 # %% tags=["hide-cell"]
 # Solution: whatever belongs to the elements cancels, because the same shift is subtracted again.
-names = [name.replace("_energy", "_formation_energy") for name in energies]
-formation = ds.pairs.reindex(columns=names).dropna()
-if len(formation) < 3:
-    print("These data have no formation energies in both functionals.")
-else:
-    formation_r = pearson(
-        *formation.to_numpy().T, n_bootstrap=n_bootstrap, seed=seed
-    )
+formation = own_data.formation_energies(ds.pairs)
+if len(formation) > 2:  # the elements' ground states are there
+    among = pearson(*formation.to_numpy().T, **draws)
     claim = "formation energies correlate better than total energies"
-    own_data.check_claim(formation_r.r > total.r, claim, ds)
-    results.record(
-        "pearson_formation",
-        formation_r.r,
-        interval=(formation_r.low, formation_r.high),
-        title="Pearson r of formation energies",
-    )
-    print(formation_r)
+    own_data.check_claim(among.r > total.r, claim, ds)
+    results.record("pearson_formation", among.r, (among.low, among.high))
+    print(among)
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -307,13 +260,8 @@ else:
 
 # %% tags=["hide-cell"]
 # Solution: it goes up, because the shift grows with the atomic number and light atoms are shifted least.
-heaviest = np.array(
-    [
-        pair_matrix[[i]].indices.max() + 1
-        for i in range(pair_matrix.shape[0])
-    ]
-)
-light = heaviest < ATOMIC_NUMBERS["Ar"]
+heavy_part = pair_matrix[:, ATOMIC_NUMBERS["Ar"] - 1 :].sum(axis=1)
+light = np.asarray(heavy_part).ravel() == 0
 print(f"{light.sum()} light materials; all: r = {total.r:.2f}")
 if light.sum() > 2:
     print(f"light: r = {pearson(x[light], y[light]).r:.2f}")

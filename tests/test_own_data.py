@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -104,3 +105,36 @@ def test_the_cells_after_the_end_run_and_do_nothing(monkeypatch):
         assert "after" not in shell.user_ns
     finally:
         shell.history_manager.end_session()
+
+
+# --- tables of one kind or another ---
+
+
+def pairs_of(n):
+    names = [f"{f}_{kind}energy_per_atom_ev" for kind in ("", "formation_") for f in ("gga_mp2020", "r2scan")]
+    return pd.DataFrame({"composition": ["H2"] * n} | dict.fromkeys(names, 1.0))
+
+
+def test_energies_of_both_functionals_or_else_the_frames():
+    mine = SimpleNamespace(pairs=pairs_of(2), frames=None)
+    assert list(own_data.energy_table(mine)) == ["composition", *own_data.ENERGIES]
+    rows = pa.table({"material_id": ["a"], "functional": ["r2scan"], "energy_per_atom_ev": [-1.0]})
+    assert own_data.energy_table(SimpleNamespace(pairs=None, frames=rows)).shape == (1, 3)
+
+
+def test_frames_of_one_functional_are_counted_or_else_the_pairs():
+    rows = pa.table({"functional": ["gga", "r2scan"], "material_id": ["a", "b"]})
+    counted, unit = own_data.rows_of(SimpleNamespace(frames=rows, pairs=None), "r2scan")
+    assert (list(own_data.as_series(counted["material_id"])), unit) == (["b"], "n_frames")
+    counted, unit = own_data.rows_of(SimpleNamespace(frames=None, pairs=pairs_of(2)), "r2scan")
+    assert (len(counted), unit) == (2, "n_materials")
+
+
+def test_too_few_formation_energies_are_told(capsys):
+    known = pairs_of(4)
+    assert own_data.describe_lack_of_formation(SimpleNamespace(pairs=known), at_least=4) == ""
+    assert "4 materials have" in own_data.describe_lack_of_formation(SimpleNamespace(pairs=known), at_least=5)
+    assert "0 materials have" in own_data.describe_lack_of_formation(SimpleNamespace(pairs=None), at_least=1)
+    assert len(own_data.formation_energies(known)) == 4
+    assert len(own_data.formation_energies(known[["composition"]])) == 0
+    assert "no formation energies" in capsys.readouterr().out

@@ -7,10 +7,14 @@ not bear out what the lesson says of its own.
 import sys
 
 import numpy as np
+import pandas as pd
 
 from crossfunc.lessons.results import LessonResults
 
 BOOKS_DATASET = "surrogate"
+ENERGIES = ("low_energy_per_atom_ev", "high_energy_per_atom_ev")
+"""Columns of `pairs` with the energies of the low and of the high functional."""
+
 FEW = 24
 """Fewer frames than this cannot be split and trained on."""
 
@@ -89,6 +93,56 @@ def describe_lack(dataset, *targets: str, functional: str = "high") -> str:
 
 
 _COLUMNS = {"forces": "forces_ev_per_a", "stress": "stress_gpa", "magmoms": "magmoms_mub"}
+
+
+def energy_table(dataset) -> pd.DataFrame:
+    """Return the energies of both functionals per material; where no material has both, say so and list the frames."""
+    if dataset.pairs is not None:
+        return dataset.pairs[["composition", *ENERGIES]]
+    sys.stdout.write("No material has both functionals in these data; their frames:\n")
+    return dataset.frames.select(["material_id", "functional", "energy_per_atom_ev"]).to_pandas()
+
+
+def rows_of(dataset, functional: str):
+    """Return what there is to count: the frames in a functional, or the pairs of a dataset without frames.
+
+    Returns
+    -------
+    rows : pyarrow.Table or DataFrame
+    unit : str
+        "n_frames" or "n_materials", a key of the figures' labels.
+    """
+    if dataset.frames is None:
+        return dataset.pairs, "n_materials"
+    return dataset.frames.filter(np.asarray(dataset.frames["functional"]) == functional), "n_frames"
+
+
+def as_series(column) -> pd.Series:
+    """Return a column of either kind of table for pandas."""
+    return column.to_pandas() if hasattr(column, "to_pandas") else column
+
+
+def formation_energies(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the formation energies in both functionals, eV/atom, where both are known; no rows if there are none."""
+    names = [name.replace("_energy", "_formation_energy") for name in ENERGIES]
+    known = pairs.reindex(columns=names).dropna()
+    if len(known) < 3:
+        sys.stdout.write("These data have no formation energies in both functionals.\n")
+    return known
+
+
+def describe_lack_of_formation(dataset, at_least: int) -> str:
+    """Say that too few materials have formation energies in both functionals; an empty text if enough have."""
+    n_known = 0
+    names = [name.replace("_energy", "_formation_energy") for name in ENERGIES]
+    if dataset.pairs is not None and set(names) <= set(dataset.pairs.columns):
+        n_known = int(dataset.pairs[names].notna().all(axis=1).sum())
+    if n_known >= at_least:
+        return ""
+    return (
+        f"{n_known} materials have formation energies in both functionals (they need the elements' ground states); "
+        f"trees and their cross-validation need {at_least} at least."
+    )
 
 
 def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:

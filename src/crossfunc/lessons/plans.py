@@ -5,10 +5,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossfunc.lessons.declared import FILE as DECLARATIONS
+from crossfunc.lessons.declared import DeclarationError, read_declarations
 from crossfunc.lessons.profiles import DEFAULT_PROFILE, check_defaults, check_names, load_profile, resolve_parameters
 from crossfunc.lessons.sources import (
     RESULTS_PARAMETER,
@@ -119,6 +121,10 @@ def plan_run(
     if len(selected) == len(lessons):
         check_defaults(scale, selected)
     package_sha256 = hash_package(package or package_folder())
+    try:
+        declared = read_declarations(notebooks / DECLARATIONS)
+    except DeclarationError as error:
+        raise LessonError(str(error)) from error
     values: dict[str, dict[str, Any]] = {}
     inputs: dict[str, dict[str, str]] = {}
     overridden: set[str] = set()
@@ -131,6 +137,8 @@ def plan_run(
             usual, values[stem] = (resolve_parameters(lesson, scale, given) for given in (None, overrides))
             overridden.update(name for name in usual if values[stem][name] != usual[name])
             own = hash_inputs(lesson, values[stem], package_sha256)
+            if stem in declared:
+                own["declared results"] = sha256_of({key: asdict(entry) for key, entry in declared[stem].items()})
             needed = [inputs_of(other, (*asked_by, stem)) for other in lesson.needs]
             if needed:
                 own["needs"] = sha256_of([total_of(other) for other in needed])

@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossfunc.lessons.declared import DeclarationError, find_declarations, read_declarations
+
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _FIELDS = {"lesson", "dataset", "label_notice", "results"}
+_TEXTS = {"title": "", "unit": "", "paper": None, "why": "", "note": ""}
 COLUMNS = ("quantity", "paper says", "we get", "why they differ")
 
 
@@ -51,28 +54,40 @@ class LessonResults:
         Where `save` writes; None keeps everything in memory, as when a reader runs the lesson by hand.
     dataset : Dataset or str, optional
         The data behind the numbers; a Dataset's label notice travels with them.
+    declared : path, optional
+        The `results.yml` that says what each key is; default: the one in the lesson's folder.
     """
 
-    def __init__(self, lesson: str, folder: str | os.PathLike | None = None, dataset: Any = None):
+    def __init__(
+        self,
+        lesson: str,
+        folder: str | os.PathLike | None = None,
+        dataset: Any = None,
+        *,
+        declared: str | os.PathLike | None = None,
+    ):
         self.lesson = lesson
         self.folder = None if folder is None else Path(folder)
         self.dataset = None if dataset is None else str(getattr(dataset, "name", dataset))
         self.label_notice = str(getattr(dataset, "label_notice", ""))
         self._results: dict[str, Result] = {}
+        self._differs = getattr(dataset, "meta", {}).get("differs_from_paper", "other materials")
+        try:
+            self._declared = read_declarations(Path(declared) if declared else find_declarations()).get(lesson, {})
+        except DeclarationError as error:
+            raise ResultsError(str(error)) from error
 
     def record(
         self,
         key: str,
         value: float,
-        *,
-        title: str,
-        unit: str = "",
-        paper: float | str | None = None,
         interval: tuple[float, float] | None = None,
-        why: str = "",
-        note: str = "",
+        **fields: Any,
     ) -> Result:
         """Record one number under a key that is unique in the lesson.
+
+        What the number is stands in `results.yml`: title, unit, the paper's number, why the two differ and a note. A
+        lesson that has no section there gives them here.
 
         Parameters
         ----------
@@ -80,25 +95,24 @@ class LessonResults:
             Lower case letters, digits and underscores; claims refer to it as `lesson:key`.
         value : float
             Kept with full precision.
-        title : str
-            The quantity in words.
-        unit : str
-        paper : float or str, optional
-            What the paper says, in the same unit.
         interval : (float, float), optional
             Lower and upper end of our value's interval.
-        why : str
-            Why the two differ.
-        note : str
-            What the reader must know about our value ("3 seeds").
+        fields
+            For a lesson with a section in `results.yml`: a value for each `{name}` in the texts of this key
+            (`{differs}`, why the dataset's numbers differ from the paper's, is filled in by itself). For any other:
+            `title` (the quantity in words), `unit`, `paper` (what the paper says, in the same unit), `why` (the two
+            differ) and `note` (what the reader must know about our value: "3 seeds").
 
         Raises
         ------
         ResultsError
-            A value that is no finite number, an interval the wrong way round, a key used for something else.
+            A value that is no finite number, an interval the wrong way round, a key used for something else or not
+            declared, a text that lacks a value.
         """
         if not _KEY.fullmatch(key):
             raise ResultsError(f"{self.lesson}: result key {key!r} must be lower case letters, digits and underscores.")
+        given = self._texts(key, fields)
+        title, unit, paper, why, note = (given[name] for name in ("title", "unit", "paper", "why", "note"))
         if not title.strip():
             raise ResultsError(f"{self.lesson}: result {key!r} needs a title.")
         if key in self._results and self._results[key].title != title:
@@ -114,6 +128,22 @@ class LessonResults:
         result = Result(key, _finite(value, where), title, unit, paper, interval, why, note)
         self._results[key] = result  # running a cell again replaces what it recorded
         return result
+
+    def _texts(self, key: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """What people read beside the value: as declared, or as given by a lesson that declares nothing."""
+        if not self._declared:
+            unknown = fields.keys() - _TEXTS.keys()
+            if unknown or "title" not in fields:
+                raise TypeError(
+                    f"record(...) of {self.lesson}, which is not in results.yml, takes {', '.join(_TEXTS)}."
+                )
+            return _TEXTS | fields
+        if key not in self._declared:
+            raise ResultsError(f"{self.lesson}: result {key!r} is not in results.yml: say there what it is.")
+        try:
+            return self._declared[key].filled({"differs": self._differs} | fields, f"{self.lesson}: result {key!r}")
+        except DeclarationError as error:
+            raise ResultsError(str(error)) from error
 
     def to_dict(self) -> dict:
         """Return what the results file holds."""

@@ -1,0 +1,78 @@
+"""Which elements a model needs: maps over the periodic table, shares of groups, one measure beside another."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from crossfunc.lessons.figures.elements import periodic_table_interactive
+from crossfunc.lessons.figures.style import COLORS
+
+
+def importance_map(table, limits=None):
+    """Periodic table of the mean |SHAP| of each element, its spread over seeds on hover.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `ElementImportance`: index element; `shap_mean`, `shap_std` in eV/atom and `n_rows`.
+    limits : (float, float), optional
+        Ends of the colours, meV/atom, for maps that are compared; default: the map's own.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Hand it to :func:`show`.
+    """
+    known = table.dropna(subset=["shap_mean"])
+    hover = {
+        element: f"± {1000 * row.shap_std:.1f} over seeds, {row.n_rows:.0f} materials"
+        for element, row in known.iterrows()
+    }
+    values = 1000 * known["shap_mean"]
+    return periodic_table_interactive(values, "mean |SHAP| (meV/atom)", fmt=".1f", hover=hover, limits=limits)
+
+
+def share_bars(shares, ax=None):
+    """Bars of the share of importance on groups of elements, with and without energy corrections.
+
+    Parameters
+    ----------
+    shares : DataFrame
+        One row per group, columns "with corrections" and "without corrections"; fractions of one.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = ax or plt.subplots()[1]
+    colors = {"with corrections": COLORS["r2scan"], "without corrections": COLORS["gga"]}
+    shares.mul(100).plot.barh(ax=ax, color=colors, width=0.75)
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the summed importance (%)", ylabel="")
+    return ax
+
+
+def measure_shares(table, elements, ax=None):
+    """Share of each importance measure on some elements, with its spread over seeds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `ElementImportance`: index element; `<measure>_mean` and `<measure>_std` of each measure.
+    elements : sequence of str
+        Shown from left to right.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = ax or plt.subplots()[1]
+    for k, (measure, marker) in enumerate({"shap": "o", "permutation": "s", "gain": "v"}.items()):
+        percent = 100 / table[f"{measure}_mean"].clip(lower=0).sum()
+        share, spread = (percent * table.loc[elements, f"{measure}_{part}"] for part in ("mean", "std"))
+        beside = np.arange(len(elements)) + 0.2 * (k - 1)
+        ax.errorbar(beside, share, spread, fmt=marker, label=measure, capsize=2)
+    ax.set(xticks=range(len(elements)), xticklabels=elements, ylabel="share of the measure's sum (%)")
+    ax.legend()
+    return ax

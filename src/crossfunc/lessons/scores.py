@@ -1,0 +1,41 @@
+"""Numbers over seeds and models as the lessons print them: mean, spread, and the paper's beside ours."""
+
+import numpy as np
+
+from crossfunc.lessons.results import format_value
+
+METRICS = {
+    "energy_mae_mev_per_atom": ("energy", "meV/atom"),
+    "force_mae_mev_per_a": ("force", "meV/Å"),
+    "stress_mae_gpa": ("stress", "GPa"),
+    "magmom_mae_mub": ("magmom", "μB"),
+}
+"""The four errors that an evaluation reports: its key, what is meant, and the unit."""
+
+
+def over_seeds(values) -> tuple[float, tuple[float, float]]:
+    """Return the mean over seeds and the interval of one standard deviation on either side (of no width for one seed).
+
+    Parameters
+    ----------
+    values : array_like, shape (n_seeds,)
+
+    Raises
+    ------
+    ValueError
+        No value at all.
+    """
+    values = np.asarray(values, dtype=float)
+    if not values.size:
+        raise ValueError("no seed has a value: there is nothing to average.")
+    mean = values.mean()
+    spread = values.std(ddof=1) if len(values) > 1 else 0.0
+    return float(mean), (float(mean - spread), float(mean + spread))
+
+
+def spread_text(values) -> str:
+    """Return mean and spread over seeds with the digits that they deserve, a word if a seed has no value."""
+    if np.isnan(np.asarray(values, dtype=float)).any():
+        return "undefined"
+    mean, ends = over_seeds(values)
+    return format_value(mean, ends)

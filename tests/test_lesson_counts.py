@@ -1,0 +1,187 @@
+"""What a lesson weighs: short cells in sight, more words than code, drawing in the package, cells in any order.
+
+`pytest -s tests/test_lesson_counts.py -k table` prints the counts of every lesson.
+"""
+
+import ast
+import re
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crossfunc.lessons.declared import FILE, read_declarations
+from crossfunc.lessons.sources import Lesson
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+# Lessons whose drawing and recording have moved out; the others are counted, and bound by test_notebooks.py alone.
+CONVERTED = [path for path in LESSONS if path.stem in read_declarations(NOTEBOOKS / FILE)]
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+each_converted = pytest.mark.parametrize("path", CONVERTED, ids=[path.stem for path in CONVERTED])
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of one lesson; a solution is folded on purpose and counts as code, not as hidden."""
+
+    n_cells: int
+    median_visible_lines: float
+    n_code_lines: int
+    hidden_percent: float
+    solution_percent: float
+    words_per_line: float
+    helpers_that_draw: tuple[str, ...]
+
+
+def code_lines(source):
+    return [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def tags(cell):
+    return set(cell.metadata.get("tags", ()))
+
+
+def is_solution(cell):
+    return cell.source.startswith("# Solution")
+
+
+def count(path):
+    cells = Lesson(path).notebook().cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    prose = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    lengths = {id(cell): len(code_lines(cell.source)) for cell in code}
+    n_lines = sum(lengths.values())
+    solutions = sum(lengths[id(cell)] for cell in code if is_solution(cell))
+    hidden = sum(lengths[id(cell)] for cell in code if tags(cell) & HIDDEN and not is_solution(cell))
+    visible = [lengths[id(cell)] for cell in code if not tags(cell) & HIDDEN]
+    return Counts(
+        len(code),
+        statistics.median(visible),
+        n_lines,
+        100 * hidden / n_lines,
+        100 * solutions / n_lines,
+        len(re.findall(r"[^\W_]+(?:[-'’][^\W_]+)*", prose)) / n_lines,
+        tuple(helpers_that_draw(path.read_text(encoding="utf-8"))),
+    )
+
+
+def helpers_that_draw(source):
+    """Functions of a lesson that touch an axes, a figure or plotly."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            if names & {"plt", "ax", "axes", "fig", "figure", "figures"}:
+                yield node.name
+
+
+def test_the_counts_of_every_lesson_as_a_table():
+    lines = ["lesson                  cells  median  lines  hidden  solutions  words/line  helpers that draw"]
+    for path in LESSONS:
+        c = count(path)
+        lines.append(
+            f"{path.stem:23} {c.n_cells:5} {c.median_visible_lines:7.1f} {c.n_code_lines:6} {c.hidden_percent:6.0f}% "
+            f"{c.solution_percent:9.0f}% {c.words_per_line:11.1f}  {', '.join(c.helpers_that_draw) or '-'}"
+        )
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    assert CONVERTED
+
+
+@each_converted
+def test_a_converted_lesson_is_text_and_short_cells(path):
+    counts = count(path)
+    assert counts.median_visible_lines <= 7
+    assert counts.hidden_percent <= 20
+    assert counts.words_per_line >= 6
+    assert counts.helpers_that_draw == ()
+
+
+@each_converted
+def test_a_converted_lesson_draws_with_the_package_alone(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & {"plt", "ax", "axes"}
+    assert not attributes & {"COLORS", "MARKERS", "set_xlabel", "update_layout"}
+
+
+# --- any cell after any other ---
+
+
+def bound_and_read(source):
+    """Names that a cell binds, and those that it reads before it binds them itself."""
+    bound, read = set(), set()
+    for statement in ast.parse(source).body:
+        inner = {arg.arg for node in ast.walk(statement) if isinstance(node, ast.arguments) for arg in arguments(node)}
+        stores = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        loads = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            bound.add(statement.name)
+            read |= loads - stores - inner - bound
+            continue
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            stores = {alias.asname or alias.name.split(".")[0] for alias in statement.names}
+        hidden = scoped_names(statement)
+        targets = stores - hidden
+        # A loop or an assignment reads its right side first; names that it binds itself come from there alone.
+        comes_first = loads - bound - inner - hidden
+        if isinstance(statement, ast.For | ast.With | ast.If | ast.Try):
+            comes_first -= targets if not isinstance(statement, ast.If) else set()
+        read |= comes_first
+        if isinstance(statement, ast.AugAssign):
+            read |= targets - bound
+        bound |= targets
+    return bound, read
+
+
+def arguments(node):
+    return [*node.posonlyargs, *node.args, *node.kwonlyargs, *filter(None, (node.vararg, node.kwarg))]
+
+
+def scoped_names(statement):
+    """Names that live inside comprehensions alone."""
+    found = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            for generator in node.generators:
+                found |= {n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name)}
+    return found
+
+
+def unsafe_names(sources):
+    """Names that two cells bind and another one reads without binding: which value it gets depends on the order."""
+    cells = [bound_and_read(source) for source in sources]
+    twice = {name for bound, _ in cells for name in bound if sum(name in b for b, _ in cells) > 1}
+    return sorted(name for name in twice if any(name in read for _, read in cells))
+
+
+def test_a_name_bound_twice_and_read_elsewhere_is_found():
+    assert unsafe_names(["rows = 1", "print(rows)", "rows = 2"]) == ["rows"]
+    assert unsafe_names(["rows = 1\nprint(rows)", "rows = 2\nprint(rows)"]) == []
+    assert unsafe_names(["n = 1", "n += 1"]) == ["n"]
+    assert unsafe_names(["for k in (1, 2):\n    print(k)", "[k for k in (1, 2)]"]) == []
+    assert unsafe_names(["def f():\n    return a", "a = 1", "a = 2"]) == ["a"]
+
+
+@each_converted
+def test_any_cell_can_be_run_again_after_any_other(path):
+    cells = Lesson(path).notebook().cells
+    assert unsafe_names([cell.source for cell in cells if cell.cell_type == "code"]) == []
+
+
+# --- what the lessons record ---
+
+
+@each_converted
+def test_every_recorded_key_is_declared_and_every_declared_key_recorded_somewhere(path):
+    source = path.read_text(encoding="utf-8")
+    declared = read_declarations(NOTEBOOKS / FILE)[path.stem]
+    literal = set(re.findall(r"record\(\s*\"([a-z0-9_]+)\"", source))
+    assert literal <= declared.keys()
+    patterns = [re.sub(r"\{[^}]*\}", "[a-z0-9_]+", key) for key in re.findall(r"record\(\s*f\"([^\"]+)\"", source)]
+    unused = [k for k in declared if k not in literal and not any(re.fullmatch(p, k) for p in patterns)]
+    assert unused == []
