@@ -149,7 +149,7 @@ def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:
     Parameters
     ----------
     n_atoms : ndarray of int
-        Of every crystal that could be used.
+        Number of atoms of every crystal that could be used.
     max_atoms : int
         Kept if it leaves `FEW` of them, or `n_wanted` if that is less.
     n_wanted : int
