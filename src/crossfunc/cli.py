@@ -61,14 +61,14 @@ def main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    r"""Move interatomic potentials from one density functional to another: data, element references, lessons.
+    """Move interatomic potentials from one density functional to another: data, element references, lessons.
 
     \b
     First steps:
       crossfunc data list                  which datasets are here
       crossfunc atomref surrogate          fit element references, and learn whether to refit
       crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
-    """
+    """  # noqa: D301
 
 
 @app.command()
@@ -247,13 +247,13 @@ def fetch_data(
         bool, typer.Option("--look", help="Ask the source and show licence, citation and size; download nothing.")
     ] = False,
 ) -> None:
-    r"""Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
+    """Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
 
     \b
     CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
     HTTPS_PROXY, NO_PROXY            as everywhere
     REQUESTS_CA_BUNDLE               certificates, where a network inspects https
-    """
+    """  # noqa: D301
     from crossfunc.datasets import fetch, registry
 
     if name is None:

@@ -187,7 +187,7 @@ def format_report(report: dict) -> str:
     checked = report["check_peak_rss_gb"]
     lines = {
         "made-up file": f"{report['n_frames']:,} frames, {report['n_bytes'] / 1e9:.2f} GB",
-        "import": f"{report['seconds']:.1f} s, {report['mb_per_s']:.0f} MB/s, {report['ms_per_frame']:.3f} ms per frame",
+        "import": f"{report['seconds']:.1f} s, {report['mb_per_s']:.0f} MB/s, {report['ms_per_frame']:.3f} ms/frame",
         "peak memory": peak,
         "on disk": f"{report['output_bytes'] / 1e6:.0f} MB",
         "check of all rows": f"{report['check_seconds']:.1f} s" + (f", {checked:.2f} GB" if checked else ""),

@@ -72,7 +72,7 @@ class AtomRefFit:
         return _energies(energy_per_atom_ev, "energy_per_atom_ev") - self.predict(X)
 
     def apply(self, X, scaled_energy_per_atom_ev) -> np.ndarray:
-        """Undo `remove`: scaled energy plus its reference, e + X c, in eV/atom; an absent element is an AtomRefError."""
+        """Undo `remove`: scaled energy plus its reference, e + X c, in eV/atom; AtomRefError for an absent element."""
         return _energies(scaled_energy_per_atom_ev, "scaled_energy_per_atom_ev") + self.predict(X)
 
     def is_determined_for(self, X) -> np.ndarray:
