@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
 .DEFAULT_GOAL := help
-.PHONY: book test lint format lab figure figures keep clean help
+.PHONY: book test dft lint format lab figure figures keep clean help
 
 book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
 	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
@@ -22,6 +22,9 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 # is slow and early. One BLAS thread each: matrices are small, and more threads only get in each other's way.
 test: $(STAMP)  ## run every test, JOBS=2 files at a time: the library, the lessons, the strict book build, each page in a browser
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+dft: $(STAMP)  ## install GPAW, which computes labels (Debian: apt-get install libxc-dev libopenblas-dev libfftw3-dev first)
+	@GPAW_CONFIG=$${GPAW_CONFIG:-$(CURDIR)/.ci/gpaw_siteconfig.py} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dft]'
 
 lint: $(STAMP)  ## check style and format
 	@$(BIN)/ruff check .

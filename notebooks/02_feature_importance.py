@@ -80,13 +80,13 @@ if lack := own_data.describe_lack_of_formation(ds, at_least=5 * n_splits):
     own_data.stop_here(lack, results)
 
 # %%
-pairs = add_raw_gga(ds.pairs)
-r2scan = pairs["r2scan_formation_energy_per_atom_ev"]
-as_listed = pairs["gga_mp2020_formation_energy_per_atom_ev"] - r2scan
-raw = pairs["gga_formation_energy_per_atom_ev"] - r2scan
+low, high = ds.functionals
+pairs = add_raw_gga(ds)
+target = pairs[high.column(formation=True)]
+as_listed = pairs[low.column(formation=True)] - target
+raw = pairs[low.column("raw", formation=True)] - target
 names = ["with corrections", "without corrections"]
 difference = pd.concat([as_listed, raw], axis=1, keys=names).dropna()
-print(ds.meta.get("corrections", ""))
 difference.describe().loc[["count", "mean", "std", "min", "max"]].round(3)
 
 # %% [markdown]

@@ -69,10 +69,7 @@ if ds.pairs is None:
 # %%
 X = xf.composition_matrix(ds.pairs)
 ids = ds.pairs["material_id"].to_numpy()
-low, high = (
-    ds.pairs[f"{f}_energy_per_atom_ev"].to_numpy()
-    for f in ("gga_mp2020", "r2scan")
-)
+low, high = (ds.pairs[one.column()].to_numpy() for one in ds.functionals)
 
 # %% [markdown]
 # ## What is an element reference?
@@ -158,8 +155,8 @@ scaled = {
 grid = figures.joint_energy_plot(
     scaled["r2scan"],
     scaled["gga"],
-    x_label="r2scan_scaled_energy_per_atom_ev",
-    y_label="gga_scaled_energy_per_atom_ev",
+    x_label=ds.label("high_scaled_energy_per_atom_ev"),
+    y_label=ds.label("low_scaled_energy_per_atom_ev"),
     identity=True,
 )
 after = np.corrcoef(scaled["gga"], scaled["r2scan"])[0, 1]
@@ -190,7 +187,11 @@ for ax, (title, (x, y)) in zip(axes, panels.items(), strict=True):
         lw=1,
         ls="--",
     )
-    ax.set(xlabel=f"r²SCAN {title} (eV/atom)", ylabel="GGA/GGA+U (eV/atom)")
+    names = [one.name for one in ds.functionals]
+    ax.set(
+        xlabel=f"{names[1]} {title} (eV/atom)",
+        ylabel=f"{names[0]} (eV/atom)",
+    )
     ax.text(
         0.03,
         0.97,

@@ -60,6 +60,7 @@ import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, format_value, own_data
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.loss import LossSettings, batch_loss
+from crossfunc.training.methods import STARTS, find_method
 from crossfunc.training.settings import learning_rate_at
 
 figures.use_style()
@@ -79,7 +80,7 @@ if lack := own_data.describe_lack(ds):
     own_data.stop_here(lack, results)
 
 # %%
-every_frame = xf.LabelledFrames.from_dataset(ds, "r2scan")
+every_frame = xf.LabelledFrames.from_dataset(ds, "high")
 usable, n_atoms = (
     every_frame.labelled("energy"),
     every_frame.crystals.n_atoms,
@@ -216,7 +217,7 @@ pd.DataFrame(
             )
             or "nothing",
         }
-        for m in xf.METHODS.values()
+        for m in map(find_method, STARTS)
     ]
 ).style.hide(axis="index")
 
@@ -266,7 +267,7 @@ for key in ("2", "3", "4"):
 
 # %%
 ABLATION, AWARE = "1 on GGA references", "model-aware, then trained"
-cases = {key: (key, None) for key in xf.METHODS}
+cases = {key: (key, None) for key in STARTS}
 cases |= {ABLATION: ("1", "pretrained"), AWARE: ("model-aware", None)}
 budget = {
     "n_epochs": n_epochs,
@@ -872,7 +873,7 @@ results.record(
 # %%
 kept = []
 for (name, s), run in runs.items():
-    if name not in xf.METHODS or results.folder is None:
+    if name not in STARTS or results.folder is None:
         continue
     short = name.replace("-", "_")
     file = f"{results.lesson}.method_{short}_seed_{s}.pt"

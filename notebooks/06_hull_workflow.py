@@ -136,12 +136,13 @@ if lack := own_data.describe_lack(ds):
     own_data.stop_here(lack, results)
 
 # %%
-frames = xf.LabelledFrames.from_dataset(ds, "r2scan")
+target = ds.functional("high")
+frames = xf.LabelledFrames.from_dataset(ds, "high")
 energy = pd.Series(frames.energy_per_atom_ev)
 ids = pd.Series(frames.material_ids)
 if ds.pairs is not None:
     listed = ds.pairs.set_index("material_id")
-    expected = ids.map(listed["r2scan_energy_per_atom_ev"])
+    expected = ids.map(listed["high_energy_per_atom_ev"])
 else:
     expected = energy.groupby(ids).transform("min")
 relaxed = (energy - expected).abs().dropna().groupby(ids).idxmin()
@@ -174,8 +175,8 @@ reference = xf.EntryTable.from_columns(
     ids[rows],
     formulas,
     energy[rows],
-    functional="r2scan",
-    energy_kind="raw",
+    functional=target.key,
+    energy_kind=target.energy_kind,
     source=ds.name,
 )
 
@@ -821,21 +822,18 @@ except xf.DatasetError:
     measured = None
 if measured is None:
     print(f"{real_pairs} is not here, so experiment is not either.")
-KINDS = {"gga": ("gga_mp2020", "mp2020"), "r2scan": ("r2scan", "raw")}
-experiment, computed = None, {}
+experiment, computed, WORDS = None, {}, {}
 if measured is not None:
     pairs = measured.pairs
     experiment = pairs["experiment_nbs_formation_energy_per_atom_ev"]
-    for functional, (name, kind) in KINDS.items():
-        zero = element_energies_ev(
-            measured.elements, functional=functional, energy_kind=kind
-        )
-        computed[functional] = xf.formation_energy_per_atom_ev(
-            pairs, pairs[f"{name}_energy_per_atom_ev"], zero
+    for one in measured.functionals:
+        WORDS[one.key] = one.full_name
+        zero = element_energies_ev(measured.elements, functional=one.key)
+        computed[one.key] = xf.formation_energy_per_atom_ev(
+            pairs, pairs[one.column()], zero
         )
 
 # %%
-WORDS = {"gga": "GGA/GGA+U with MP2020", "r2scan": "r²SCAN"}
 maes = {}
 for functional, formation in computed.items():
     known = experiment.notna()

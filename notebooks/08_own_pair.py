@@ -63,6 +63,7 @@ from IPython.display import display
 
 import crossfunc as xf
 from crossfunc.datasets import check_dataset
+from crossfunc.datasets.functionals import functional_key
 from crossfunc.datasets.importers import extxyz, mp_r2scan
 from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.potential import trust
@@ -117,30 +118,32 @@ def to_ase(row):
 
 
 # %%
-files = {"gga": low_file, "r2scan": high_file}
+files = {"low": low_file, "high": high_file}
 notice = None  # of your own labels, the names of the functionals
 if high_file is None:
     source = xf.open_dataset(dataset)
-    notice, low_kind = source.label_notice, "mp2020"
-    low_name, high_name = source.meta["functionals"].values()
+    notice = source.label_notice
+    low_kind = source.functional("low").energy_kind
+    low_name, high_name = (one.name for one in source.functionals)
     rows = source.frames.filter(
         np.isin(source.frames["source"].to_pylist(), SOURCES)
     ).to_pylist()
-    for functional in files:
+    for side in files:
+        key = source.functional(side).key
         chosen = [
             to_ase(row)
             for row in rows
-            if row["functional"] == functional
+            if row["functional"] == key
             and {ELEMENT_SYMBOLS[z - 1] for z in row["atomic_numbers"]}
             <= inside
         ]
-        files[functional] = work / f"{functional}.extxyz"
-        write(files[functional], chosen, format="extxyz")
-        print(f"{files[functional].name}: {len(chosen)} frames")
+        files[side] = work / f"{key}.extxyz"
+        write(files[side], chosen, format="extxyz")
+        print(f"{files[side].name}: {len(chosen)} frames")
 
 # %%
 if high_file is None:
-    print("\n".join(files["r2scan"].read_text().splitlines()[:4]))
+    print("\n".join(files["high"].read_text().splitlines()[:4]))
 
 # %% [markdown]
 # ## From files to a dataset
@@ -160,13 +163,15 @@ if high_file is None:
 # %%
 def refuse(frames, unit):
     """What the command does: look at a sample before writing."""
-    trust.refuse_wrong_labels(frames, absolute=False, stress_unit=unit)
+    high = functional_key(high_name)
+    options = {"absolute": False, "stress_unit": unit, "high": high}
+    trust.refuse_wrong_labels(frames, **options)
 
 
 def import_pair(unit):
     return extxyz.import_extxyz(
-        files["gga"],
-        files["r2scan"],
+        files["low"],
+        files["high"],
         work / "own-pair",
         functionals=(low_name, high_name),
         energy_kinds=(low_kind, "raw"),
@@ -242,8 +247,8 @@ if pairs is None:
     print("Frames of one functional alone: there is nothing to compare.")
 else:
     X = xf.composition_matrix(pairs)
-    low = pairs["gga_mp2020_energy_per_atom_ev"].to_numpy()
-    high = pairs["r2scan_energy_per_atom_ev"].to_numpy()
+    low = pairs["low_energy_per_atom_ev"].to_numpy()
+    high = pairs["high_energy_per_atom_ev"].to_numpy()
     ids = pairs["material_id"]
     fits = [xf.fit_atomref(X, e, material_ids=ids) for e in (low, high)]
     low_left, high_left = fits[0].remove(X, low), fits[1].remove(X, high)
@@ -290,7 +295,7 @@ for what, value in offsets.items():
 # %%
 def tune(folder, out, epochs, max_atoms=1000):
     """Errors on held-out materials: as it comes, new references, trained."""
-    frames = xf.LabelledFrames.from_dataset(folder, "r2scan")
+    frames = xf.LabelledFrames.from_dataset(folder, "high")
     small = np.flatnonzero(frames.crystals.n_atoms <= max_atoms)
     frames = frames.take(small)
     split = xf.split_by_material(frames.material_ids, seed=seed)
@@ -422,7 +427,7 @@ else:
 
 # %%
 if real is not None:
-    frames = xf.LabelledFrames.from_dataset(fluorides, "r2scan")
+    frames = xf.LabelledFrames.from_dataset(fluorides, "high")
     published = xf.evaluate(
         xf.load_model("r2scan"), frames, with_predictions=True
     )

@@ -442,9 +442,9 @@ def test_a_missing_checkpoint_names_those_there_are():
 
 @pytest.mark.real_data
 def test_real_r2scan_energies_are_linear_in_composition_to_half_an_ev(real_data_folder):
-    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["r2scan_energy_per_atom_ev"])
+    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["high_energy_per_atom_ev"])
     X = composition_matrix(pairs)
-    result = held_out_error(X, pairs["r2scan_energy_per_atom_ev"], pairs["mp_id"], seed=0)
+    result = held_out_error(X, pairs["high_energy_per_atom_ev"], pairs["mp_id"], seed=0)
     assert result["mae_ev_per_atom"] < 0.5
-    fit = fit_atomref(X, pairs["r2scan_energy_per_atom_ev"])
+    fit = fit_atomref(X, pairs["high_energy_per_atom_ev"])
     assert (fit.rank, fit.n_elements) == (79, 79)

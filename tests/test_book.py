@@ -199,24 +199,27 @@ def test_datasheet_counts_what_the_tables_hold():
             "material_id": [f"m-{k}" for k in range(10)],
             "composition": ["".join(f"{e}{n}" for e, n in c.items()) for c in counts],
             "n_atoms": [sum(c.values()) for c in counts],
-            "r2scan_energy_per_atom_ev": [
-                sum(n * reference[e] for e, n in c.items()) / sum(c.values()) for c in counts
-            ],
+            "high_energy_per_atom_ev": [sum(n * reference[e] for e, n in c.items()) / sum(c.values()) for c in counts],
             "tier": ["wide", "dense"] * 5,
         }
     )
+    from crossfunc.datasets import Functional
+
+    functionals = (Functional("low", "PBE", "pbe", "mp2020"), Functional("high", "r²SCAN", "r2scan", "raw"))
     dataset = SimpleNamespace(
         label_notice="not DFT",
         meta={
             "licence": "MIT",
             "files": {"pairs.parquet": {}},
-            "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+            "functionals": {},
             "generator": {"seed": 7, "max_steps": 500, "elements": ["Li", "O"]},
         },
         pairs=pairs,
         elements=pd.DataFrame({"element": ["Li", "Li", "O"]}),
         frames=None,
         rejected=pd.DataFrame({"id": ["x"]}),
+        functionals=functionals,
+        functional=lambda which: functionals[which == "high"],
     )
     facts = dict(book_datasheet.datasheet_rows(dataset))
     assert facts["Labels"] == "not DFT"
@@ -227,7 +230,10 @@ def test_datasheet_counts_what_the_tables_hold():
     assert known == "rank 4 for 4 elements; mean error 0.000 eV/atom on 2 held-out materials"  # exactly linear
     assert facts["Elemental ground states"] == "2 elements"
     assert facts["Rows left out, with a reason each"] == "1"
-    assert (facts["Licence"], facts["Functionals"]) == ("MIT", "gga: GGA/GGA+U; r2scan: r²SCAN")
+    assert (facts["Licence"], facts["Functionals"]) == (
+        "MIT",
+        "PBE with MP2020 corrections (low) and r²SCAN (high)",
+    )
     assert (facts["Generator: `seed`"], facts["Generator: `elements`"]) == ("7", "Li, O")
     assert "Files" not in facts
 

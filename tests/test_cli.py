@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pandas as pd
@@ -224,36 +225,37 @@ def pairs():
         {
             "material_id": ["a", "b", "c"],
             "composition": ["Na", "Cl2", "NaCl"],
-            "gga_mp2020_energy_per_atom_ev": gga,
-            "r2scan_energy_per_atom_ev": [energy - 10 for energy in gga],
+            "low_energy_per_atom_ev": gga,
+            "high_energy_per_atom_ev": [energy - 10 for energy in gga],
         }
     )
 
 
 @pytest.fixture
 def dataset(monkeypatch, pairs):
+    import pyarrow as pa
+
     from crossfunc import datasets
 
-    opened = SimpleNamespace(
-        name="toy",
-        path="toy",
-        meta={"functionals": {"gga": "GGA", "r2scan": "r²SCAN"}},
-        label_notice="toy labels",
-        pairs=pairs,
-        frames=None,
-    )
+    functionals = datasets.describe_functionals("GGA", "r²SCAN", energy_kinds=("mp2020", "raw"))
+    meta = {"functionals": functionals, "label_notice": "toy labels"}
+    opened = datasets.Dataset("toy", meta, Path("toy"), {"pairs": pa.Table.from_pandas(pairs)})
     monkeypatch.setattr(datasets, "open_dataset", lambda name: opened)
     return opened
 
 
-@pytest.mark.parametrize(("functional", "sodium"), [("gga", -1.0), ("r2scan", -11.0)])
+@pytest.mark.parametrize(
+    ("functional", "sodium"), [("gga", -1.0), ("r2scan", -11.0), ("low", -1.0), ("high", -11.0), ("GGA", -1.0)]
+)
 def test_atomref_fits_the_functional_asked_for(dataset, functional, sodium):
     result = call("atomref", "toy", "--functional", functional, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["elements"]["Na"]["energy_ev"] == pytest.approx(sodium)
     assert document["elements"]["Fe"]["energy_ev"] is None
-    assert (document["functional"], document["label_notice"]) == (functional, "toy labels")
+    expected = ("gga", "mp2020") if sodium == -1.0 else ("r2scan", "raw")
+    assert (document["functional"], document["energy_kind"]) == expected
+    assert document["label_notice"] == "toy labels"
     assert document["refit_advice"]["refit"] is True
     assert document["refit_advice"]["initial_mae_ev_per_atom"] == pytest.approx(10)
 

@@ -171,28 +171,28 @@ def test_raw_gga_is_filled_where_it_is_missing_only():
         {
             "material_id": ["a", "b", "c"],
             "composition": ["Li2O", "Li2O", "NiAl"],
-            "gga_energy_per_atom_ev": [np.nan, -4.5, np.nan],
-            "gga_mp2020_energy_per_atom_ev": [-5.0, -5.0, -5.0],
-            "gga_mp2020_formation_energy_per_atom_ev": [-2.0, -2.0, np.nan],
+            "low_uncorrected_energy_per_atom_ev": [np.nan, -4.5, np.nan],
+            "low_energy_per_atom_ev": [-5.0, -5.0, -5.0],
+            "low_formation_energy_per_atom_ev": [-2.0, -2.0, np.nan],
         }
     )
     filled = add_raw_gga(pairs)
-    assert filled["gga_energy_per_atom_ev"].tolist() == pytest.approx([-5 + 0.229, -4.5, -5])
-    assert filled["gga_formation_energy_per_atom_ev"].tolist()[:2] == pytest.approx([-2 + 0.229, -1.5])
-    assert np.isnan(filled["gga_formation_energy_per_atom_ev"][2])
+    assert filled["low_uncorrected_energy_per_atom_ev"].tolist() == pytest.approx([-5 + 0.229, -4.5, -5])
+    assert filled["low_uncorrected_formation_energy_per_atom_ev"].tolist()[:2] == pytest.approx([-2 + 0.229, -1.5])
+    assert np.isnan(filled["low_uncorrected_formation_energy_per_atom_ev"][2])
     assert filled["mp2020_correction_per_atom_ev"].tolist() == pytest.approx([-0.229, -0.5, 0])
     assert filled["mp2020_oxide_type_source"].tolist() == ["assumed", "assumed", ""]
-    assert "gga_formation_energy_per_atom_ev" not in pairs
-    with pytest.raises(CorrectionError, match="no column 'gga_mp2020_energy_per_atom_ev'"):
+    assert "low_uncorrected_formation_energy_per_atom_ev" not in pairs
+    with pytest.raises(CorrectionError, match="no column 'low_energy_per_atom_ev'"):
         add_raw_gga(pairs[["composition"]])
 
 
 def test_a_material_without_a_correction_stays_nan_with_its_reason():
-    pairs = pd.DataFrame({"composition": ["Xx", "LiF"], "gga_mp2020_energy_per_atom_ev": [-5.0, -4.0]})
+    pairs = pd.DataFrame({"composition": ["Xx", "LiF"], "low_energy_per_atom_ev": [-5.0, -4.0]})
     filled = add_raw_gga(pairs)
-    assert np.isnan(filled["gga_energy_per_atom_ev"][0])
+    assert np.isnan(filled["low_uncorrected_energy_per_atom_ev"][0])
     assert "unknown element" in filled["mp2020_reason"][0]
-    assert filled["gga_energy_per_atom_ev"][1] == pytest.approx(-4 + 0.462 / 2)
+    assert filled["low_uncorrected_energy_per_atom_ev"][1] == pytest.approx(-4 + 0.462 / 2)
 
 
 @pytest.mark.real_data
@@ -240,6 +240,6 @@ def test_the_real_pairs_are_corrected_in_seconds(real_data_folder):
     filled = add_raw_gga(pairs)
     assert time.process_time() - clock < 30
     assert (filled["mp2020_reason"] == "").all()
-    assert filled["gga_energy_per_atom_ev"].notna().all()
+    assert filled["low_uncorrected_energy_per_atom_ev"].notna().all()
     superoxide = filled.set_index("material_id").loc["mp-1866"]
     assert superoxide["mp2020_oxide_type"] == "superoxide"

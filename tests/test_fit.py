@@ -19,7 +19,7 @@ from small_frames import joined, small_frames, thirds, with_labels
 from typer.testing import CliRunner
 
 import crossfunc as xf
-from crossfunc.datasets import DatasetError
+from crossfunc.datasets import DatasetError, describe_functionals
 from crossfunc.energies import AtomRefError
 from crossfunc.potential.checkpoints import CheckpointError, element_references
 from crossfunc.potential.graphs import GraphError
@@ -565,7 +565,7 @@ def write_small(path, frames):
         }
     )
     words = ("name", "version", "licence", "citation", "provenance", "label_notice")
-    meta = dict.fromkeys(words, "small") | {"functionals": {"gga": "GGA", "r2scan": "r²SCAN"}}
+    meta = dict.fromkeys(words, "small") | {"functionals": describe_functionals("GGA", "r²SCAN")}
     return xf.write_dataset(path, meta=meta, frames=table)
 
 

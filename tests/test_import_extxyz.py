@@ -13,7 +13,7 @@ from ase.units import Bohr, Hartree
 from typer.testing import CliRunner
 
 from crossfunc.cli import app
-from crossfunc.datasets import DatasetError, open_dataset
+from crossfunc.datasets import DatasetError, describe_functionals, open_dataset
 from crossfunc.datasets.importers.extxyz import Keys, import_extxyz
 
 STRESS = np.array([0.01, 0.02, 0.03, 0.001, 0.002, 0.003])
@@ -55,7 +55,7 @@ def test_ase_units_become_the_projects(tmp_path, suffix):
     assert row["forces_ev_per_a"] == pytest.approx([0.1, 0, 0, -0.1, 0, 0])
     xx, yy, zz, yz, xz, xy = STRESS * 160.21766208
     assert row["stress_gpa"] == pytest.approx([xx, xy, xz, xy, yy, yz, xz, yz, zz])
-    assert dataset.meta["functionals"] == {"gga": "PBEsol", "r2scan": "SCAN"}
+    assert dataset.meta["functionals"] == describe_functionals("PBEsol", "SCAN")
     assert summary.n_frames == 4
 
 
@@ -63,8 +63,8 @@ def test_the_same_structure_in_both_files_is_a_pair(tmp_path):
     summary = import_extxyz(*pair(tmp_path), tmp_path / "out")
     (row,) = open_dataset(summary.path).pairs.to_dict("records")
     assert (row["material_id"], row["pairing"], row["n_structures"]) == ("FLi", "same structure", 2)
-    assert row["gga_mp2020_energy_per_atom_ev"] == pytest.approx(-5.5)
-    assert row["r2scan_energy_per_atom_ev"] == pytest.approx(-15.5)
+    assert row["low_energy_per_atom_ev"] == pytest.approx(-5.5)
+    assert row["high_energy_per_atom_ev"] == pytest.approx(-15.5)
 
 
 def test_materials_named_by_a_key_pair_their_own_minima(tmp_path):
@@ -75,8 +75,8 @@ def test_materials_named_by_a_key_pair_their_own_minima(tmp_path):
         "records"
     )
     assert (row["material_id"], row["pairing"]) == ("a", "own minimum")
-    assert row["gga_mp2020_energy_per_atom_ev"] == pytest.approx(-5.5)
-    assert row["r2scan_energy_per_atom_ev"] == pytest.approx(-16.0)
+    assert row["low_energy_per_atom_ev"] == pytest.approx(-5.5)
+    assert row["high_energy_per_atom_ev"] == pytest.approx(-16.0)
 
 
 def test_formulas_alone_pair_no_different_structures(tmp_path):

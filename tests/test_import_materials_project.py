@@ -188,12 +188,12 @@ def test_materials_with_both_functionals_become_pairs(server, tmp_path):
     row = pairs.loc["mp-1960"]
     assert row["composition"] == "Li2O1"
     assert row["n_atoms"] == 3
-    assert row["gga_mp2020_energy_per_atom_ev"] == -4.8
-    assert row["gga_energy_per_atom_ev"] == pytest.approx(-4.6)
-    assert row["r2scan_energy_per_atom_ev"] == -6.3
-    assert row["gga_mp2020_formation_energy_per_atom_ev"] == -1.9
-    assert row["gga_formation_energy_per_atom_ev"] == pytest.approx(-1.7)
-    assert row["r2scan_formation_energy_per_atom_ev"] == -2.0
+    assert row["low_energy_per_atom_ev"] == -4.8
+    assert row["low_uncorrected_energy_per_atom_ev"] == pytest.approx(-4.6)
+    assert row["high_energy_per_atom_ev"] == -6.3
+    assert row["low_formation_energy_per_atom_ev"] == -1.9
+    assert row["low_uncorrected_formation_energy_per_atom_ev"] == pytest.approx(-1.7)
+    assert row["high_formation_energy_per_atom_ev"] == -2.0
 
 
 def test_the_pairs_have_the_columns_and_types_of_those_from_the_csv(server, tmp_path):
@@ -205,7 +205,8 @@ def test_the_pairs_have_the_columns_and_types_of_those_from_the_csv(server, tmp_
     for column in PAIRS:
         assert from_server[column.name].dtype == from_csv[column.name].dtype
     ours, theirs = (p.set_index("material_id").loc["mp-1960"] for p in (from_server, from_csv))
-    for name in ("composition", "formula", *(c.name for c in PAIRS if c.name.startswith(("gga_mp2020", "r2scan")))):
+    in_both = [c.name for c in PAIRS if c.name.startswith(("low_energy", "low_formation", "high"))]
+    for name in ("composition", "formula", *in_both):
         assert ours[name] == theirs[name]
 
 
@@ -242,7 +243,7 @@ def test_formation_energies_are_those_of_the_ground_states(server, tmp_path):
     dataset = run(server, tmp_path / "mp")
     row = dataset.pairs.set_index("material_id").loc["mp-1"]
     ground = dataset.elements.set_index(["functional", "element"])["energy_per_atom_ev"]
-    for functional, column in (("gga", "gga_mp2020"), ("r2scan", "r2scan")):
+    for functional, column in (("gga", "low"), ("r2scan", "high")):
         expected = row[f"{column}_energy_per_atom_ev"] - ground[functional][["Li", "O"]].mean()
         assert row[f"{column}_formation_energy_per_atom_ev"] == pytest.approx(expected)
 
@@ -262,7 +263,7 @@ def test_the_two_functionals_are_asked_for_separately_and_nothing_mixed_comes_in
     asked = {request["thermo_types"] for request in server.seen}
     assert asked <= {"GGA_GGA+U", "R2SCAN", "r2SCAN"}
     assert len(asked) == 2
-    assert dataset.pairs["gga_mp2020_energy_per_atom_ev"].min() > -10
+    assert dataset.pairs["low_energy_per_atom_ev"].min() > -10
 
 
 def test_provenance_names_database_version_query_and_licence(server, tmp_path):
@@ -308,7 +309,7 @@ def test_lessons_one_to_three_find_what_they_read(server, tmp_path):
     assert composition_matrix(pairs).shape == (3, 94)
     filled = add_raw_gga(pairs)
     filled = filled[0] if isinstance(filled, tuple) else filled
-    assert np.isfinite(filled["gga_formation_energy_per_atom_ev"]).all()
+    assert np.isfinite(filled["low_uncorrected_formation_energy_per_atom_ev"]).all()
 
 
 # --- documents that are not as they should be ---

@@ -70,8 +70,11 @@ def test_one_structure_in_both_functionals_is_a_pair_of_its_material(tmp_path, b
     summary = import_matpes(both, tmp_path / "out")
     assert (summary.n_frames, summary.n_materials, summary.n_pairs) == (6, 2, 2)
     pairs = open_dataset(summary.path).pairs.set_index("material_id")
-    assert pairs.loc["mp-1", ["gga_energy_per_atom_ev", "r2scan_energy_per_atom_ev"]].tolist() == [-5.0, -15.0]
-    assert pairs.loc["mp-2", "r2scan_energy_per_atom_ev"] == -14.0
+    assert pairs.loc["mp-1", ["low_energy_per_atom_ev", "high_energy_per_atom_ev"]].tolist() == [
+        -5.0,
+        -15.0,
+    ]
+    assert pairs.loc["mp-2", "high_energy_per_atom_ev"] == -14.0
     assert set(pairs["pairing"]) == {"same structure"}
     assert pairs["composition"].tolist() == ["Li1F1", "Li1F1"]
     assert open_dataset(summary.path).meta["corrections"].startswith("none")

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from crossfunc.datasets import DatasetError, open_dataset, write_dataset
+from crossfunc.datasets import DatasetError, describe_functionals, open_dataset, write_dataset
 from crossfunc.potential import Crystals
 from crossfunc.training import labels
 from crossfunc.training.labels import TARGETS, LabelledFrames
@@ -15,7 +15,7 @@ META = {
     "licence": "CC0",
     "citation": "none",
     "provenance": "made up",
-    "functionals": {"gga": "low", "r2scan": "high"},
+    "functionals": describe_functionals("GGA", "r²SCAN"),
     "label_notice": "made up, not DFT",
 }
 

@@ -15,7 +15,7 @@ from crossfunc.potential import (
     set_element_references,
 )
 from crossfunc.symbols import ATOMIC_NUMBERS
-from crossfunc.training import METHODS
+from crossfunc.training import METHODS, STARTS
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import MethodError, find_method, start_model
 
@@ -66,7 +66,8 @@ def assert_same_outputs(first, second, keys=OUTPUTS):
 
 
 def test_the_methods_are_those_of_the_paper_and_two_without_training():
-    assert [(m.number, m.start, m.references, m.train_references) for m in METHODS.values()] == [
+    starts = [METHODS[key] for key in STARTS]
+    assert [(m.number, m.start, m.references, m.train_references) for m in starts] == [
         (1, "scratch", "refit", False),
         (2, "pretrained", "pretrained", True),
         (3, "pretrained", "pretrained", False),
@@ -76,6 +77,16 @@ def test_the_methods_are_those_of_the_paper_and_two_without_training():
     ]
     assert [key for key, method in METHODS.items() if not method.train_network] == ["references-only", "model-aware"]
     assert all(key == method.key for key, method in METHODS.items())
+    assert list(METHODS)[: len(STARTS)] == list(STARTS)
+    assert not any(method.strategy for method in starts)
+
+
+def test_methods_after_the_paper_start_from_model_aware_references_and_train():
+    later = [method for key, method in METHODS.items() if key not in STARTS]
+    assert {(m.number, m.start, m.references, m.train_references, m.train_network) for m in later} == {
+        (None, "pretrained", "model-aware", False, True)
+    }
+    assert [m.key for m in later if m.strategy is None] == ["model-aware-trained"]
 
 
 def test_the_table_of_methods_cannot_be_changed():
@@ -131,8 +142,8 @@ def test_method_1_has_fresh_weights_of_its_seed_and_the_references_of_method_4(p
 
 
 def test_what_is_trained_is_what_the_method_says(parts):
-    for method in METHODS.values():
-        model = start_model(method, parts[0]).model
+    for method in STARTS:
+        method, model = METHODS[method], start_model(method, parts[0]).model
         weight = model.composition_model.fc.weight
         assert weight.requires_grad == method.train_references
         assert all(p.requires_grad for p in model.parameters() if p is not weight)

@@ -5,7 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from crossfunc.datasets import DatasetError, check_dataset, dataset_fingerprint, list_datasets, open_dataset
+from crossfunc.datasets import (
+    DatasetError,
+    check_dataset,
+    dataset_fingerprint,
+    describe_functionals,
+    list_datasets,
+    open_dataset,
+)
 from crossfunc.datasets.importers.mp_thermo_csv import ELEMENTS_FILE_NAME, FILE_NAME, read_pairs, source_files
 
 HEADER = (
@@ -38,17 +45,19 @@ def test_rows_with_both_functionals_become_pairs(tmp_path):
     pairs = open_dataset(write_csv(tmp_path)).pairs
     assert pairs["material_id"].tolist() == ["mp-1", "mp-3", "mp-4"]
     assert pairs["composition"].tolist() == ["Ni6N2", "Na1Cl1", "K8C4O18H12"]
-    assert pairs["gga_mp2020_energy_per_atom_ev"].tolist() == [-6.5, -3.4, -5.5]
-    assert pairs["r2scan_energy_per_atom_ev"].tolist() == [-11.25, -9.1, -10.0]
-    assert pairs["gga_mp2020_formation_energy_per_atom_ev"].tolist() == [-0.06, -2.0, -2.1]
-    assert pairs["r2scan_formation_energy_per_atom_ev"].tolist()[:2] == [0.015, -2.1]
+    assert pairs["low_energy_per_atom_ev"].tolist() == [-6.5, -3.4, -5.5]
+    assert pairs["high_energy_per_atom_ev"].tolist() == [-11.25, -9.1, -10.0]
+    assert pairs["low_formation_energy_per_atom_ev"].tolist() == [-0.06, -2.0, -2.1]
+    assert pairs["high_formation_energy_per_atom_ev"].tolist()[:2] == [0.015, -2.1]
 
 
 def test_what_the_csv_does_not_hold_stays_empty(tmp_path):
     dataset = open_dataset(write_csv(tmp_path))
-    assert math.isnan(dataset.pairs["r2scan_formation_energy_per_atom_ev"].iloc[2])
-    assert dataset.pairs["gga_energy_per_atom_ev"].isna().all()  # raw GGA: the CSV has corrected energies only
-    assert dataset.pairs["gga_formation_energy_per_atom_ev"].isna().all()
+    assert math.isnan(dataset.pairs["high_formation_energy_per_atom_ev"].iloc[2])
+    assert (
+        dataset.pairs["low_uncorrected_energy_per_atom_ev"].isna().all()
+    )  # raw GGA: the CSV has corrected energies only
+    assert dataset.pairs["low_uncorrected_formation_energy_per_atom_ev"].isna().all()
     assert dataset.frames is None
     assert dataset.elements is None
 
@@ -132,7 +141,7 @@ def test_the_meta_names_licence_citation_and_that_the_labels_are_dft(tmp_path):
     assert dataset.name == "mp-thermo-pairs"
     assert "CC-BY-4.0" in dataset.meta["licence"]
     assert dataset.label_notice.startswith("DFT labels: Materials Project")
-    assert dataset.meta["functionals"] == {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"}
+    assert dataset.meta["functionals"] == describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw"))
 
 
 def test_the_name_opens_the_csv_in_a_folder_of_crossfunc_data(tmp_path, monkeypatch):
@@ -226,7 +235,7 @@ def test_the_real_csv_has_974_pairs_and_581_materials_in_the_ledger(real_data_fo
     assert len(dataset.pairs) == 974
     assert len(dataset.rejected) == 581
     assert set(dataset.rejected["reason"]) == {"no r2scan_energy_per_atom_ev"}
-    energies = ["gga_mp2020_energy_per_atom_ev", "r2scan_energy_per_atom_ev"]
+    energies = ["low_energy_per_atom_ev", "high_energy_per_atom_ev"]
     assert dataset.pairs[energies].notna().all(axis=None)
     assert dataset.pairs["material_id"].is_unique
     assert dataset.elements.groupby("functional").size().to_dict() == {"gga": 79, "r2scan": 79}
@@ -237,10 +246,10 @@ def test_the_real_formation_energies_are_as_far_from_experiment_as_its_readme_sa
     pairs = open_dataset(real_data_folder / FILE_NAME).pairs
     measured = pairs["experiment_nbs_formation_energy_per_atom_ev"]
     error_mev = {
-        f: 1000 * (pairs[f"{f}_formation_energy_per_atom_ev"] - measured).abs().mean() for f in ("gga_mp2020", "r2scan")
+        f: 1000 * (pairs[f"{f}_formation_energy_per_atom_ev"] - measured).abs().mean() for f in ("low", "high")
     }
-    assert error_mev["gga_mp2020"] == pytest.approx(157, abs=1)
-    assert error_mev["r2scan"] == pytest.approx(79, abs=1)
+    assert error_mev["low"] == pytest.approx(157, abs=1)
+    assert error_mev["high"] == pytest.approx(79, abs=1)
 
 
 @pytest.mark.real_data

@@ -1,6 +1,7 @@
 """Lessons on data that are not the book's: what they lack is said, and what does not hold is said, too."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,15 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from crossfunc.datasets import Dataset, describe_functionals
 from crossfunc.lessons import LessonResults, own_data
 from crossfunc.lessons.own_data import check_claim, describe_lack, fit_size_limit, stop_here
 
 
 def dataset(name="mine", frames=None):
-    return SimpleNamespace(name=name, frames=frames, meta={"functionals": {"gga": "PBE", "r2scan": "HSE06"}})
+    return Dataset(name, {"functionals": describe_functionals("PBE", "HSE06")}, Path(name), {"frames": frames})
 
 
-def table(functional="r2scan", forces=None):
+def table(functional="hse06", forces=None):
     columns = {"functional": [functional], "forces_ev_per_a": pa.array([forces], pa.list_(pa.float64()))}
     return pa.table(columns | {"stress_gpa": pa.array([None], pa.list_(pa.float64()))})
 
@@ -110,7 +112,7 @@ def test_the_cells_after_the_end_run_and_do_nothing(monkeypatch):
 
 
 def pairs_of(n):
-    names = [f"{f}_{kind}energy_per_atom_ev" for kind in ("", "formation_") for f in ("gga_mp2020", "r2scan")]
+    names = [f"{side}_{kind}energy_per_atom_ev" for kind in ("", "formation_") for side in ("low", "high")]
     return pd.DataFrame({"composition": ["H2"] * n} | dict.fromkeys(names, 1.0))
 
 
@@ -122,10 +124,10 @@ def test_energies_of_both_functionals_or_else_the_frames():
 
 
 def test_frames_of_one_functional_are_counted_or_else_the_pairs():
-    rows = pa.table({"functional": ["gga", "r2scan"], "material_id": ["a", "b"]})
-    counted, unit = own_data.rows_of(SimpleNamespace(frames=rows, pairs=None), "r2scan")
+    rows = pa.table({"functional": ["pbe", "hse06"], "material_id": ["a", "b"]})
+    counted, unit = own_data.rows_of(dataset(frames=rows))
     assert (list(own_data.as_series(counted["material_id"])), unit) == (["b"], "n_frames")
-    counted, unit = own_data.rows_of(SimpleNamespace(frames=None, pairs=pairs_of(2)), "r2scan")
+    counted, unit = own_data.rows_of(SimpleNamespace(frames=None, pairs=pairs_of(2)))
     assert (len(counted), unit) == (2, "n_materials")
 
 

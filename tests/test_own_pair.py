@@ -9,7 +9,7 @@ from own_files import write_pair
 from typer.testing import CliRunner
 
 from crossfunc.cli import app
-from crossfunc.datasets import open_dataset
+from crossfunc.datasets import describe_functionals, open_dataset
 
 PAGE = Path(__file__).resolve().parents[1] / "notebooks" / "08_own_pair.py"
 
@@ -50,7 +50,7 @@ def test_two_files_become_a_dataset_with_pairs(given):
     dataset = given["dataset"]
     assert len(dataset.pairs) > 20
     assert set(dataset.pairs["pairing"]) == {"same structure"}
-    assert dataset.meta["functionals"] == {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"}
+    assert dataset.meta["functionals"] == describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw"))
     assert set(dataset.frames["energy_kind"].to_pylist()) == {"mp2020", "raw"}
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crossfunc.datasets import DatasetError, check_dataset, write_dataset
+from crossfunc.datasets import DatasetError, check_dataset, describe_functionals, write_dataset
 from crossfunc.datasets.report import CheckReport, Finding
 
 META = {
@@ -17,7 +17,7 @@ META = {
     "licence": "MIT",
     "citation": "none",
     "provenance": "made by a test",
-    "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+    "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw")),
     "label_notice": "labels invented by a test",
 }
 CUBE = [4.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 4.0]
@@ -47,8 +47,8 @@ def pairs_frame():
             "material_id": ["m0", "m1"],
             "composition": ["LiF", "Ni6N2"],
             "n_atoms": [2, 8],
-            "gga_mp2020_energy_per_atom_ev": [-4.3, -6.5],
-            "r2scan_energy_per_atom_ev": [-8.0, -11.3],
+            "low_energy_per_atom_ev": [-4.3, -6.5],
+            "high_energy_per_atom_ev": [-8.0, -11.3],
         }
     )
 

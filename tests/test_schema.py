@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from crossfunc.datasets import schema
 from crossfunc.datasets.schema import (
     ELEMENTS,
     FRAMES,
@@ -16,11 +17,15 @@ from crossfunc.datasets.schema import (
     TABLES,
     DatasetError,
     unknown_symbols,
-    validate_table,
 )
 
 NAN, INF = math.nan, math.inf
 FILE = "made/frames.parquet"
+
+
+def validate_table(table, kind, **options):
+    """Of a dataset of these two functionals."""
+    return schema.validate_table(table, kind, functionals=("gga", "r2scan"), **options)
 
 
 def rock_salt(**changes):
@@ -63,8 +68,8 @@ def pairs_frame(**changes):
             "material_id": ["m0", "m1", "m2"],
             "composition": ["Li2O", "Ni6N2", "W"],
             "n_atoms": [3, 8, 1],
-            "gga_mp2020_energy_per_atom_ev": [-4.0, -5.0, -13.0],
-            "r2scan_energy_per_atom_ev": [-8.0, -9.0, -60.0],
+            "low_energy_per_atom_ev": [-4.0, -5.0, -13.0],
+            "high_energy_per_atom_ev": [-8.0, -9.0, -60.0],
         }
         | changes
     )
@@ -144,9 +149,9 @@ def test_labels_that_are_not_there_are_null_not_zero():
 
 
 def test_an_optional_energy_may_be_nan_or_null():
-    table = arrow(pairs_frame(gga_energy_per_atom_ev=[-4.5, NAN, None]))
+    table = arrow(pairs_frame(low_uncorrected_energy_per_atom_ev=[-4.5, NAN, None]))
     good, rejected = validate_table(table, "pairs", file=FILE)
-    assert np.isnan(good["gga_energy_per_atom_ev"].to_numpy()).tolist() == [False, True, True]
+    assert np.isnan(good["low_uncorrected_energy_per_atom_ev"].to_numpy()).tolist() == [False, True, True]
     assert rejected.empty
 
 
@@ -234,7 +239,7 @@ COLUMN_FAULTS = {
     "a wrong unit in the name of an optional energy": (
         "pairs",
         arrow(pairs_frame(gga_formation_energy_per_atom_mev=[1.0, 2.0, 3.0])),
-        r"missing column 'gga_formation_energy_per_atom_ev' \(is it 'gga_formation_energy_per_atom_mev'\?",
+        r"missing column 'low_uncorrected_formation_energy_per_atom_ev' \(is it 'gga_formation_energy_per_atom_mev'\?",
     ),
     "a wrong unit in the metadata": (
         "frames",
@@ -369,9 +374,12 @@ FRAME_FAULTS = {
     "null in the magnetic moments": ({"magmoms_mub": [None, 0.0]}, "magmoms_mub holds NaN or infinity"),
 }
 PAIR_FAULTS = {
-    "a NaN energy": ({"r2scan_energy_per_atom_ev": NAN}, "r2scan_energy_per_atom_ev is (empty|NaN)"),
-    "an infinite energy": ({"gga_mp2020_energy_per_atom_ev": INF}, "gga_mp2020_energy_per_atom_ev is NaN or infinite"),
-    "an infinite optional energy": ({"gga_energy_per_atom_ev": INF}, "gga_energy_per_atom_ev is NaN or infinite"),
+    "a NaN energy": ({"high_energy_per_atom_ev": NAN}, "high_energy_per_atom_ev is (empty|NaN)"),
+    "an infinite energy": ({"low_energy_per_atom_ev": INF}, "low_energy_per_atom_ev is NaN or infinite"),
+    "an infinite optional energy": (
+        {"low_uncorrected_energy_per_atom_ev": INF},
+        "low_uncorrected_energy_per_atom_ev is NaN or infinite",
+    ),
     "a material that is taken": ({"material_id": "m0"}, "material_id occurs twice; ids must be unique"),
     "an unknown element": ({"composition": "Li2Xx"}, "composition names an unknown element"),
     "an element past plutonium": ({"composition": "AmO2"}, "composition names an unknown element"),
@@ -404,7 +412,7 @@ def table_with_fault(kind, fault):
     if kind == "frames":
         return frames_table({}, {"frame_id": "f1", **fault}, {"frame_id": "f2"})
     if kind == "pairs":
-        rows = pairs_frame(gga_energy_per_atom_ev=[-4.0, -5.0, -13.0]).astype(object).to_dict("records")
+        rows = pairs_frame(low_uncorrected_energy_per_atom_ev=[-4.0, -5.0, -13.0]).astype(object).to_dict("records")
     else:
         rows = elements_frame().iloc[[2, 0, 1]].to_dict("records")
     rows[1] |= fault

@@ -20,6 +20,7 @@ from crossfunc.datasets import (
     Dataset,
     DatasetError,
     dataset_fingerprint,
+    describe_functionals,
     find_dataset,
     list_datasets,
     open_dataset,
@@ -33,7 +34,7 @@ META = {
     "licence": "MIT",
     "citation": "none",
     "provenance": "made by a test",
-    "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+    "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw")),
     "label_notice": "labels invented by a test",
 }
 
@@ -67,9 +68,9 @@ def pairs_frame():
             "material_id": ["m0", "m1"],
             "composition": ["LiF", "Ni6N2"],
             "n_atoms": [2, 8],
-            "gga_energy_per_atom_ev": [-4.0, math.nan],
-            "gga_mp2020_energy_per_atom_ev": [-4.3, -6.5],
-            "r2scan_energy_per_atom_ev": [-8.0, -11.3],
+            "low_uncorrected_energy_per_atom_ev": [-4.0, math.nan],
+            "low_energy_per_atom_ev": [-4.3, -6.5],
+            "high_energy_per_atom_ev": [-8.0, -11.3],
             "prototype": ["rock salt", "other"],
         }
     )
@@ -366,7 +367,10 @@ BAD_WRITES = {
     "no table at all": ({"frames": None, "pairs": None, "elements": None}, "needs at least one table"),
     "no licence": ({"meta": {k: v for k, v in META.items() if k != "licence"}}, r"dataset.json: licence missing. Add"),
     "an empty licence": ({"meta": META | {"licence": ""}}, r"dataset.json: licence missing. Add it \(licence: under"),
-    "one functional": ({"meta": META | {"functionals": {"gga": "PBE"}}}, "functionals must name `gga` and `r2scan`"),
+    "one functional": (
+        {"meta": META | {"functionals": {"low": META["functionals"]["low"]}}},
+        "must describe `low` and `high`",
+    ),
     "a ledger without reasons": (
         {"rejected": pd.DataFrame({"id": ["x"]})},
         "the rejected rows need columns table, row, id, reason",

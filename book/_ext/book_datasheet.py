@@ -7,13 +7,15 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 # Folders and checksums of one build are no facts about the data.
-HIDDEN = {"files", "sha256", "path", "folder", "format"}
+HIDDEN = {"files", "sha256", "path", "folder", "format", "functionals"}
 
 
 def datasheet_rows(dataset):
     """Return (fact, value) pairs: what the tables hold, then what the dataset says of itself."""
     pairs, elements = dataset.pairs, dataset.elements
-    rows = [("Labels", dataset.label_notice or "density-functional theory")]
+    low, high = dataset.functionals
+    rows = [("Functionals", f"{low.full_name} (low) and {high.full_name} (high)")]
+    rows += [("Labels", dataset.label_notice or "density-functional theory")]
     if pairs is not None and len(pairs):
         rows.append(("Materials with both functionals", f"{len(pairs):,}"))
         rows.append(("Elements in them", f"{len(_elements_of(pairs['composition'])):,}"))
@@ -23,7 +25,9 @@ def datasheet_rows(dataset):
             rows.append(("Prototypes", f"{pairs['prototype'].nunique():,}"))
     if dataset.frames is not None:
         counts = Counter(dataset.frames["functional"].to_pylist())
-        rows.append(("Labelled frames", ", ".join(f"{name}: {n:,}" for name, n in sorted(counts.items()))))
+        names = {one.key: one.name for one in dataset.functionals}
+        words = ", ".join(f"{names[key]}: {n:,}" for key, n in sorted(counts.items()))
+        rows.append(("Labelled frames", words))
     if elements is not None and len(elements):
         rows.append(("Elemental ground states", f"{elements['element'].nunique():,} elements"))
     rows += reference_rows(dataset)
@@ -39,18 +43,19 @@ def reference_rows(dataset):
     """Return how well references fitted on 80 % of the materials are known: of all pairs, of frames with forces."""
     import pyarrow.compute as pc
 
-    tables = {}
+    tables, high = {}, dataset.functional("high")
     if dataset.pairs is not None:
-        tables["pairs"] = (dataset.pairs, dataset.pairs["r2scan_energy_per_atom_ev"].to_numpy())
+        tables["pairs"] = (dataset.pairs, dataset.pairs[high.column()].to_numpy())
     if dataset.frames is not None:
         labelled = pc.and_(
-            pc.equal(dataset.frames["functional"], "r2scan"), dataset.frames["forces_ev_per_a"].is_valid()
+            pc.equal(dataset.frames["functional"], high.key), dataset.frames["forces_ev_per_a"].is_valid()
         )
         frames = dataset.frames.filter(labelled)
         if frames.num_rows:
             tables["frames with forces"] = (frames, frames["energy_per_atom_ev"].to_numpy())
     return [
-        (f"r²SCAN references fitted on 80 % of the materials, {name}", _known(*given)) for name, given in tables.items()
+        (f"{high.name} references fitted on 80 % of the materials, {name}", _known(*given))
+        for name, given in tables.items()
     ]
 
 

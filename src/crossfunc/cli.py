@@ -237,6 +237,18 @@ def check_data(
         raise typer.Exit(1)
 
 
+@data_app.command("migrate")
+def migrate_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")],
+) -> None:
+    """Bring a dataset folder of an older crossfunc up to date: the same data, columns that say what they hold."""
+    from crossfunc.datasets.migrate import migrate_dataset
+
+    migrated = migrate_dataset(folder)
+    words = ", ".join(f"{one.side} is {one.full_name} ({one.key})" for one in migrated.dataset.functionals)
+    typer.echo(f"{folder}: {'brought up to date' if migrated.changed else 'up to date already'}; {words}")
+
+
 @data_app.command("fetch")
 def fetch_data(
     name: Annotated[
@@ -295,6 +307,77 @@ def make_surrogate(
     typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
+@data_app.command("make-dft")
+def make_dft(
+    out: Annotated[Path, typer.Option(help="Folder of the dataset; what is computed is kept beside it in OUT-run.")],
+    steps: Annotated[
+        int, typer.Option(min=1, max=10, help="Frames of each material, in the order of the recipe.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(help="Draws every strain and rattle.")] = 0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only materials whose id begins so (MgO), or -atom for free atoms; may be repeated."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no frame after this time.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute everything, also what the shipped dataset holds.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Frames at the same time, one core and 1 GB of memory each.")] = 1,
+    cluster: OnCluster = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
+) -> None:
+    """Compute energies, forces and stress in PBE and r²SCAN with GPAW, and write them as a dataset.
+
+    Needs GPAW: `pip install 'crossfunc[dft]'` after `apt-get install libxc-dev libopenblas-dev libfftw3-dev` on Debian,
+    or `conda install -c conda-forge gpaw`. What the shipped dataset pbe-r2scan holds is taken from it and only the rest
+    is computed; a run that was stopped goes on where it was with the same command. Status 1 while frames are missing.
+    """
+    from crossfunc.cluster import use_cluster
+    from crossfunc.dft import make
+
+    with use_cluster(cluster):
+        progress = make.make_dft(
+            out,
+            seed=seed,
+            n_steps=steps,
+            only=tuple(only or ()),
+            max_minutes=minutes,
+            fresh=fresh,
+            n_jobs=jobs,
+            overwrite=overwrite,
+        )
+    typer.echo(
+        f"{progress.done} of {progress.planned} frames have labels, {progress.failed} are in the ledger; "
+        f"{progress.computed} computed now. Wrote {out}; look at it with: crossfunc data check {out}"
+    )
+    if not progress.complete:
+        typer.echo("Not all frames are done: the same command goes on.", err=True)
+        raise typer.Exit(1)
+
+
+@data_app.command("check-dft")
+def check_dft(
+    check: Annotated[
+        list[str] | None, typer.Argument(help="derivatives, convergence or recompute; all if none is given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tables as JSON to this file, beside showing them.")
+    ] = None,
+) -> None:
+    """Check the DFT engine: forces against finite differences, convergence, shipped frames computed again.
+
+    All of it takes about an hour on one core; the book's page "Our own DFT" shows the tables of the last run.
+    """
+    from crossfunc.dft import checks
+    from crossfunc.files import write_atomically
+
+    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=typer.echo)
+    typer.echo(checks.as_text(tables))
+    if out:
+        write_atomically(out, json.dumps(tables, indent=1) + "\n")
+        typer.echo(f"wrote {out}")
+
+
 @import_app.command("materials-project")
 def import_materials_project(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -336,7 +419,7 @@ StressUnit = Annotated[
 ]
 
 
-def _inspection(no_check: bool, stress_unit: str, *, absolute: bool):
+def _inspection(no_check: bool, stress_unit: str, *, absolute: bool, high: str = "r2scan"):
     """What looks at a sample before an import is put in place; None where it is not wanted."""
     if no_check:
         return None
@@ -344,7 +427,7 @@ def _inspection(no_check: bool, stress_unit: str, *, absolute: bool):
     def inspect(frames):
         from crossfunc.potential.trust import refuse_wrong_labels
 
-        for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit):
+        for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high):
             if finding.level == "warning":
                 typer.echo(f"warning: {finding.file}: {finding.message}", err=True)
 
@@ -434,6 +517,7 @@ def import_extxyz(
     no_check: Trusting = False,
 ) -> None:
     """Import your own pair of functionals from extended XYZ files or ASE databases."""
+    from crossfunc.datasets.functionals import functional_key
     from crossfunc.datasets.importers import extxyz
 
     keys = extxyz.Keys(
@@ -447,7 +531,7 @@ def import_extxyz(
         force_unit=force_unit,
         stress_unit=stress_unit,
     )
-    inspect = _inspection(no_check, stress_unit, absolute=False)
+    inspect = _inspection(no_check, stress_unit, absolute=False, high=functional_key(high_name))
     origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
     origin |= {"licence": licence, "citation": citation, "label_notice": notice}
     first = None if str(low) == "-" else low
@@ -457,9 +541,7 @@ def import_extxyz(
 @app.command()
 def atomref(
     dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
-    functional: Annotated[
-        str, typer.Option(help="gga (with MP2020 corrections, where the data have them) or r2scan.")
-    ] = "r2scan",
+    functional: Annotated[str, typer.Option(help="low or high, or its key, such as r2scan.")] = "high",
     ridge: Annotated[float, typer.Option(min=0.0, help="Pull towards zero, in rows; 0 is plain least squares.")] = 0.0,
     by_material: Annotated[
         bool,
@@ -474,21 +556,21 @@ def atomref(
     from crossfunc.datasets import open_dataset
     from crossfunc.energies.atomref import fit_atomref
 
-    if functional not in ("gga", "r2scan"):
-        raise typer.BadParameter(f"{functional!r} is neither gga nor r2scan", param_hint="--functional")
     opened = open_dataset(dataset)
-    X, energy_per_atom_ev, material_ids = _labels(opened, functional, frames=by_material)
+    chosen = opened.functional(functional)
+    X, energy_per_atom_ev, material_ids = _labels(opened, chosen, frames=by_material)
     fit = fit_atomref(
         X,
         energy_per_atom_ev,
         material_ids=material_ids if by_material else None,
         ridge=ridge,
-        source=f"{opened.name}, {opened.meta['functionals'][functional]}",
+        source=f"{opened.name}, {chosen.full_name}",
     )
     advice = _advise(opened)
     if as_json:
         document = json.loads(fit.to_json())
-        document |= {"dataset": opened.name, "functional": functional, "label_notice": opened.label_notice}
+        document |= {"dataset": opened.name, "functional": chosen.key, "energy_kind": chosen.energy_kind}
+        document |= {"label_notice": opened.label_notice}
         typer.echo(json.dumps(document | {"refit_advice": advice}, indent=1))
         return
     typer.echo(fit.report().to_string(float_format="{:.4f}".format))
@@ -503,24 +585,21 @@ def _advice_line(advice: dict[str, Any] | None) -> str:
     return f"\nFrom {advice['from']} to {advice['to']}: {advice['reason']}"
 
 
-_PAIR_COLUMNS = {"gga": "gga_mp2020_energy_per_atom_ev", "r2scan": "r2scan_energy_per_atom_ev"}
-
-
-def _labels(dataset, functional: str, *, frames: bool):
+def _labels(dataset, functional, *, frames: bool):
     """Composition matrix, energies per atom and material ids of one functional, from pairs or from frames."""
     from crossfunc.datasets import DatasetError
     from crossfunc.energies.composition import composition_matrix
 
     if dataset.pairs is not None and not (frames and dataset.frames is not None):
         pairs = dataset.pairs
-        return composition_matrix(pairs), pairs[_PAIR_COLUMNS[functional]].to_numpy(), pairs["material_id"].to_numpy()
+        return composition_matrix(pairs), pairs[functional.column()].to_numpy(), pairs["material_id"].to_numpy()
     if dataset.frames is None:
         raise DatasetError(f"{dataset.path}: neither pairs nor frames to fit element references to.")
     import pyarrow.compute as pc
 
-    table = dataset.frames.filter(pc.field("functional") == functional)
+    table = dataset.frames.filter(pc.field("functional") == functional.key)
     if table.num_rows == 0:
-        raise DatasetError(f"{dataset.path}: no {functional} frames; choose the other --functional.")
+        raise DatasetError(f"{dataset.path}: no {functional.name} frames; choose the other --functional.")
     energy_per_atom_ev = table["energy_per_atom_ev"].to_numpy()
     return composition_matrix(table), energy_per_atom_ev, table["material_id"].to_numpy()
 
@@ -533,14 +612,14 @@ def _advise(dataset) -> dict[str, Any] | None:
     from crossfunc.energies.shifts import refit_advice
 
     pairs = dataset.pairs
-    difference_per_atom_ev = (pairs[_PAIR_COLUMNS["r2scan"]] - pairs[_PAIR_COLUMNS["gga"]]).to_numpy()
+    low, high = dataset.functionals
+    difference_per_atom_ev = (pairs[high.column()] - pairs[low.column()]).to_numpy()
     advice = refit_advice(
         composition_matrix(pairs), difference_per_atom_ev, material_ids=pairs["material_id"].to_numpy()
     )
-    names = dataset.meta["functionals"]
     return {
-        "from": names["gga"],
-        "to": names["r2scan"],
+        "from": low.full_name,
+        "to": high.full_name,
         "refit": advice.refit,
         "reason": advice.reason,
         "initial_mae_ev_per_atom": advice.initial_mae_ev_per_atom,
@@ -554,38 +633,59 @@ def _advise(dataset) -> dict[str, Any] | None:
 def evaluate(
     model: Annotated[str, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
-    functional: Annotated[str, typer.Option(help="Whose frames: gga or r2scan.")] = "r2scan",
+    functional: Annotated[str, typer.Option(help="Whose frames: low, high, or its key, such as r2scan.")] = "high",
     by_element: Annotated[bool, typer.Option("--by-element", help="Add the errors element by element.")] = False,
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
     split_seed: Annotated[int, typer.Option(help="Seed of the split that --by-split reports on.")] = 0,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_NAME",
+            help="Add what was forgotten of the functional that the model comes from, on frames of this dataset; auto: "
+            "the other functional of --dataset.",
+        ),
+    ] = None,
+    start: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="With --source: the model before training.")] = (
+        "0.3.0"
+    ),
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Mean absolute errors of a model on the labels of a dataset: energy, forces, stress, magnetic moments.
 
-    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error.
+    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error. The folder of a
+    run stands for its best model, of --functional where it has one for each of two.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset, split_by_material
     from crossfunc.potential import load_model
     from crossfunc.training.evaluate import evaluate as measure
+    from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
+    from crossfunc.training.run_folder import find_model_file
 
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
     options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
     with use_cluster(cluster):
-        measured = measure(load_model(model), frames, **options)
+        loaded = load_model(find_model_file(model, functional) if Path(model).is_dir() else model)
+        measured = measure(loaded, frames, **options)
+        lost = source and forgetting(
+            loaded, opened, start=start, functional=functional, source=source, split_seed=split_seed
+        )
     if as_json:
+        measured |= {"forgetting": lost.to_dict()} if lost else {}
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
-        origin = {"model": model, "dataset": opened.name, "functional": functional}
+        origin = {"model": model, "dataset": opened.name, "functional": opened.functional(functional).key}
         typer.echo(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
         return
     _show_errors(measured)
+    if lost:
+        typer.echo(f"\n{lost.report()}")
     typer.echo(f"\n{opened.label_notice}")
 
 
@@ -607,10 +707,16 @@ def _show_errors(measured: dict[str, Any]) -> None:
 
 @app.command()
 def finetune(
-    method: Annotated[str, typer.Option(help="1, 2, 3, 4, references-only or model-aware; see xf.METHODS.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="1, 2, 3, 4, references-only or model-aware; or after the paper: model-aware-trained, readout-only, "
+            "soft-freezing, lora, l2-sp, ewc, replay, two-readouts, delta."
+        ),
+    ],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on where it was.")],
-    functional: Annotated[str, typer.Option(help="Whose frames to train on: r2scan or gga.")] = "r2scan",
+    functional: Annotated[str, typer.Option(help="Whose frames to train on: high, low, or a key.")] = "high",
     pretrained: Annotated[
         str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
     ] = "0.3.0",
@@ -629,6 +735,18 @@ def finetune(
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs, or CPU processes, of each node.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes (torchrun or SLURM starts the processes).")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the forward pass.")] = False,
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_NAME",
+            help="Frames of the functional that the model comes from, for what is forgotten of it and for ewc, replay "
+            "and two-readouts; auto: the dataset's other functional; none: no report.",
+        ),
+    ] = "auto",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of the method, as rank=4 of lora; repeatable."),
+    ] = None,
     other: Annotated[
         list[str] | None,
         typer.Option(
@@ -639,8 +757,9 @@ def finetune(
 ) -> None:
     """Train a CHGNet on the labels of one functional: fit element references, train, keep the best model.
 
-    The folder gets best.pt and last.pt (stock chgnet loads them), best.safetensors, history.csv, and run.json with
-    method, settings, fingerprints of data and split, and the metrics. A run that was killed goes on from its last
+    The folder gets best.pt and last.pt (stock chgnet loads them; of method delta, which has more than a CHGNet, only
+    .safetensors), best.safetensors, history.csv, and run.json with method, settings, fingerprints of data and split,
+    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed goes on from its last
     checkpoint; a folder with another run is left alone.
     """
     import sys
@@ -666,12 +785,18 @@ def finetune(
         settings |= parse_overrides(other or [])
     except ValueError as error:
         raise SettingsError(str(error).replace("-p ", "--set ", 1)) from error
+    try:
+        strategy = parse_overrides(option or [])
+    except ValueError as error:
+        raise SettingsError(str(error).replace("-p ", "--option ", 1)) from error
     result = train(
         method,
         dataset,
         out=out,
         functional=functional,
         pretrained=pretrained,
+        source=None if source == "none" else source,
+        options=strategy,
         progress=sys.stdout.isatty() and not as_json,
         **settings,
     )
@@ -694,7 +819,7 @@ def hull(
         ),
     ] = None,
     functional: Annotated[
-        str | None, typer.Option(help="Which energies of a dataset (gga or r2scan), or what those of a file are.")
+        str | None, typer.Option(help="Which energies of a dataset (low, high or a key), or what those of a file are.")
     ] = None,
     energy_kind: Annotated[
         str | None,

@@ -47,6 +47,7 @@ def write_frames(path: str | os.PathLike, n_frames: int, *, n_atoms: int = N_ATO
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from crossfunc.datasets.functionals import describe_functionals
     from crossfunc.datasets.schema import FRAMES
 
     path = Path(path)
@@ -65,7 +66,7 @@ def write_frames(path: str | os.PathLike, n_frames: int, *, n_atoms: int = N_ATO
         "licence": "CC0-1.0",
         "citation": "made up by crossfunc bench memory",
         "provenance": "random numbers",
-        "functionals": {"gga": "none", "r2scan": "none"},
+        "functionals": describe_functionals("none", "made up", keys=("none", "r2scan")),
         "label_notice": "random numbers, no labels",
         "files": {"frames.parquet": {"sha256": digest, "rows": n_frames}},
     }

@@ -1,6 +1,7 @@
 """Where frames come from: datasets as folders of typed, checked tables."""
 
 from crossfunc.datasets.fetch import Fetched, fetch_dataset
+from crossfunc.datasets.functionals import Functional, describe_functionals
 from crossfunc.datasets.registry import public_datasets
 from crossfunc.datasets.report import CheckReport, Finding, check_dataset
 from crossfunc.datasets.schema import DatasetError, validate_table
@@ -20,8 +21,10 @@ __all__ = [
     "DatasetError",
     "Fetched",
     "Finding",
+    "Functional",
     "check_dataset",
     "dataset_fingerprint",
+    "describe_functionals",
     "fetch_dataset",
     "find_dataset",
     "list_datasets",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crossfunc.datasets.schema import FUNCTIONALS, TABLES, DatasetError, validate_table
+from crossfunc.datasets.schema import TABLES, DatasetError, validate_table
 from crossfunc.datasets.store import Dataset, find_dataset, open_dataset
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -85,8 +85,10 @@ def check_dataset(name_or_path: str | os.PathLike) -> CheckReport:
         dataset = open_dataset(path, verify=False)
     except DatasetError:
         return report
+    for one in dataset.functionals:
+        report.findings.append(Finding("info", path.name, f"{one.side} functional: {one.full_name} ({one.key})"))
     good = {kind: _check_table(dataset, kind, report) for kind in TABLES}
-    _check_coverage(good, report)
+    _check_coverage(good, dataset, report)
     try:
         rejected = dataset.rejected
     except DatasetError:  # named above, by open_dataset
@@ -107,7 +109,8 @@ def _check_table(dataset: Dataset, kind: str, report: CheckReport) -> pa.Table |
         if table is None:
             report.findings.append(Finding("info", file, "not part of this dataset"))
             return None
-        good, bad = validate_table(table, kind, file=file, strict=False)
+        keys = [one.key for one in dataset.functionals]
+        good, bad = validate_table(table, kind, file=file, strict=False, functionals=keys)
     except DatasetError as error:
         known = any(str(error) in f.message for f in report.findings)
         if not known:
@@ -121,7 +124,7 @@ def _check_table(dataset: Dataset, kind: str, report: CheckReport) -> pa.Table |
     return good
 
 
-def _check_coverage(good: dict[str, pa.Table | None], report: CheckReport) -> None:
+def _check_coverage(good: dict[str, pa.Table | None], dataset: Dataset, report: CheckReport) -> None:
     """Say which elements occur, and which of them have no ground state to form compounds from."""
     present: set[str] = set()
     if good["frames"] is not None:
@@ -135,9 +138,10 @@ def _check_coverage(good: dict[str, pa.Table | None], report: CheckReport) -> No
     report.findings.append(Finding("info", report.path.name, f"{len(symbols)} elements: {' '.join(symbols)}"))
     if good["elements"] is None:
         return
-    for functional in FUNCTIONALS:
-        known = good["elements"].filter(pc.equal(good["elements"]["functional"], functional))["element"].to_pylist()
+    for functional in dataset.functionals:
+        mine = pc.equal(good["elements"]["functional"], functional.key)
+        known = good["elements"].filter(mine)["element"].to_pylist()
         lacking = [s for s in symbols if s not in known]
         if lacking:
-            text = f"no {functional} ground state of {' '.join(lacking)}: no formation energies of their compounds"
+            text = f"no {functional.name} ground state of {' '.join(lacking)}: no formation energies of their compounds"
             report.findings.append(Finding("warning", "elements.parquet", text))

@@ -1,9 +1,39 @@
-"""The tables of a dataset: columns, units, dtypes, and what makes a row unusable."""
+"""The tables of a dataset: columns, units, dtypes, and what makes a row unusable.
+
+A dataset is a folder with `dataset.json` and up to three tables. It holds two functionals: the *low* one to start from
+and the *high* one to get to. Which these are, and what their energies are, `dataset.json` says; nothing is assumed::
+
+    "functionals": {
+        "low":  {"name": "GGA/GGA+U", "key": "gga",    "energy_kind": "mp2020"},
+        "high": {"name": "r²SCAN",    "key": "r2scan", "energy_kind": "raw"}
+    }
+
+`name` is for prose, `key` for tables and options, and `energy_kind` what the energies of the pairs table are: "raw" as
+the calculation gives them, "mp2020" with the Materials Project's corrections. In Python: `dataset.functional("low")`,
+which has these as attributes, and `dataset.functional("low").column()`, which names the column of its energies.
+
+frames, one row a labelled structure
+    `frame_id`; `material_id` (the group that no split takes apart); `functional` (the *key*: "gga", "r2scan", "pbe");
+    `energy_kind` of this row's energy; `atomic_numbers`; `lattice_a`; `frac_coords`; `energy_per_atom_ev`;
+    `forces_ev_per_a`, `stress_gpa`, `magmoms_mub` (null where there is no such label); `source`.
+pairs, one row per material
+    `material_id`, `composition`, `n_atoms`; `low_energy_per_atom_ev` and `high_energy_per_atom_ev`, of the kinds that
+    `dataset.json` says; `low_formation_energy_per_atom_ev` and `high_formation_energy_per_atom_ev` (may be null). Where
+    the low energies are corrected, `low_uncorrected_energy_per_atom_ev` and
+    `low_uncorrected_formation_energy_per_atom_ev` are the same without corrections, kind "raw" (may be null; null
+    throughout where the low energies are raw themselves). Each of these columns repeats `functional`, `functional_key`
+    and `energy_kind` in the file's own metadata, and a table that contradicts `dataset.json` is refused.
+elements, one row per element and functional
+    `element`, `functional` (the key), `energy_kind`, `energy_per_atom_ev` of the ground state.
+
+Extra columns are kept. Folders with columns called `gga_...` and `r2scan_...` are older:
+`crossfunc data migrate DIR` brings them up to date.
+"""
 
 import difflib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +43,10 @@ import pyarrow.compute as pc
 
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
 
-FUNCTIONALS = ("gga", "r2scan")
-"""The low and the high functional of a dataset; another pair of functionals fits the same two names."""
+SIDES = ("low", "high")
+"""The functional to start from, and the one to get to."""
 ENERGY_KINDS = ("raw", "mp2020")
+"""As calculated, or with the Materials Project's corrections of 2020."""
 
 
 class DatasetError(ValueError):
@@ -57,12 +88,12 @@ PAIRS = (
     Column("material_id", pa.string()),
     Column("composition", pa.string()),
     Column("n_atoms", pa.int32()),
-    Column("gga_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
-    Column("gga_mp2020_energy_per_atom_ev", pa.float64(), "eV/atom"),
-    Column("r2scan_energy_per_atom_ev", pa.float64(), "eV/atom"),
-    Column("gga_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
-    Column("gga_mp2020_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
-    Column("r2scan_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
+    Column("low_energy_per_atom_ev", pa.float64(), "eV/atom"),
+    Column("high_energy_per_atom_ev", pa.float64(), "eV/atom"),
+    Column("low_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
+    Column("high_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
+    Column("low_uncorrected_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
+    Column("low_uncorrected_formation_energy_per_atom_ev", pa.float64(), "eV/atom", required=False),
 )
 ELEMENTS = (
     Column("element", pa.string()),
@@ -81,7 +112,9 @@ REJECTED_COLUMNS = ["table", "row", "id", "reason"]
 _LISTED_ROWS = 3
 
 
-def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True) -> tuple[pa.Table, pd.DataFrame]:
+def validate_table(
+    table: pa.Table, kind: str, *, file: str, strict: bool = True, functionals: Sequence[str] | None = None
+) -> tuple[pa.Table, pd.DataFrame]:
     """Check a table against its schema: what is wrong with a column raises, what is wrong with a row is listed.
 
     Parameters
@@ -92,6 +125,8 @@ def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True
         Name used in messages.
     strict : bool
         True: any bad row raises. False: bad rows are left out and returned with their reasons.
+    functionals : sequence of str, optional
+        The keys of the dataset's functionals: a row of another one is bad.
 
     Returns
     -------
@@ -105,7 +140,7 @@ def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True
     DatasetError
         A column that is missing or has the wrong type or unit, an empty table, or (strict) a bad row.
     """
-    table, reasons = split_rows(table, kind, file=file)
+    table, reasons = split_rows(table, kind, file=file, functionals=functionals)
     if table.num_rows == 0:
         raise DatasetError(f"{file}: the table holds no rows; write at least one {kind[:-1]} or leave the table out.")
     rejected = _ledger(table, kind, reasons)
@@ -119,7 +154,9 @@ def validate_table(table: pa.Table, kind: str, *, file: str, strict: bool = True
     return table.filter(pa.array((reasons == "").to_numpy())), rejected
 
 
-def split_rows(table: pa.Table, kind: str, *, file: str) -> tuple[pa.Table, pd.Series]:
+def split_rows(
+    table: pa.Table, kind: str, *, file: str, functionals: Sequence[str] | None = None
+) -> tuple[pa.Table, pd.Series]:
     """Return the table in the schema's columns and types, and of each row why it is unusable ("" for a good one).
 
     Raises
@@ -129,7 +166,7 @@ def split_rows(table: pa.Table, kind: str, *, file: str) -> tuple[pa.Table, pd.S
     """
     table, misfits = _cast_columns(table, kind, file)
     reasons = pd.Series("", index=range(table.num_rows), dtype=object)
-    for bad, reason in itertools.chain(misfits, _row_checks(table, kind)):
+    for bad, reason in itertools.chain(misfits, _row_checks(table, kind, functionals)):
         bad = np.asarray(bad, dtype=bool) & (reasons == "").to_numpy()
         reasons[bad] = reason
     return table, reasons
@@ -269,15 +306,14 @@ def _describe_rejected(rejected: pd.DataFrame, file: str, remedy: str) -> str:
     return "\n  ".join([head, *lines]) + f"\n{remedy}"
 
 
-def _row_checks(table: pa.Table, kind: str) -> Iterator[tuple[np.ndarray, str]]:
+def _row_checks(table: pa.Table, kind: str, functionals: Sequence[str] | None) -> Iterator[tuple[np.ndarray, str]]:
     """Yield (rows, reason), most basic first; a row keeps the first reason that hits it."""
     for column in TABLES[kind]:
         if column.required:
             yield _is_empty(table[column.name]), f"{column.name} is empty or has the wrong length"
     yield _repeats(table, _ROW_KEYS[kind]), f"{' + '.join(_ROW_KEYS[kind])} occurs twice; ids must be unique"
-    for name in ("functional", "energy_kind"):
-        if name in {c.name for c in TABLES[kind]}:
-            allowed = FUNCTIONALS if name == "functional" else ENERGY_KINDS
+    for name, allowed in (("functional", functionals), ("energy_kind", ENERGY_KINDS)):
+        if allowed is not None and name in {c.name for c in TABLES[kind]}:
             known = pc.is_in(table[name], value_set=pa.array(allowed)).to_numpy()
             yield ~known, f"{name} is none of {', '.join(allowed)}"
     for column in TABLES[kind]:

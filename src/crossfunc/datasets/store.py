@@ -14,18 +14,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossfunc.datasets.functionals import (
+    Functional,
+    check_columns,
+    find_functional,
+    label_of,
+    mark_columns,
+    parse_functionals,
+)
 from crossfunc.datasets.importers import mp_thermo_csv
-from crossfunc.datasets.schema import FUNCTIONALS, REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+from crossfunc.datasets.schema import REJECTED_COLUMNS, TABLES, DatasetError, validate_table
 
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.parquet"
+RECORDS_FILE = "records.parquet"
+"""What a generator computed, as it came: labels are made from it, and a run goes on from it. No reader needs it."""
 META_KEYS = {
     "name": "what the dataset is called",
     "version": "a new one for every change",
     "licence": "under which terms the data may be used",
     "citation": "whom to cite",
     "provenance": "how the data came to be",
-    "functionals": "the names of `gga` and `r2scan` in prose, for example GGA/GGA+U and r²SCAN",
+    "functionals": "the low and the high functional with name, key and energy_kind, as crossfunc.datasets.schema says",
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
 MAX_EXPANSION = 1000
@@ -56,6 +66,30 @@ class Dataset:
         """The sentence that every page, caption and table with these labels carries."""
         return self.meta["label_notice"]
 
+    @property
+    def functionals(self) -> tuple[Functional, Functional]:
+        """The low functional and the high one: `low, high = dataset.functionals`."""
+        return parse_functionals(self.meta["functionals"], str(self.path / META_FILE))
+
+    def functional(self, which: str) -> Functional:
+        """Return one of the two functionals, with its `name`, `key`, `energy_kind` and `column()` of energies.
+
+        Parameters
+        ----------
+        which : str
+            "low" or "high"; or its key ("r2scan") or its name ("r²SCAN").
+
+        Raises
+        ------
+        DatasetError
+            Names the two that there are.
+        """
+        return find_functional(self.functionals, which, self.name)
+
+    def label(self, column: str) -> str:
+        """Return the axis text of a column of energies: "GGA/GGA+U energy, MP2020 corrected (eV/atom)"."""
+        return label_of(column, self.functionals)
+
     @cached_property
     def frames(self) -> pa.Table | None:
         """One row per labelled structure (Arrow, because atoms make it ragged); None where the dataset has none."""
@@ -76,6 +110,11 @@ class Dataset:
         """The ledger: table, row, id and reason of every row that was left out."""
         ledger = _to_pandas(self._table("rejected"))
         return pd.DataFrame(columns=REJECTED_COLUMNS) if ledger is None else ledger
+
+    @cached_property
+    def records(self) -> pa.Table | None:
+        """What the labels were made from, as it was computed; None where the dataset does not keep it."""
+        return self._table("records")
 
     def _table(self, kind: str) -> pa.Table | None:
         if kind in self._tables:
@@ -113,7 +152,9 @@ def open_dataset(name_or_path: str | os.PathLike, *, verify: bool = True) -> Dat
         for kind in _listed_tables(meta):
             _verify_checksum(path, f"{kind}.parquet", meta)
             if kind in TABLES:
-                validate_table(dataset._table(kind), kind, file=str(path / f"{kind}.parquet"))
+                table, file = dataset._table(kind), str(path / f"{kind}.parquet")
+                validate_table(table, kind, file=file, functionals=_keys(dataset.functionals))
+                check_columns(table, dataset.functionals, file)
     return dataset
 
 
@@ -167,6 +208,7 @@ def write_dataset(
     pairs: pd.DataFrame | pa.Table | None = None,
     elements: pd.DataFrame | pa.Table | None = None,
     rejected: pd.DataFrame | None = None,
+    records: pa.Table | None = None,
     strict: bool = True,
     overwrite: bool = False,
 ) -> Dataset:
@@ -182,6 +224,8 @@ def write_dataset(
         Those the dataset has, in the columns of `crossfunc.datasets.schema`.
     rejected : pandas.DataFrame, optional
         Rows an importer left out before (`table, row, id, reason`).
+    records : pyarrow.Table, optional
+        What the labels were made from, kept as it is (`Dataset.records`).
     strict : bool
         False: rows that break the schema go to `rejected.parquet` instead of raising.
     overwrite : bool
@@ -201,17 +245,23 @@ def write_dataset(
     _check_meta(meta, str(path / META_FILE))
     if rejected is not None and not set(REJECTED_COLUMNS) <= set(rejected):
         raise DatasetError(f"{path / REJECTED_FILE}: the rejected rows need columns {', '.join(REJECTED_COLUMNS)}.")
+    functionals = parse_functionals(meta["functionals"], str(path / META_FILE))
     tables, ledgers = {}, [] if rejected is None else [rejected]
     for kind, given in (("frames", frames), ("pairs", pairs), ("elements", elements)):
         if given is not None:
             file = f"{path.name}/{kind}.parquet"
-            tables[kind], bad = validate_table(_to_arrow(given, file), kind, file=file, strict=strict)
+            given = _to_arrow(given, file)
+            check_columns(given, functionals, file)
+            good, bad = validate_table(given, kind, file=file, strict=strict, functionals=_keys(functionals))
+            tables[kind] = mark_columns(good, functionals) if kind == "pairs" else good
             ledgers.append(bad)
     if not tables:
         raise DatasetError(f"{path}: a dataset needs at least one table (frames, pairs or elements).")
     ledger = pd.concat(ledgers, ignore_index=True)
     if len(ledger):
         tables["rejected"] = pa.Table.from_pandas(ledger.astype({"id": str, "reason": str}), preserve_index=False)
+    if records is not None:
+        tables["records"] = records
     _write_folder(path, meta, tables)
     return open_dataset(path)
 
@@ -280,7 +330,7 @@ def _read_meta(path: Path) -> dict:
 
 
 def _check_files(meta: dict, file: Path) -> None:
-    known = {f"{kind}.parquet" for kind in TABLES} | {REJECTED_FILE}
+    known = {f"{kind}.parquet" for kind in TABLES} | {REJECTED_FILE, RECORDS_FILE}
     files = meta.get("files")
     if not isinstance(files, dict) or not files or not set(files) <= known:
         raise DatasetError(
@@ -297,9 +347,11 @@ def _check_meta(meta: dict, file: str) -> None:
     if missing:
         wanted = "; ".join(f"{key}: {META_KEYS[key]}" for key in missing)
         raise DatasetError(f"{file}: {', '.join(missing)} missing. Add it ({wanted}).")
-    functionals = meta["functionals"]
-    if not (isinstance(functionals, dict) and all(functionals.get(key) for key in FUNCTIONALS)):
-        raise DatasetError(f"{file}: functionals must name `gga` and `r2scan`, {META_KEYS['functionals']}.")
+    parse_functionals(meta["functionals"], file)
+
+
+def _keys(functionals: tuple[Functional, Functional]) -> tuple[str, str]:
+    return functionals[0].key, functionals[1].key
 
 
 def _listed_tables(meta: dict) -> list[str]:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from crossfunc.datasets.functionals import Functional, mark_columns, parse_functionals
 from crossfunc.datasets.schema import TABLES, DatasetError, split_rows, validate_table
 from crossfunc.datasets.store import META_FILE, _check_meta, _replace_folder, _sha256, check_target
 
@@ -44,6 +46,8 @@ class DatasetWriter:
         Frames written so far.
     reasons : collections.Counter
         How many rows each reason has kept out.
+    functionals : set of str
+        Keys of the functionals of the frames written so far.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class DatasetWriter:
         self.scratch = self.path.with_name(f".{self.path.name}.partial")
         self.n_frames = 0
         self.reasons: Counter[str] = Counter()
+        self.functionals: set[str] = set()
         self._ids = _SeenIds()
         self._ledger: list[tuple] = []
         self._files: dict[str, pq.ParquetWriter] = {}
@@ -112,6 +117,7 @@ class DatasetWriter:
             self.reject("frames", source_rows[k], ids[k], reasons[k])
         table = table.filter(pa.array(reasons == ""))
         self.n_frames += table.num_rows
+        self.functionals |= set(pc.unique(table["functional"]).to_pylist())
         if table.num_rows:
             self._write("frames", table)
         return table
@@ -130,10 +136,11 @@ class DatasetWriter:
         there = pq.read_schema(file).names
         return pq.read_table(file, columns=[*columns, *(name for name in optional if name in there)])
 
-    def add_table(self, kind: str, table: pa.Table) -> None:
-        """Write pairs or elements as a whole."""
-        good, _ = validate_table(table, kind, file=f"{self.path.name}/{kind}.parquet")
-        self._write(kind, good)
+    def add_table(self, kind: str, table: pa.Table, functionals: tuple[Functional, Functional]) -> None:
+        """Write pairs or elements as a whole; `functionals` are the dataset's."""
+        keys = [one.key for one in functionals]
+        good, _ = validate_table(table, kind, file=f"{self.path.name}/{kind}.parquet", functionals=keys)
+        self._write(kind, mark_columns(good, functionals) if kind == "pairs" else good)
 
     def commit(self, meta: dict) -> Path:
         """Write the ledger and `dataset.json`, and put the folder in its place.
@@ -144,6 +151,12 @@ class DatasetWriter:
             No frame was written, or the description lacks something.
         """
         _check_meta(meta, str(self.path / META_FILE))
+        keys = {one.key for one in parse_functionals(meta["functionals"], str(self.path / META_FILE))}
+        if not self.functionals <= keys:
+            strange = ", ".join(sorted(self.functionals - keys))
+            raise DatasetError(
+                f"{self.path}: frames of {strange}, but the description has {', '.join(sorted(keys))} only."
+            )
         if self._ledger:
             self._write_ledger()
         for kind in list(self._files):

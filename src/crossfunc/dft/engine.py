@@ -12,10 +12,10 @@ from importlib import metadata
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.plan import Frame, Material, Settings
+from crossfunc.dft.plan import K_LENGTH_A, Frame, Material, Settings
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
-__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "compute_frame"]
+__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "check_frames", "compute_frame"]
 
 FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
 """GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
@@ -145,6 +145,44 @@ def compute_frame(frame: Frame) -> dict:
     return record
 
 
+def check_frames(frames: list[Frame]) -> None:
+    """Refuse frames whose settings cannot give labels, before anything is computed.
+
+    Raises
+    ------
+    EngineError
+        An atom of a crystal without neighbours, or a metal without k-points; names the frame and the remedy.
+    """
+    for frame in frames:
+        if frame.material.binding in ("molecule", "atom"):
+            continue
+        lattice, coords = np.reshape(frame.lattice_a, (3, 3)), np.reshape(frame.frac_coords, (-1, 3))
+        alone = _atom_without_neighbours(coords, lattice)
+        if alone is not None:
+            raise EngineError(
+                f"{frame.frame_id}: atom {alone + 1} has no neighbour within {REACH_A:g} Å, so it is a free atom and "
+                "needs a spin-polarised calculation in a box: use crossfunc.dft.plan.plan_atoms, or correct the cell."
+            )
+        if frame.material.binding == "metal" and max(frame.settings.k_mesh) == 1:
+            raise EngineError(
+                f"{frame.frame_id}: a metal with one k-point; its energy would be off by tenths of an eV. Give a mesh "
+                f"whose number of points times the distance of the lattice planes is {K_LENGTH_A['metal']:g} Å or more."
+            )
+
+
+REACH_A = 6.0
+"""Beyond it CHGNet sees no neighbour either."""
+
+
+def _atom_without_neighbours(coords: np.ndarray, lattice: np.ndarray) -> int | None:
+    from vesin import NeighborList
+
+    neighbours = NeighborList(cutoff=REACH_A, full_list=True)
+    (first,) = neighbours.compute(points=coords @ lattice, box=lattice, periodic=True, quantities="i")
+    alone = np.setdiff1d(np.arange(len(coords)), first)
+    return int(alone[0]) if len(alone) else None
+
+
 def pulay_gpa(de_dcutoff: float, cutoff_ev: float, volume_a3: float) -> float:
     """Return the Pulay correction of the mean stress, 2/3 E_cut/V dE/dE_cut (Dacosta, Nielsen and Kunc 1986).
 
@@ -197,7 +235,7 @@ def _both(frame: Frame, cutoff_ev: float, **what) -> dict[str, dict]:
     try:
         return _run(frame, cutoff_ev, careful=False, **what)
     except KohnShamConvergenceError:
-        return _run(frame, cutoff_ev, careful=True, **what)
+        return _run(frame, cutoff_ev, careful=True, **what)  # what it raises goes to the ledger
 
 
 def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, dict]:

@@ -12,12 +12,15 @@ import numpy as np
 from crossfunc.surrogate.prototypes import Prototype, prototypes, read_prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
-__all__ = ["RECIPE", "Frame", "Material", "Settings", "Step", "plan_atoms", "plan_frames", "plan_materials"]
+__all__ = ["RECIPE", "Frame", "Material", "Settings", "Step", "plan_atoms", "plan_frames", "plan_materials", "plan_run"]
 
 HARD = frozenset("B C N O F".split())
 """Elements whose 2p states need the higher cutoff; with all others 500 eV changes no energy difference by 0.5 meV."""
 CUTOFF_EV = {True: 700.0, False: 500.0}
 GRID_SPACING_A = {True: 0.15, False: 0.17}
+WAVE_SPACING_A = {True: 0.21, False: 0.25}
+"""The grid must carry the plane waves themselves: at most this along each cell vector, strained by 4 % and with the
+cutoff 25 eV higher."""
 WIDTH_EV = {"insulator": 0.05, "semiconductor": 0.05, "metal": 0.1, "molecule": 0.0, "atom": 0.0}
 """Width of the Fermi function."""
 K_LENGTH_A = {"insulator": 4.8, "semiconductor": 10.4, "metal": 16.0}
@@ -69,10 +72,9 @@ RECIPE = (
     Step("rattled", -0.01, 0.03, 0.12),
     Step("rattled", 0.01, 0.05, 0.15),
 )
-"""Frames of a material, in the order in which they are computed: every material gets the first before any the second."""
-_MOLECULE_RECIPE = tuple(
-    Step("equilibrium" if s == 0 else "volume", s) for s in (0.0, -0.03, 0.03, -0.06, 0.06, 0.10)
-)
+"""Frames of a material in the order in which they are computed; each material gets the first before any the second."""
+_EARLY_STEPS = 4
+_MOLECULE_RECIPE = tuple(Step("equilibrium" if s == 0 else "volume", s) for s in (0.0, -0.03, 0.03, -0.06, 0.06, 0.10))
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,13 @@ def plan_frames(seed: int = 0, n_steps: int = len(RECIPE)) -> list[Frame]:
     return frames
 
 
+def plan_run(seed: int = 0, n_steps: int = len(RECIPE)) -> list[Frame]:
+    """List all that a run computes: frames as in `plan_frames`, the isolated atoms after what fixes E(V)."""
+    frames = plan_frames(seed, n_steps)
+    early = [f for f in frames if f.order < _EARLY_STEPS]
+    return early + plan_atoms() + frames[len(early) :]
+
+
 def plan_atoms(elements: list[str] | None = None) -> list[Frame]:
     """List the isolated, spin-polarised atoms of the plan's elements, in order of atomic number.
 
@@ -238,12 +247,12 @@ def _frame(material: Material, k: int, seed: int) -> Frame | None:
         step = Step("sheared", step.strain, 2 * step.shear)
     frame_id = f"{material.material_id}-{k:02d}"
     rng = np.random.default_rng([seed, zlib.crc32(frame_id.encode())])
-    new_lattice, new_coords = _displace(numbers, coords, lattice, step, material.binding == "metal", rng)
+    new_lattice, new_coords = _displace(coords, lattice, step, material.binding == "metal", rng)
     settings = _settings(material, lattice)
     return Frame(frame_id, material, step, tuple(numbers.tolist()), _flat(new_coords), _flat(new_lattice), settings)
 
 
-def _displace(numbers, coords, lattice, step, is_metal, rng) -> tuple[np.ndarray, np.ndarray]:
+def _displace(coords, lattice, step, is_metal, rng) -> tuple[np.ndarray, np.ndarray]:
     """Strain and rattle a cell; in metals along the axes only, so that mirror planes spare k-points."""
     random = rng.uniform(-1, 1, (3, 3))
     strain = (random + random.T) / 2
@@ -283,9 +292,8 @@ def _settings(material: Material, lattice: np.ndarray) -> Settings:
     if shifted:
         mesh = np.where(mesh > 1, mesh + mesh % 2, mesh)
         shifted = bool((mesh > 1).any())
-    return Settings(
-        CUTOFF_EV[hard], _ints(mesh), shifted, _grid(planes_a, GRID_SPACING_A[hard]), WIDTH_EV[material.binding]
-    )
+    n_points = np.maximum(planes_a / GRID_SPACING_A[hard], np.linalg.norm(lattice, axis=1) / WAVE_SPACING_A[hard])
+    return Settings(CUTOFF_EV[hard], _ints(mesh), shifted, _grid(n_points), WIDTH_EV[material.binding])
 
 
 def _is_hexagonal(lattice: np.ndarray) -> bool:
@@ -295,9 +303,9 @@ def _is_hexagonal(lattice: np.ndarray) -> bool:
     return bool(abs(lengths[0] - lengths[1]) < 1e-3 and abs(cos_ab + 0.5) < 1e-3 and cos_c < 1e-3)
 
 
-def _grid(planes_a: np.ndarray, spacing_a: float) -> tuple[int, int, int]:
+def _grid(at_least: np.ndarray) -> tuple[int, int, int]:
     """Grid points along each axis: even, with no prime factor above 7, so that transforms are fast."""
-    return _ints([next(n for n in range(int(np.ceil(p / spacing_a)), 10_000) if _is_smooth(n)) for p in planes_a])
+    return _ints([next(n for n in range(int(np.ceil(p)), 10_000) if _is_smooth(n)) for p in at_least])
 
 
 def _is_smooth(n: int) -> bool:
@@ -317,9 +325,7 @@ def _molecule(material: Material, k: int) -> Frame | None:
     settings = _box_settings(symbol, BOX_A, UNPAIRED_MOLECULES.get(symbol))
     coords = (0.5, 0.5, round(0.5 - half, 8), 0.5, 0.5, round(0.5 + half, 8))
     numbers = (ATOMIC_NUMBERS[symbol],) * 2
-    return Frame(
-        f"{material.material_id}-{k:02d}", material, step, numbers, coords, _flat(np.diag(BOX_A)), settings
-    )
+    return Frame(f"{material.material_id}-{k:02d}", material, step, numbers, coords, _flat(np.diag(BOX_A)), settings)
 
 
 def _atom(symbol: str) -> Frame:
@@ -339,9 +345,8 @@ def free_atom_moment_mub(symbol: str) -> float:
 
 def _box_settings(symbol: str, sides_a: tuple[float, ...], moment_mub: float | None) -> Settings:
     hard = symbol in HARD
-    return Settings(
-        CUTOFF_EV[hard], (1, 1, 1), False, _grid(np.array(sides_a), GRID_SPACING_A[hard]), 0.0, moment_mub
-    )
+    grid = _grid(np.array(sides_a) / GRID_SPACING_A[hard])
+    return Settings(CUTOFF_EV[hard], (1, 1, 1), False, grid, 0.0, moment_mub)
 
 
 def _flat(values: np.ndarray) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfunc.dft.engine import check_engine, compute_frame
+from crossfunc.dft.engine import check_engine, check_frames, compute_frame
 from crossfunc.dft.plan import Frame
 from crossfunc.files import locked_folder, write_atomically
 
@@ -44,6 +44,7 @@ def compute_frames(
     frames: list[Frame],
     folder: str | os.PathLike,
     *,
+    known: Iterable[dict] = (),
     n_jobs: int = 1,
     max_minutes: float | None = None,
     engine: Engine = compute_frame,
@@ -57,6 +58,8 @@ def compute_frames(
         In the order in which they are to be computed.
     folder : str or path
         Gets `frames/ID.json`, and `failed/ID.json` with the reason of frames that did not converge.
+    known : iterable of dict
+        Records and failures of earlier runs: what they hold of the same structures and settings is not computed again.
     n_jobs : int
         Frames at the same time, each on one core.
     max_minutes : float, optional
@@ -73,19 +76,21 @@ def compute_frames(
     Raises
     ------
     EngineError
-        GPAW is missing or lacks something, before anything is computed.
+        GPAW is missing or lacks something, or a frame cannot be labelled, before anything is computed.
     FolderInUse
         Another run writes this folder.
     """
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
+    check_frames(frames)
     if engine is compute_frame:
         check_engine([frame.material for frame in frames])
     folder = Path(folder)
     with locked_folder(folder):
         for name in (FRAMES, FAILED):
             (folder / name).mkdir(exist_ok=True)
+        _keep_known(frames, folder, known)
         todo = [frame for frame in frames if not _is_done(frame, folder)]
         until = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(
@@ -96,6 +101,16 @@ def compute_frames(
         done = sum((folder / FRAMES / f"{f.frame_id}.json").exists() for f in frames)
         failed = sum((folder / FAILED / f"{f.frame_id}.json").exists() for f in frames)
     return Progress(done=done, failed=failed, planned=len(frames), computed=computed)
+
+
+def _keep_known(frames: list[Frame], folder: Path, known: Iterable[dict]) -> None:
+    """Put the records of earlier runs into the folder, those that are of the frames asked for."""
+    earlier = {record["frame_id"]: record for record in known}
+    for frame in frames:
+        record = earlier.get(frame.frame_id)
+        if record and _is_of(record, frame) and not _is_done(frame, folder):
+            where = FAILED if record.get("reason") else FRAMES
+            write_atomically(folder / where / f"{frame.frame_id}.json", json.dumps(record))
 
 
 def _until(frames: Iterable[Frame], when: float):
@@ -112,7 +127,7 @@ def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
     start = time.monotonic()
     try:
         record = engine(frame)
-    except (RuntimeError, ValueError, ArithmeticError) as error:
+    except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         text = json.dumps({"frame_id": frame.frame_id, **_inputs(frame), "reason": reason})
         write_atomically(folder / FAILED / f"{frame.frame_id}.json", text)
@@ -143,15 +158,17 @@ def _inputs(frame: Frame) -> dict:
 
 def _is_done(frame: Frame, folder: Path) -> bool:
     """Whether the folder holds this frame, computed from the same structure with the same settings."""
-    wanted = _inputs(frame)
     for name in (FRAMES, FAILED):
         file = folder / name / f"{frame.frame_id}.json"
         if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if all(found.get(key) == value for key, value in wanted.items()):
+            if _is_of(json.loads(file.read_text(encoding="utf-8")), frame):
                 return True
             file.unlink()  # of another plan: not what is asked for
     return False
+
+
+def _is_of(record: dict, frame: Frame) -> bool:
+    return all(record.get(key) == value for key, value in _inputs(frame).items())
 
 
 def load_records(folder: str | os.PathLike) -> list[dict]:

@@ -142,16 +142,18 @@ def add_raw_gga(pairs, *, structures=None):
 
     Parameters
     ----------
-    pairs : pandas.DataFrame
-        Columns `composition`, `gga_mp2020_energy_per_atom_ev`, and perhaps `gga_energy_per_atom_ev`,
-        `gga_mp2020_formation_energy_per_atom_ev`, `gga_formation_energy_per_atom_ev`, `chemistry`, `oxide_type`.
+    pairs : Dataset, or pandas.DataFrame
+        A dataset says itself what its energies are; where they are raw already, nothing is filled in. A table needs the
+        columns `composition`, `low_energy_per_atom_ev` (corrected by MP2020), and perhaps
+        `low_uncorrected_energy_per_atom_ev`, `low_formation_energy_per_atom_ev`,
+        `low_uncorrected_formation_energy_per_atom_ev`, `chemistry`, `oxide_type`.
     structures : sequence, optional
         As in `mp2020_corrections`.
 
     Returns
     -------
     pandas.DataFrame
-        With `gga_energy_per_atom_ev` and `gga_formation_energy_per_atom_ev` filled, and the ledger:
+        With the two columns `low_uncorrected_...` filled, and the ledger:
         `mp2020_correction_per_atom_ev`, `mp2020_oxide_type`, `mp2020_oxide_type_source`, `mp2020_reason` ("" or why a
         material stays NaN). Values that were there stay.
 
@@ -164,19 +166,23 @@ def add_raw_gga(pairs, *, structures=None):
     -----
     Elements carry no correction, so formation energies change by the compound's own correction.
     """
-    needed = "gga_mp2020_energy_per_atom_ev"
+    if hasattr(pairs, "label_notice"):  # a dataset
+        dataset, pairs = pairs, pairs.pairs
+        if dataset.functional("low").energy_kind == "raw":
+            return pairs.copy()
+    needed = "low_energy_per_atom_ev"
     if needed not in pairs:
         raise CorrectionError(f"the pairs have no column {needed!r}: raw energies follow from corrected ones")
     table = mp2020_corrections(pairs, structures=structures)
     filled = pairs.copy()
     corrected = pairs[needed].to_numpy(dtype=np.float64)
     correction = table["correction_per_atom_ev"].to_numpy()
-    raw = _column_or_nan(pairs, "gga_energy_per_atom_ev")
+    raw = _column_or_nan(pairs, "low_uncorrected_energy_per_atom_ev")
     raw = np.where(np.isnan(raw), remove_mp2020(corrected, correction), raw)
-    formation = _column_or_nan(pairs, "gga_formation_energy_per_atom_ev")
-    corrected_formation = _column_or_nan(pairs, "gga_mp2020_formation_energy_per_atom_ev")
-    filled["gga_energy_per_atom_ev"] = raw
-    filled["gga_formation_energy_per_atom_ev"] = np.where(
+    formation = _column_or_nan(pairs, "low_uncorrected_formation_energy_per_atom_ev")
+    corrected_formation = _column_or_nan(pairs, "low_formation_energy_per_atom_ev")
+    filled["low_uncorrected_energy_per_atom_ev"] = raw
+    filled["low_uncorrected_formation_energy_per_atom_ev"] = np.where(
         np.isnan(formation), corrected_formation - (corrected - raw), formation
     )
     filled["mp2020_correction_per_atom_ev"] = corrected - raw

@@ -12,7 +12,7 @@ import pandas as pd
 from crossfunc.lessons.results import LessonResults
 
 BOOKS_DATASET = "surrogate"
-ENERGIES = ("gga_mp2020_energy_per_atom_ev", "r2scan_energy_per_atom_ev")
+ENERGIES = ("low_energy_per_atom_ev", "high_energy_per_atom_ev")
 """Columns of `pairs` with the energies of the low and of the high functional."""
 
 FEW = 24
@@ -64,7 +64,7 @@ def check_claim(holds: bool, claim: str, dataset) -> None:
     sys.stdout.write(f"On {dataset.name} this does not hold: {claim}.\n")
 
 
-def describe_lack(dataset, *targets: str, functional: str = "r2scan") -> str:
+def describe_lack(dataset, *targets: str, functional: str = "high") -> str:
     """Say what the frames of a functional lack for a lesson; an empty text if nothing.
 
     Parameters
@@ -73,16 +73,18 @@ def describe_lack(dataset, *targets: str, functional: str = "r2scan") -> str:
     targets : str
         Labels that some of the frames must have: "forces", "stress", "magmoms".
     functional : str
+        "high", "low", or a functional's key or name.
 
     Returns
     -------
     str
         A sentence.
     """
-    name = dataset.meta["functionals"].get(functional, functional)
+    chosen = dataset.functional(functional)
+    name = chosen.name
     if dataset.frames is None:
         return f"These data are energies of materials; the lesson needs frames in {name}, crystals with labels."
-    mine = np.asarray(dataset.frames["functional"]) == functional
+    mine = np.asarray(dataset.frames["functional"]) == chosen.key
     if not mine.any():
         return f"These data have no frames in {name}."
     frames = dataset.frames.filter(mine)
@@ -101,8 +103,14 @@ def energy_table(dataset) -> pd.DataFrame:
     return dataset.frames.select(["material_id", "functional", "energy_per_atom_ev"]).to_pandas()
 
 
-def rows_of(dataset, functional: str):
+def rows_of(dataset, functional: str = "high"):
     """Return what there is to count: the frames in a functional, or the pairs of a dataset without frames.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    functional : str
+        "high", "low", or a functional's key or name.
 
     Returns
     -------
@@ -112,7 +120,8 @@ def rows_of(dataset, functional: str):
     """
     if dataset.frames is None:
         return dataset.pairs, "n_materials"
-    return dataset.frames.filter(np.asarray(dataset.frames["functional"]) == functional), "n_frames"
+    key = dataset.functional(functional).key
+    return dataset.frames.filter(np.asarray(dataset.frames["functional"]) == key), "n_frames"
 
 
 def as_series(column) -> pd.Series:

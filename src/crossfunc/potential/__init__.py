@@ -1,5 +1,7 @@
-"""CHGNet: the same numbers, over flat batches of crystals."""
+"""CHGNet: the same numbers, over flat batches of crystals; and any other potential behind ASE's interface."""
 
+from crossfunc.potential.ase_model import AseModel, as_model, load_calculator
+from crossfunc.potential.calculator_source import CalculatorError
 from crossfunc.potential.checkpoints import (
     CheckpointError,
     element_references,
@@ -12,9 +14,13 @@ from crossfunc.potential.chgnet import load_model, predict
 from crossfunc.potential.crystals import Crystals
 
 __all__ = [
+    "AseModel",
+    "CalculatorError",
     "CheckpointError",
     "Crystals",
+    "as_model",
     "element_references",
+    "load_calculator",
     "load_model",
     "predict",
     "read_provenance",

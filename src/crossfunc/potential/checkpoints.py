@@ -21,6 +21,7 @@ SUFFIXES = (".pt", ".pth", ".tar", ".safetensors")
 
 _ABSENT_BELOW_EV = 1e-6  # chgnet stores ~1e-14 eV for elements that were not in its data
 _INTENSIVE_TABLES = ("MPtrj", "MPtrj_e", "MP-r2SCAN")  # names chgnet knows whose references count fractions, not atoms
+_MAX_WIDTH = 1024  # of a correction network: a file decides how much memory is asked for
 _HIDDEN_DEFAULTS = {"conv_norm": None, "mlp_out_bias": False, "final_mlp": "MLP"}  # chgnet takes them from **kwargs
 
 
@@ -51,6 +52,7 @@ def save_model(model, path: str | os.PathLike, *, provenance: dict | None = None
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: a model file ends in .pt, .pth.tar or .safetensors; choose one of them.")
+    _check_parts(path, model)
     state = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
     args, provenance = _plain_args(model), _plain_provenance(path, provenance)
     if path.suffix == ".safetensors":
@@ -95,6 +97,9 @@ def read_model(path: str | os.PathLike):
     path = Path(path)
     state, args, _ = _read(path)
     model = _construct(_check_args(path, args))
+    width = args.get("correction_width") if isinstance(args, dict) else None
+    if width is not None:
+        _build_correction(path, model, width)
     _check_state(path, state, model.state_dict())
     model.load_state_dict(state)
     return model
@@ -195,6 +200,22 @@ def set_element_references(
     model.model_args["element_references"] = source
 
 
+def _check_parts(path: Path, model) -> None:
+    """Refuse to write what a reader of the file would leave out or could not build."""
+    if hasattr(model, "source_readout") or any(hasattr(module, "merged") for module in model.modules()):
+        raise CheckpointError(
+            f"{path}: this model is one in training, with parts that no file holds; save what `finetune` returns, or "
+            "export it first with `export` of the method's strategy."
+        )
+    correction = getattr(model, "correction", None)
+    if correction is None:
+        return
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: stock chgnet has no place for a correction network; save as .safetensors.")
+    if not hasattr(correction, "width"):
+        raise CheckpointError(f"{path}: a file can hold a SmallNetwork as correction, not {type(correction).__name__}.")
+
+
 def _plain_args(model) -> dict:
     """Constructor arguments that chgnet takes back and that JSON and `weights_only` can hold."""
     args = {key: list(value) if isinstance(value, tuple) else value for key, value in model.model_args.items()}
@@ -202,6 +223,8 @@ def _plain_args(model) -> dict:
         args["composition_model"] = None
     elif args.get("composition_model") not in _INTENSIVE_TABLES:  # a module, as chgnet also accepts
         args["composition_model"] = "MPtrj"
+    if getattr(model, "correction", None) is not None:
+        args["correction_width"] = model.correction.width
     return args
 
 
@@ -301,6 +324,14 @@ def _check_args(path: Path, given) -> dict:
             "references per atom are supported."
         )
     return {"composition_model": table} | {k: str(args[k]) for k in ("element_references", "version") if args.get(k)}
+
+
+def _build_correction(path: Path, model, width) -> None:
+    from crossfunc.potential.correction import SmallNetwork, add_correction
+
+    if not isinstance(width, int) or not 1 <= width <= _MAX_WIDTH:
+        raise CheckpointError(f"{path}: its correction has width {str(width)[:40]}; expected 1 to {_MAX_WIDTH}.")
+    add_correction(model, SmallNetwork(width))
 
 
 def _architecture() -> dict:

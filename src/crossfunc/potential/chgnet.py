@@ -53,8 +53,8 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
     Parameters
     ----------
-    model : CHGNet
-        From `load_model`.
+    model : CHGNet, AseModel or ASE Calculator
+        From `load_model`, or from `load_calculator`.
     structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
     derivatives : bool
         False leaves forces and stresses out, and saves their backward pass.
@@ -67,14 +67,24 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
     -------
     dict
         In the order given: `energy_per_atom_ev` (n,), `forces_ev_per_a` (list of (n_atoms, 3)), `stress_gpa`
-        (n, 3, 3; tension positive), `magmoms_mub` (list of (n_atoms,)), `refused` (dict of index to reason).
+        (n, 3, 3; tension positive), `magmoms_mub` (list of (n_atoms,)), `refused` (dict of index to reason). Of a
+        calculator also `absent`: what it does not have, NaN in the arrays.
 
     Raises
     ------
     GraphError
         Names a crystal that has no graph, for example one with an isolated atom.
+    CalculatorError
+        A calculator that fails on a crystal (names it), or cannot be used at all.
     """
     from tqdm import tqdm
+
+    from crossfunc.potential.ase_model import AseModel, as_model
+
+    model = as_model(model)
+    if isinstance(model, AseModel):
+        crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
+        return model.predict(crystals, derivatives=derivatives, strict=strict, progress=progress)
 
     from crossfunc.potential.forward import forward
     from crossfunc.potential.graphs import build_graphs

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from crossfunc.potential.correction import CorrectionInputs
 from crossfunc.potential.graphs import GraphBatch
 from crossfunc.potential.kernels import Kernels, linears
 from crossfunc.units import EV_PER_A3_TO_GPA
@@ -106,7 +107,13 @@ def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tu
             bonds = bond_graph.update(k, atoms, bonds)
     magmoms = model.site_wise(atoms)[:, 0].abs()
     atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
-    return model.mlp(model.readout_norm(atoms))[:, 0], magmoms
+    features = model.readout_norm(atoms)
+    site_energies = model.mlp(features)[:, 0]
+    correction = getattr(model, "correction", None)
+    if correction is None:
+        return site_energies, magmoms
+    to_energies, to_magmoms = correction(CorrectionInputs(batch, bond_basis, features))
+    return site_energies + to_energies, (magmoms + to_magmoms).abs()
 
 
 def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:

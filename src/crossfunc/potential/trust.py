@@ -24,8 +24,8 @@ from crossfunc.potential.trust_units import (
 )
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
-MODELS = {"r2scan": "r2scan", "gga": "0.3.0"}
-"""The published checkpoint that knows each functional."""
+MODELS = {"high": "r2scan", "low": "0.3.0"}
+"""The published checkpoint that frames of each side are compared with."""
 SUSPICIOUS_EV_PER_ATOM = 0.15
 
 
@@ -148,7 +148,12 @@ def _distance_when_renamed(labels: Labels, rows: np.ndarray, old: int, new: int,
 
 
 def check_labels(
-    frames: pa.Table, *, absolute: bool = True, stress_unit: str | None = None, use_model: bool = True
+    frames: pa.Table,
+    *,
+    absolute: bool = True,
+    stress_unit: str | None = None,
+    use_model: bool = True,
+    high: str = "r2scan",
 ) -> list[Finding]:
     """Check a sample of frames against the published checkpoint of their functional, and against themselves.
 
@@ -163,6 +168,8 @@ def check_labels(
         The unit the source was read with, for the remedy.
     use_model : bool
         False: only what labels say of themselves.
+    high : str
+        Key of the dataset's high functional, whose frames go to the checkpoint for r²SCAN; all others go to 0.3.0.
 
     Returns
     -------
@@ -172,21 +179,24 @@ def check_labels(
     findings = []
     for functional in sorted(set(frames["functional"].to_pylist())):
         some = frames.filter(pc.equal(frames["functional"], functional))
-        model = load_model(MODELS[functional]) if use_model else None
+        is_high = functional == high
+        model = load_model(MODELS["high" if is_high else "low"]) if use_model else None
         labels = read_labels(some, model)
         energies = check_energies(labels, absolute=absolute) if use_model else []
         energies_hold = all(f.level != "error" for f in energies)
         found = check_stress(labels, stress_unit, use_energies=energies_hold) + check_forces(labels) + energies
         if use_model and absolute and energies_hold:
             kind = some["energy_kind"][0].as_py()
-            found += check_corrections(labels, kind) if functional == "gga" else []
-            if functional == "r2scan" or kind == "mp2020":
+            found += [] if is_high else check_corrections(labels, kind)
+            if is_high or kind == "mp2020":
                 found += check_elements(labels, model)
         findings += [Finding(f.level, f"{functional} {f.file}", f.message, f.rows) for f in found]
     return findings
 
 
-def refuse_wrong_labels(frames: pa.Table, *, absolute: bool = True, stress_unit: str | None = None) -> list[Finding]:
+def refuse_wrong_labels(
+    frames: pa.Table, *, absolute: bool = True, stress_unit: str | None = None, high: str = "r2scan"
+) -> list[Finding]:
     """Check labels as `check_labels` does, and raise when they are measurably not what they are said to be.
 
     Raises
@@ -194,7 +204,7 @@ def refuse_wrong_labels(frames: pa.Table, *, absolute: bool = True, stress_unit:
     TrustError
         With the evidence, the rows and the remedy of every error.
     """
-    findings = check_labels(frames, absolute=absolute, stress_unit=stress_unit)
+    findings = check_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high)
     errors = [f for f in findings if f.level == "error"]
     if errors:
         lines = [f"{f.file}: {f.message}" + (f" Rows: {', '.join(f.rows[:5])} ..." if f.rows else "") for f in errors]
@@ -226,8 +236,9 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     if sample.frames is None:
         return report
     # Only these were calculated with the settings of the models' own training data.
-    absolute = all(name in _MODEL_FUNCTIONALS for name in dataset.meta["functionals"].values())
-    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model)
+    low, high = dataset.functionals
+    absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
+    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model, high=high.key)
     return report
 
 

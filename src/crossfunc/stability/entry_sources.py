@@ -21,11 +21,6 @@ _FUNCTIONALS = {"gga": "gga", "gga+u": "gga", "pbe": "gga", "pbe+u": "gga", "gga
 _CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?$")  # an oxidation state may follow the symbol
 _COLUMNS = ("id", "composition", "energy_per_atom_ev")
-_PAIR_COLUMNS = {
-    ("gga", "raw"): "gga_energy_per_atom_ev",
-    ("gga", "mp2020"): "gga_mp2020_energy_per_atom_ev",
-    ("r2scan", "raw"): "r2scan_energy_per_atom_ev",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ def as_entries(entries, *, among: EntryTable | None = None) -> EntryTable:
     ----------
     entries : EntryTable, pandas.DataFrame, Dataset, or iterable of pymatgen entries
         A table needs the columns `id, composition, energy_per_atom_ev` and may have `functional` and `energy_kind`.
-        A dataset gives its r2SCAN entries.
+        A dataset gives those of its high functional.
     among : EntryTable, optional
         As in `entries_from_pymatgen`.
 
@@ -122,7 +117,7 @@ def read_entries(
         Tables need the columns `id, composition, energy_per_atom_ev` and may have `functional` and `energy_kind`.
     functional, energy_kind : str, optional
         What the energies of a file are, where it does not say; which of its energies to take from a dataset
-        (default: r2SCAN, raw).
+        (default: those of its high functional, of the kind it says they are).
     among : EntryTable, optional
         As in `entries_from_pymatgen`.
 
@@ -148,18 +143,19 @@ def read_entries(
         raise HullError(f"{path}: no such file; give entries as pymatgen JSON, CSV, parquet, or a dataset's name.")
     from crossfunc.datasets import open_dataset
 
-    return entries_from_dataset(open_dataset(path), functional=functional or "r2scan", energy_kind=energy_kind)
+    return entries_from_dataset(open_dataset(path), functional=functional or "high", energy_kind=energy_kind)
 
 
-def entries_from_dataset(dataset, *, functional: str = "r2scan", energy_kind: str | None = None) -> EntryTable:
+def entries_from_dataset(dataset, *, functional: str = "high", energy_kind: str | None = None) -> EntryTable:
     """Entries of one functional from a dataset's pairs, and its elements as "element Li".
 
     Parameters
     ----------
     dataset : Dataset
-    functional : {"gga", "r2scan"}
+    functional : str
+        "low", "high", or the functional's key or name.
     energy_kind : {"raw", "mp2020"}, optional
-        Default: "mp2020" for gga, "raw" for r2scan.
+        Default: what the dataset says its energies are.
 
     Returns
     -------
@@ -169,16 +165,20 @@ def entries_from_dataset(dataset, *, functional: str = "r2scan", energy_kind: st
     ------
     HullError
         No pairs, or energies of this kind missing for some of them.
+    DatasetError
+        Another functional than the dataset's two.
 
     Notes
     -----
-    MP2020 leaves elements as they are, so elements marked "mp2020" serve raw energies too.
+    MP2020 leaves elements as they are, so elements of either kind serve both.
     """
-    kind = energy_kind or {"gga": "mp2020"}.get(functional, "raw")
-    column, pairs = _PAIR_COLUMNS.get((functional, kind)), dataset.pairs
-    if column is None:
-        known = "; ".join(" ".join(pair) for pair in _PAIR_COLUMNS)
-        raise HullError(f"{dataset.name}: no energies of {functional}, {kind}; there are {known}.")
+    chosen = dataset.functional(functional)
+    kind = energy_kind or chosen.energy_kind
+    pairs = dataset.pairs
+    try:
+        column = chosen.column(kind)
+    except ValueError as error:
+        raise HullError(f"{dataset.name}: {error}") from None
     if pairs is None:
         raise HullError(f"{dataset.name}: no table of pairs to take entries from; give entries as a file.")
     missing = pairs["material_id"][pairs[column].isna()].tolist()
@@ -191,13 +191,12 @@ def entries_from_dataset(dataset, *, functional: str = "r2scan", energy_kind: st
     energies = pairs[column].to_numpy(dtype=np.float64)
     if dataset.elements is not None:
         table = dataset.elements
-        table = table[(table["functional"] == functional) & table["energy_kind"].isin([kind, "mp2020"])]
-        table = table.drop_duplicates("element")
+        table = table[table["functional"] == chosen.key].drop_duplicates("element")
         ids += [f"element {symbol}" for symbol in table["element"]]
         formulas += table["element"].tolist()
         energies = np.concatenate([energies, table["energy_per_atom_ev"].to_numpy(dtype=np.float64)])
     return EntryTable.from_columns(
-        ids, formulas, energies, functional=functional, energy_kind=kind, source=dataset.name
+        ids, formulas, energies, functional=chosen.key, energy_kind=kind, source=dataset.name
     )
 
 

@@ -56,8 +56,8 @@ def relax(
 
     Parameters
     ----------
-    model : CHGNet
-        From `load_model`.
+    model : CHGNet, AseModel or ASE Calculator
+        From `load_model` or `load_calculator`.
     structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
     fmax : float
         As ASE counts it with a FrechetCellFilter: largest norm over the atoms' forces and the cell's three rows.
@@ -70,9 +70,21 @@ def relax(
     Returns
     -------
     Relaxation
+
+    Raises
+    ------
+    CalculatorError
+        A calculator without forces, or without stress where the cell is to move.
     """
     from tqdm import tqdm
 
+    from crossfunc.potential.ase_model import AseModel, as_model
+
+    model = as_model(model)
+    if isinstance(model, AseModel):
+        model.require("forces", remedy="nothing can be relaxed without")
+        if cell:
+            model.require("stress", remedy="keep the cells as they are (cell=False)")
     start = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
     state = _FireState(start, cell)
     with tqdm(total=len(start), desc="relax", disable=not progress) as bar:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from crossfunc.datasets import Dataset, write_dataset
+from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.datasets.store import check_target
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
@@ -304,7 +305,7 @@ def _write(out: Path, records: list[dict], *, seed: int, overwrite: bool) -> Dat
     kept = [r for r in records if not r["reason"]]
     elements = _ground_states(kept)
     pairs = _pairs(kept, elements)
-    formation = pairs["r2scan_formation_energy_per_atom_ev"]
+    formation = pairs["high_formation_energy_per_atom_ev"]
     too_high = formation > HIGHEST_FORMATION_EV_PER_ATOM
     rejected += [
         (record["material"], f"formation energy {energy:.2f} eV/atom: these elements do not make this structure")
@@ -351,17 +352,17 @@ def _pairs(records: list[dict], elements: pd.DataFrame) -> pd.DataFrame:
             "material_id": [m.material_id for m in materials],
             "composition": [m.formula for m in materials],
             "n_atoms": [len(r["structures"]["gga"][0]) for r in records],
-            "gga_mp2020_energy_per_atom_ev": [r["energies"]["gga"] for r in records],
-            "r2scan_energy_per_atom_ev": [r["energies"]["r2scan"] for r in records],
+            "low_energy_per_atom_ev": [r["energies"]["gga"] for r in records],
+            "high_energy_per_atom_ev": [r["energies"]["r2scan"] for r in records],
             "prototype": [m.prototype for m in materials],
             "tier": [m.tier for m in materials],
         }
     )
     structures = _structures(records)
     correction = mp2020_correction_per_atom_ev(pairs["composition"], structures=structures)
-    pairs["gga_energy_per_atom_ev"] = (pairs["gga_mp2020_energy_per_atom_ev"] - correction).round(6)
+    pairs["low_uncorrected_energy_per_atom_ev"] = (pairs["low_energy_per_atom_ev"] - correction).round(6)
     X = composition_matrix(pairs)
-    for name, functional in (("gga", "gga"), ("gga_mp2020", "gga"), ("r2scan", "r2scan")):
+    for name, functional in (("low", "gga"), ("low_uncorrected", "gga"), ("high", "r2scan")):
         ground = elements[elements["functional"] == functional].set_index("element")["energy_per_atom_ev"]
         reference = np.zeros(X.shape[1])
         reference[[ATOMIC_NUMBERS[e] - 1 for e in ground.index]] = ground
@@ -415,7 +416,7 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
 
     return {
         "name": NAME,
-        "version": "1",
+        "version": "2",
         "licence": "MIT (crossfunc); predicted with the CHGNet checkpoints 0.3.0 and r2scan (chgnet, modified BSD)",
         "citation": (
             "B. Deng et al., Nature Machine Intelligence 5, 1031 (2023); X. Huang et al., arXiv:2504.05565 (2025)"
@@ -424,7 +425,7 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
             f"made by `crossfunc data make-surrogate` with seed {seed}: {n_built} crystals from {len(prototypes())} "
             f"prototypes, relaxed by CHGNet 0.3.0 and by CHGNet r2scan, {n_rejected} rejected (see rejected.parquet)"
         ),
-        "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+        "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
         "label_notice": LABEL_NOTICE,
         "differs_from_paper": "there DFT; here two CHGNet models, one fine-tuned from the other, and other materials",
         "generator": {

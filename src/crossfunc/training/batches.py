@@ -33,16 +33,19 @@ class MicroBatch:
         moments.
     indices : ndarray of int64
         The frames, in the order of `graphs`.
+    is_source : bool
+        Whether they are source frames, for a readout of their own; see `step_loader`.
     """
 
     graphs: GraphBatch
     labels: dict[str, torch.Tensor]
     indices: np.ndarray
+    is_source: bool = False
 
     def to(self, device=None, dtype=None) -> "MicroBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
         labels = {target: label.to(device=device, dtype=dtype) for target, label in self.labels.items()}
-        return MicroBatch(self.graphs.to(device, dtype), labels, self.indices)
+        return MicroBatch(self.graphs.to(device, dtype), labels, self.indices, self.is_source)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def step_loader(
     max_angles: int | None = None,
     n_parts: int = 1,
     n_workers: int = 0,
+    source: np.ndarray | None = None,
+    n_source: int = 0,
 ) -> StepLoader:
     """Load one process's share of every optimiser step of an epoch.
 
@@ -113,6 +118,10 @@ def step_loader(
         Make a multiple of this many micro-batches, to be computed side by side.
     n_workers : int
         Processes that build graphs ahead; 0 builds them in this one.
+    source : array_like of int, optional
+        Frames that join the steps beside those of `indices`, in micro-batches of their own.
+    n_source : int
+        How many of them each step gets; in an order drawn from the seed, over and over again.
 
     Returns
     -------
@@ -131,6 +140,8 @@ def step_loader(
         )
     options = {"n_parts": n_parts} | ({} if max_angles is None else {"max_angles": max_angles})
     steps = _Steps(frames, np.asarray(indices, dtype=np.int64), batch_size, seed, shuffle, rank, world_size, options)
+    if source is not None and len(source):
+        steps.add_source(np.asarray(source, dtype=np.int64), n_source)
     return StepLoader(
         steps,
         batch_size=None,
@@ -151,6 +162,10 @@ class _Steps(Dataset):
         self.options = options  # of build_graphs
         self.counts = np.stack([frames.label_counts[target] for target in TARGETS])
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
+        self.source, self.n_source = np.empty(0, dtype=np.int64), 0
+
+    def add_source(self, source: np.ndarray, n_source: int) -> None:
+        self.source, self.n_source = source, n_source
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
@@ -161,16 +176,27 @@ class _Steps(Dataset):
             order = step_order(len(self.indices), seed=self.seed, epoch=epoch, shuffle=self.shuffle)
             self.epoch, self.order = epoch, self.indices[order]
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        counts = self.counts[:, chosen].sum(axis=1)
+        replayed = self._replayed(epoch, step)
+        counts = self.counts[:, np.concatenate([chosen, replayed])].sum(axis=1)
         n_labels = {target: int(count) for target, count in zip(TARGETS, counts, strict=True)}
-        return StepBatch(self._micro_batches(chosen[self.rank :: self.world_size]), n_labels, len(chosen))
+        parts = [(chosen, False), (replayed, True)]
+        micro = [m for rows, flag in parts for m in self._micro_batches(rows[self.rank :: self.world_size], flag)]
+        return StepBatch(micro, n_labels, len(chosen) + len(replayed))
 
-    def _micro_batches(self, share: np.ndarray) -> list[MicroBatch]:
+    def _replayed(self, epoch: int, step: int) -> np.ndarray:
+        """Source frames of a step: the next `n_source` of an endless row of permutations."""
+        first, n = (epoch * len(self) + step) * self.n_source, len(self.source)
+        places = np.arange(first, first + self.n_source)
+        rounds = np.unique(places // max(n, 1))
+        orders = {r: np.random.default_rng([self.seed, int(r), n]).permutation(n) for r in rounds}
+        return self.source[[orders[p // n][p % n] for p in places]]
+
+    def _micro_batches(self, share: np.ndarray, is_source: bool) -> list[MicroBatch]:
         if not len(share):
             return []
         frames = self.frames.take(share)
         return [
-            MicroBatch(graphs, _labels(frames.take(local)), share[local])
+            MicroBatch(graphs, _labels(frames.take(local)), share[local], is_source)
             for local, graphs in build_graphs(frames.crystals, **self.options)
         ]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossfunc.potential.ase_model import AseModel, as_model
 from crossfunc.potential.chgnet import predict
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.training.labels import TARGETS, LabelledFrames
@@ -14,6 +15,7 @@ METRICS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "
 """Names of the errors, in the order of `TARGETS`; the unit is in the name."""
 
 _SCALES = dict(zip(TARGETS, (1000.0, 1000.0, 1.0, 1.0), strict=True))  # eV -> meV; GPa and µB stay
+_ARRAYS = {"forces": "forces_ev_per_a", "stress": "stress_gpa", "magmoms": "magmoms_mub"}
 _CHUNK = 512  # frames whose graphs are in memory at a time
 
 
@@ -39,7 +41,7 @@ class FramePredictions:
     magmoms_mub : ndarray, shape (n_atoms,)
         Absolute values.
     refused : dict of str to str
-        Frame id to the reason, for frames that CHGNet has no graph for.
+        Frame id to the reason, for frames that CHGNet has no graph for or that a calculator fails on.
     """
 
     frames: LabelledFrames
@@ -110,7 +112,7 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
 
     Parameters
     ----------
-    model : CHGNet
+    model : CHGNet, AseModel or ASE Calculator
     frames : LabelledFrames
     progress : bool
         Show a bar.
@@ -118,25 +120,23 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
     Returns
     -------
     FramePredictions
+        What a calculator does not have (stress, moments) is NaN.
 
     Raises
     ------
     EvaluationError
         No frame at all has a graph, or the model predicts something that is not finite; names a frame.
     """
-    from joblib import Parallel, delayed
     from tqdm import tqdm
 
+    model = as_model(model)
     n_frames, n_atoms = len(frames), len(frames.crystals.atomic_numbers)
     shapes = {"energy_per_atom_ev": (n_frames,), "stress_gpa": (n_frames, 3, 3)}
     shapes |= {"forces_ev_per_a": (n_atoms, 3), "magmoms_mub": (n_atoms,)}
     arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
     refused: dict[int, str] = {}
     tasks = list(_tasks(frames))
-    # One after another here, where a prediction has all cores; at the same time on a cluster (crossfunc.cluster).
-    outputs = Parallel(n_jobs=1, return_as="generator")(
-        delayed(predict)(model, frames.crystals.take(rows), derivatives=slope, strict=False) for rows, slope in tasks
-    )
+    outputs = _outputs(model, [(frames.crystals.take(rows), slope) for rows, slope in tasks])
     with tqdm(total=n_frames, desc="evaluate", disable=not progress) as bar:
         for (rows, _), output in zip(tasks, outputs, strict=True):
             refused |= _fill(frames, rows, output, arrays)
@@ -152,11 +152,23 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
     return FramePredictions(frames.take(kept), kept, **chosen, refused=named)
 
 
+def _outputs(model, tasks: list) -> Iterator[dict]:
+    """Predictions of each task; a calculator spreads its frames itself, a CHGNet's tasks go to a cluster whole."""
+    if isinstance(model, AseModel):
+        return (predict(model, crystals, derivatives=slope, strict=False) for crystals, slope in tasks)
+    from joblib import Parallel, delayed
+
+    # One after another here, where a prediction has all cores; at the same time on a cluster (crossfunc.cluster).
+    return Parallel(n_jobs=1, return_as="generator")(
+        delayed(predict)(model, crystals, derivatives=slope, strict=False) for crystals, slope in tasks
+    )
+
+
 def evaluate(
     model,
     frames,
     *,
-    functional: str = "r2scan",
+    functional: str = "high",
     rows=None,
     by_element: bool = False,
     split: dict | None = None,
@@ -167,12 +179,12 @@ def evaluate(
 
     Parameters
     ----------
-    model : CHGNet
-        From `load_model`.
+    model : CHGNet, AseModel or ASE Calculator
+        From `load_model` or `load_calculator`.
     frames : LabelledFrames, Dataset, str or path
         A dataset is read with `LabelledFrames.from_dataset`.
     functional : str
-        Whose frames of a dataset; ignored for `LabelledFrames`.
+        Whose frames of a dataset: "high", "low", or a functional's key or name; ignored for `LabelledFrames`.
     rows : array_like of int, optional
         Rows of the dataset's frames table, or positions in `LabelledFrames`, to keep.
     by_element : bool
@@ -189,8 +201,8 @@ def evaluate(
     dict
         `n_frames`; `energy_mae_mev_per_atom`, over frames; `force_mae_mev_per_a`, over Cartesian components;
         `stress_mae_gpa`, over the 9 components; `magmom_mae_mub`, over atoms, of absolute values as CHGNet predicts no
-        sign; None where nothing is labelled. `refused` maps the frames that have no graph, which no error counts, to
-        the reason.
+        sign; None where nothing is labelled or predicted. `refused` maps the frames that have no graph or that a
+        calculator fails on, which no error counts, to the reason.
 
     Raises
     ------
@@ -249,9 +261,14 @@ def _fill(frames: LabelledFrames, rows: np.ndarray, output: dict, arrays: dict) 
     refused = {int(rows[k]): re.sub(r"^crystal \d+ ", "", reason) for k, reason in output.pop("refused").items()}
     ran = ~np.isin(rows, list(refused))
     atoms = frames.crystals.atom_indices(rows)
+    absent = {_ARRAYS[target] for target in output.pop("absent", ())}
     for name, values in output.items():
+        if name in absent:
+            continue
         flat = np.concatenate(values) if isinstance(values, list) else values
         per_atom = isinstance(values, list)
+        if name == "magmoms_mub" and np.isnan(flat).all():  # a calculator may say it has moments, and have none
+            continue
         bad = ~np.isfinite(flat).reshape(len(flat), -1).all(axis=1) & (ran[crystals.owners] if per_atom else ran)
         if bad.any():
             first = crystals.owners[bad][0] if per_atom else np.flatnonzero(bad)[0]

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from crossfunc.datasets import Dataset
+from crossfunc.potential.checkpoints import element_references
+from crossfunc.training.forgetting import Forgetting, measure_forgetting, with_dimers
 from crossfunc.training.inputs import check_labels, read_frames, read_settings, read_split
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.methods import Method, find_method, start_model
+from crossfunc.training.methods import Method, as_model, find_method, start_model
 from crossfunc.training.result import FinetuneResult, read_back
-from crossfunc.training.run_folder import (
-    BEST_FILE,
-    BEST_TENSORS_FILE,
-    LAST_FILE,
-    RunFolder,
-    describe_run,
-)
+from crossfunc.training.run_folder import RunFolder, describe_run, plain_models
 from crossfunc.training.settings import Settings
+from crossfunc.training.source import SourceSplit, join_frames, make_source, split_source
+from crossfunc.training.strategies import Strategy
 
 
 def finetune(
@@ -32,10 +30,12 @@ def finetune(
     dataset: str | os.PathLike | Dataset | LabelledFrames,
     *,
     out: str | os.PathLike | None = None,
-    functional: str = "r2scan",
+    functional: str = "high",
     split: Mapping[str, Sequence[int]] | Sequence[float] | None = None,
     pretrained="0.3.0",
     references=None,
+    source=None,
+    options: Mapping[str, Any] | None = None,
     callbacks: Sequence = (),
     resume: bool = True,
     progress: bool = True,
@@ -57,7 +57,7 @@ def finetune(
         that was killed goes on from its last checkpoint (on the CPU with bit-identical weights at the end), and one
         that has finished is read back.
     functional : str
-        "r2scan" or "gga"; whose frames of the dataset to take.
+        "high", "low", or a functional's key or name; whose frames of the dataset to take.
     split : dict, or three floats, optional
         Indices (among the frames of this functional) of `train`, `validation` and, optionally, `test`; or fractions
         of the materials. By default 8:1:1 by material with `split_seed`.
@@ -65,6 +65,13 @@ def finetune(
         Where methods that start from trained weights take them.
     references : optional
         Element references to use instead of those that the method would fit; see `start_model`.
+    source : LabelledFrames, Dataset, str or path, optional
+        Frames of the functional that the pretrained model comes from, for methods that hold on to it and for the
+        report of what was forgotten; "auto" takes those of the dataset's other functional or, where it has none, the
+        training structures with the pretrained model's own labels. None: "auto" for methods that need them, else no
+        report. See `crossfunc.training.source`.
+    options : mapping, optional
+        Other values of the fields of the method's strategy, for example `{"rank": 4}`.
     callbacks : sequence of lightning.pytorch.Callback
     resume : bool
         False refuses a folder that holds a run already, even the same one.
@@ -79,7 +86,7 @@ def finetune(
 
     Raises
     ------
-    SettingsError, DatasetError, GraphError, AtomRefError
+    SettingsError, StrategyError, DatasetError, GraphError, AtomRefError
         Before anything is computed: settings that do not exist or make no sense, frames without labels or without a
         graph, elements without a reference.
     RunError
@@ -95,31 +102,45 @@ def finetune(
     Every step is then computed by all of them together: `batch_size` does not change its meaning, and neither do
     losses and weights, but for rounding. In a notebook, train on one device.
     """
-    method = find_method(method)
+    method = find_method(method).with_options(options or {})
     settings = read_settings(method, settings, out)
-    frames, name = read_frames(dataset, functional)
+    frames, name, functional = read_frames(dataset, functional)
     parts = read_split(frames, split, settings)
     check_labels(frames, parts, settings, name)
+    origin = None
+    if source is not None or method.needs_source:
+        given = None if isinstance(source, str) and source == "auto" else source
+        origin = split_source(given, dataset, functional, frames, parts, seed=settings.split_seed)
     folder = None
     if out is not None and is_first_process():
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
-        folder = RunFolder(out, describe_run(method, settings, frames, parts, **about))
+        about["source"] = origin if method.needs_source else None
+        folder = RunFolder(out, describe_run(method, settings, frames, parts, **about), method.strategy)
         finished = folder.open(resume=resume)
         if finished is not None:
             return read_back(folder, finished, method, settings, parts)
     elif out is not None:
-        folder = RunFolder(out, {})  # of the first process; the others only read its checkpoint
-    run = _Run(method, settings, frames, parts, folder)
+        folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
+    run = _Run(method, settings, frames, parts, folder, origin)
     run.start(pretrained, references)
     run.train(callbacks, progress=progress)
-    return run.result()
+    return run.result(pretrained)
 
 
 class _Run:
     """The stages of one call of `finetune`."""
 
-    def __init__(self, method: Method, settings: Settings, frames: LabelledFrames, split: dict, folder):
+    def __init__(
+        self,
+        method: Method,
+        settings: Settings,
+        frames: LabelledFrames,
+        split: dict,
+        folder,
+        origin: SourceSplit | None,
+    ):
         self.method, self.settings, self.frames, self.split, self.folder = method, settings, frames, split, folder
+        self.origin = origin
 
     def start(self, pretrained, references) -> None:
         """Make the model that training starts from."""
@@ -130,6 +151,7 @@ class _Run:
         train = self.frames.take(self.split["train"])
         others = np.concatenate([rows for part, rows in self.split.items() if part != "train"])
         with torch.random.fork_rng(devices=[]):  # chgnet draws weights before it loads others over them
+            source = self._make_source(pretrained) if self.method.needs_source else None
             model, self.references, self.notes = start_model(
                 self.method,
                 train,
@@ -137,13 +159,49 @@ class _Run:
                 seed=self.settings.seed,
                 references=references,
                 other_frames=self.frames.take(others),
+                source=source,
             )
+            stiffness, source_rows = self._apply_strategy(model, source)
         if self.settings.precision == "64":
             model = model.double()
         steps_per_epoch = math.ceil(len(train) / self.settings.batch_size)
         self.n_steps = self.settings.max_steps or self.settings.n_epochs * steps_per_epoch
         self.n_epochs = math.ceil(self.n_steps / steps_per_epoch)
-        self.module = TrainingModule(model, self.frames, self.split, self.settings, self.n_steps)
+        self.module = TrainingModule(
+            model,
+            self.frames,
+            self.split,
+            self.settings,
+            self.n_steps,
+            strategy=self.method.strategy,
+            stiffness=stiffness,
+            source_rows=source_rows,
+        )
+
+    def _make_source(self, pretrained):
+        strategy = self.method.strategy
+        return make_source(
+            self.origin.pool, as_model(pretrained), seed=self.settings.split_seed, n_frames=strategy.n_frames
+        )
+
+    def _apply_strategy(self, model, source) -> tuple:
+        """Stiffness of the pull, and rows of the source frames that join the steps, after they joined the frames."""
+        from crossfunc.training.module import loss_settings
+
+        strategy = self.method.strategy
+        if source is not None:
+            labels = "labels of their own" if source.labelled_by == "data" else "the starting model's own labels"
+            self.notes = (*self.notes, f"{len(source.frames)} source frames with {labels}.")
+        if strategy is None:
+            return None, None
+        if not strategy.n_source_frames(self.settings.batch_size):
+            return strategy.stiffness(model, source, loss_settings(self.settings)), None
+        replayed = source.frames
+        if not strategy.has_source_readout:
+            replayed = source.moved_to(element_references(model))
+        n = len(self.frames)
+        self.frames = join_frames(self.frames, replayed)
+        return None, np.arange(n, len(self.frames))
 
     def train(self, callbacks: Sequence, *, progress: bool) -> None:
         """Run Lightning's loop, from the last checkpoint where there is one."""
@@ -205,7 +263,7 @@ class _Run:
 
         return TensorBoardLogger(self.folder.path, name=None, version="tensorboard")
 
-    def result(self) -> FinetuneResult:
+    def result(self, pretrained) -> FinetuneResult:
         """Measure the best model, complete the folder, and return everything."""
         import pandas as pd
 
@@ -216,15 +274,25 @@ class _Run:
         measured = [part for part in ("validation", "test") if len(self.split.get(part, ()))]
         metrics = {part: module.evaluate(best, part) for part in measured}
         seconds = sum(row["seconds"] for row in module.history)
+        strategy = self.method.strategy or Strategy()
+        plain, source_model = plain_models(best.cpu().eval(), strategy)
+        last, _ = plain_models(last.cpu().eval(), strategy)
+        forgetting = None
+        if self.origin is not None and is_first_process():
+            forgetting = self._measure_forgetting(plain if source_model is None else source_model, pretrained)
         if self.folder is not None and is_first_process():
             folder = self.folder
             if self.n_steps == 0:
-                folder.save_model(module.model, module.best_state, (BEST_FILE, BEST_TENSORS_FILE, LAST_FILE))
+                for names in (folder.best_files, folder.last_files):
+                    folder.save_model(module.model, module.best_state, names)
                 folder.save_history(module.history)
-            folder.finish(self.references, metrics=metrics, seconds=seconds, notes=list(self.notes))
+            results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
+            if forgetting is not None:
+                results["forgetting"] = forgetting.to_dict()
+            folder.finish(self.references, **results)
         return FinetuneResult(
-            best.cpu().eval(),
-            last.cpu().eval(),
+            plain,
+            last,
             pd.DataFrame(module.history),
             metrics,
             self.references,
@@ -234,7 +302,14 @@ class _Run:
             self.method,
             self.settings,
             self.split,
+            forgetting,
+            source_model,
         )
+
+    def _measure_forgetting(self, model, pretrained) -> Forgetting:
+        """Errors in the source functional, on frames that no step has seen, and on dimers where there are curves."""
+        held_out = with_dimers(self.origin.held_out)
+        return measure_forgetting(model, as_model(pretrained), held_out, seed=self.settings.split_seed)
 
 
 def _accelerator(asked: str) -> str:

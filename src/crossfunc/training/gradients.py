@@ -10,6 +10,7 @@ from crossfunc.potential.forward import forward
 from crossfunc.training.batches import StepBatch
 from crossfunc.training.labels import TARGETS
 from crossfunc.training.loss import LossSettings, batch_loss
+from crossfunc.training.strategies import readout_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def term_gradients(model, batch: StepBatch, settings: LossSettings) -> Gradients
     derivatives = any(batch.n_labels[term] and settings.weights[term] for term in ("forces", "stress"))
     with torch.enable_grad():
         for part in batch.micro:
-            output = forward(model, part.graphs, derivatives=derivatives, create_graph=True)
+            output = forward(readout_for(model, part), part.graphs, derivatives=derivatives, create_graph=True)
             _, terms, _ = batch_loss(output, part.labels, batch.n_labels, settings)
             for term, value in terms.items():
                 if batch.n_labels[term] and value.requires_grad:

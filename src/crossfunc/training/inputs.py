@@ -30,12 +30,12 @@ def read_settings(method: Method, given: Mapping[str, Any], out: str | os.PathLi
     return settings
 
 
-def read_frames(dataset, functional: str) -> tuple[LabelledFrames, str]:
-    """Return the frames of one functional, and what to call them."""
+def read_frames(dataset, functional: str) -> tuple[LabelledFrames, str, str]:
+    """Return the frames of one functional, what to call them, and the functional's key."""
     if isinstance(dataset, LabelledFrames):
-        return dataset, "frames"
+        return dataset, "frames", functional
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    return LabelledFrames.from_dataset(dataset, functional), dataset.name
+    return LabelledFrames.from_dataset(dataset, functional), dataset.name, dataset.functional(functional).key
 
 
 def read_split(frames: LabelledFrames, split, settings: Settings) -> dict[str, np.ndarray]:

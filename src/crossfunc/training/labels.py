@@ -140,7 +140,7 @@ class LabelledFrames:
 
     @classmethod
     def from_dataset(
-        cls, dataset: Dataset | str | os.PathLike, functional: str = "r2scan", *, rows=None
+        cls, dataset: Dataset | str | os.PathLike, functional: str = "high", *, rows=None
     ) -> "LabelledFrames":
         """Read the frames of one functional from a dataset.
 
@@ -149,7 +149,7 @@ class LabelledFrames:
         dataset : Dataset, str or path
             What is no `Dataset` goes to `open_dataset`.
         functional : str
-            "r2scan" (the high functional of the dataset) or "gga" (the low one).
+            "high" or "low", or the key or name of one of the dataset's functionals.
         rows : array_like of int or bool, optional
             Rows of the frames table to look at; the table's order is kept.
 
@@ -171,6 +171,7 @@ class LabelledFrames:
         """
         dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
         light = _read_light(dataset)
+        functional = dataset.functional(functional).key
         wanted = _wanted_rows(dataset, light, functional, rows)
         light = light.filter(wanted)
         energies = np.array(light["energy_per_atom_ev"].to_numpy(), dtype=np.float64)

@@ -14,7 +14,7 @@ from crossfunc.training.labels import TARGETS
 
 KINDS = ("huber", "mse", "mae")
 
-_OUTPUTS = {
+OUTPUTS = {
     "energy": "energy_per_atom_ev",
     "forces": "forces_ev_per_a",
     "stress": "stress_gpa",
@@ -102,7 +102,7 @@ def batch_loss(
     """
     parts, abs_errors = {}, {}
     for target in TARGETS:
-        predicted = output.get(_OUTPUTS[target])
+        predicted = output.get(OUTPUTS[target])
         weight = getattr(settings, target)
         if predicted is None:
             parts[target] = abs_errors[target] = output["energy_per_atom_ev"].new_zeros(())

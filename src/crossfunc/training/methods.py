@@ -1,6 +1,7 @@
-"""The four methods of the paper, and two that cost no training: which weights and references a run starts from.
+"""The paper's four methods, two without training, and those after the paper: where a run starts, and what it trains.
 
-A method is a value, not code: one loop trains them all. What differs is decided here, before the first step.
+A method is a value, not code: one loop trains them all. What differs is decided here, before the first step, and by
+the strategy that a method may have.
 """
 
 import copy
@@ -8,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,22 @@ from crossfunc.potential import load_model, predict
 from crossfunc.potential.checkpoints import element_references, scratch_model, set_element_references
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.strategies import (
+    Delta,
+    ElasticWeights,
+    LoRA,
+    PullToStart,
+    ReadoutOnly,
+    Replay,
+    SoftFreezing,
+    Strategy,
+    StrategyError,
+    TwoReadouts,
+    change_strategy,
+)
+
+if TYPE_CHECKING:
+    from crossfunc.training.source import Source
 
 REFIT_RIDGE = 0.01
 """Pull of refitted references towards the trend in Z, in materials: nothing beside ten materials with an element."""
@@ -57,6 +74,8 @@ class Method:
         Whether training moves the references.
     train_network : bool
         False: no training unless epochs are asked for.
+    strategy : Strategy, optional
+        What it adds to the plain loop.
     """
 
     key: str
@@ -66,6 +85,16 @@ class Method:
     references: str
     train_references: bool = False
     train_network: bool = True
+    strategy: Strategy | None = None
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether it reads frames of the source functional."""
+        return self.strategy is not None and self.strategy.needs_source
+
+    def with_options(self, options: Mapping) -> "Method":
+        """Return the method with other values of its strategy's fields, for example `{"rank": 4}`."""
+        return replace(self, strategy=change_strategy(self.strategy, options)) if options else self
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -78,14 +107,33 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method("4", 4, "transfer, refitted references", "pretrained", "refit"),
             Method("references-only", None, "refitted references, no training", "pretrained", "refit", False, False),
             Method("model-aware", None, "model-aware references", "pretrained", "model-aware", False, False),
+            *(
+                Method(key, None, name, "pretrained", "model-aware", strategy=strategy)
+                for key, name, strategy in (
+                    ("model-aware-trained", "model-aware, then trained", None),
+                    ("readout-only", "readout only", ReadoutOnly()),
+                    ("soft-freezing", "soft freezing", SoftFreezing()),
+                    ("lora", "LoRA", LoRA()),
+                    ("l2-sp", "pull to the start (L2-SP)", PullToStart()),
+                    ("ewc", "elastic weight consolidation", ElasticWeights()),
+                    ("replay", "replay", Replay()),
+                    ("two-readouts", "two readouts", TwoReadouts()),
+                    ("delta", "delta learning", Delta()),
+                )
+            ),
         )
     }
 )
-"""Methods by key: "1" to "4" of the paper's Table 1, and two without training.
+"""Methods by key: "1" to "4" of the paper's Table 1, two without training, and those after the paper.
 
 "references-only" is what method 4 starts from: N = 0 in a scaling law. "model-aware" fits the references to what the
-pretrained model gets wrong; asked for epochs, it goes on to train the network with these references frozen.
+pretrained model gets wrong; asked for epochs, it goes on to train the network with these references frozen, as
+"model-aware-trained" always does. All after it start from there too, each with a strategy of its own
+(`crossfunc.training.strategies`).
 """
+
+STARTS = ("1", "2", "3", "4", "references-only", "model-aware")
+"""Methods that differ in where they start: the paper's four, and the two without training."""
 
 
 class Start(NamedTuple):
@@ -124,6 +172,7 @@ def start_model(
     seed: int = 0,
     references=None,
     other_frames: LabelledFrames | None = None,
+    source: "Source | None" = None,
 ) -> Start:
     """Build the model that a method starts to train.
 
@@ -142,6 +191,8 @@ def start_model(
         the references fitted to its largest training set.
     other_frames : LabelledFrames, optional
         Validation and test frames, for their elements only: what the training frames say nothing about is noted.
+    source : Source, optional
+        Frames of the source functional, for methods that need them: "ewc", "replay", "two-readouts".
 
     Returns
     -------
@@ -152,6 +203,8 @@ def start_model(
     ------
     MethodError
         No such method.
+    StrategyError
+        A method that needs source frames without any.
     AtomRefError
         An element without any reference in the frames (names it), or a refit without a labelled energy.
     CheckpointError
@@ -167,7 +220,7 @@ def start_model(
     and elements not seen get q Z² plus what the elements on either side leave of it. Lesson 4.
     """
     method = find_method(method)
-    base = copy.deepcopy(pretrained) if hasattr(pretrained, "model_args") else load_model(pretrained)
+    base = copy.deepcopy(as_model(pretrained))
     chosen = method.references if references is None else references
     base_ev = element_references(base)
     if method.start == "scratch" and isinstance(chosen, str) and chosen == "model-aware":
@@ -180,11 +233,20 @@ def start_model(
     everything = [frames_train] if other_frames is None else [frames_train, other_frames]
     _check_coverage(energies, everything)
     if fit is not None or method.start == "scratch":
-        source = f"those of {_name(pretrained)}" if fit is None else fit.source
-        set_element_references(model, np.nan_to_num(energies), source=source)
+        origin = f"those of {_name(pretrained)}" if fit is None else fit.source
+        set_element_references(model, np.nan_to_num(energies), source=origin)
     if model.composition_model is not None:
         model.composition_model.fc.weight.requires_grad_(method.train_references)
+    if method.strategy is not None:
+        if method.needs_source and source is None:
+            raise StrategyError(f"method {method.key} needs frames of the source functional: give source=...")
+        method.strategy.prepare(model, source, seed=seed)
     return Start(model, fit, (*notes, *_note_unseen(fit, frames_train, other_frames)))
+
+
+def as_model(pretrained):
+    """Return a model that is given as one, or by name or path."""
+    return pretrained if hasattr(pretrained, "model_args") else load_model(pretrained)
 
 
 def _make_references(chosen, base, base_ev: np.ndarray, frames: LabelledFrames) -> tuple[AtomRefFit | None, list[str]]:

@@ -21,6 +21,7 @@ from crossfunc.training.labels import TARGETS, LabelledFrames
 from crossfunc.training.loss import LossSettings, batch_loss
 from crossfunc.training.settings import Settings, learning_rate_at
 from crossfunc.training.steps import differentiate_parts
+from crossfunc.training.strategies import Pull, Strategy
 from crossfunc.training.tally import METRICS, Tally
 
 _METRIC_NAMES = [name for name, _ in METRICS.values()]
@@ -67,6 +68,12 @@ class TrainingModule(pl.LightningModule):
     settings : Settings
     n_steps : int
         Optimiser steps of the whole run.
+    strategy : Strategy, optional
+        What the method adds to the loop; the model is prepared by it.
+    stiffness : Tensor or float, optional
+        Of the strategy's pull to the weights that the model has now.
+    source_rows : ndarray, optional
+        Frames that join every step beside those of the split.
 
     Attributes
     ----------
@@ -76,7 +83,18 @@ class TrainingModule(pl.LightningModule):
         Weights with the lowest validation loss so far, on the CPU; part of the checkpoint.
     """
 
-    def __init__(self, model, frames: LabelledFrames, split: dict[str, np.ndarray], settings: Settings, n_steps: int):
+    def __init__(
+        self,
+        model,
+        frames: LabelledFrames,
+        split: dict[str, np.ndarray],
+        settings: Settings,
+        n_steps: int,
+        *,
+        strategy: Strategy | None = None,
+        stiffness=None,
+        source_rows: np.ndarray | None = None,
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
@@ -84,7 +102,14 @@ class TrainingModule(pl.LightningModule):
         self.frames, self.split, self.settings, self.n_steps = frames, split, settings, n_steps
         self.loss_settings = loss_settings(settings)
         self.model_dtype = next(model.parameters()).dtype
-        self.derivatives = needs_derivatives(frames, split["train"], settings)
+        self.strategy, self.source_rows = strategy or Strategy(), source_rows
+        seen = split["train"] if source_rows is None else np.concatenate([split["train"], source_rows])
+        self.derivatives = needs_derivatives(frames, seen, settings)
+        self.is_pulled = stiffness is not None
+        if self.is_pulled:  # buffers: a resumed run is pulled to the start, not to where it went on
+            start = _flat([p for p in model.parameters() if p.requires_grad])
+            self.register_buffer("pull_start", start)
+            self.register_buffer("pull_stiffness", torch.as_tensor(stiffness).to(start))
         self.history: list[dict] = []
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_loss = math.inf
@@ -122,9 +147,15 @@ class TrainingModule(pl.LightningModule):
         views = self._gradient.split([p.numel() for p in self._trainable])
         self._views = [view.view_as(p) for view, p in zip(views, self._trainable, strict=True)]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.settings.optimizer]
-        return kind(
-            self._trainable, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
-        )
+        return kind(self._groups(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True)
+
+    def _groups(self) -> list[dict]:
+        """Trainable parameters by the factor on their learning rate; one group where it is 1 for all."""
+        groups: dict[float, list] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(self.strategy.rate_factor(name), []).append(parameter)
+        return [{"params": members, "factor": factor} for factor, members in groups.items()]
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):  # noqa: ARG002, Lightning's signature
         """Move a batch and bring its floating-point tensors to the model's precision."""
@@ -156,6 +187,8 @@ class TrainingModule(pl.LightningModule):
         """Add the gradient up over processes, clip it, step, and move the average."""
         if self._n_processes > 1:
             torch.distributed.all_reduce(self._gradient)
+        if self.is_pulled:  # the same on every process, so after the sum
+            self._gradient += Pull(self.pull_start, self.pull_stiffness).gradient(_flat(self._trainable))
         norm = self._gradient.norm()
         self._norms += norm
         if self.settings.gradient_clip is not None:
@@ -163,7 +196,7 @@ class TrainingModule(pl.LightningModule):
         optimizer = self.optimizers()
         self._rate = learning_rate_at(self.n_steps_done, self.n_steps, self.settings)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate
+            group["lr"] = self._rate * group.get("factor", 1.0)
         optimizer.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
@@ -255,6 +288,8 @@ class TrainingModule(pl.LightningModule):
             max_angles=self.settings.max_angles or max_angles_on(self.device, compiled=self.settings.compile),
             n_parts=n_batches_at_a_time(self.device),
             n_workers=self.settings.n_workers,
+            source=self.source_rows if shuffle else None,
+            n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,
         )
 
     # --- checkpoints ---
@@ -300,6 +335,10 @@ def needs_derivatives(frames: LabelledFrames, indices: np.ndarray, settings: Set
 def loss_settings(settings: Settings) -> LossSettings:
     """Return the part of the settings that the loss needs."""
     return LossSettings(kind=settings.loss, delta=settings.huber_delta, **settings.weights)
+
+
+def _flat(parameters) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in parameters])
 
 
 def copy_weights(model) -> dict[str, torch.Tensor]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossfunc.energies.atomref import AtomRefFit
+from crossfunc.training.forgetting import Forgetting
 from crossfunc.training.methods import Method
-from crossfunc.training.run_folder import BEST_FILE, HISTORY_FILE, LAST_FILE, REFERENCES_FILE, RunFolder
+from crossfunc.training.run_folder import HISTORY_FILE, REFERENCES_FILE, SOURCE_FILE, RunFolder
 from crossfunc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class FinetuneResult:
     settings : Settings
     split : dict of str to ndarray
         Indices of the frames of each part.
+    forgetting : Forgetting or None
+        Errors in the source functional before and after, where there were source frames to measure them on.
+    source_model : CHGNet or None
+        The best weights read by the readout of the source functional, for the method "two-readouts".
     """
 
     model: Any
@@ -57,6 +62,8 @@ class FinetuneResult:
     method: Method
     settings: Settings
     split: dict[str, np.ndarray]
+    forgetting: Forgetting | None = None
+    source_model: Any = None
 
     @property
     def best_epoch(self) -> int:
@@ -74,6 +81,7 @@ class FinetuneResult:
             "seconds": self.seconds,
             "metrics": self.metrics,
             "notes": list(self.notes),
+            "forgetting": self.forgetting and self.forgetting.to_dict(),
             "out": None if self.out is None else str(self.out),
         }
 
@@ -88,6 +96,7 @@ class FinetuneResult:
         )
         table = pd.DataFrame(self.metrics).T.drop(columns="loss").astype({"n_frames": int})
         lines = [head, table.to_string(float_format="{:.4g}".format, na_rep="no labels"), *self.notes]
+        lines += ["", self.forgetting.report()] if self.forgetting else []
         return "\n".join([*lines, f"\nmodels, history and settings: {s['out']}"] if self.out else lines)
 
 
@@ -98,10 +107,13 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
     from crossfunc.potential import load_model
 
     path = folder.path
+    (best, *_), (last, *_) = folder.best_files, folder.last_files
+    source = path / SOURCE_FILE
+    forgetting = finished.get("forgetting")
     references = AtomRefFit.from_json(path / REFERENCES_FILE) if (path / REFERENCES_FILE).exists() else None
     return FinetuneResult(
-        load_model(path / BEST_FILE),
-        load_model(path / LAST_FILE),
+        load_model(path / best),
+        load_model(path / last),
         pd.read_csv(path / HISTORY_FILE, engine="python"),
         finished["metrics"],
         references,
@@ -111,4 +123,6 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
         method,
         settings,
         split,
+        forgetting and Forgetting.from_dict(forgetting),
+        load_model(source) if source.exists() else None,
     )

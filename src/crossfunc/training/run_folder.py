@@ -13,13 +13,16 @@ import numpy as np
 
 from crossfunc.potential.checkpoints import save_model, write_bytes
 from crossfunc.training.settings import MAY_CHANGE
+from crossfunc.training.strategies import Strategy, source_view
 
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 CHECKPOINT_FILE = "last.ckpt"
 BEST_FILE, BEST_TENSORS_FILE, LAST_FILE = "best.pt", "best.safetensors", "last.pt"
+LAST_TENSORS_FILE = "last.safetensors"
+SOURCE_FILE, SOURCE_TENSORS_FILE = "best-source.pt", "best-source.safetensors"
 REFERENCES_FILE = "references.json"
-_COMPARED = ("method", "functional", "pretrained", "references", "data", "split", "settings")
+_COMPARED = ("method", "options", "functional", "pretrained", "references", "source", "data", "split", "settings")
 
 
 class RunError(ValueError):
@@ -39,11 +42,15 @@ class RunFolder:
     path : path
     description : dict
         What makes the run this one, from `describe_run`.
+    strategy : Strategy, optional
+        The method's: it makes plain models of what is trained.
     """
 
-    def __init__(self, path: str | os.PathLike, description: dict[str, Any]):
+    def __init__(self, path: str | os.PathLike, description: dict[str, Any], strategy: Strategy | None = None):
         self.path = Path(path)
         self.description = description
+        self.strategy = strategy or Strategy()
+        self.best_files, self.last_files = model_files(self.strategy)
         self._spare = None  # a model to write weights from: copying one takes longer than writing it
 
     @property
@@ -90,8 +97,8 @@ class RunFolder:
         """Write a row's models and, last of all, the checkpoint. Every process has to call this."""
         if trainer.is_global_zero:
             if module.n_without_gain == 0 or not (self.path / BEST_TENSORS_FILE).exists():
-                self.save_model(module.model, module.best_state, (BEST_FILE, BEST_TENSORS_FILE))
-            self.save_model(module.model, module.validated_model.state_dict(), (LAST_FILE,))
+                self.save_model(module.model, module.best_state, self.best_files)
+            self.save_model(module.model, module.validated_model.state_dict(), self.last_files)
         trainer.save_checkpoint(self.path / CHECKPOINT_FILE)
 
     def save_model(self, model, weights: Mapping, names: tuple[str, ...]) -> None:
@@ -100,8 +107,13 @@ class RunFolder:
             self._spare = copy.deepcopy(model).cpu()
         self._spare.load_state_dict(weights)
         provenance = {key: self.description[key] for key in ("method", "functional", "pretrained", "data")}
+        target, source = plain_models(self._spare, self.strategy)
         for name in names:
-            save_model(self._spare, self.path / name, provenance=provenance)
+            save_model(target, self.path / name, provenance=provenance)
+        if source is not None and names == self.best_files:
+            provenance["functional"] = self.description["source"]["functional"]
+            for name in (SOURCE_FILE, SOURCE_TENSORS_FILE):
+                save_model(source, self.path / name, provenance=provenance)
 
     def save_history(self, rows: list[dict]) -> None:
         """Write `history.csv`, one row a validation."""
@@ -140,13 +152,56 @@ class RunFolder:
             )
 
 
-def describe_run(method, settings, frames, split, *, functional, pretrained, references, name) -> dict[str, Any]:
+def model_files(strategy: Strategy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the files of the best and of the last model; stock chgnet's format where it has a place for them."""
+    if strategy.stock:
+        return (BEST_FILE, BEST_TENSORS_FILE), (LAST_FILE,)
+    return (BEST_TENSORS_FILE,), (LAST_TENSORS_FILE,)
+
+
+def plain_models(model, strategy: Strategy) -> tuple:
+    """Return plain models of the target and, where it has a readout of its own (else None), of the source functional.
+
+    The model given stays as it is, unless it is plain already: then it is the first of the two.
+    """
+    if type(strategy).export is Strategy.export:
+        return model, None
+    source = copy.deepcopy(source_view(model)) if strategy.has_source_readout else None
+    target = copy.deepcopy(model)
+    strategy.export(target)
+    return target, source
+
+
+def find_model_file(run: str | os.PathLike, functional: str) -> Path:
+    """Path of the best model that a run has for a functional.
+
+    Raises
+    ------
+    RunError
+        No run in this folder, or none that has a model for the functional (names those it has).
+    """
+    folder = RunFolder(run, {})
+    about = folder._read()
+    files = {about.get("functional"): (BEST_FILE, BEST_TENSORS_FILE)}
+    if (folder.path / SOURCE_FILE).exists():
+        files[(about.get("source") or {}).get("functional")] = (SOURCE_FILE,)
+    there = [folder.path / name for name in files.get(functional, ()) if (folder.path / name).exists()]
+    if not there:
+        raise RunError(f"{folder.path}: no model for {functional!r}; the run has {', '.join(map(str, files))}.")
+    return there[0]
+
+
+def describe_run(
+    method, settings, frames, split, *, functional, pretrained, references, name, source=None
+) -> dict[str, Any]:
     """Return what makes a run this one, in plain values: two runs with equal descriptions give equal weights."""
     return {
         "method": method.key,
+        "options": method.strategy and method.strategy.describe(),
         "functional": functional,
         "pretrained": _identify(pretrained),
         "references": _identify(references),
+        "source": source and {"functional": source.functional, "fingerprint": source.pool.fingerprint()},
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},
         "settings": settings.to_dict(),

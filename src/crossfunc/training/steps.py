@@ -9,6 +9,7 @@ from crossfunc.potential.forward import forward
 from crossfunc.potential.parallel import map_batches, n_batches_at_a_time
 from crossfunc.training.batches import StepBatch
 from crossfunc.training.loss import LossSettings, batch_loss
+from crossfunc.training.strategies import readout_for
 
 
 class PartGradients(NamedTuple):
@@ -47,7 +48,8 @@ def differentiate_parts(
     """
 
     def differentiate(part) -> PartGradients:
-        output = forward(model, part.graphs, derivatives=derivatives, create_graph=True, compile=compile)
+        reader = readout_for(model, part)
+        output = forward(reader, part.graphs, derivatives=derivatives, create_graph=True, compile=compile)
         loss, terms, abs_errors = batch_loss(output, part.labels, batch.n_labels, settings)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         terms = {target: term.detach() for target, term in terms.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, structure_digest
 from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, complete_import
 from crossfunc.datasets.schema import ENERGY_KINDS, DatasetError
@@ -79,7 +80,7 @@ def import_extxyz(
     out : str or path
         The dataset folder to make.
     functionals : tuple of two str
-        Their names in prose.
+        Their names in prose; the keys in the tables are made of them.
     energy_kinds : tuple of two str
         "raw", or "mp2020" for energies that hold the Materials Project's corrections.
     keys : Keys, optional
@@ -111,7 +112,8 @@ def import_extxyz(
     energy_factor, per_atom = _energy_factor(keys.energy_unit)
     scale = {"stress_gpa": gpa_per_unit(keys.stress_unit), "forces_ev_per_a": _force_factor(keys.force_unit)}
     _check_energy_kinds(energy_kinds)
-    sides = zip((low, high), ("gga", "r2scan"), energy_kinds, strict=True)
+    described = describe_functionals(*functionals, energy_kinds=energy_kinds)
+    sides = zip((low, high), (one["key"] for one in described.values()), energy_kinds, strict=True)
     readers = [_Reader(Path(f), name, kind, keys, energy_factor, per_atom) for f, name, kind in sides if f is not None]
     with DatasetWriter(out, overwrite=overwrite) as writer:
         sink = FrameSink(writer, scale=scale)
@@ -123,7 +125,7 @@ def import_extxyz(
             "licence": licence,
             "citation": citation,
             "provenance": f"imported from {' and '.join(r.path.name for r in readers)} by crossfunc",
-            "functionals": dict(zip(("gga", "r2scan"), functionals, strict=True)),
+            "functionals": described,
             "label_notice": label_notice or f"Labels: {functionals[0]} and {functionals[1]}, from the user's own files",
             "keys": asdict(keys),
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from crossfunc.datasets.functionals import parse_functionals
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, impossible_rows
 from crossfunc.datasets.importers.pairing import add_elements_and_pairs
 from crossfunc.datasets.schema import DatasetError
@@ -217,7 +218,8 @@ def complete_import(
     """
     sink.finish(inspect)
     writer = sink.writer
-    n_materials, n_pairs, extra = add_elements_and_pairs(writer, by_material=by_material)
+    functionals = parse_functionals(meta["functionals"], str(writer.path / "dataset.json"))
+    n_materials, n_pairs, extra = add_elements_and_pairs(writer, functionals, by_material=by_material)
     writer.commit({"name": writer.path.name, **meta, **extra})
     n_rejected = sum(writer.reasons.values())
     seconds = time.perf_counter() - started

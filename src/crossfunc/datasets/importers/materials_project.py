@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.importers.page_cache import PageCache
-from crossfunc.datasets.importers.thermo_documents import THERMO_TYPES, Document, build_tables, read_document
+from crossfunc.datasets.importers.thermo_documents import (
+    ENERGY_KIND,
+    THERMO_TYPES,
+    Document,
+    build_tables,
+    read_document,
+)
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.store import Dataset, check_target, write_dataset
 from crossfunc.symbols import ATOMIC_NUMBERS
@@ -292,7 +299,7 @@ def _meta(query: Query, version: str, pairs, frames) -> dict:
         "citation": "A. Jain et al., APL Materials 1, 011002 (2013)",
         "provenance": f"Materials Project, database version {version}, {query.text}, through mp-api: thermo documents "
         "of GGA_GGA+U and of R2SCAN, queried separately",
-        "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+        "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
         "label_notice": "DFT labels: Materials Project, GGA/GGA+U with MP2020 corrections and r²SCAN",
         "differs_from_paper": f"{0 if pairs is None else len(pairs)} materials of database version {version}",
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.importers.frame_rows import (
     FrameRows,
     RowError,
@@ -23,7 +24,7 @@ from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.units import gpa_per_unit
 
-_FUNCTIONALS = {"pbe": "gga", "r2scan": "r2scan"}
+_FUNCTIONALS = ("pbe", "r2scan")
 _NEEDED = {"structure", "energy", "forces", "stress", "matpes_id", "functional"}
 _VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # where the nine entries of the tensor stand in xx, yy, zz, yz, xz, xy
 MAGMOMS = ("none", "bader")
@@ -84,7 +85,7 @@ def import_matpes(
             "licence": "BSD-3-Clause (MatPES)",
             "citation": "A. D. Kaplan et al., arXiv:2503.04070 (2025)",
             "provenance": f"imported from {sums} by crossfunc, stress read as {stress_unit}, magmoms: {magmoms}",
-            "functionals": {"gga": "PBE", "r2scan": "r²SCAN"},
+            "functionals": describe_functionals("PBE", "r²SCAN"),
             "label_notice": "DFT labels: MatPES, PBE and r²SCAN single points, uncorrected energies",
         }
         return complete_import(sink, meta, sum(s.n_bytes for s in sources), started, inspect=inspect)
@@ -102,8 +103,8 @@ class _Reader:
         missing = _NEEDED - record.keys()
         if missing:
             raise RowError(f"{', '.join(sorted(missing))} missing")
-        functional = _FUNCTIONALS.get(str(record["functional"]).lower())
-        if functional is None:
+        functional = str(record["functional"]).lower()
+        if functional not in _FUNCTIONALS:
             raise RowError(f"functional is {str(record['functional'])[:20]!r}, neither PBE nor r2SCAN")
         self.functional = self.functional or functional
         if functional != self.functional:

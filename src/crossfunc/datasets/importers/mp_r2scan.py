@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.importers.frame_rows import (
     FrameRows,
     RowError,
@@ -26,7 +27,8 @@ from crossfunc.units import gpa_per_unit
 
 ENERGY_TOLERANCE_EV = 1e-4
 """How far energy_per_atom may be from total / n: the files hold eight digits of a total of up to thousands of eV."""
-_FUNCTIONALS = {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"}
+_FUNCTIONALS = ("GGA/GGA+U", "r²SCAN")
+_ENERGY_KINDS = ("mp2020", "raw")
 _KINDS = {
     "mp-r2scan": {
         "functional": "r2scan",
@@ -93,7 +95,7 @@ def import_mp_frames(
             "licence": description["licence"],
             "citation": description["citation"],
             "provenance": f"imported from {file.name} (sha256 {source.sha256}), stress read as {stress_unit}",
-            "functionals": _FUNCTIONALS,
+            "functionals": describe_functionals(*_FUNCTIONALS, energy_kinds=_ENERGY_KINDS),
             "label_notice": description["label_notice"],
         }
         return complete_import(sink, meta, source.n_bytes, started, inspect=inspect)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from crossfunc.datasets.functionals import describe_functionals, mark_columns, parse_functionals
 from crossfunc.datasets.schema import REJECTED_COLUMNS, DatasetError, validate_table
 
 DATASET_NAME = "mp-thermo-pairs"
@@ -16,10 +17,10 @@ ELEMENTS_FILE_NAME = "elemental_reference_energies.csv"
 _RENAMED = {
     "mp_id": "material_id",
     "composition": "composition",
-    "gga_mp2020_energy_per_atom_ev": "gga_mp2020_energy_per_atom_ev",
-    "r2scan_energy_per_atom_ev": "r2scan_energy_per_atom_ev",
-    "gga_mp2020_formation_energy_per_atom_ev": "gga_mp2020_formation_energy_per_atom_ev",
-    "r2scan_formation_energy_per_atom_ev": "r2scan_formation_energy_per_atom_ev",
+    "gga_mp2020_energy_per_atom_ev": "low_energy_per_atom_ev",
+    "r2scan_energy_per_atom_ev": "high_energy_per_atom_ev",
+    "gga_mp2020_formation_energy_per_atom_ev": "low_formation_energy_per_atom_ev",
+    "r2scan_formation_energy_per_atom_ev": "high_formation_energy_per_atom_ev",
 }
 _EXPERIMENT = "experiment_nbs_formation_energy_per_atom_ev"
 _KEPT = ["formula", "chemistry", _EXPERIMENT]
@@ -32,7 +33,7 @@ _META = {
     "licence": "CC-BY-4.0 (Materials Project data); compilation MIT (rasmusfr/RxnNet)",
     "citation": "A. Jain et al., APL Materials 1, 011002 (2013)",
     "provenance": f"read from {FILE_NAME}: Materials Project thermo data, GGA/GGA+U and r²SCAN queried separately",
-    "functionals": {"gga": "GGA/GGA+U", "r2scan": "r²SCAN"},
+    "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw")),
     "label_notice": "DFT labels: Materials Project, GGA/GGA+U with MP2020 corrections and r²SCAN",
     "differs_from_paper": "the materials with a measured formation enthalpy here, many more in the paper",
 }
@@ -62,7 +63,7 @@ def read_pairs(path: Path) -> tuple[dict, dict]:
     _check_numbers(raw, [c for c in (*_RENAMED, _EXPERIMENT) if c.endswith("_ev") and c in raw], path)
     pairs = raw.rename(columns=_RENAMED)[list(_RENAMED.values()) + [c for c in _KEPT if c in raw]]
     pairs["n_atoms"] = pairs["composition"].map(_count_atoms, na_action="ignore").astype(float)
-    lacking = pairs[_ENERGIES].isna()
+    lacking = raw[_ENERGIES].isna()
     unpaired = lacking.any(axis=1)
     unpaired_rows = pd.DataFrame(
         {
@@ -92,7 +93,10 @@ def source_files(path: Path) -> list[Path]:
 def _validate(frame: pd.DataFrame, kind: str, path: Path) -> tuple[pa.Table, pd.DataFrame]:
     """Validate leniently; the ledger's rows are those of the CSV, which are the frame's index."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    good, bad = validate_table(table, kind, file=str(path), strict=False)
+    functionals = parse_functionals(_META["functionals"], str(path))
+    keys = [one.key for one in functionals]
+    good, bad = validate_table(table, kind, file=str(path), strict=False, functionals=keys)
+    good = mark_columns(good, functionals) if kind == "pairs" else good
     return good, bad.assign(row=frame.index.to_numpy()[bad["row"].to_numpy()])
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from crossfunc.datasets.schema import FUNCTIONALS, DatasetError
+from crossfunc.datasets.functionals import Functional
+from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
@@ -15,7 +16,9 @@ SAME_VOLUME = 1e-3
 """Largest relative difference in volume between two frames that are said to be one structure."""
 
 
-def add_elements_and_pairs(writer: DatasetWriter, *, by_material: bool = True) -> tuple[int, int, dict]:
+def add_elements_and_pairs(
+    writer: DatasetWriter, functionals: tuple[Functional, Functional], *, by_material: bool = True
+) -> tuple[int, int, dict]:
     """Write the elements and pairs that the frames written so far give.
 
     A pair of one material is the structure labelled in both functionals (`structure_id`) that has the lowest energy in
@@ -24,6 +27,8 @@ def add_elements_and_pairs(writer: DatasetWriter, *, by_material: bool = True) -
     Parameters
     ----------
     writer : DatasetWriter
+    functionals : tuple of Functional
+        The low and the high one, with the kind of their energies.
     by_material : bool
         False: only structures labelled in both make pairs, because the materials are no more than formulas.
 
@@ -35,17 +40,15 @@ def add_elements_and_pairs(writer: DatasetWriter, *, by_material: bool = True) -
     """
     frames, numbers = _read_light(writer)
     elements = _ground_states(frames)
-    pairs = _pairs(frames, numbers, writer, by_material=by_material)
+    pairs = _pairs(frames, numbers, writer, functionals, by_material=by_material)
     extra = {}
     if len(elements):
-        writer.add_table("elements", _arrow(elements))
+        writer.add_table("elements", _arrow(elements), functionals)
         extra["elements_from"] = "the frame of lowest energy of each element in this dataset"
     if len(pairs):
-        pairs = _with_formation_energies(pairs, elements)
-        writer.add_table("pairs", _arrow(pairs))
+        pairs = _with_formation_energies(pairs, elements, functionals)
+        writer.add_table("pairs", _arrow(pairs), functionals)
         extra["pairs_from"] = "the structures and materials labelled in both functionals; see the column pairing"
-        if (frames.loc[frames["functional"] == "gga", "energy_kind"] == "raw").all():
-            extra["corrections"] = "none: the columns gga_mp2020_* hold the uncorrected energies of the low functional"
     return frames["material_id"].nunique(), len(pairs), extra
 
 
@@ -87,8 +90,15 @@ def _ground_states(frames: pd.DataFrame) -> pd.DataFrame:
     return lowest.rename(columns={"energy": "energy_per_atom_ev"}).astype(dict.fromkeys(keys, str))
 
 
-def _pairs(frames: pd.DataFrame, numbers: np.ndarray, writer: DatasetWriter, *, by_material: bool) -> pd.DataFrame:
-    by_functional = {f: frames[frames["functional"] == f] for f in FUNCTIONALS}
+def _pairs(
+    frames: pd.DataFrame,
+    numbers: np.ndarray,
+    writer: DatasetWriter,
+    functionals: tuple[Functional, Functional],
+    *,
+    by_material: bool,
+) -> pd.DataFrame:
+    by_functional = {one.key: frames[frames["functional"] == one.key] for one in functionals}
     if any(len(some) == 0 for some in by_functional.values()):
         return pd.DataFrame()
     matched = _matched(by_functional, writer) if "structure_id" in frames else pd.DataFrame(columns=_PAIR)
@@ -104,7 +114,7 @@ def _pairs(frames: pd.DataFrame, numbers: np.ndarray, writer: DatasetWriter, *, 
     return _pair_columns(pairs, frames, numbers)
 
 
-_PAIR = ["material_id", "low", "high", "row", "pairing", "kind"]
+_PAIR = ["material_id", "low", "high", "row", "pairing"]
 
 
 def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> pd.DataFrame:
@@ -134,7 +144,6 @@ def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> p
             "high": both["energy_high"],
             "row": both["row_high"],
             "pairing": "same structure",
-            "kind": both["energy_kind_low"].astype(str),
         }
     )
 
@@ -154,7 +163,6 @@ def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.D
             "high": both["energy_high"],
             "row": both["row_high"],
             "pairing": "own minimum",
-            "kind": both["energy_kind_low"].astype(str),
         }
     )
 
@@ -162,29 +170,28 @@ def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.D
 def _pair_columns(pairs: pd.DataFrame, frames: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
     rows = pairs["row"].to_numpy()
     first, n_atoms = frames["first"].to_numpy()[rows], frames["n_atoms"].to_numpy()[rows]
-    low = pairs["low"].to_numpy()
     return pd.DataFrame(
         {
             "material_id": pairs["material_id"].astype(str).to_numpy(),
             "composition": [_formula(numbers[a : a + n]) for a, n in zip(first, n_atoms, strict=True)],
             "n_atoms": n_atoms.astype(np.int32),
-            "gga_energy_per_atom_ev": np.where(pairs["kind"] == "raw", low, np.nan),
-            "gga_mp2020_energy_per_atom_ev": low,
-            "r2scan_energy_per_atom_ev": pairs["high"].to_numpy(),
+            "low_energy_per_atom_ev": pairs["low"].to_numpy(),
+            "high_energy_per_atom_ev": pairs["high"].to_numpy(),
             "pairing": pairs["pairing"].to_numpy(),
             "n_structures": pairs["n_structures"].to_numpy().astype(np.int32),
         }
     )
 
 
-def _with_formation_energies(pairs: pd.DataFrame, elements: pd.DataFrame) -> pd.DataFrame:
+def _with_formation_energies(
+    pairs: pd.DataFrame, elements: pd.DataFrame, functionals: tuple[Functional, Functional]
+) -> pd.DataFrame:
     """Add E - sum of x E(element) where this dataset has every element's ground state in that functional."""
-    for functional, column in (("gga", "gga_mp2020_energy_per_atom_ev"), ("r2scan", "r2scan_energy_per_atom_ev")):
-        known = elements[elements["functional"] == functional].set_index("element")["energy_per_atom_ev"].to_dict()
+    for functional in functionals:
+        known = elements[elements["functional"] == functional.key].set_index("element")["energy_per_atom_ev"].to_dict()
         reference = [_reference(formula, known) for formula in pairs["composition"]]
         if not np.isnan(reference).all():
-            name = column.replace("energy_per_atom", "formation_energy_per_atom")
-            pairs[name] = pairs[column] - np.array(reference)
+            pairs[functional.column(formation=True)] = pairs[functional.column()] - np.array(reference)
     return pairs
 
 

@@ -19,20 +19,12 @@ MARKERS = {"gga": "s", "r2scan": "o", "method_1": "v", "method_2": "s", "method_
 """The second cue beside colour."""
 
 LABELS = {
-    "gga_energy_per_atom_ev": "GGA/GGA+U energy (eV/atom)",
-    "gga_mp2020_energy_per_atom_ev": "GGA/GGA+U energy, MP2020 corrected (eV/atom)",
-    "r2scan_energy_per_atom_ev": "r²SCAN energy (eV/atom)",
-    "gga_formation_energy_per_atom_ev": "GGA/GGA+U formation energy (eV/atom)",
-    "gga_mp2020_formation_energy_per_atom_ev": "GGA/GGA+U formation energy, MP2020 corrected (eV/atom)",
-    "r2scan_formation_energy_per_atom_ev": "r²SCAN formation energy (eV/atom)",
-    "gga_scaled_energy_per_atom_ev": "GGA/GGA+U energy − element references (eV/atom)",
-    "r2scan_scaled_energy_per_atom_ev": "r²SCAN energy − element references (eV/atom)",
     "element_reference_shift_ev": "element reference, r²SCAN − GGA/GGA+U (eV/atom)",
     "n_frames": "frames that contain the element",
     "n_materials": "materials that contain the element",
     "importance": "share of the explained energy difference",
 }
-"""Axis text by column name, so that a name and its unit cannot drift apart."""
+"""Axis text by column name, so that a name and its unit cannot drift apart; of energies see `dataset.label(column)`."""
 
 STYLE = {
     "figure.figsize": (6.4, 4.2),

@@ -1,0 +1,186 @@
+"""A verdict in words: a report for the terminal, and the paragraph that says what to do. Reads plain values only."""
+
+__all__ = ["report", "what_to_do"]
+
+_SMALL_EV = 0.03  # errors below this are those of a good model; nothing to mend
+_SLOPE_OFF = 0.1
+_NEARLY_RELAXED_EV_PER_A = 0.05  # mean |force component| below which models' own minima decide
+
+
+def what_to_do(verdict: dict) -> str:
+    """One paragraph: functional, references, softness, what to look at; from `Verdict.to_dict()`."""
+    wrong = _wrong_units(verdict)
+    parts = [
+        *wrong,
+        *_on_functional(verdict),
+        *([] if any("energy" in text for text in wrong) else _on_references(verdict)),
+        *_on_softness(verdict, "forces"),
+        *_on_outliers(verdict),
+    ]
+    return " ".join(parts)
+
+
+def _wrong_units(verdict: dict) -> list[str]:
+    """What has to be mended before any other number counts."""
+    parts = []
+    for key, noun, wanted in (
+        ("energy", "energies", "eV"),
+        ("forces", "forces", "eV/Å"),
+        ("stress", "stresses", "eV/Å³"),
+    ):
+        found = verdict[key]
+        if found and found["is_right"] is False:
+            parts.append(
+                f"Mend the units first: its {noun} ({'the energy' if key == 'energy' else 'derivatives'}) come as "
+                f"{found['unit']} where ASE's interface has {wanted}."
+            )
+    return parts
+
+
+def _on_functional(verdict: dict) -> list[str]:
+    spoken, candidates = verdict["functional"]["spoken"], verdict["functional"]["candidates"]
+    labels = verdict["labels"]
+    if len(candidates) < 2:
+        return _from_published(verdict)
+    if spoken is None:
+        return [f"Which functional it speaks cannot be told from {candidates[0]['n_materials']} materials."]
+    left = {one["name"]: one["mae_after_offsets_ev_per_atom"] for one in candidates}
+    others = ", ".join(f"{_mev(value)} of {name}" for name, value in left.items() if name != spoken)
+    text = f"It speaks {spoken}: after offsets {_mev(left[spoken])} meV/atom are left, against {others}."
+    if spoken != labels:
+        text += (
+            f" The labels here are {labels}: what offsets leave is a difference of functionals, for training to learn."
+        )
+    return [text]
+
+
+def _from_published(verdict: dict) -> list[str]:
+    """With labels of one functional only: whose published zero of energy the model has."""
+    found = verdict["functional"]
+    if not found["zeros"]:
+        return ["Labels of one functional only, without a published zero of energy: which one it speaks is left open."]
+    if found["zero"] is None:
+        return [
+            "Its zero of energy is none of the published ones, so one functional's labels leave open what it speaks."
+        ]
+    left = f"{_mev(found['zeros'][found['zero']])} meV/atom off; the next {_mev(sorted(found['zeros'].values())[1])}"
+    return [f"It has the zero of energy of {found['zero']} ({left})."]
+
+
+def _on_references(verdict: dict) -> list[str]:
+    rows = {row["references"]: row for row in verdict["errors"]}
+    before, after = (rows[name]["mae_ev_per_atom"] for name in ("as it is", "model-aware references"))
+    if before is None:
+        after_all = rows.get("with a prior", {}).get("mae_of_all_ev_per_atom")
+        if after_all is None:
+            return ["Too few materials an element to say what references would do: label more."]
+        text = "No material's elements are fixed by the others, so offsets rest on the published tables"
+        return [f"{text}: {_mev(rows['as it is']['mae_of_all_ev_per_atom'])} become {_mev(after_all)} meV/atom."]
+    best = min((row for row in verdict["errors"] if row["references"] not in ("as it is", "composition alone")),
+               key=lambda row: row["mae_ev_per_atom"])  # fmt: skip
+    if after < 0.8 * before:
+        share = verdict["linear"]["explained_offset"]
+        text = f"Add the offsets below before any training: {_mev(before)} become {_mev(after)} meV/atom on held-out"
+        text += f" materials; {100 * share:.0f} % of the mean square is linear in the composition."
+        if best["references"] == "with a prior" and best["mae_ev_per_atom"] < 0.9 * after:
+            text += f" Fit them about the published ones: {_mev(best['mae_ev_per_atom'])} meV/atom."
+        plain = rows.get("plain references")
+        if plain and plain["mae_ev_per_atom"] > 1.5 * after:
+            text += f" Do not refit to the labels' energies alone, which leaves {_mev(plain['mae_ev_per_atom'])}."
+        return [text]
+    if before < _SMALL_EV:
+        return [f"Take it as it is: {_mev(before)} meV/atom, and new references would not help ({_mev(after)})."]
+    return [
+        f"Leave its references alone ({_mev(before)} meV/atom as it is, {_mev(after)} with new ones): what is wrong is "
+        "not linear in the composition, so it takes training, or better labels."
+    ]
+
+
+def _on_softness(verdict: dict, key: str) -> list[str]:
+    found = verdict[key]
+    if not found or found["is_right"] is False:
+        return []
+    if found["mae_of_zero"] < _NEARLY_RELAXED_EV_PER_A:
+        return [
+            f"Its {key} cannot be judged here: the frames are nearly relaxed (mean {found['mae_of_zero']:.3f} eV/Å)."
+        ]
+    if found["mae"] >= found["mae_of_zero"]:
+        return [
+            f"Its {key} are no better than none ({_force(found)}): train on forces, or look at units and structures."
+        ]
+    off = found["slope_high"] < 1 - _SLOPE_OFF or found["slope_low"] > 1 + _SLOPE_OFF
+    if not off:
+        return []
+    word = "soft" if found["slope"] < 1 else "stiff"
+    return [f"It is too {word}: {key} are {found['slope']:.2f} of the labels' ({_interval(found)}); train on forces."]
+
+
+def _on_outliers(verdict: dict) -> list[str]:
+    found = verdict["outliers"]
+    if not found:
+        return []
+    named = ", ".join(f"{one['formula']} ({one['frame_id']})" for one in found[:3])
+    return [f"Look at {named} first, which lie{'s' if len(found) == 1 else ''} far from what the others say."]
+
+
+def report(verdict: dict) -> str:
+    """The verdict as text; `verdict` as of `Verdict.to_dict()`, with `advice`."""
+    lines = [
+        f"{verdict['model']} on {verdict['dataset']}, labels {verdict['labels']}: {verdict['n_frames']} frames of "
+        f"{verdict['n_materials']} materials",
+        "",
+        verdict["advice"],
+        "",
+        "errors by material, references fitted to others (meV/atom)",
+    ]
+    for row in verdict["errors"]:
+        lines.append(
+            f"  {row['references']:24} {_mev(row['mae_ev_per_atom']):>7} ± {_mev(row['std_error_ev_per_atom']):>4}, "
+            f"median {_mev(row['median_ev_per_atom']):>5} on {row['n_materials']} materials"
+        )
+    lines += ["", "functional: left after offsets, as it is (meV/atom), share of resampled materials where nearest"]
+    for one in verdict["functional"]["candidates"]:
+        support = "-" if one["support"] is None else f"{one['support']:.3f}"
+        after, raw = _mev(one["mae_after_offsets_ev_per_atom"]), _mev(one["mae_as_it_is_ev_per_atom"])
+        lines.append(f"  {one['name']:32} {after:>7} {raw:>8}   {support}")
+    for key, unit in (("forces", "eV/Å"), ("stress", "GPa")):
+        found = verdict[key]
+        if found is None:
+            lines.append(f"{key:10} no labels, or none predicted")
+        else:
+            lines.append(
+                f"{key:10} slope {found['slope']:.3f} ({_interval(found)}), cosine {found['cosine']:.3f}, MAE "
+                f"{found['mae']:.4f} {unit} (of zero {found['mae_of_zero']:.4f}), unit {found['unit'] or 'not told'}"
+            )
+    lines.append(f"{'energy':10} unit {verdict['energy']['unit'] or 'not told: too few materials for the elements'}")
+    for name, left in verdict["functional"]["zeros"].items():
+        lines.append(f"  with the zero of {name:54} {_mev(left):>7}")
+    lines += ["", "offsets to add for each atom, eV (standard error, materials)"]
+    elements = sorted(verdict["elements"].items(), key=lambda item: -abs(item[1]["offset_ev"] or 0))
+    for symbol, row in elements:
+        error = (
+            "not fixed alone"
+            if not row["determined"] or row["std_error_ev"] is None
+            else f"± {row['std_error_ev']:.3f}"
+        )
+        lines.append(f"  {symbol:3} {row['offset_ev']:+9.3f}  {error:16} {row['n_materials']}")
+    for one in verdict["outliers"]:
+        lines.append(
+            f"outlier {one['frame_id']} {one['formula']}: {1000 * one['label_minus_model_ev_per_atom']:+.0f} meV/atom"
+        )
+    for frame_id, reason in verdict["refused"].items():
+        lines.append(f"refused {frame_id}: {reason}")
+    return "\n".join([*lines, "", verdict["label_notice"]])
+
+
+def _mev(value: float | None) -> str:
+    """Energy in meV/atom to three digits, as text."""
+    return "-" if value is None else f"{1000 * value:.3g}" if abs(value) < 1 else f"{1000 * value:.0f}"
+
+
+def _interval(found: dict) -> str:
+    return f"95 %: {found['slope_low']:.2f} to {found['slope_high']:.2f}"
+
+
+def _force(found: dict) -> str:
+    return f"MAE {found['mae']:.3f}, of zero {found['mae_of_zero']:.3f}"

@@ -1,0 +1,285 @@
+"""Are the labels what they say? Finite differences, convergence of differences, recomputed frames: as tables.
+
+Each check computes afresh with the committed engine; what it found is kept beside the book's page "Our own DFT", which
+prints the command.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from crossfunc.datasets.schema import DatasetError
+from crossfunc.dft.engine import (
+    CONVERGENCE,
+    CUTOFF_STEP_EV,
+    FUNCTIONALS,
+    GPA_PER_EV_A3,
+    make_atoms,
+    make_calculator,
+    pulay_gpa,
+)
+from crossfunc.dft.plan import Frame, plan_frames
+
+__all__ = ["CHECKS", "check_convergence", "check_derivatives", "find_frame", "run_checks"]
+
+TIGHT = {"density": 1e-6, "eigenstates": 1e-9, "energy": 1e-7}
+"""Converged further than labels are, so that differences of energies are exact to 0.1 meV/Å."""
+STEP_A = 0.01
+STRAIN_STEP = 0.004
+DERIVATIVE_FRAMES = (
+    "LiF-rock-salt-01",
+    "GaAs-zinc-blende-01",
+    "BaF2-fluorite-01",
+    "SrTiO3-perovskite-01",
+    "LiAu-B2-01",
+)
+"""An ionic crystal, a semiconductor, a fluorite with a heavy metal, a perovskite, a metal with a heavy element."""
+CONVERGENCE_MATERIALS = (
+    "MgO-rock-salt",
+    "NaCl-rock-salt",
+    "GaAs-zinc-blende",
+    "TiC-rock-salt-carbide",
+    "CaF2-fluorite",
+)
+CUTOFF_ABOVE_EV = 200.0
+
+
+def find_frame(frame_id: str) -> Frame:
+    """Return a frame of the plan by its id."""
+    found = [f for f in plan_frames() if f.frame_id == frame_id]
+    if not found:
+        raise DatasetError(f"no frame {frame_id!r} in the plan; ids are MATERIAL-NN, as in the records of a run.")
+    return found[0]
+
+
+def check_derivatives(frame: Frame) -> pd.DataFrame:
+    """Compare forces and mean stress with central differences of the free energy, in both functionals.
+
+    Parameters
+    ----------
+    frame : Frame
+        A crystal without symmetry, so that no component vanishes by it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `frame_id, functional, quantity, analytical, finite_difference, difference, unit`. Forces (eV/Å) of the first
+        atom along two axes, displaced by 0.01 Å. Mean stress (GPa) at *fixed plane waves*: the cell is scaled by
+        1 ± 0.004 and the cutoff by the inverse square, which keeps the set of waves as it is.
+    """
+    base, _ = _energies(frame, derivatives=True)
+    rows = []
+    for axis in (0, 2):
+        ends = [_energies(_moved(frame, axis, sign * STEP_A))[1] for sign in (1, -1)]
+        for name in FUNCTIONALS:
+            slope = -(ends[0][name] - ends[1][name]) / (2 * STEP_A)
+            rows.append(_compared(frame, name, f"force {'xyz'[axis]}", base[name]["forces"][0, axis], slope, "eV/Å"))
+    volume_a3 = abs(np.linalg.det(np.reshape(frame.lattice_a, (3, 3))))
+    ends = [_energies(_scaled(frame, 1 + sign * STRAIN_STEP))[1] for sign in (1, -1)]
+    for name in FUNCTIONALS:
+        slope = (ends[0][name] - ends[1][name]) / (2 * STRAIN_STEP) / 3 / volume_a3 * GPA_PER_EV_A3
+        mean = float(np.trace(base[name]["stress"])) / 3
+        rows.append(_compared(frame, name, "mean stress", mean, slope, "GPa"))
+    return pd.DataFrame(rows)
+
+
+def _compared(frame: Frame, name: str, quantity: str, analytical: float, slope: float, unit: str) -> dict:
+    return {
+        "frame_id": frame.frame_id,
+        "functional": name,
+        "quantity": quantity,
+        "analytical": float(analytical),
+        "finite_difference": float(slope),
+        "difference": float(analytical - slope),
+        "unit": unit,
+    }
+
+
+def _energies(frame: Frame, *, derivatives: bool = False, convergence: dict = TIGHT) -> tuple[dict, dict]:
+    """Derivatives if asked for, and the free energy, of both functionals."""
+    import warnings
+
+    found, free = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        atoms = make_atoms(frame)
+        atoms.calc = make_calculator(frame.settings, convergence=convergence)
+        for name, functional in FUNCTIONALS.items():
+            if name != "pbe":
+                atoms.calc.set(xc=functional)
+            free[name] = float(atoms.get_potential_energy(force_consistent=True))
+            if derivatives:
+                stress = atoms.get_stress(voigt=False) * GPA_PER_EV_A3
+                found[name] = {"forces": atoms.get_forces(), "stress": stress}
+    return found, free
+
+
+def _moved(frame: Frame, axis: int, by_a: float) -> Frame:
+    lattice = np.reshape(frame.lattice_a, (3, 3))
+    coords = np.reshape(frame.frac_coords, (-1, 3)).copy()
+    coords[0] += by_a * np.eye(3)[axis] @ np.linalg.inv(lattice)
+    return dataclasses.replace(frame, frac_coords=tuple(coords.ravel().tolist()))
+
+
+def _scaled(frame: Frame, by: float) -> Frame:
+    """The cell scaled, with the cutoff that keeps the number of plane waves."""
+    settings = dataclasses.replace(frame.settings, cutoff_ev=frame.settings.cutoff_ev / by**2)
+    return dataclasses.replace(frame, lattice_a=tuple(by * x for x in frame.lattice_a), settings=settings)
+
+
+def check_convergence(material_id: str) -> pd.DataFrame:
+    """Compare differences between an equilibrium and a rattled frame with those of finer settings.
+
+    Parameters
+    ----------
+    material_id : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        `material_id, functional, finer` (which setting was made finer, and to what), `energy_mev_per_atom` (error of
+        the energy difference of the two frames), `force_mev_per_a` and `stress_gpa` (largest error of a component in
+        the rattled frame, stress with the Pulay term of each cutoff).
+    """
+    frames = [find_frame(f"{material_id}-{k:02d}") for k in (0, 1)]
+    ours = _difference(frames)
+    rows = []
+    for label, finer in _finer_settings(frames[0]).items():
+        better = _difference([dataclasses.replace(f, settings=finer) for f in frames])
+        for name in FUNCTIONALS:
+            error = {key: np.abs(ours[name][key] - better[name][key]).max() for key in ours[name]}
+            rows.append(
+                {
+                    "material_id": material_id,
+                    "functional": name,
+                    "finer": label,
+                    "energy_mev_per_atom": float(1000 * error["energy"]),
+                    "force_mev_per_a": float(1000 * error["forces"]),
+                    "stress_gpa": float(error["stress"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _finer_settings(frame: Frame) -> dict:
+    settings = frame.settings
+    cutoff_ev = settings.cutoff_ev + CUTOFF_ABOVE_EV
+    mesh = tuple(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
+    grid = tuple(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
+    return {
+        f"cutoff {cutoff_ev:.0f} eV": dataclasses.replace(settings, cutoff_ev=cutoff_ev, grid=grid),
+        f"k-points {'x'.join(map(str, mesh))}": dataclasses.replace(settings, k_mesh=mesh),
+    }
+
+
+def _difference(frames: Sequence[Frame]) -> dict[str, dict]:
+    """Energy per atom of the second frame over the first; forces and corrected stress of the second."""
+    (_, first), (derived, second) = (
+        _energies(f, derivatives=k == 1, convergence=CONVERGENCE) for k, f in enumerate(frames)
+    )
+    n_atoms = len(frames[0].atomic_numbers)
+    slopes = _cutoff_slopes(frames[0])
+    volume_a3 = abs(np.linalg.det(np.reshape(frames[1].lattice_a, (3, 3))))
+    return {
+        name: {
+            "energy": np.array((second[name] - first[name]) / n_atoms),
+            "forces": derived[name]["forces"],
+            "stress": derived[name]["stress"]
+            + np.eye(3) * pulay_gpa(slopes[name], frames[0].settings.cutoff_ev, volume_a3),
+        }
+        for name in FUNCTIONALS
+    }
+
+
+def _cutoff_slopes(frame: Frame) -> dict[str, float]:
+    ends = []
+    for sign in (1, -1):
+        settings = dataclasses.replace(frame.settings, cutoff_ev=frame.settings.cutoff_ev + sign * CUTOFF_STEP_EV)
+        ends.append(_energies(dataclasses.replace(frame, settings=settings), convergence=CONVERGENCE)[1])
+    return {name: (ends[0][name] - ends[1][name]) / (2 * CUTOFF_STEP_EV) for name in FUNCTIONALS}
+
+
+RECOMPUTED = ("NaCl-rock-salt", "MgO-rock-salt", "GaAs-zinc-blende")
+
+
+def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
+    """Compute an equilibrium and a rattled frame again and compare with the shipped rows.
+
+    Parameters
+    ----------
+    material_id : str
+    dataset : Dataset, optional
+        Default: the shipped one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `frame_id, functional, energy_mev_per_atom, force_mev_per_a`: differences, of forces the largest component.
+    """
+    from crossfunc.datasets import open_dataset
+    from crossfunc.dft.engine import compute_frame
+    from crossfunc.dft.labels import NAME
+
+    shipped = {row["frame_id"]: row for row in (dataset or open_dataset(NAME)).frames.to_pylist()}
+    rows = []
+    for frame in (find_frame(f"{material_id}-{k:02d}") for k in (0, 1)):
+        record = compute_frame(frame)
+        for name in FUNCTIONALS:
+            row = shipped[f"{frame.frame_id}/{name}"]
+            energy = record[name]["energy_ev"] / len(frame.atomic_numbers)
+            moved = np.abs(np.subtract(record[name]["forces_ev_per_a"], row["forces_ev_per_a"])).max()
+            rows.append(
+                {
+                    "frame_id": frame.frame_id,
+                    "functional": name,
+                    "energy_mev_per_atom": float(1000 * abs(energy - row["energy_per_atom_ev"])),
+                    "force_mev_per_a": float(1000 * moved),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    "derivatives": (lambda name: check_derivatives(find_frame(name)), DERIVATIVE_FRAMES),
+    "convergence": (check_convergence, CONVERGENCE_MATERIALS),
+    "recompute": (check_recomputed, RECOMPUTED),
+}
+"""Name of a check: its function and what it is applied to."""
+
+
+def run_checks(names: Sequence[str] = tuple(CHECKS), report: Callable[[str], None] = lambda _: None) -> dict:
+    """Run checks and return their tables as lists of rows.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `CHECKS`.
+    report : callable
+        Told what is being computed.
+
+    Returns
+    -------
+    dict of str to list of dict
+    """
+    unknown = sorted(set(names) - set(CHECKS))
+    if unknown:
+        raise DatasetError(f"no check {', '.join(unknown)}: choose from {', '.join(CHECKS)}.")
+    tables = {}
+    for name in names:
+        check, cases = CHECKS[name]
+        rows = []
+        for case in cases:
+            report(f"{name}: {case}")
+            rows += check(case).to_dict("records")
+        tables[name] = rows
+    return tables
+
+
+def as_text(tables: dict[str, list[dict]]) -> str:
+    """Return the tables for a terminal."""
+    parts = [
+        f"{name}\n{pd.DataFrame(rows).to_string(index=False, float_format='%.4f')}" for name, rows in tables.items()
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,263 @@
+"""What training has cost: errors in the functional that a model comes from, before and after.
+
+References are taken out of the comparison. Moving a model from one functional to another changes its references by
+eV/atom on purpose, and anyone who wants the old functional back can put the old ones back. What counts as forgotten is
+what is wrong after an optimal refit of references.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossfunc.datasets import split_by_material
+from crossfunc.energies import fit_atomref
+from crossfunc.potential.checkpoints import element_references
+from crossfunc.symbols import N_ELEMENTS
+from crossfunc.training.dimers import find_dimers, read_dimers
+from crossfunc.training.evaluate import FramePredictions, predict_frames
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.source import KINDS, has_labels, label_with_model, split_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIMERS = "dimers"
+_N_FOLDS = 5
+_RIDGE = 0.1  # in materials: an element of a single material moves little
+_OWN_LABELS_MEV = 1e-2  # an error below this is rounding: the labels are the starting model's
+_MAX_FRAMES = 256  # of each kind, drawn by the seed; enough for a mean absolute error to a few per cent
+COLUMNS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub")
+"""Errors that the table has before (`..._before`) and after training (`..._after`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forgetting:
+    """Errors in the source functional before and after training.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row a kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
+        `labels` ("data" or "starting model"), each of `COLUMNS` with `_before` and `_after`, and
+        `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
+    notes : tuple of str
+        Which kinds are not there, and which cannot show more than a distance from the starting model.
+    """
+
+    table: "pd.DataFrame"
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """Return plain values; None for what has no labels."""
+        table = self.table.astype(object).where(self.table.notna(), None)
+        rows = {str(kind): {k: _plain(v) for k, v in row.items()} for kind, row in table.iterrows()}
+        return {"kinds": rows, "notes": list(self.notes)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping) -> "Forgetting":
+        """Build it back from plain values."""
+        import pandas as pd
+
+        table = pd.DataFrame.from_dict(given["kinds"], orient="index")
+        numeric = [column for column in table.columns if column != "labels"]
+        table[numeric] = table[numeric].apply(pd.to_numeric)
+        return cls(table, tuple(given["notes"]))
+
+    def report(self) -> str:
+        """Return it as text."""
+        shown = {
+            "n_frames": "frames",
+            "energy_mae_mev_per_atom": "E meV/atom",
+            "force_mae_mev_per_a": "F meV/Å",
+            "stress_mae_gpa": "S GPa",
+        }
+        columns = {"n_frames": "frames", "labels": "labels"}
+        columns |= {f"{c}_{w}": f"{n} {w}" for c, n in list(shown.items())[1:] for w in ("before", "after")}
+        columns["force_slope_after"] = "F slope"
+        table = self.table[list(columns)].rename(columns=columns)
+        text = table.to_string(float_format="{:.4g}".format, na_rep="-") if len(table) else "no source frames"
+        return "\n".join(["source functional, after a refit of references:", text, *self.notes])
+
+
+def forgetting(
+    model,
+    dataset,
+    *,
+    start="0.3.0",
+    functional: str = "r2scan",
+    source="auto",
+    split_seed: int = 0,
+    max_frames: int = _MAX_FRAMES,
+    progress: bool = False,
+) -> Forgetting:
+    """What a model has forgotten of the functional that it comes from, on frames that it was not trained on.
+
+    Parameters
+    ----------
+    model : CHGNet
+        Trained on `dataset` with the 8:1:1 split by material of `split_seed`, as `finetune` does by default.
+    dataset : Dataset, str, path or LabelledFrames
+    start : str, path or CHGNet
+        The model before training.
+    functional : str
+        What it was trained on.
+    source : LabelledFrames, Dataset, str or path
+        See `finetune`.
+    split_seed : int
+    max_frames : int
+        Of each kind.
+    progress : bool
+
+    Returns
+    -------
+    Forgetting
+        See `measure_forgetting`.
+    """
+    from crossfunc.training.inputs import read_frames
+    from crossfunc.training.methods import as_model
+
+    frames, _ = read_frames(dataset, functional)
+    parts = split_by_material(frames.material_ids, seed=split_seed)
+    given = None if isinstance(source, str) and source == "auto" else source
+    found = split_source(given, dataset, functional, frames, parts, seed=split_seed)
+    options = {"max_frames": max_frames, "seed": split_seed, "progress": progress}
+    return measure_forgetting(model, as_model(start), with_dimers(found.held_out), **options)
+
+
+def with_dimers(held_out: Mapping[str, LabelledFrames]) -> dict[str, LabelledFrames]:
+    """Add the curves of dimers where `CROSSFUNC_DATA` has them."""
+    path = find_dimers()
+    return dict(held_out) | ({DIMERS: read_dimers(path)} if path else {})
+
+
+def measure_forgetting(
+    model,
+    start,
+    held_out: Mapping[str, LabelledFrames],
+    *,
+    max_frames: int = _MAX_FRAMES,
+    seed: int = 0,
+    progress: bool = False,
+) -> Forgetting:
+    r"""Errors of a model in the functional that its starting model was trained on, beside those of the latter.
+
+    Parameters
+    ----------
+    model : CHGNet
+        After training.
+    start : CHGNet
+        Before it, with the references of the source functional.
+    held_out : mapping of str to LabelledFrames
+        Kind to frames of the source functional, as `split_source` finds them; "dimers" from `read_dimers`. Frames
+        without forces among their labels are labelled by `start`.
+    max_frames : int
+        Of each kind, drawn at random.
+    seed : int
+    progress : bool
+        Show bars.
+
+    Returns
+    -------
+    Forgetting
+
+    Notes
+    -----
+    The energy error of a model with references c, on labels y, is that of :math:`y - E + X (c - c_0) - X r`: the
+    starting model's references :math:`c_0` in place of its own, then a refit r. r is fitted to the residuals of the
+    other four fifths of the materials, so an error cannot be fitted away where it is measured; for dimers, one element
+    each, to the curve itself, which leaves its shape. Forces, stresses and moments know nothing of references.
+    """
+    import pandas as pd
+
+    rows, notes = {}, []
+    references_ev = np.nan_to_num(element_references(start))
+    for kind, all_frames in held_out.items():
+        frames = all_frames.take(_draw(all_frames, max_frames, seed))
+        own = not has_labels(frames)
+        frames = label_with_model(start, _with_graph(frames)) if own else frames
+        before, after = (predict_frames(m, frames, progress=progress) for m in (start, model))
+        errors = {"before": _errors(before, references_ev, references_ev, kind, seed)}
+        theirs = np.nan_to_num(element_references(model))
+        errors["after"] = _errors(after, theirs, references_ev, kind, seed)
+        same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
+        row = {"n_frames": len(before.frames), "n_materials": len(np.unique(before.frames.material_ids))}
+        row["labels"] = "starting model" if same else "data"
+        row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
+        rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), _parity(after), strict=True))
+    notes += _note_own_labels(rows)
+    absent = [kind for kind in (*KINDS, DIMERS) if kind not in rows]
+    if absent:
+        notes.append(f"No source frames of these kinds: {', '.join(absent)}.")
+    return Forgetting(pd.DataFrame.from_dict(rows, orient="index"), tuple(notes))
+
+
+def _note_own_labels(rows: dict) -> list[str]:
+    own = [kind for kind, row in rows.items() if row["labels"] == "starting model"]
+    if not own:
+        return []
+    return [
+        f"Degenerate: {', '.join(own)} carry the starting model's own labels, so its errors there are zero before "
+        "training by construction; those after it are a distance from that model, not an error against a functional."
+    ]
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _draw(frames: LabelledFrames, max_frames: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng([seed, len(frames)]).permutation(len(frames))[:max_frames])
+
+
+def _with_graph(frames: LabelledFrames) -> LabelledFrames:
+    """Leave out frames that CHGNet has no graph for; `predict_frames` lists them where there are labels."""
+    from crossfunc.potential.graphs import build_graphs
+
+    refused: dict[int, str] = {}
+    for _ in build_graphs(frames.crystals, refused=refused):
+        pass
+    return frames.take(np.setdiff1d(np.arange(len(frames)), list(refused)))
+
+
+def _errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int) -> dict[str, float | None]:
+    """Mean absolute errors, that of the energy after the refit."""
+    errors = predicted.metrics()
+    frames = predicted.frames
+    rows = np.flatnonzero(frames.labelled("energy"))
+    if not len(rows):
+        return errors
+    X = frames.composition[rows]
+    left = (frames.energy_per_atom_ev - predicted.energy_per_atom_ev)[rows] + X @ (own_ev - start_ev)
+    left = left - _refitted(X, left, frames.material_ids[rows], within=kind == DIMERS, seed=seed)
+    return errors | {COLUMNS[0]: 1000 * float(np.abs(left).mean())}
+
+
+def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, seed: int) -> np.ndarray:
+    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these."""
+    if within:
+        return X @ _fit(X, left, material_ids, ridge=0.0)
+    materials, group = np.unique(material_ids, return_inverse=True)
+    if len(materials) < 2:
+        return np.zeros(len(left))
+    fold = np.random.default_rng([seed, len(materials)]).permutation(len(materials)) % min(_N_FOLDS, len(materials))
+    taken = np.zeros(len(left))
+    for k in range(fold.max() + 1):
+        here = fold[group] == k
+        taken[here] = X[here] @ _fit(X[~here], left[~here], material_ids[~here], ridge=_RIDGE)
+    return taken
+
+
+def _fit(X, left: np.ndarray, material_ids: np.ndarray, *, ridge: float) -> np.ndarray:
+    prior = np.zeros(N_ELEMENTS)
+    return np.nan_to_num(fit_atomref(X, left, material_ids=material_ids, ridge=ridge, prior=prior).energies_ev)
+
+
+def _parity(predicted: FramePredictions) -> tuple[float, float]:
+    """Slope and cosine of predicted against labelled forces; NaN without."""
+    labels, forces = predicted.parity("forces")
+    scale = np.linalg.norm(labels) * np.linalg.norm(forces)
+    if not scale:
+        return float("nan"), float("nan")
+    return float(labels @ forces / (labels @ labels)), float(labels @ forces / scale)

@@ -1,0 +1,247 @@
+"""Frames of the functional that a model comes from: for methods that hold on to it, and to judge what was forgotten."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossfunc.datasets import Dataset, DatasetError, open_dataset
+from crossfunc.potential import predict
+from crossfunc.potential.checkpoints import element_references
+from crossfunc.training.labels import LabelledFrames
+
+KINDS = ("held-out materials", "other chemistry", "other stoichiometry", "far from equilibrium")
+"""Kinds of source frames that a model is not trained on, from near to far."""
+
+_FAR_FORCE_EV_PER_A = 3.0  # the largest force of a frame far from equilibrium, or
+_FAR_STRESS_GPA = 20.0  # its largest stress component
+_HALF = 0.5  # of the materials that the target does not have: for replay, the others to judge by
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Source frames as a method reads them.
+
+    Attributes
+    ----------
+    frames : LabelledFrames
+        With labels of the source functional.
+    references_ev : ndarray, shape (94,)
+        Element references in the source functional, eV/atom.
+    references_from : str
+        Where these come from.
+    labelled_by : str
+        "model": the starting model itself, so that every residual is zero at the start; "data": the dataset.
+    seed : int
+        Of every draw.
+    """
+
+    frames: LabelledFrames
+    references_ev: np.ndarray
+    references_from: str
+    labelled_by: str
+    seed: int = 0
+
+    def moved_to(self, references_ev: np.ndarray) -> LabelledFrames:
+        """Return the frames with energies on other references, y + X (c_other - c_source)."""
+        change = np.nan_to_num(references_ev) - np.nan_to_num(self.references_ev)
+        return replace_labels(
+            self.frames, energy_per_atom_ev=self.frames.energy_per_atom_ev + self.frames.composition @ change
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SourceSplit:
+    """Source frames to hold on to, and frames to judge by, no material in both.
+
+    Attributes
+    ----------
+    pool : LabelledFrames
+        Of materials that the target trains on, and of half of those that it does not have.
+    held_out : dict of str to LabelledFrames
+        Kind (one of `KINDS`) to frames; kinds without frames are not there.
+    functional : str or None
+        What the dataset calls the source functional; None where the frames are those of the target.
+    """
+
+    pool: LabelledFrames
+    held_out: dict[str, LabelledFrames]
+    functional: str | None
+
+
+def replace_labels(frames: LabelledFrames, **labels) -> LabelledFrames:
+    """Return the same crystals with other labels."""
+    values = {name: getattr(frames, name) for name in LabelledFrames.__dataclass_fields__}
+    return LabelledFrames(**values | labels)
+
+
+def without_labels(frames: LabelledFrames) -> LabelledFrames:
+    """Return the same crystals without labels."""
+    names = ("energy_per_atom_ev", "forces_ev_per_a", "stress_gpa", "magmoms_mub")
+    return replace_labels(frames, **{name: np.full_like(getattr(frames, name), np.nan) for name in names})
+
+
+def has_labels(frames: LabelledFrames) -> bool:
+    """Whether frames can be judged or replayed by labels of their own: energies and forces."""
+    return bool(frames.labelled("forces").any() and frames.labelled("energy").any())
+
+
+def join_frames(*several: LabelledFrames) -> LabelledFrames:
+    """Return the frames of several sets, one set after another."""
+    from crossfunc.potential import Crystals
+
+    def joined(kind, parts):
+        return {n: np.concatenate([getattr(part, n) for part in parts]) for n in kind.__dataclass_fields__}
+
+    crystals = Crystals(**joined(Crystals, [frames.crystals for frames in several]))
+    names = [name for name in LabelledFrames.__dataclass_fields__ if name != "crystals"]
+    return LabelledFrames(crystals, *(np.concatenate([getattr(f, name) for f in several]) for name in names))
+
+
+def label_with_model(model, frames: LabelledFrames) -> LabelledFrames:
+    """Return frames with what a model predicts for them as labels: energies, forces, stresses and moments."""
+    labels = predict(model, frames.crystals)
+    return replace_labels(
+        frames,
+        energy_per_atom_ev=np.asarray(labels["energy_per_atom_ev"], dtype=np.float64),
+        forces_ev_per_a=np.concatenate(labels["forces_ev_per_a"]).astype(np.float32),
+        stress_gpa=np.asarray(labels["stress_gpa"], dtype=np.float32),
+        magmoms_mub=np.concatenate(labels["magmoms_mub"]).astype(np.float32),
+    )
+
+
+def other_functional(dataset: Dataset, functional: str) -> str | None:
+    """Name of the dataset's one other functional with frames, None where it has no or several others."""
+    import pyarrow.compute as pc
+
+    if dataset.frames is None:
+        return None
+    others = [name for name in pc.unique(dataset.frames["functional"]).to_pylist() if name != functional]
+    return others[0] if len(others) == 1 else None
+
+
+def split_source(
+    source, dataset, functional: str, frames: LabelledFrames, parts: Mapping[str, np.ndarray], *, seed: int = 0
+) -> SourceSplit:
+    """Find frames of the source functional, and set aside those to judge by.
+
+    Parameters
+    ----------
+    source : LabelledFrames, Dataset, str, path or None
+        None: frames of the other functional of the target's dataset; where it has none, the target's own structures.
+        A dataset that is given is read with its other functional, or with its only one.
+    dataset : Dataset, str, path or LabelledFrames
+        The target's.
+    functional : str
+        The target's.
+    frames : LabelledFrames
+        The target's, with `parts` of its split.
+    seed : int
+        Which half of the materials that the target does not have goes to the pool.
+
+    Returns
+    -------
+    SourceSplit
+
+    Raises
+    ------
+    DatasetError
+        A source without any frame that is not of a validation or test material.
+    """
+    found, name = _read_source(source, dataset, functional, frames)
+    pool, held_out = _divide(found, frames, parts, seed)
+    if not len(pool):
+        raise DatasetError(
+            f"source: all of its {len(found)} frames are of materials that the split keeps for validation and test; "
+            "give other source frames, or a smaller validation and test part."
+        )
+    return SourceSplit(found.take(pool), {kind: found.take(rows) for kind, rows in held_out.items()}, name)
+
+
+def _read_source(source, dataset, functional: str, frames: LabelledFrames) -> tuple[LabelledFrames, str | None]:
+    if isinstance(source, LabelledFrames):
+        return source, None
+    if source is None and isinstance(dataset, LabelledFrames):
+        return without_labels(frames), None
+    given = dataset if source is None else source
+    opened = given if isinstance(given, Dataset) else open_dataset(os.fspath(given))
+    name = other_functional(opened, functional)
+    if name is None and source is None:
+        return without_labels(frames), None
+    return LabelledFrames.from_dataset(opened, functional if name is None else name), name
+
+
+def _divide(found: LabelledFrames, frames: LabelledFrames, parts, seed: int) -> tuple[np.ndarray, dict]:
+    """Rows of the pool, and rows of each kind to judge by."""
+    trained = np.unique(frames.material_ids[parts["train"]])
+    kept = np.unique(np.concatenate([frames.material_ids[rows] for p, rows in parts.items() if p != "train"]))
+    is_kept = np.isin(found.material_ids, kept)
+    is_new = ~np.isin(found.material_ids, trained) & ~is_kept
+    new = np.unique(found.material_ids[is_new])
+    drawn = np.random.default_rng([seed, len(new)]).permutation(new)[: round(_HALF * len(new))]
+    in_pool = ~is_kept & (~is_new | np.isin(found.material_ids, drawn))
+    systems, forms = _systems(found), _stoichiometries(found)
+    train = frames.take(parts["train"])
+    other_chemistry = ~np.isin(systems, _systems(train))
+    other_form = ~other_chemistry & ~np.isin(forms, _stoichiometries(train))
+    far = _is_far(found)
+    judged = ~in_pool
+    masks = {
+        KINDS[0]: judged & is_kept & ~far,
+        KINDS[1]: judged & is_new & ~far & other_chemistry,
+        KINDS[2]: judged & is_new & ~far & other_form,
+        KINDS[3]: judged & far,
+    }
+    return np.flatnonzero(in_pool), {kind: np.flatnonzero(mask) for kind, mask in masks.items() if mask.any()}
+
+
+def _systems(frames: LabelledFrames) -> np.ndarray:
+    """Elements of each frame, "8-12"."""
+    per_frame = frames.crystals.split(frames.crystals.atomic_numbers)
+    return np.array(["-".join(map(str, np.unique(numbers))) for numbers in per_frame])
+
+
+def _stoichiometries(frames: LabelledFrames) -> np.ndarray:
+    """Reduced counts of each frame without the elements, "1-1-3"."""
+    counts = [np.unique(z, return_counts=True)[1] for z in frames.crystals.split(frames.crystals.atomic_numbers)]
+    return np.array(["-".join(map(str, np.sort(n // np.gcd.reduce(n)))) for n in counts])
+
+
+def _is_far(frames: LabelledFrames) -> np.ndarray:
+    """Which frames have a force or a stress that no relaxation starts from."""
+    largest = np.nan_to_num(np.abs(frames.forces_ev_per_a).max(axis=1))
+    force = np.maximum.reduceat(largest, frames.crystals.starts)
+    stress = np.nan_to_num(np.abs(frames.stress_gpa).max(axis=(1, 2)))
+    return (force > _FAR_FORCE_EV_PER_A) | (stress > _FAR_STRESS_GPA)
+
+
+def make_source(pool: LabelledFrames, pretrained, *, seed: int = 0, n_frames: int | None = None) -> Source:
+    """Give source frames their labels: those of the dataset if there are forces among them, else the model's own.
+
+    Parameters
+    ----------
+    pool : LabelledFrames
+    pretrained : CHGNet
+        The starting model.
+    seed : int
+    n_frames : int, optional
+        Draw so many at most.
+
+    Returns
+    -------
+    Source
+        With real labels, the references are a model-aware refit to them; with the model's own, the model's.
+    """
+    from crossfunc.training.batches import check_frames
+    from crossfunc.training.methods import start_model
+
+    if n_frames is not None and n_frames < len(pool):
+        drawn = np.sort(np.random.default_rng([seed, len(pool)]).permutation(len(pool))[:n_frames])
+        pool = pool.take(drawn)
+    check_frames(pool)
+    if has_labels(pool):
+        start = start_model("model-aware", pool, pretrained=pretrained)
+        return Source(pool, start.references.energies_ev, start.references.source, "data", seed)
+    references = element_references(pretrained)
+    return Source(label_with_model(pretrained, pool), references, "those of the starting model", "model", seed)

@@ -1,0 +1,91 @@
+"""The engine: refused before anything is computed, and the shipped labels computed again where GPAW is installed."""
+
+import builtins
+import dataclasses
+import importlib.util
+import os
+
+import pytest
+
+from crossfunc.dft.engine import EngineError, check_engine, check_frames, pulay_gpa
+from crossfunc.dft.plan import Material, plan_atoms, plan_frames
+
+FRAMES = plan_frames(n_steps=1)
+HAS_GPAW = importlib.util.find_spec("gpaw") is not None
+needs_gpaw = pytest.mark.skipif(not HAS_GPAW, reason="GPAW is not installed (pip install 'crossfunc[dft]')")
+
+
+def test_ci_computes_with_gpaw():
+    """The tests below must not be skipped unnoticed where everything is meant to be installed."""
+    assert HAS_GPAW or not os.environ.get("CI")
+
+
+def test_a_missing_gpaw_is_said_with_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == "gpaw":
+            raise ImportError("No module named 'gpaw'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(EngineError, match=r"crossfunc\[dft\].*pbe-r2scan needs neither"):
+        check_engine()
+
+
+@needs_gpaw
+def test_an_old_libxc_is_said(monkeypatch):
+    import gpaw.xc
+
+    def unknown(name, *args, **kwargs):
+        raise NameError(f'Unknown functional: "{name}".')
+
+    monkeypatch.setattr(gpaw.xc, "XC", unknown)
+    with pytest.raises(EngineError, match=r"does not know r2SCAN.*newer libxc"):
+        check_engine()
+
+
+@needs_gpaw
+def test_an_element_without_a_dataset_is_named():
+    plutonium = Material("Pu-fcc", "fcc", ("Pu",), "metal")
+    with pytest.raises(EngineError, match=r"No PBE dataset for Pu"):
+        check_engine([plutonium])
+
+
+@needs_gpaw
+def test_versions_are_told():
+    versions = check_engine([f.material for f in FRAMES])
+    assert set(versions) == {"gpaw", "gpaw-data", "ase", "libxc"}
+    assert "unknown" not in versions.values()
+
+
+def test_a_crystal_with_an_isolated_atom_is_refused():
+    frame = next(f for f in FRAMES if f.frame_id == "NaCl-rock-salt-00")
+    far = dataclasses.replace(frame, lattice_a=tuple(4 * x for x in frame.lattice_a))
+    with pytest.raises(EngineError, match=r"NaCl-rock-salt-00: atom 1 has no neighbour.*plan_atoms"):
+        check_frames([far])
+    check_frames([frame, *plan_atoms()])
+
+
+def test_a_metal_without_k_points_is_refused():
+    frame = next(f for f in FRAMES if f.frame_id == "Al-fcc-00")
+    settings = dataclasses.replace(frame.settings, k_mesh=(1, 1, 1))
+    with pytest.raises(EngineError, match=r"Al-fcc-00: a metal with one k-point"):
+        check_frames([dataclasses.replace(frame, settings=settings)])
+
+
+def test_the_pulay_term_is_two_thirds_of_the_slope():
+    """1 meV per eV at 600 eV in 100 Å³ is 2/3 * 600 * 1e-3 / 100 eV/Å³ = 4e-3 eV/Å³ = 0.641 GPa."""
+    assert pulay_gpa(1e-3, 600, 100) == pytest.approx(0.64087, abs=1e-5)
+
+
+@needs_gpaw
+def test_shipped_labels_are_computed_again_on_this_machine():
+    """An equilibrium and a rattled frame of three materials: 1 meV/atom and 5 meV/Å."""
+    from crossfunc.dft.checks import RECOMPUTED, check_recomputed
+
+    for material_id in RECOMPUTED:
+        table = check_recomputed(material_id)
+        assert len(table) == 4
+        assert table["energy_mev_per_atom"].max() < 1, table
+        assert table["force_mev_per_a"].max() < 5, table
