@@ -90,7 +90,7 @@ pd.DataFrame(
 # Where the dataset has {term}`frames <frame>`, we count those labelled with the high functional, here r²SCAN, as Fig. 1a of the paper does; a table of pairs alone counts materials.
 
 # %%
-rows, unit = own_data.rows_of(ds, high.key)
+rows, unit = own_data.rows_of(ds)
 materials = own_data.as_series(rows["material_id"])
 X = xf.composition_matrix(rows)
 in_rows = pd.Series((X > 0).sum(axis=0), index=ELEMENT_SYMBOLS)
@@ -179,13 +179,10 @@ results.record("pearson_total", total.r, (total.low, total.high))
 print(total)
 
 # %%
+x_label, y_label = ds.label(x.name), ds.label(y.name)
 figures.show(
     figures.joint_energy_plot(
-        x,
-        y,
-        x_label=ds.label(x.name),
-        y_label=ds.label(y.name),
-        identity=True,
+        x, y, x_label=x_label, y_label=y_label, identity=True
     ),
     alt=f"Scatter of {low.name} total energies against {high.name} ones of the same "
     "materials with histograms on both sides: the cloud stretches far below the "
@@ -215,12 +212,7 @@ results.record("mean_shift", float(difference.mean()))
 
 # %%
 figures.show(
-    figures.shift_against_z(
-        mean_z,
-        difference,
-        ds.pairs,
-        f"{high.name} − {low.name} (eV/atom)",
-    ),
+    figures.shift_against_z(mean_z, difference, ds),
     alt=f"Interactive scatter: the difference between {high.name} and {low.name} falls "
     f"steeply as the mean atomic number grows; Pearson's r is {with_z.r:.2f}.",
     caption="The disagreement follows the elements, not the crystals",

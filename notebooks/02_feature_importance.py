@@ -80,14 +80,13 @@ if lack := own_data.describe_lack_of_formation(ds, at_least=5 * n_splits):
     own_data.stop_here(lack, results)
 
 # %%
-pairs = add_raw_gga(ds)
 low, high = ds.functionals
-r2scan = pairs[high.column(formation=True)]
-as_listed = pairs[low.column(formation=True)] - r2scan
-raw = pairs[low.column("raw", formation=True)] - r2scan
+pairs = add_raw_gga(ds)
+target = pairs[high.column(formation=True)]
+as_listed = pairs[low.column(formation=True)] - target
+raw = pairs[low.column("raw", formation=True)] - target
 names = ["with corrections", "without corrections"]
 difference = pd.concat([as_listed, raw], axis=1, keys=names).dropna()
-print(f"the energies of {low.name} are of kind {low.energy_kind}")
 difference.describe().loc[["count", "mean", "std", "min", "max"]].round(3)
 
 # %% [markdown]

@@ -38,7 +38,7 @@ n_train = 240  # frames of the epoch that is watched
 n_validation = 48  # frames on which the outcome is measured
 n_probe = 4  # batches for the closer look at the start
 max_atoms = 8  # larger cells are left out; 1000 keeps all
-batch_size = 16  # frames an optimiser step
+batch_size = 16  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 
 # %%

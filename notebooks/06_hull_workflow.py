@@ -37,14 +37,14 @@ results_dir = None  # folder with lesson 4's models; None: go without
 pretrained = "0.3.0"  # the GGA/GGA+U model that lesson 4 started from
 elements = ["Li", "Mg", "Fe", "Co", "O"]  # all phases made of these
 binary = ["Fe", "O"]  # system of the first hull
-ternary = ["Li", "Fe", "O"]  # system of the second one
+ternary = ["Li", "Fe", "O"]  # system of the second hull
 by_hand = "Fe2O3"  # compound of the binary that is done by hand
-n_seeds = 1  # of lesson 4's seeds, how many to judge
+n_seeds = 1  # number of lesson 4's seeds to judge
 fmax = 0.05  # relax until forces are below this, eV/Å
-max_steps = 60  # and no longer than this
-n_bins = 4  # of distances to the hull
+max_steps = 60  # relaxation steps at most
+n_bins = 4  # parts that the compounds are cut into by distance
 real_entries = "li_fe_o_entries.json.gz"  # DFT, if CROSSFUNC_DATA has it
-real_pairs = "mp-thermo-pairs"  # DFT and experiment, likewise
+real_pairs = "mp-thermo-pairs"  # DFT and experiment, if CROSSFUNC_DATA has it
 
 # %%
 import itertools
@@ -653,7 +653,7 @@ fig.tight_layout()
 counts = ", ".join(f"{k} for {name}" for name, k in n_wrong.items())
 figures.show(
     fig,
-    alt=f"One panel a model: its decomposition energies against the reference, for {len(points_of(GGA))} compounds. "
+    alt=f"One panel per model: its decomposition energies against the reference, for {len(points_of(GGA))} compounds. "
     f"Wrong verdicts lie on tinted ground: {counts}.",
     caption="Decomposition energies; on tinted ground the verdict is wrong",
     name="fig-06-parity",
@@ -738,7 +738,7 @@ near = {name: table["wrong"].iloc[0] for name, table in binned.items()}
 far = {name: table["wrong"].iloc[-1] for name, table in binned.items()}
 figures.show(
     fig,
-    alt="Two panels over the size of the reference decomposition energy, one line a model: mean error, and share of wrong "
+    alt="Two panels over the size of the reference decomposition energy, one line per model: mean error, and share of wrong "
     f"verdicts. For the {GGA}, the share is {near[GGA]:.0f} % for compounds nearest to zero and {far[GGA]:.0f} % for those furthest away.",
     caption=f"Wrong verdicts of the {GGA}: {near[GGA]:.0f} % next to the hull, {far[GGA]:.0f} % far from it",
     name="fig-06-distance",

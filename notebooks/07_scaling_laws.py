@@ -38,7 +38,7 @@ n_min = 16  # power laws are fitted to sizes from here on
 n_validation = 96  # frames that every run is measured on
 max_atoms = 6  # larger cells are left out; 1000 keeps all
 max_steps = 100  # optimiser steps of every run, whatever its N
-batch_size = 8  # frames an optimiser step
+batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 n_bootstrap = 2000  # resamples behind each interval
 

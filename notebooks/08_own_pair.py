@@ -18,7 +18,7 @@
 # :class: tip
 # **Goal**: go from two files with your own calculations to a fine-tuned model, and know what it is worth.
 #
-# **You need**: two extended XYZ files (or ASE databases), one a functional; for practice the page makes them.
+# **You need**: two extended XYZ files (or ASE databases), one for each functional; for practice the page makes them.
 #
 # **You will be able to**: import labels without trusting them, read the report on what they are, fine-tune, and hand on numbers that others can check.
 #
@@ -30,23 +30,23 @@
 # Every step is shown twice: as a command for the terminal, and as the code that this page runs.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # the files for practice are cut out of it
+dataset = "surrogate"  # practice files are cut out of this one
 results_dir = None  # folder for the claims table and the model
 low_file: str | None = None  # file of your first functional (full path)
-high_file: str | None = None  # of your second one; None: for practice
-low_name = "low functional"  # their names in prose
-high_name = "high functional"
+high_file: str | None = None  # file of your second functional; None: files for practice
+low_name = "low functional"  # name of the first functional in prose
+high_name = "high functional"  # name of the second functional
 low_kind = "raw"  # "mp2020" if the energies hold its corrections
 material_key: str | None = "material"  # comment-line entry; None: formula
 stress_unit = "ev/a3"  # what your files have; ASE's convention is eV/Å³
 pretrained = "0.3.0"  # the model to start from
-elements = ["Li", "Mg", "Fe", "Co", "O"]  # of the files for practice
+elements = ["Li", "Mg", "Fe", "Co", "O"]  # elements of the practice files
 seed = 0  # split and order of the frames
 n_epochs = 6  # passes over the training frames
-batch_size = 8  # frames an optimiser step
+batch_size = 8  # frames per optimiser step
 real_file = "tm_fluorides_r2scan.json"  # DFT, if CROSSFUNC_DATA has it
-n_epochs_real = 3  # passes over those
-max_atoms_real = 20  # larger ones of those are left out
+n_epochs_real = 3  # passes over the training frames of real_file
+max_atoms_real = 20  # larger crystals of real_file are left out
 
 # %%
 import os
@@ -326,7 +326,7 @@ UNITS = {
 
 
 def as_table(errors):
-    """One row a model, one column a label; a dash where nothing is labelled."""
+    """One row per model, one column per label; a dash where nothing is labelled."""
     table = pd.DataFrame(errors).T[list(UNITS)].astype(float)
     names = {m: f"{what} ({unit})" for m, (what, unit) in UNITS.items()}
     return table.rename(columns=names)

@@ -1,5 +1,7 @@
 """Each figure of a lesson, drawn from a table of a few rows: what it shows is in the axes that it returns."""
 
+from types import SimpleNamespace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,7 +69,9 @@ def test_measure_shares_are_of_the_sum_over_all_elements_and_negative_ones_count
 
 def test_shift_against_z_names_the_material_on_hover():
     pairs = pd.DataFrame({"material_id": ["a", "b", "c"], "composition": ["H2", "O2", "Fe"]})
-    figure = figures.shift_against_z([1, 8, 26], [-1.0, -8.0, -26.0], pairs)
+    functionals = (SimpleNamespace(name="PBE"), SimpleNamespace(name="HSE06"))
+    mine = SimpleNamespace(pairs=pairs, functionals=functionals)
+    figure = figures.shift_against_z([1, 8, 26], [-1.0, -8.0, -26.0], mine)
     assert list(figure.data[0].customdata[2]) == ["c", "Fe"]
-    assert figure.layout.yaxis.title.text.endswith("(eV/atom)")
+    assert figure.layout.yaxis.title.text == "HSE06 − PBE (eV/atom)"
     assert len(figure.data) == 1  # no identity line between unlike quantities

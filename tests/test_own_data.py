@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def test_the_cells_after_the_end_run_and_do_nothing(monkeypatch):
 
 
 def pairs_of(n):
-    names = [f"{f}_{kind}energy_per_atom_ev" for kind in ("", "formation_") for f in ("gga_mp2020", "r2scan")]
+    names = [f"{side}_{kind}energy_per_atom_ev" for kind in ("", "formation_") for side in ("low", "high")]
     return pd.DataFrame({"composition": ["H2"] * n} | dict.fromkeys(names, 1.0))
 
 
@@ -123,10 +124,10 @@ def test_energies_of_both_functionals_or_else_the_frames():
 
 
 def test_frames_of_one_functional_are_counted_or_else_the_pairs():
-    rows = pa.table({"functional": ["gga", "r2scan"], "material_id": ["a", "b"]})
-    counted, unit = own_data.rows_of(SimpleNamespace(frames=rows, pairs=None), "r2scan")
+    rows = pa.table({"functional": ["pbe", "hse06"], "material_id": ["a", "b"]})
+    counted, unit = own_data.rows_of(dataset(frames=rows))
     assert (list(own_data.as_series(counted["material_id"])), unit) == (["b"], "n_frames")
-    counted, unit = own_data.rows_of(SimpleNamespace(frames=None, pairs=pairs_of(2)), "r2scan")
+    counted, unit = own_data.rows_of(SimpleNamespace(frames=None, pairs=pairs_of(2)))
     assert (len(counted), unit) == (2, "n_materials")
 
 

@@ -41,7 +41,7 @@ OnCluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="ADDRESS",
-        help="Work on a Dask cluster: tcp://host:8786, its scheduler file, or local (one process a core).",
+        help="Work on a Dask cluster: tcp://host:8786, its scheduler file, or local (one process per core).",
     ),
 ]
 
@@ -61,14 +61,14 @@ def main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    r"""Move interatomic potentials from one density functional to another: data, element references, lessons.
+    """Move interatomic potentials from one density functional to another: data, element references, lessons.
 
     \b
     First steps:
       crossfunc data list                  which datasets are here
       crossfunc atomref surrogate          fit element references, and learn whether to refit
       crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
-    """
+    """  # noqa: D301
 
 
 @app.command()
@@ -175,7 +175,7 @@ def figures(
         list[str] | None, typer.Argument(metavar="LESSON", help="Number or name; all if none is given.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/figures"),
-    profile: Annotated[str, typer.Option(help="Of which executed lessons.")] = "laptop",
+    profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
     static: Annotated[
         bool, typer.Option("--static", help="Leave out interactive figures, which need Chromium or Chrome.")
     ] = False,
@@ -259,13 +259,13 @@ def fetch_data(
         bool, typer.Option("--look", help="Ask the source and show licence, citation and size; download nothing.")
     ] = False,
 ) -> None:
-    r"""Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
+    """Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
 
     \b
     CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
     HTTPS_PROXY, NO_PROXY            as everywhere
     REQUESTS_CA_BUNDLE               certificates, where a network inspects https
-    """
+    """  # noqa: D301
     from crossfunc.datasets import fetch, registry
 
     if name is None:
@@ -286,7 +286,7 @@ def fetch_data(
 @data_app.command("make-surrogate")
 def make_surrogate(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/surrogate"),
-    seed: Annotated[int, typer.Option(help="Draws the chemistry and the rattles.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the chemistry and of the rattles.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only this many compounds and their elements, for a quick look.")
     ] = None,
@@ -412,7 +412,10 @@ Trusting = Annotated[
     bool, typer.Option("--no-check", help="Import without measuring units and signs on a sample of the frames.")
 ]
 StressUnit = Annotated[
-    str, typer.Option(help="vasp-kbar, kbar, gpa, gpa-compression, ev/a3, ev/a3-compression (tension positive if not).")
+    str,
+    typer.Option(
+        help="Unit and sign of the stress: vasp-kbar, kbar, gpa, ev/a3 (tension positive), or with -compression."
+    ),
 ]
 
 
@@ -488,20 +491,28 @@ def import_extxyz(
     high: Annotated[Path, typer.Argument(help="Frames of the functional to get to.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     low_name: Annotated[str, typer.Option(help="The first functional in prose.")] = "low functional",
-    high_name: Annotated[str, typer.Option(help="The second one.")] = "high functional",
-    low_kind: Annotated[str, typer.Option(help="Of the first one's energies: raw, or mp2020 if corrected.")] = "raw",
-    energy_key: Annotated[str, typer.Option(help="Where the energy is.")] = "energy",
-    forces_key: Annotated[str, typer.Option(help="Where the forces are.")] = "forces",
-    stress_key: Annotated[str, typer.Option(help="Where the stress is.")] = "stress",
-    magmoms_key: Annotated[str, typer.Option(help="Where the magnetic moments are.")] = "magmoms",
-    structure_key: Annotated[str | None, typer.Option(help="Names one structure in both files.")] = None,
-    material_key: Annotated[str | None, typer.Option(help="Names the material: never split across sets.")] = None,
-    energy_unit: Annotated[str, typer.Option(help="ev, ev/atom, mev/atom, hartree, rydberg.")] = "ev",
-    force_unit: Annotated[str, typer.Option(help="ev/a, hartree/bohr, rydberg/bohr.")] = "ev/a",
+    high_name: Annotated[str, typer.Option(help="The second functional in prose.")] = "high functional",
+    low_kind: Annotated[
+        str, typer.Option(help="What the first functional's energies are: raw, or mp2020 if corrected.")
+    ] = "raw",
+    energy_key: Annotated[str, typer.Option(help="Entry of the comment line that holds the energy.")] = "energy",
+    forces_key: Annotated[str, typer.Option(help="Column of the atom lines that holds the forces.")] = "forces",
+    stress_key: Annotated[str, typer.Option(help="Entry of the comment line that holds the stress.")] = "stress",
+    magmoms_key: Annotated[str, typer.Option(help="Column that holds the magnetic moments.")] = "magmoms",
+    structure_key: Annotated[str | None, typer.Option(help="Entry that names a structure in both files.")] = None,
+    material_key: Annotated[
+        str | None, typer.Option(help="Entry that names the material, which is never split across sets.")
+    ] = None,
+    energy_unit: Annotated[
+        str, typer.Option(help="Unit of the energy: ev, ev/atom, mev/atom, hartree, rydberg.")
+    ] = "ev",
+    force_unit: Annotated[str, typer.Option(help="Unit of the forces: ev/a, hartree/bohr, rydberg/bohr.")] = "ev/a",
     stress_unit: StressUnit = "ev/a3",
-    licence: Annotated[str, typer.Option(help="Of the data.")] = "not stated",
-    citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
-    notice: Annotated[str | None, typer.Option(help="What figures and tables say of these labels.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the data.")] = "not stated",
+    citation: Annotated[str, typer.Option(help="Text to cite when the data are used.")] = "not stated",
+    notice: Annotated[
+        str | None, typer.Option(help="Notice that figures and tables print beside these labels.")
+    ] = None,
     overwrite: Overwrite = False,
     no_check: Trusting = False,
 ) -> None:
@@ -533,7 +544,8 @@ def atomref(
     functional: Annotated[str, typer.Option(help="low or high, or its key, such as r2scan.")] = "high",
     ridge: Annotated[float, typer.Option(min=0.0, help="Pull towards zero, in rows; 0 is plain least squares.")] = 0.0,
     by_material: Annotated[
-        bool, typer.Option("--by-material", help="Fit on frames, each material counted once however many it has.")
+        bool,
+        typer.Option("--by-material", help="Fit on frames, each material counted once however many frames it has."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -626,7 +638,7 @@ def evaluate(
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
-    split_seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Seed of the split that --by-split reports on.")] = 0,
     source: Annotated[
         str | None,
         typer.Option(
@@ -709,9 +721,13 @@ def finetune(
         str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
     ] = "0.3.0",
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training frames.  [default: 50]")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Frames an optimiser step.  [default: 16]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Where the cosine starts.  [default: 0.001]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Order of the frames, weights of method 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Frames per optimiser step.  [default: 16]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate at the start of its cosine.  [default: 0.001]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the order of the frames and of method 1's weights.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many validations without a lower loss.")
     ] = None,
@@ -797,13 +813,19 @@ def hull(
         ),
     ],
     targets: Annotated[
-        str | None, typer.Option(metavar="FILE", help="What to report on, in the same forms; default: every entry.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Entries to report on, in the forms that ENTRIES takes; default: every entry."
+        ),
     ] = None,
     functional: Annotated[
         str | None, typer.Option(help="Which energies of a dataset (low, high or a key), or what those of a file are.")
     ] = None,
-    energy_kind: Annotated[str | None, typer.Option(help="raw or mp2020, likewise.")] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,
+    energy_kind: Annotated[
+        str | None,
+        typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or the kind that a file's are."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
@@ -881,9 +903,13 @@ def bench_relax(as_json: AsJson = False) -> None:
 
 @bench_app.command("train")
 def bench_train(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch, the same for both.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps of each, taken in turns; medians count.")] = 7,
+    device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of PyTorch, as many for either implementation.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Steps of each implementation, taken in turns; medians count.")
+    ] = 7,
     compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -29,7 +29,7 @@ def use_cluster(address: str | None, *, n_workers: int | None = None) -> Iterato
         Of a scheduler (`tcp://host:8786`), the path of its scheduler file (as `dask scheduler --scheduler-file` and
         dask-jobqueue write it), or "local" for worker processes on this machine. None: joblib as usual.
     n_workers : int, optional
-        Of a local cluster; default: one a core.
+        Processes of a local cluster; default: one per core.
 
     Yields
     ------

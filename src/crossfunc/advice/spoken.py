@@ -84,7 +84,7 @@ def _crystal_keys(frames: LabelledFrames) -> list[tuple]:
 
 
 def _uncorrected(corrected: LabelSet, frames: LabelledFrames) -> LabelSet:
-    """The same energies without MP2020 corrections; NaN for materials that the scheme cannot tell."""
+    """Return the energies without MP2020 corrections; NaN for materials that the scheme cannot tell."""
     from crossfunc.energies import mp2020_correction_per_atom_ev
 
     formulas = [re.sub(r"\s", "", frames.crystals.formula(k)) for k in range(len(frames))]

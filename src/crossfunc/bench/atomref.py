@@ -21,7 +21,7 @@ _FRAMES_PER_MATERIAL = 7
 
 
 def synthetic_frames(n_frames: int, seed: int = 0):
-    """Frames of random composition: about 31 atoms each, 1 to 5 of 89 elements, 7 frames a material.
+    """Frames of random composition: about 31 atoms each, 1 to 5 of 89 elements, 7 frames per material.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ def run(
         Targets that pymatgen is given too: a `PhaseDiagram` of the target's system, `get_e_above_hull` and
         `get_phase_separation_energy`. Finding the system's entries is not timed for pymatgen.
     n_per_row : int
-        Targets a row of the two tables of growth: by entries, where the same targets are looked at among ever more
+        Targets per row of the two tables of growth: by entries, where the same targets are looked at among ever more
         entries, and by elements, where they are random compounds of so many elements.
     n_jobs : int
         Worker processes of the run on all targets; everything beside pymatgen runs in one.

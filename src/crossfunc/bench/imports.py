@@ -97,7 +97,7 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
         Frames of the file that is read both ways; `json.load` holds all of it in memory.
     folder : Path, optional
     repeats : int
-        Of the slice, taken alternately; medians are reported.
+        Runs of the slice, taken alternately; medians are reported.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def format_report(report: dict) -> str:
     checked = report["check_peak_rss_gb"]
     lines = {
         "made-up file": f"{report['n_frames']:,} frames, {report['n_bytes'] / 1e9:.2f} GB",
-        "import": f"{report['seconds']:.1f} s, {report['mb_per_s']:.0f} MB/s, {report['ms_per_frame']:.3f} ms a frame",
+        "import": f"{report['seconds']:.1f} s, {report['mb_per_s']:.0f} MB/s, {report['ms_per_frame']:.3f} ms/frame",
         "peak memory": peak,
         "on disk": f"{report['output_bytes'] / 1e6:.0f} MB",
         "check of all rows": f"{report['check_seconds']:.1f} s" + (f", {checked:.2f} GB" if checked else ""),

@@ -115,7 +115,7 @@ def run(n_frames: int = 200_000, n_steps: int = 20, *, batch_size: int = 16, fol
         Optimiser steps; memory does not grow after the first few.
     batch_size : int
     folder : str or path, optional
-        Where to make the dataset (about 2.2 kB a frame); by default a temporary folder. It is deleted afterwards.
+        Where to make the dataset (about 2.2 kB per frame); by default a temporary folder. It is deleted afterwards.
 
     Returns
     -------

@@ -249,7 +249,7 @@ def _measure(batches, repeats, device, threads, compile, keep_heap=False):  # no
     if keep_heap and not keep_freed_memory():
         return None
 
-    warnings.filterwarnings("ignore", category=UserWarning, module="chgnet")  # one a step; the process is ours
+    warnings.filterwarnings("ignore", category=UserWarning, module="chgnet")  # one per step; the process is ours
     if threads is not None:
         torch.set_num_threads(threads)
     rates = _matmul_gflop_per_s(device)

@@ -128,7 +128,7 @@ def _functionals(path: Path, meta: dict, tables: dict[str, pa.Table]) -> tuple[F
 
 
 def _low_kind(path: Path, meta: dict, tables: dict[str, pa.Table]) -> str:
-    """Of the energies that stood under `gga_mp2020_...`, whatever its name says."""
+    """Kind of the energies that stood under `gga_mp2020_...`, whatever its name says."""
     stated = _stated_kind(path, tables, _OLD_LOW) or "mp2020"
     if "pairs" not in tables:
         return stated

@@ -16,14 +16,14 @@ frames, one row a labelled structure
     `frame_id`; `material_id` (the group that no split takes apart); `functional` (the *key*: "gga", "r2scan", "pbe");
     `energy_kind` of this row's energy; `atomic_numbers`; `lattice_a`; `frac_coords`; `energy_per_atom_ev`;
     `forces_ev_per_a`, `stress_gpa`, `magmoms_mub` (null where there is no such label); `source`.
-pairs, one row a material
+pairs, one row per material
     `material_id`, `composition`, `n_atoms`; `low_energy_per_atom_ev` and `high_energy_per_atom_ev`, of the kinds that
     `dataset.json` says; `low_formation_energy_per_atom_ev` and `high_formation_energy_per_atom_ev` (may be null). Where
     the low energies are corrected, `low_uncorrected_energy_per_atom_ev` and
     `low_uncorrected_formation_energy_per_atom_ev` are the same without corrections, kind "raw" (may be null; null
     throughout where the low energies are raw themselves). Each of these columns repeats `functional`, `functional_key`
     and `energy_kind` in the file's own metadata, and a table that contradicts `dataset.json` is refused.
-elements, one row an element and functional
+elements, one row per element and functional
     `element`, `functional` (the key), `energy_kind`, `energy_per_atom_ev` of the ground state.
 
 Extra columns are kept. Folders with columns called `gga_...` and `r2scan_...` are older:

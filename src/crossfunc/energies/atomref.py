@@ -72,7 +72,7 @@ class AtomRefFit:
         return _energies(energy_per_atom_ev, "energy_per_atom_ev") - self.predict(X)
 
     def apply(self, X, scaled_energy_per_atom_ev) -> np.ndarray:
-        """Undo `remove`: scaled energy plus its reference, e + X c, in eV/atom; raise AtomRefError likewise."""
+        """Undo `remove`: scaled energy plus its reference, e + X c, in eV/atom; AtomRefError for an absent element."""
         return _energies(scaled_energy_per_atom_ev, "scaled_energy_per_atom_ev") + self.predict(X)
 
     def is_determined_for(self, X) -> np.ndarray:
@@ -494,7 +494,7 @@ def _row_weights(n_rows, material_ids, weights):
     else:
         w = np.asarray(weights, dtype=np.float64)
         if w.shape != (n_rows,):
-            raise AtomRefError(f"weights have shape {w.shape}, not ({n_rows},): give one a row")
+            raise AtomRefError(f"weights have shape {w.shape}, not ({n_rows},): give one per row")
         wrong = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
         if wrong.size:
             raise AtomRefError(f"row {wrong[0]}: weight is {w[wrong[0]]}: give finite numbers >= 0")
@@ -503,7 +503,7 @@ def _row_weights(n_rows, material_ids, weights):
     import pandas as pd
 
     if len(material_ids) != n_rows:
-        raise AtomRefError(f"{len(material_ids)} material ids for {n_rows} rows: give one a row")
+        raise AtomRefError(f"{len(material_ids)} material ids for {n_rows} rows: give one per row")
     group, materials = pd.factorize(np.asarray(material_ids))
     if (group < 0).any():
         raise AtomRefError(f"row {np.flatnonzero(group < 0)[0]}: material id is missing: fill it in or drop the row")

@@ -101,7 +101,7 @@ def mp2020_corrections(compositions, *, structures=None, oxide_type=None, hubbar
     hubbards = [hubbard] * len(formulas) if isinstance(hubbard, (bool, np.bool_)) else list(hubbard)
     for name, values in (("structures", structures), ("hubbard", hubbards)):
         if len(values) != len(formulas):
-            raise CorrectionError(f"{len(values)} {name} for {len(formulas)} compositions: give one a material")
+            raise CorrectionError(f"{len(values)} {name} for {len(formulas)} compositions: give one per material")
     rows, known = [], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of each assumption; the table states them
@@ -211,7 +211,7 @@ def _materials(compositions, oxide_type):
         index, hints = list(range(len(formulas))), [None] * len(formulas)
     given = [None] * len(formulas) if oxide_type is None else [_known(value) for value in oxide_type]
     if len(given) != len(formulas):
-        raise CorrectionError(f"{len(given)} oxide types for {len(formulas)} compositions: give one a material")
+        raise CorrectionError(f"{len(given)} oxide types for {len(formulas)} compositions: give one per material")
     for name, value in zip(index, given, strict=True):
         if value is not None and value not in OXIDE_TYPES:
             raise CorrectionError(f"{name}: oxide type {value!r} is none of {', '.join(OXIDE_TYPES)}")

@@ -64,7 +64,7 @@ def element_importance(
     n_seeds, n_splits : int
         Repeats, each with its own folds and its own trees; folds of the cross-validation.
     n_trees, max_depth, learning_rate
-        Of the boosted trees.
+        Number, depth and learning rate of the boosted trees.
     seed : int
         First seed; the result is the same for the same seed and number of threads.
     n_threads : int
@@ -97,7 +97,7 @@ def element_importance(
     X = as_composition_matrix(X)
     y = np.asarray(difference_per_atom_ev, dtype=np.float64)
     if y.shape != (X.shape[0],):
-        raise ValueError(f"X has {X.shape[0]} rows, difference_per_atom_ev has shape {y.shape}: give one value a row")
+        raise ValueError(f"X has {X.shape[0]} rows, difference_per_atom_ev has shape {y.shape}: give one value per row")
     wrong = np.flatnonzero(~np.isfinite(y))
     if wrong.size:
         raise ValueError(f"row {wrong[0]}: the difference is {y[wrong[0]]} ({wrong.size} such rows): drop these rows")

@@ -37,8 +37,17 @@ class Declared:
     note: str = ""
     when: str = ""
 
-    def filled(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def filled(self, given: Mapping[str, Any], of_dataset: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Return title, unit, paper, why and note with every `{name}` replaced.
+
+        Parameters
+        ----------
+        given : mapping
+            Values of the lesson; each must be asked for.
+        of_dataset : mapping
+            Values that may be asked for.
+        where : str
+            Lesson and key, for messages.
 
         Raises
         ------
@@ -47,9 +56,10 @@ class Declared:
         """
         texts = {name: getattr(self, name) for name in ("title", "why", "note")}
         asked = {name for text in texts.values() for _, name, _, _ in string.Formatter().parse(text) if name}
+        values = {**of_dataset, **given}
         if lacking := asked - values.keys():
             raise DeclarationError(f"{where}: {FILE} asks for {', '.join(sorted(lacking))}: give it to record(...).")
-        if spare := values.keys() - asked - {"differs"}:
+        if spare := given.keys() - asked:
             raise DeclarationError(f"{where}: {FILE} has no {{{'}, {'.join(sorted(spare))}}} there: leave it out.")
         return {name: text.format(**values) for name, text in texts.items()} | {"unit": self.unit, "paper": self.paper}
 

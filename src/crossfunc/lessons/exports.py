@@ -25,7 +25,7 @@ def export_figures(
     out : path
         Folder to write; made if it is not there.
     formats : sequence of str
-        Of "svg" and "pdf".
+        File formats, of "svg" and "pdf".
     interactive : bool
         Write interactive figures as well, which takes a Chromium or Chrome on this machine.
 

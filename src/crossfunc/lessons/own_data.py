@@ -103,8 +103,14 @@ def energy_table(dataset) -> pd.DataFrame:
     return dataset.frames.select(["material_id", "functional", "energy_per_atom_ev"]).to_pandas()
 
 
-def rows_of(dataset, functional: str):
+def rows_of(dataset, functional: str = "high"):
     """Return what there is to count: the frames in a functional, or the pairs of a dataset without frames.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    functional : str
+        "high", "low", or a functional's key or name.
 
     Returns
     -------
@@ -114,7 +120,8 @@ def rows_of(dataset, functional: str):
     """
     if dataset.frames is None:
         return dataset.pairs, "n_materials"
-    return dataset.frames.filter(np.asarray(dataset.frames["functional"]) == functional), "n_frames"
+    key = dataset.functional(functional).key
+    return dataset.frames.filter(np.asarray(dataset.frames["functional"]) == key), "n_frames"
 
 
 def as_series(column) -> pd.Series:
@@ -151,7 +158,7 @@ def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:
     Parameters
     ----------
     n_atoms : ndarray of int
-        Of every crystal that could be used.
+        Number of atoms of every crystal that could be used.
     max_atoms : int
         Kept if it leaves `FEW` of them, or `n_wanted` if that is less.
     n_wanted : int

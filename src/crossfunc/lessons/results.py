@@ -71,7 +71,9 @@ class LessonResults:
         self.dataset = None if dataset is None else str(getattr(dataset, "name", dataset))
         self.label_notice = str(getattr(dataset, "label_notice", ""))
         self._results: dict[str, Result] = {}
-        self._differs = getattr(dataset, "meta", {}).get("differs_from_paper", "other materials")
+        self._of_dataset = {"differs": getattr(dataset, "meta", {}).get("differs_from_paper", "other materials")}
+        for functional in getattr(dataset, "functionals", ()):
+            self._of_dataset[functional.side] = functional.name
         try:
             self._declared = read_declarations(Path(declared) if declared else find_declarations()).get(lesson, {})
         except DeclarationError as error:
@@ -99,7 +101,8 @@ class LessonResults:
             Lower and upper end of our value's interval.
         fields
             For a lesson with a section in `results.yml`: a value for each `{name}` in the texts of this key
-            (`{differs}`, why the dataset's numbers differ from the paper's, is filled in by itself). For any other:
+            (the dataset fills in `{low}` and `{high}`, its functionals, and `{differs}`, why its numbers are others than
+            the paper's). For any other:
             `title` (the quantity in words), `unit`, `paper` (what the paper says, in the same unit), `why` (the two
             differ) and `note` (what the reader must know about our value: "3 seeds").
 
@@ -141,7 +144,7 @@ class LessonResults:
         if key not in self._declared:
             raise ResultsError(f"{self.lesson}: result {key!r} is not in results.yml: say there what it is.")
         try:
-            return self._declared[key].filled({"differs": self._differs} | fields, f"{self.lesson}: result {key!r}")
+            return self._declared[key].filled(fields, self._of_dataset, f"{self.lesson}: result {key!r}")
         except DeclarationError as error:
             raise ResultsError(str(error)) from error
 

@@ -38,7 +38,7 @@ class AseModel:
     name : str
         For messages and results.
     n_jobs : int
-        Processes that predict side by side, each with a calculator of its own; -1: one a core.
+        Processes that predict side by side, each with a calculator of its own; -1: one per core.
     allow_download : bool
         Whether calculations may reach the network.
     """
@@ -65,7 +65,7 @@ class AseModel:
             raise CalculatorError(f"{self.name} has no {' and no '.join(lacking)}: {remedy}.")
 
     def with_jobs(self, n_jobs: int) -> "AseModel":
-        """The same model over another number of processes."""
+        """Return this model over another number of processes."""
         return replace(self, n_jobs=n_jobs)
 
     def predict(

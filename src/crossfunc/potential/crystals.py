@@ -59,7 +59,7 @@ class Crystals:
         return concatenate_ranges(self.starts[indices], self.n_atoms[indices])
 
     def split(self, per_atom: np.ndarray) -> list[np.ndarray]:
-        """Cut an array with one row an atom into one array a crystal."""
+        """Cut an array with one row per atom into one array per crystal."""
         return np.split(per_atom, np.cumsum(self.n_atoms)[:-1])
 
     def formula(self, index: int) -> str:

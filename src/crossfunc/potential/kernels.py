@@ -45,7 +45,7 @@ class Incidence:
     rows, offsets : int32
         Result row k is the sum of `table[rows[offsets[k]:offsets[k + 1]]]`.
     transposed_rows, transposed_offsets : int32
-        The same for the transpose.
+        Rows and offsets of the transposed matrix, used by the backward pass.
     """
 
     rows: torch.Tensor
@@ -120,7 +120,7 @@ def _silu_backward(grad, hidden, saved):
 
 
 def _silu_backward_full(grad, hidden, saved):
-    """The same, in place, and the value once more."""
+    """SiLU's gradient times the incoming one, in place, and the value of SiLU once more."""
     s, slope = _silu_saved(hidden, saved)
     return grad.mul_(slope), hidden * s
 
@@ -142,7 +142,7 @@ def _normalise_backward(grad, hidden, mean, inverse_std, gamma):
 
 
 def _normalise_backward_full(grad, hidden, mean, inverse_std, gamma, beta):
-    """The same with what goes to gamma and beta; see `_sum_columns`."""
+    """Backward pass of the layer norm with what goes to gamma and beta; see `_sum_columns`."""
     if torch.compiler.is_compiling():
         x = (hidden - mean) * inverse_std
         return _normalise_backward(grad, hidden, mean, inverse_std, gamma), grad * x, grad
@@ -398,7 +398,7 @@ class _Arithmetic:
 
 @cache
 def _compiled(device: str) -> _Arithmetic:
-    """The same functions through `torch.compile`, each for all sizes at once."""
+    """These functions through `torch.compile`, each for all sizes at once."""
     if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))):
         raise CompilerError("compile=True needs a C++ compiler: install g++ or clang++, or leave compile out.")
     # one thread each, and the interpreter released: batches run side by side (potential/parallel.py)

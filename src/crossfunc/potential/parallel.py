@@ -49,7 +49,7 @@ def map_batches(function: Callable, batches: Iterable, *, n_threads: int | None 
 
 
 def n_batches_at_a_time(device: torch.device) -> int:
-    """Return how many batches to work on at a time on this device: one a core, but one alone on a GPU."""
+    """Return how many batches to work on at a time on this device: one per core, but one alone on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
@@ -64,7 +64,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what is freed for the next batch; return whether it could be told.
 
     A training step frees and asks for the same few hundred megabytes again and again. By default much of that goes back
-    to the system and is paged in anew, tens of thousands of pages a step. It holds for the whole process.
+    to the system and is paged in anew, tens of thousands of pages per step. It holds for the whole process.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -89,7 +89,7 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:  # threads do no
 def _cores_for(n_threads: int) -> list[int | None]:
     """A core for each thread where there are as many as threads, else the system's choice.
 
-    The threads hand the interpreter to each other thousands of times a step, and Linux moves a thread that is woken to
+    The threads hand the interpreter to each other thousands of times per step, and Linux moves a thread that is woken to
     the core of the one that woke it, where it waits for its turn: a twentieth to a tenth of a step.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -76,7 +76,7 @@ def read_labels(frames: pa.Table, model=None) -> Labels:
     Parameters
     ----------
     frames : pyarrow.Table
-        Of one functional.
+        Frames of one functional.
     model : CHGNet, optional
         None leaves the predictions NaN: what labels say of themselves is still checked.
 

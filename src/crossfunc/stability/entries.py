@@ -103,7 +103,7 @@ class EntryTable:
         return cls(ids, formulas, _fractions(ids, formulas, source), energies, *labels)
 
     def with_energies(self, energy_per_atom_ev, *, functional: str | None = None, energy_kind: str | None = None):
-        """The same entries with other energies: a model's instead of DFT's, for the model's own hull.
+        """These entries with other energies: a model's instead of DFT's, for the model's own hull.
 
         Parameters
         ----------

@@ -91,14 +91,14 @@ def hull_report(targets, entries, *, n_jobs: int = 1, progress: bool = False):
     entries : EntryTable, pandas.DataFrame, Dataset, or sequence of pymatgen entries
         The phases that make up the hull. Targets that are not among them do not join it.
     n_jobs : int
-        Worker processes (joblib; -1: one a core). Results do not depend on it.
+        Worker processes (joblib; -1: one per core). Results do not depend on it.
     progress : bool
         Show a bar of targets that are done.
 
     Returns
     -------
     pandas.DataFrame
-        A row a target, in the order given: `id`, `formula`, `e_above_hull_ev_per_atom`,
+        A row per target, in the order given: `id`, `formula`, `e_above_hull_ev_per_atom`,
         `decomposition_energy_ev_per_atom`, `competitors` (list of dict `id, formula, amount`; amounts are shares of
         the target's atoms and sum to 1, as in pymatgen) and `status`: "ok", or why there is no number.
 
@@ -291,7 +291,7 @@ def _simplex(A: np.ndarray, cost: np.ndarray, x: np.ndarray) -> tuple[np.ndarray
 
 
 def _highs(A: np.ndarray, cost: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same from HiGHS."""
+    """The cheapest mixture by linear programming (HiGHS)."""
     from scipy.optimize import linprog
 
     columns = np.flatnonzero(np.isfinite(cost))

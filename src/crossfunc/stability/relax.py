@@ -1,4 +1,4 @@
-"""Relax many crystals at once: FIRE over atoms and cell, one batched forward pass a step.
+"""Relax many crystals at once: FIRE over atoms and cell, one batched forward pass per step.
 
 Each crystal follows the path that ASE's `FIRE(FrechetCellFilter(atoms))` would take; only the loop over crystals is
 gone. The cell moves as `lattice = lattice_0 @ expm(U).T` with the generalised coordinate U x n_atoms, so its volume

@@ -168,7 +168,7 @@ def _run_chunk(materials: list[Material], part: Path, seed: int) -> list[dict]:
     if part.exists():
         return json.loads(part.read_text())
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads add up in any order, and one process a core is faster
+    torch.set_num_threads(1)  # several threads add up in any order, and one process per core is faster
     try:
         records = label_materials(materials, seed)
     finally:

@@ -246,7 +246,7 @@ def check_frames(frames: LabelledFrames) -> None:
 
     Notes
     -----
-    Takes 0.1 to 0.3 ms a frame: a cell with a lattice vector below 6 Å cannot hold an isolated atom, so most frames
+    Takes 0.1 to 0.3 ms per frame: a cell with a lattice vector below 6 Å cannot hold an isolated atom, so most frames
     need no search for neighbours but a short one for atoms on one spot.
     """
     _check_labels(frames)

@@ -290,7 +290,7 @@ def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _mean_by_element(errors: np.ndarray, atomic_numbers: np.ndarray) -> np.ndarray:
-    """Mean of an array with one row an atom over the atoms of each element, shape (94,)."""
+    """Mean of an array with one row per atom over the atoms of each element, shape (94,)."""
     rows = errors.reshape(len(errors), -1)
     sums = np.bincount(atomic_numbers, weights=np.nansum(rows, axis=1), minlength=N_ELEMENTS + 1)
     counts = np.bincount(atomic_numbers, weights=(~np.isnan(rows)).sum(axis=1), minlength=N_ELEMENTS + 1)

@@ -235,7 +235,7 @@ def _errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int)
 
 
 def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, seed: int) -> np.ndarray:
-    """What a refit of references takes out of residuals: fitted to other materials, or `within` to the same."""
+    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these."""
     if within:
         return X @ _fit(X, left, material_ids, ridge=0.0)
     materials, group = np.unique(material_ids, return_inverse=True)

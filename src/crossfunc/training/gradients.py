@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A gated MLP of chgnet is two `nn.Sequential`s, core and gate, each Linear (0), SiLU (1), Dropout (2), Linear (3): W0
 # and W3 are the weights at these indices, here of the core, which makes the message that the gate scales to 0 ... 1.
 PAPER_LAYERS = {
-    "AtomEmb": "atom_embedding.embedding.weight",  # one row of 64 features an element
+    "AtomEmb": "atom_embedding.embedding.weight",  # one row of 64 features per element
     "BondEmb": "bond_embedding.weight",  # 31 radial basis functions -> 64; the two bond_weights_* only smooth
     "AngleEmb": "angle_embedding.weight",  # 31 Fourier functions of the angle -> 64
     "AtomConv0_W0": "atom_conv_layers.0.twoBody_atom.mlp_core.layers.0.weight",  # first layer of the first convolution
@@ -133,7 +133,7 @@ class GradientRecorder(Callback):
     Parameters
     ----------
     per_epoch : int
-        How many times in an epoch, evenly spaced from its first batch on; at most once a batch.
+        How many times in an epoch, evenly spaced from its first batch on; at most once per batch.
     n_epochs : int
         How many epochs to record.
     layers : mapping, optional

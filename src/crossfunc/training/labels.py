@@ -1,6 +1,6 @@
 """Labelled frames in flat arrays: what training, evaluation and element references read.
 
-One row a frame or an atom, NaN where there is no label, and no Python object per frame, so that 200,000 frames of 31
+One row per frame or atom, NaN where there is no label, and no Python object per frame, so that 200,000 frames of 31
 atoms take about a third of a gigabyte.
 """
 
@@ -71,7 +71,7 @@ class LabelledFrames:
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
                 raise DatasetError(
-                    f"{name} has shape {getattr(self, name).shape}, not {shape}: give one value a frame or an atom, "
+                    f"{name} has shape {getattr(self, name).shape}, not {shape}: give one value per frame or atom, "
                     "NaN where there is no label."
                 )
 

@@ -184,7 +184,7 @@ def start_model(
     pretrained : str, path or CHGNet
         For `load_model`; a model is copied.
     seed : int
-        Of fresh weights (method 1).
+        Seed of fresh weights (method 1).
     references : optional
         Other element references than the method's: "pretrained", "refit", "model-aware", the name of a published set
         ("MP-r2SCAN"), an `AtomRefFit`, or an array of shape (94,) in eV/atom. Scaling laws give all points of a curve

@@ -144,7 +144,7 @@ def fit_power_law(n, error, *, n_min=None, n_bootstrap: int = 2000, seed: int = 
         Sizes below it are left out and counted, so N = 0 may stay in the arrays. The paper fits above 1,000 frames.
     n_bootstrap : int
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap's resamples.
     level : float
         Probability of the intervals.
 

@@ -36,7 +36,7 @@ class Settings:
         Take exactly this many optimiser steps instead, in as many epochs as they need: an equal optimisation budget
         for training sets of different size.
     batch_size : int
-        Frames an optimiser step, over all devices together.
+        Frames per optimiser step, over all devices together.
     learning_rate, final_learning_rate_fraction, warmup_steps
         Linear warm-up, then a cosine per optimiser step whose last step has `final_learning_rate_fraction` times
         `learning_rate`, however few steps there are. A fraction of 1 keeps it constant.
@@ -198,7 +198,7 @@ def learning_rate_at(step: int, n_steps: int, settings: Settings) -> float:
     After :math:`w` steps of linear warm-up, :math:`\eta_k = \eta\,[f + (1 - f)\,(1 + \cos \pi x)/2]` with
     :math:`x = (k - w)/(n - 1 - w)`: the first step after the warm-up has :math:`\eta`, the last one :math:`f\eta`.
     A pure function of the step, so that a resumed run needs no state of a scheduler; chgnet's own scheduler acts ten
-    times an epoch and does not reach its minimum with fewer than ten batches (lesson 7).
+    times per epoch and does not reach its minimum with fewer than ten batches (lesson 7).
     """
     warmup = min(settings.warmup_steps, n_steps - 1)
     if step < warmup:

@@ -19,7 +19,7 @@ class PartGradients(NamedTuple):
     terms: dict[str, torch.Tensor]
     abs_errors: dict[str, torch.Tensor]
     gradients: tuple[torch.Tensor | None, ...]
-    """Of each parameter; None for those of the angles in a part without angles."""
+    """Gradient of each parameter; None for those of the angles in a part without angles."""
 
 
 def differentiate_parts(

@@ -200,7 +200,7 @@ class Replay(Strategy):
     Attributes
     ----------
     share : float
-        Source frames a step, as a fraction of the batch: the step costs 1 + share times as much.
+        Source frames per step, as a fraction of the batch: the step costs 1 + share times as much.
     n_frames : int
         Source frames to draw from, over and over again.
     """

@@ -1,4 +1,4 @@
-"""Running sums of losses and errors: kept on the device, read once an epoch, added up over processes."""
+"""Running sums of losses and errors: kept on the device, read once per epoch, added up over processes."""
 
 import math
 

@@ -70,7 +70,7 @@ def import_extxyz(
     overwrite: bool = False,
     inspect: Inspect | None = None,
 ) -> ImportSummary:
-    """Import two files, one a functional, as extended XYZ (.xyz, .extxyz, also .gz) or ASE databases (.db).
+    """Import two files, one per functional, as extended XYZ (.xyz, .extxyz, also .gz) or ASE databases (.db).
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def import_extxyz(
     keys : Keys, optional
         Names and units of the labels.
     licence, citation : str
-        Of the data, for `dataset.json`.
+        Licence and citation of the data, for `dataset.json`.
     label_notice : str, optional
         What every figure and table made from these labels says of them; by default the two functionals.
     overwrite : bool
@@ -302,7 +302,7 @@ def _cut_blocks(path: Path, lines) -> Iterator[Callable]:
 
 
 def _limited(path: Path, lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The same lines, until they are too much for one frame."""
+    """Pass the lines on until they are too much for one frame."""
     size = 0
     for line in lines:
         size += len(line)

@@ -116,7 +116,7 @@ def parity_hover(x, y, *, x_label, y_label, names, compositions, color=None, ide
     return figure
 
 
-def shift_against_z(mean_z, difference, pairs, y_label="high − low functional (eV/atom)"):
+def shift_against_z(mean_z, difference, dataset):
     """Scatter of the energy difference of two functionals against the mean atomic number; a hover names the material.
 
     Parameters
@@ -124,22 +124,21 @@ def shift_against_z(mean_z, difference, pairs, y_label="high − low functional 
     mean_z : array_like, shape (n_materials,)
     difference : array_like, shape (n_materials,), eV/atom
         Energy in the high functional minus that in the low one.
-    pairs : DataFrame
-        With `material_id` and `composition` of the same rows.
-    y_label : str
-        Names the two functionals.
+    dataset : Dataset
+        Its pairs are the materials, its functionals the words on the axis.
 
     Returns
     -------
     plotly.graph_objects.Figure
         Hand it to :func:`show`.
     """
+    low, high = dataset.functionals
     return parity_hover(
         mean_z,
         difference,
         x_label="mean atomic number",
-        y_label=y_label,
-        names=pairs["material_id"],
-        compositions=pairs["composition"],
+        y_label=f"{high.name} − {low.name} (eV/atom)",
+        names=dataset.pairs["material_id"],
+        compositions=dataset.pairs["composition"],
         identity=False,
     )

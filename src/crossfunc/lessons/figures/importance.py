@@ -13,7 +13,7 @@ def importance_map(table, limits=None):
     Parameters
     ----------
     table : DataFrame
-        Of `ElementImportance`: index element; `shap_mean`, `shap_std` in eV/atom and `n_rows`.
+        The table of an `ElementImportance`: index element; `shap_mean`, `shap_std` in eV/atom and `n_rows`.
     limits : (float, float), optional
         Ends of the colours, meV/atom, for maps that are compared; default: the map's own.
 
@@ -58,7 +58,7 @@ def measure_shares(table, elements, ax=None):
     Parameters
     ----------
     table : DataFrame
-        Of `ElementImportance`: index element; `<measure>_mean` and `<measure>_std` of each measure.
+        The table of an `ElementImportance`: index element; `<measure>_mean` and `<measure>_std` of each measure.
     elements : sequence of str
         Shown from left to right.
     ax : matplotlib.axes.Axes, optional

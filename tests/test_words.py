@@ -1,0 +1,104 @@
+"""Words that stand alone: what is shown without its neighbours must not lean on them, and rates say "per"."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+import yaml
+
+from crossfunc.cli import app
+from crossfunc.lessons.sources import Lesson
+
+ROOT = Path(__file__).resolve().parents[1]
+LEANS = re.compile(
+    r"^(and|but|or|also|they|it|its|their|theirs|those|of|likewise|as above|the same|the others?|the second one|"
+    r"the first one)\b|\blikewise\b|\bthe same\.$|^as (on|in|for) \w+( \w+)?\.$",
+    re.IGNORECASE,
+)
+UNITS = (
+    "second|step|optimiser step|epoch|frame|atom|model|core|functional|material|element|row|target|method|worker|"
+    "process|batch|structure|crystal|compound|machine|seed|panel|label|node|GPU"
+)
+COUNTED = "one|once|twice|frames|steps|times|rows?|values?|panels?|pages|features|ms|µs|kB|MB"
+DISTRIBUTIVE = re.compile(rf"\b({COUNTED}) an? ({UNITS})\b(?! (of|that|which|with|from|for|alone|at a time|to))")
+ALLOWED = ("Of the ten first elements",)  # "of them, so many": a whole sentence
+
+
+def test_the_patterns_find_what_they_are_for():
+    for text in ("Of that split.", "raw or mp2020, likewise.", "The same.", "and no longer than this", "Of the data."):
+        assert LEANS.search(text), text
+    for text in ("Seed of the split.", "Officially free.", "Order of the frames.", "One per core."):
+        assert not LEANS.search(text), text
+    for text in ("frames an optimiser step", "one a core", "times an epoch", "one panel a model", "one a functional"):
+        assert DISTRIBUTIVE.search(text), text
+    for text in ("frames per optimiser step", "times in an epoch", "one of a functional"):
+        assert not DISTRIBUTIVE.search(text), text
+
+
+# Their text is being rewritten; take them off this list with it.
+REWRITTEN = ("03_", "04_", "05_", "07_")
+
+
+def lessons():
+    return [path for path in sorted((ROOT / "notebooks").glob("[0-9]*.py")) if not path.stem.startswith(REWRITTEN)]
+
+
+def parameters():
+    for path in lessons():
+        for name, line in Lesson(path).parameters.items():
+            if line.meaning:
+                yield f"{path.stem}: {name}", line.meaning
+
+
+def options(command=None, name="crossfunc"):
+    command = command or typer.main.get_command(app)
+    for parameter in command.params:
+        if text := getattr(parameter, "help", None):
+            yield f"{name} {parameter.name}", text
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        for inner, sub in command.commands.items():
+            yield from options(sub, f"{name} {inner}")
+
+
+def claims():
+    for claim in yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8")):
+        yield claim["claim"], claim["claim"]
+        yield f"limits of: {claim['claim']}", claim["limits"]
+
+
+def results():
+    for lesson, section in yaml.safe_load((ROOT / "notebooks" / "results.yml").read_text(encoding="utf-8")).items():
+        for key, entry in section.items():
+            yield f"{lesson}: {key}", entry["title"]
+
+
+def docstrings():
+    for path in sorted((ROOT / "src" / "crossfunc").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}", text.splitlines()[0]
+
+
+@pytest.mark.parametrize("texts", [parameters, options, claims, results, docstrings], ids=lambda f: f.__name__)
+def test_what_is_shown_alone_can_be_read_alone(texts):
+    found = [f"{where}: {text}" for where, text in texts() if LEANS.search(text) and not text.startswith(ALLOWED)]
+    assert found == []
+
+
+def sources():
+    yield from sorted((ROOT / "src").rglob("*.py"))
+    yield from lessons()
+    yield from sorted((ROOT / "book").glob("*.md"))
+    yield from (ROOT / "book" / "claims.yml", ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+
+
+def test_rates_say_per():
+    found = []
+    for path in sources():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if hit := DISTRIBUTIVE.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0]}")
+    assert found == []
