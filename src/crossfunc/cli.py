@@ -1,5 +1,6 @@
 """The command line, `crossfunc`. Everything heavy is imported by the command that needs it."""
 
+import contextlib
 import json
 import sys
 import traceback
@@ -9,21 +10,39 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from crossfunc.endings import describe_ending, signals_raise, status_of
+
 
 class _ErrorsInOneBlock(TyperGroup):
-    """What the user can mend is told in one block; anything else is our bug and shows its traceback."""
+    """What the user or the machine can mend is told in one block; anything else is our bug and shows its traceback."""
 
     def invoke(self, ctx):
-        """Run the command; an error of crossfunc's own kinds ends it with status 1."""
+        """Run the command; whatever ends it before its work is done, the status is not 0."""
+        words = [*ctx._protected_args, *ctx.args]
         try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            if not type(error).__module__.startswith("crossfunc."):
+            with signals_raise():
+                return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            message = describe_ending(error, how_to_go_on=_how_to_go_on(words))
+            if message is None:
                 raise
-            if ctx.params.get("debug"):
-                typer.echo(traceback.format_exc(), err=True)
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+            with contextlib.suppress(OSError):  # a terminal that was closed, a full disk
+                if ctx.params.get("debug"):
+                    typer.echo(traceback.format_exc(), err=True)
+                typer.echo(f"error: {message}", err=True)
+            raise typer.Exit(status_of(error)) from None
+
+
+_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """What to do when a command was ended from outside; `words` is the command line after `crossfunc`."""
+    command = set(words[:1] if words[:1] != ["data"] else words[1:3])
+    if command & _GO_ON:
+        return "What was finished is kept: the same command goes on where it was."
+    return "" if command & _LOOKS_ONLY else "Nothing is half-written: give the same command again."
 
 
 _PLAIN = {"rich_markup_mode": None, "no_args_is_help": True}
@@ -54,21 +73,31 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+_HELP = """Move interatomic potentials from one density functional to another: data, element references, lessons.
+
+\b
+First steps:
+  crossfunc data list                  which datasets are here
+  crossfunc atomref surrogate          fit element references, and learn whether to refit
+  crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
+"""
+_FETCH_HELP = """Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
+
+\b
+CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
+HTTPS_PROXY, NO_PROXY            as everywhere
+REQUESTS_CA_BUNDLE               certificates, where a network inspects https
+"""
+
+
+@app.callback(help=_HELP)
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    r"""Move interatomic potentials from one density functional to another: data, element references, lessons.
-
-    \b
-    First steps:
-      crossfunc data list                  which datasets are here
-      crossfunc atomref surrogate          fit element references, and learn whether to refit
-      crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
-    """
+    """Show the traceback or the version if asked to; the commands do the rest."""
 
 
 @app.command()
@@ -237,7 +266,7 @@ def check_data(
         raise typer.Exit(1)
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", help=_FETCH_HELP)
 def fetch_data(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Public dataset; without one, they are listed.")
@@ -247,13 +276,7 @@ def fetch_data(
         bool, typer.Option("--look", help="Ask the source and show licence, citation and size; download nothing.")
     ] = False,
 ) -> None:
-    r"""Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
-
-    \b
-    CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
-    HTTPS_PROXY, NO_PROXY            as everywhere
-    REQUESTS_CA_BUNDLE               certificates, where a network inspects https
-    """
+    """Fetch, look at, or list public datasets."""
     from crossfunc.datasets import fetch, registry
 
     if name is None:
