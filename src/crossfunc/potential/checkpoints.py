@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pickle
-import secrets
+import struct
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.energies import AtomRefError
+from crossfunc.files import write_atomically
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.vendor import import_chgnet
 
@@ -55,12 +56,20 @@ def save_model(model, path: str | os.PathLike, *, provenance: dict | None = None
     args, provenance = _plain_args(model), _plain_provenance(path, provenance)
     if path.suffix == ".safetensors":
         texts = {"format": "pt", "model_args": json.dumps(args), "provenance": json.dumps(provenance)}
-        data = _import_safetensors(path).torch.save(state, metadata=texts)
+        data = _sort_header(_import_safetensors(path).torch.save(state, metadata=texts))
     else:
         stream = io.BytesIO()
         torch.save({"model": {"state_dict": state, "model_args": args}, "provenance": provenance}, stream)
         data = stream.getvalue()
     write_bytes(path, data)
+
+
+def _sort_header(data: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose metadata the library writes in an order drawn by chance."""
+    (n_bytes,) = struct.unpack("<Q", data[:8])
+    header = json.dumps(json.loads(data[8 : 8 + n_bytes]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the format wants the tensors aligned
+    return struct.pack("<Q", len(header)) + header + data[8 + n_bytes :]
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -72,22 +81,14 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         The file cannot be written; names it, and says what to do.
     """
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
+        write_atomically(path, data)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another folder; "
             "what was there before is unchanged."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
 
 
 def read_model(path: str | os.PathLike):

@@ -32,6 +32,7 @@ COLUMNS = (
 )
 """Columns of the history; NaN where there are no labels, and for training at epoch 0."""
 
+_NORM_PIECE = 16_384
 VALIDATION_BATCH = 64  # frames; the bound on angles cuts them to what fits
 
 
@@ -67,6 +68,9 @@ class TrainingModule(pl.LightningModule):
     settings : Settings
     n_steps : int
         Optimiser steps of the whole run.
+    n_parts : int, optional
+        Cut every step into a multiple of this many parts; default: one for each thread. Not how many are computed at
+        a time: with equal parts, a run has equal weights whatever number of threads it has.
 
     Attributes
     ----------
@@ -76,8 +80,18 @@ class TrainingModule(pl.LightningModule):
         Weights with the lowest validation loss so far, on the CPU; part of the checkpoint.
     """
 
-    def __init__(self, model, frames: LabelledFrames, split: dict[str, np.ndarray], settings: Settings, n_steps: int):
+    def __init__(
+        self,
+        model,
+        frames: LabelledFrames,
+        split: dict[str, np.ndarray],
+        settings: Settings,
+        n_steps: int,
+        *,
+        n_parts: int | None = None,
+    ):
         super().__init__()
+        self.n_parts = n_parts
         self.automatic_optimization = False
         self.model = model
         self.ema = _averaged(model, settings.ema_decay)
@@ -156,7 +170,8 @@ class TrainingModule(pl.LightningModule):
         """Add the gradient up over processes, clip it, step, and move the average."""
         if self._n_processes > 1:
             torch.distributed.all_reduce(self._gradient)
-        norm = self._gradient.norm()
+        # a sum in pieces that one thread adds up: the same to the last bit with any number of threads
+        norm = torch.stack(torch._foreach_norm(self._gradient.split(_NORM_PIECE))).norm()
         self._norms += norm
         if self.settings.gradient_clip is not None:
             self._gradient *= (self.settings.gradient_clip / (norm + 1e-12)).clamp(max=1.0)
@@ -253,7 +268,7 @@ class TrainingModule(pl.LightningModule):
             rank=self._rank,
             world_size=self._n_processes,
             max_angles=self.settings.max_angles or max_angles_on(self.device, compiled=self.settings.compile),
-            n_parts=n_batches_at_a_time(self.device),
+            n_parts=self.n_parts or n_batches_at_a_time(self.device),
             n_workers=self.settings.n_workers,
         )
 
