@@ -65,7 +65,7 @@ else:
     columns = ["material_id", "functional", "energy_per_atom_ev"]
     table = ds.frames.select(columns).to_pandas()
 table = table.sample(min(6, len(table)), random_state=seed)
-table.style.hide(axis="index").format(precision=3)
+table.style.hide(axis="index").format(precision=3, escape="html")
 
 # %% [markdown]
 # ## Which elements are in the data?

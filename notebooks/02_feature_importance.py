@@ -77,7 +77,7 @@ results.record(
 )
 table[["composition", "correction_per_atom_ev"]].style.hide(
     axis="index"
-).format(precision=4)
+).format(precision=4, escape="html")
 
 # %% [markdown]
 # An alloy gets nothing, an oxide about −0.7 eV for each oxygen, and iron oxide both parts.

@@ -216,7 +216,8 @@ def show_report(folder):
     lines = [(f.level, f.file, f.message) for f in report.findings]
     table = pd.DataFrame(lines, columns=["level", "what", "finding"])
     left = {"text-align": "left", "white-space": "normal"}
-    return table.style.hide(axis="index").set_properties(**left)
+    shown = table.style.format(escape="html").hide(axis="index")
+    return shown.set_properties(**left)
 
 
 show_report(summary.path)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from crossfunc.datasets.importers import mp_thermo_csv
 from crossfunc.datasets.schema import FUNCTIONALS, REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+from crossfunc.plain_text import visible
 
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.parquet"
@@ -54,7 +55,7 @@ class Dataset:
     @property
     def label_notice(self) -> str:
         """The sentence that every page, caption and table with these labels carries."""
-        return self.meta["label_notice"]
+        return visible(self.meta["label_notice"])
 
     @cached_property
     def frames(self) -> pa.Table | None:
@@ -108,7 +109,7 @@ def open_dataset(name_or_path: str | os.PathLike, *, verify: bool = True) -> Dat
     if path.is_file():
         return _open_thermo_csv(path)
     meta = _read_meta(path)
-    dataset = Dataset(meta["name"], meta, path)
+    dataset = Dataset(visible(meta["name"]), meta, path)
     if verify:
         for kind in _listed_tables(meta):
             _verify_checksum(path, f"{kind}.parquet", meta)
@@ -297,9 +298,16 @@ def _check_meta(meta: dict, file: str) -> None:
     if missing:
         wanted = "; ".join(f"{key}: {META_KEYS[key]}" for key in missing)
         raise DatasetError(f"{file}: {', '.join(missing)} missing. Add it ({wanted}).")
+    no_text = [key for key in META_KEYS if key != "functionals" and not isinstance(meta[key], str)]
+    if no_text:
+        raise DatasetError(f"{file}: {', '.join(no_text)} must be text; write it between quotes.")
     functionals = meta["functionals"]
-    if not (isinstance(functionals, dict) and all(functionals.get(key) for key in FUNCTIONALS)):
+    if not isinstance(functionals, dict) or not all(_is_named(functionals.get(key)) for key in FUNCTIONALS):
         raise DatasetError(f"{file}: functionals must name `gga` and `r2scan`, {META_KEYS['functionals']}.")
+
+
+def _is_named(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _listed_tables(meta: dict) -> list[str]:

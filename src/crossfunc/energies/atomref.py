@@ -14,6 +14,7 @@ import numpy as np
 
 from crossfunc.energies.composition import as_composition_matrix, element_symbols, present_columns
 from crossfunc.energies.least_squares import residual_variance, solve
+from crossfunc.errors import InputError
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
 
 
@@ -421,7 +422,7 @@ def held_out_error(
 
     Raises
     ------
-    ValueError
+    InputError
         From the split if there are too few materials, from the fit as `fit_atomref`.
     """
     from crossfunc.datasets.splits import split_by_material
@@ -476,12 +477,12 @@ def material_folds(material_ids, n_splits: int, seed: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If there are fewer materials than folds, or fewer than two folds.
     """
     materials, group = np.unique(np.asarray(material_ids), return_inverse=True)
     if not 2 <= n_splits <= len(materials):
-        raise ValueError(f"n_splits={n_splits} with {len(materials)} materials: give 2 to {len(materials)} folds")
+        raise InputError(f"n_splits={n_splits} with {len(materials)} materials: give 2 to {len(materials)} folds")
     fold = np.empty(len(materials), dtype=int)
     fold[np.random.default_rng(seed).permutation(len(materials))] = np.arange(len(materials)) % n_splits
     return fold[group]

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.lessons.sources import FIGURES_VARIABLE
+from crossfunc.plain_text import in_markdown
 
 COLORS = {
     "gga": "#9a9a9a",
@@ -110,7 +111,7 @@ def caption(text, dataset=None):
 
 
 def _notice(dataset):
-    return dataset.label_notice.strip().rstrip(".") if dataset is not None and dataset.label_notice else ""
+    return in_markdown(dataset.label_notice.strip().rstrip(".")) if dataset is not None else ""
 
 
 def _with_notice(text, notice):

@@ -14,6 +14,7 @@ import numpy as np
 
 from crossfunc.datasets import Dataset, DatasetError, open_dataset
 from crossfunc.energies import composition_matrix
+from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals, concatenate_ranges
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -109,7 +110,7 @@ class LabelledFrames:
     def labelled(self, target: str) -> np.ndarray:
         """Return which frames have at least one label of `target` (one of `TARGETS`); bool, shape (n_frames,)."""
         if target not in TARGETS:
-            raise ValueError(f"target {target!r}: choose one of {', '.join(TARGETS)}.")
+            raise InputError(f"target {target!r}: choose one of {', '.join(TARGETS)}.")
         return self.label_counts[target] > 0
 
     @cached_property

@@ -5,7 +5,6 @@ import copy
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from crossfunc.energies.atomref import AtomRefFit
 from crossfunc.files import DRAFT_SUFFIX, LOCK_FILE, locked_folder, remove_drafts
-from crossfunc.potential.checkpoints import save_model, write_bytes
+from crossfunc.potential.checkpoints import first_line, save_model, write_bytes
 from crossfunc.potential.parallel import n_batches_at_a_time
 from crossfunc.training.settings import MAY_CHANGE
 
@@ -122,9 +121,9 @@ class RunFolder:
             return None
         try:
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what a reader makes of arbitrary bytes can be anything
             raise RunError(
-                f"{self.checkpoint}: cannot be read ({type(error).__name__}: {error}). Delete it to start the run "
+                f"{self.checkpoint}: cannot be read ({first_line(error)}). Delete it to start the run "
                 f"anew; {BEST_FILE} and {LAST_FILE} beside it are models of their own."
             ) from error
 
