@@ -21,6 +21,7 @@ from crossfunc.datasets.web import (
     read_body,
     shown,
 )
+from crossfunc.files import write_atomically
 
 SPARE_BYTES = 64_000_000
 """Left free on the disk beyond what the download needs."""
@@ -237,9 +238,7 @@ def _start_over(part: Path, remote: RemoteFile, response) -> None:
     etag = response.headers.get("ETag", "")
     _discard(part)  # first: the note must never describe other bytes than those beside it
     note = {"of": _identity(remote), "etag": etag if etag.startswith('"') else ""}
-    fresh = _note(part).with_suffix(".new")
-    fresh.write_text(json.dumps(note), encoding="utf-8")
-    fresh.replace(_note(part))
+    write_atomically(_note(part), json.dumps(note))
 
 
 def _discard(part: Path) -> None:

@@ -6,7 +6,6 @@ pseudopotentials used with them) mostly differ in c; subtracting each one's own 
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from crossfunc.energies.composition import as_composition_matrix, element_symbols, present_columns
 from crossfunc.energies.least_squares import residual_variance, solve
 from crossfunc.errors import InputError
+from crossfunc.files import write_atomically
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
 
 
@@ -162,7 +162,7 @@ class AtomRefFit:
         }
         text = json.dumps(document, indent=1, allow_nan=False)
         if path is not None:
-            _write_atomically(Path(path), text + "\n")
+            write_atomically(path, text + "\n")
         return text
 
     @classmethod
@@ -572,15 +572,3 @@ def _to_json_number(value):
 def _from_json_number(value):
     """Inverse of `_to_json_number`."""
     return float("nan") if value is None else float(value)
-
-
-def _write_atomically(path, text):
-    """Write text to a file so that readers see the old one or the new one, nothing between."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
