@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossfunc.datasets.importers import mp_thermo_csv
+from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.datasets.schema import FUNCTIONALS, REJECTED_COLUMNS, TABLES, DatasetError, validate_table
 from crossfunc.plain_text import visible
 
@@ -29,8 +30,6 @@ META_KEYS = {
     "functionals": "the names of `gga` and `r2scan` in prose, for example GGA/GGA+U and r²SCAN",
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
-MAX_EXPANSION = 1000
-"""A table that claims to unpack to more than this many times its file is taken for corrupt, and not read."""
 PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -328,24 +327,13 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
 def _read_parquet(file: Path, n_rows: int) -> pa.Table:
     """Read a table, but only if it unpacks to what its size and the recorded number of rows can justify."""
     try:
+        check_unpacked_size(file, n_rows)
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            footer = parquet.metadata
-            n_bytes = _unpacked_bytes(footer)
-            if footer.num_rows != n_rows or n_bytes > MAX_EXPANSION * file.stat().st_size:
-                raise DatasetError(
-                    f"{file}: says it holds {footer.num_rows} rows in {n_bytes} bytes, where {META_FILE} says {n_rows} "
-                    f"rows and the file has {file.stat().st_size} bytes: corrupt; fetch or import the dataset again."
-                )
             return parquet.read()
+    except UnpacksTooLarge as error:
+        raise DatasetError(f"{file}: {error}: corrupt; fetch or import the dataset again.") from error
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: not readable as parquet ({error}); fetch or import the dataset again.") from error
-
-
-def _unpacked_bytes(footer: pq.FileMetaData) -> int:
-    """Return what a parquet footer asks to allocate; runs of one value are short on disk but not in memory."""
-    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
-    # Row groups only: pyarrow aborts the process where a damaged footer is asked for a column.
-    return sum(max(group.total_byte_size, 8 * group.num_rows * footer.num_columns) for group in groups)
 
 
 def _to_arrow(table: pd.DataFrame | pa.Table, file: str) -> pa.Table:
