@@ -61,7 +61,7 @@ low, high = ds.functionals
 print(f"low: {low.full_name}; high: {high.full_name}")
 table = own_data.energy_table(ds)
 some_rows = table.sample(min(6, len(table)), random_state=seed)
-some_rows.style.hide(axis="index").format(precision=3)
+some_rows.style.hide(axis="index").format(precision=3, escape="html")
 
 # %% [markdown]
 # ## Which elements are in the data?

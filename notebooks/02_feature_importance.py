@@ -68,7 +68,7 @@ table = mp2020_corrections(["Li2O", "Fe2O3", "NaCl", "TiAl"])
 corrections = table.set_index("composition")["correction_per_atom_ev"]
 # Li2O has three atoms, one of them oxygen
 results.record("oxide_correction", 3 * corrections["Li2O"])
-corrections.to_frame().style.format(precision=4)
+corrections.to_frame().style.format(precision=4, escape="html")
 
 # %% [markdown]
 # An alloy gets nothing, an oxide about −0.7 eV for each oxygen, and iron oxide both parts.

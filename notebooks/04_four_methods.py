@@ -58,6 +58,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, format_value, own_data
+from crossfunc.plain_text import in_html
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.loss import LossSettings, batch_loss
 from crossfunc.training.methods import STARTS, find_method
@@ -452,7 +453,7 @@ table_1.index = [
     f"Method {name}" if name[0].isdigit() else name for name in ORDER
 ]
 table_1.style.set_caption(
-    f"MAE on the test frames ({repeats}); {ds.label_notice}"
+    f"MAE on the test frames ({repeats}); {in_html(ds.label_notice)}"
 )
 
 # %% tags=["hide-input"]

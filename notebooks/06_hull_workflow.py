@@ -44,7 +44,9 @@ fmax = 0.05  # relax until forces are below this, eV/Å
 max_steps = 60  # relaxation steps at most
 n_bins = 4  # parts that the compounds are cut into by distance
 real_entries = "li_fe_o_entries.json.gz"  # DFT, if CROSSFUNC_DATA has it
-real_pairs = "mp-thermo-pairs"  # DFT and experiment, if CROSSFUNC_DATA has it
+real_pairs = (
+    "mp-thermo-pairs"  # DFT and experiment, if CROSSFUNC_DATA has it
+)
 
 # %%
 import itertools
@@ -64,6 +66,7 @@ from pymatgen.util.string import htmlify
 
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, format_value, own_data
+from crossfunc.plain_text import in_html
 from crossfunc.stability import element_energies_ev
 from crossfunc.symbols import ATOMIC_NUMBERS
 
@@ -479,7 +482,7 @@ pick = [*same.index[same][:3], *same.index[~same][:3]]
 shown = gga.loc[pick, ["reference_products", "model_products"]]
 shown["reference (meV/atom)"] = 1000 * gga.loc[pick, "reference_ev"]
 shown["model (meV/atom)"] = 1000 * gga.loc[pick, "model_ev"]
-shown.style.format(precision=0)
+shown.style.format(precision=0, escape="html").format_index(escape="html")
 
 # %% [markdown]
 # ## How good are the methods?
@@ -559,7 +562,7 @@ n_judged = " to ".join(
 )
 table.style.set_caption(
     "MAE in meV/atom of total, decomposition and formation energies, and verdicts, on "
-    f"{n_judged} compounds; {ds.label_notice}"
+    f"{n_judged} compounds; {in_html(ds.label_notice)}"
 )
 
 # %% tags=["hide-input", "remove-output"]

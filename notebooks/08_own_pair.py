@@ -33,7 +33,9 @@
 dataset = "surrogate"  # practice files are cut out of this one
 results_dir = None  # folder for the claims table and the model
 low_file: str | None = None  # file of your first functional (full path)
-high_file: str | None = None  # file of your second functional; None: files for practice
+high_file: str | None = (
+    None  # file of your second functional; None: files for practice
+)
 low_name = "low functional"  # name of the first functional in prose
 high_name = "high functional"  # name of the second functional
 low_kind = "raw"  # "mp2020" if the energies hold its corrections
@@ -221,7 +223,8 @@ def show_report(folder):
     lines = [(f.level, f.file, f.message) for f in report.findings]
     table = pd.DataFrame(lines, columns=["level", "what", "finding"])
     left = {"text-align": "left", "white-space": "normal"}
-    return table.style.hide(axis="index").set_properties(**left)
+    shown = table.style.format(escape="html").hide(axis="index")
+    return shown.set_properties(**left)
 
 
 show_report(summary.path)

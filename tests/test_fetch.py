@@ -671,3 +671,71 @@ def test_killed_at_any_time_it_completes_to_the_same_bytes(mirror, tmp_path):
     assert (folder / FILE).read_bytes() == body
     assert sorted(p.name for p in folder.iterdir()) == sorted([FILE, "fetch.json"])
     assert any("Range" in r.headers for r in data_requests(mirror))
+
+
+# --- hostile servers get the sentences that broken ones get ---
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "-5", "soon", "9" * 400, "Mon, 32 Foo 99999 99:99:99", ""])
+def test_a_pause_that_is_no_number_is_ignored(server, tmp_path, text):
+    server.faults = [{"status": 503, "headers": {"Retry-After": text.encode().decode("latin-1")}}]
+    assert download(remote(server), tmp_path, patience=QUICK).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("text", ["abc", "²", "1" * 5000, "-3", "0x10"])
+def test_a_length_that_is_no_number_is_told(server, tmp_path, text):
+    server.faults = [{"headers": {"Content-Length": text.encode().decode("latin-1")}}] * 9
+    with pytest.raises(
+        FetchError, match=r"announces a length that is no number|the connection broke|cannot be reached"
+    ):
+        download(remote(server), tmp_path, patience=QUICK)
+    server.faults = []
+    assert download(remote(server), tmp_path, patience=QUICK).read_bytes() == BODY
+
+
+def test_a_part_that_nobody_asked_for_is_not_taken(server, tmp_path):
+    server.faults = [{"status": 206, "headers": {"Content-Range": "bytes 0-1/2"}}] * 9
+    with pytest.raises(FetchError, match="sends a part where the whole was asked for"):
+        download(remote(server), tmp_path, patience=QUICK)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:65536/x", "https://[::1/x", "http://127.0.0.1:abc/x", "https://" + "a" * 300 + ".org/"]
+)
+def test_a_redirect_to_what_is_no_address_is_told(server, tmp_path, target):
+    server.faults = [{"status": 302, "headers": {"Location": target}}] * 9
+    with pytest.raises(FetchError, match=r"not an address that can be opened|to what is no address|cannot be reached"):
+        download(remote(server), tmp_path, patience=QUICK)
+
+
+@pytest.mark.parametrize("mirror", ["http://[", "http://localhost:99999", "http://localhost:port/x"])
+def test_a_mirror_with_an_impossible_port_is_named(tmp_path, monkeypatch, mirror):
+    monkeypatch.setenv("CROSSFUNC_MIRROR", mirror)
+    with pytest.raises(FetchError, match="is no address|not an address that can be opened"):
+        fetch_dataset(NAME, tmp_path)
+
+
+def test_a_server_that_drips_is_given_up_and_what_arrived_is_kept(server, tmp_path):
+    server.pause_s = 0.2
+    hurried = Patience(n_attempts=99, first_pause_s=0.01, longest_total_s=0.5, slowest_bytes_per_s=1e9)
+    with pytest.raises(FetchError, match=r"sends too slowly; it took more than .* s in all.*"):
+        download(remote(server), tmp_path, patience=hurried)
+    assert 0 < (tmp_path / "file.part").stat().st_size < len(BODY)
+
+
+def test_a_server_that_drips_its_headers_is_given_up(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            with contextlib.suppress(OSError):
+                connection, _ = listening.accept()
+                while True:
+                    connection.sendall(b"H")
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/file"
+        hurried = Patience(n_attempts=1, longest_total_s=0.5)
+        with pytest.raises(FetchError, match=r"answers too slowly; it took more than"):
+            download(RemoteFile("file", url, 10, {"md5": "0" * 32}), tmp_path, patience=hurried)

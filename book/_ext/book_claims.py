@@ -72,6 +72,8 @@ def paper_cell(row, rule, other):
 
 def summary_rows(root, profile):
     """Return the verdicts in order, and one row of cells per claim."""
+    from crossfunc.plain_text import in_code
+
     verdicts, rows = [], []
     for claim in read_claims(root):
         lesson, _, key = claim["result"].partition(":")
@@ -82,7 +84,7 @@ def summary_rows(root, profile):
             return find_result(content, name, lesson)
 
         verdicts.append(judge(row, rule, other))
-        source = f"{{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`, `{content['dataset']}`"
+        source = f"{{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`, `{in_code(content['dataset'])}`"
         cells = (
             f"{claim['claim']} ({claim['where']})",
             f"{value_text(row)} ({row['title']}; {source})",

@@ -85,9 +85,11 @@ def _elements_of(compositions):
 
 def _facts(label, value):
     """One row for a plain value, one for each entry of a group of settings (their names carry units: kept as code)."""
+    from crossfunc.plain_text import in_code, in_markdown
+
     if isinstance(value, dict) and len(value) > 2:
-        return [(f"{label}: `{key}`", _text(entry)) for key, entry in value.items()]
-    return [(label, _text(value))]
+        return [(f"{in_markdown(label)}: `{in_code(key)}`", _text(entry)) for key, entry in value.items()]
+    return [(in_markdown(label), _text(value))]
 
 
 def _words(key):
@@ -110,10 +112,11 @@ class Datasheet(SphinxDirective):
     def run(self):
         """Open the dataset and list what it holds."""
         import crossfunc as xf
+        from crossfunc.plain_text import in_markdown
 
         lines = ["```{list-table}", ":widths: 32 68", ""]
         for fact, value in datasheet_rows(xf.open_dataset(self.arguments[0])):
-            lines += [f"* - {fact}", f"  - {' '.join(value.split()) or '—'}"]
+            lines += [f"* - {fact}", f"  - {in_markdown(value) or '—'}"]
         container = nodes.container(classes=["xf-datasheet"])
         self.state.nested_parse(StringList([*lines, "```"], source="datasheet"), self.content_offset, container)
         return [container]

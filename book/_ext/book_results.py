@@ -112,8 +112,10 @@ class Claims(SphinxDirective):
 
 def claims_table(lesson, content, rows):
     """Return the MyST lines of one lesson's table."""
-    notice = content.get("label_notice") or ""
-    data = f"Dataset `{content['dataset'] or 'none'}`" + (f" ({notice})" if notice else "") + "."
+    from crossfunc.plain_text import in_code, in_markdown
+
+    notice = in_markdown(content.get("label_notice") or "")
+    data = f"Dataset `{in_code(content['dataset'] or 'none')}`" + (f" ({notice})" if notice else "") + "."
     lines = [
         *("", f"**{{doc}}`/notebooks/{lesson}`**", "", data, ""),
         *("```{list-table}", ":header-rows: 1", ":widths: 32 22 14 32", ""),

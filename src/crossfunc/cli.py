@@ -1,5 +1,6 @@
 """The command line, `crossfunc`. Everything heavy is imported by the command that needs it."""
 
+import contextlib
 import json
 import sys
 import traceback
@@ -9,24 +10,50 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from crossfunc.endings import describe_ending, signals_raise, status_of
+from crossfunc.plain_text import visible
+
 
 class _ErrorsInOneBlock(TyperGroup):
-    """What the user can mend is told in one block; anything else is our bug and shows its traceback."""
+    """What the user or the machine can mend is told in one block; anything else is our bug and shows its traceback."""
 
     def invoke(self, ctx):
-        """Run the command; an error of crossfunc's own kinds ends it with status 1."""
+        """Run the command; whatever ends it before its work is done, the status is not 0."""
+        words = [*ctx._protected_args, *ctx.args]
         try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            if not type(error).__module__.startswith("crossfunc."):
+            with signals_raise():
+                return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            message = describe_ending(error, how_to_go_on=_how_to_go_on(words))
+            if message is None:
                 raise
-            if ctx.params.get("debug"):
-                typer.echo(traceback.format_exc(), err=True)
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+            with contextlib.suppress(OSError):  # a terminal that was closed, a full disk
+                if ctx.params.get("debug"):
+                    say(traceback.format_exc(), err=True)
+                say(f"error: {message}", err=True)
+            raise typer.Exit(status_of(error)) from None
+
+
+_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """What to do when a command was ended from outside; `words` is the command line after `crossfunc`."""
+    command = set(words[:1] if words[:1] != ["data"] else words[1:3])
+    if command & _GO_ON:
+        return "What was finished is kept: the same command goes on where it was."
+    return "" if command & _LOOKS_ONLY else "Nothing is half-written: give the same command again."
 
 
 _PLAIN = {"rich_markup_mode": None, "no_args_is_help": True}
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print; what files say reaches the terminal as text, never as a command to it."""
+    typer.echo(visible(text), err=err)
+
+
 app = typer.Typer(name="crossfunc", cls=_ErrorsInOneBlock, pretty_exceptions_enable=False, **_PLAIN)
 data_app = typer.Typer(**_PLAIN)
 bench_app = typer.Typer(**_PLAIN)
@@ -50,25 +77,35 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"crossfunc {version('crossfunc')}")
+        say(f"crossfunc {version('crossfunc')}")
         raise typer.Exit
 
 
-@app.callback()
+_HELP = """Move interatomic potentials from one density functional to another: data, element references, lessons.
+
+\b
+First steps:
+  crossfunc data list                  which datasets are here
+  crossfunc atomref surrogate          fit element references, and learn whether to refit
+  crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
+"""
+_FETCH_HELP = """Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
+
+\b
+CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
+HTTPS_PROXY, NO_PROXY            as everywhere
+REQUESTS_CA_BUNDLE               certificates, where a network inspects https
+"""
+
+
+@app.callback(help=_HELP)
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Move interatomic potentials from one density functional to another: data, element references, lessons.
-
-    \b
-    First steps:
-      crossfunc data list                  which datasets are here
-      crossfunc atomref surrogate          fit element references, and learn whether to refit
-      crossfunc run 01 --profile smoke     execute the first lesson in its smallest form
-    """  # noqa: D301
+    """Show the traceback or the version if asked to; the commands do the rest."""
 
 
 @app.command()
@@ -130,7 +167,7 @@ def run(
     )
     first = plans[0]
     if first.overridden and out is None:
-        typer.echo(
+        say(
             f"{', '.join(first.overridden)}: not as in profile {profile}, so the folder is {shown(first.folder)}; "
             f"build/{profile} stays as it is (--out names another)"
         )
@@ -145,8 +182,8 @@ def _check_lessons(plans) -> None:
 
     problems = [problem for plan in plans if (problem := check_lesson(plan))]
     for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{len(plans) - len(problems)} of {len(plans)} lessons are fresh")
+        say(problem)
+    say(f"{len(plans) - len(problems)} of {len(plans)} lessons are fresh")
     if problems:
         raise typer.Exit(1)
 
@@ -159,12 +196,12 @@ def _run_lessons(plans, *, force: bool, jobs: int) -> None:
     def report(run) -> None:
         seconds = f"{run.seconds:8.1f} s" if run.seconds else " " * 10
         first, *_ = run.message.splitlines() or [""]
-        typer.echo(f"{run.lesson:{width}}  {run.status:7} {seconds}  {first}")
+        say(f"{run.lesson:{width}}  {run.status:7} {seconds}  {first}")
 
     runs = run_lessons(plans, force=force, jobs=jobs, report=report)
     failed = [run for run in runs if run.status == "failed"]
     for run in failed:
-        typer.echo(f"\nerror: {run.message}", err=True)
+        say(f"\nerror: {run.message}", err=True)
     if not all(run.ok for run in runs):
         raise typer.Exit(1)
 
@@ -188,7 +225,7 @@ def figures(
 
     plans = plan_run(find_root(root), profile, lessons or ())
     written = export_figures(plans, out.resolve(), interactive=not static)
-    typer.echo(f"wrote {len(written)} files and captions.md to {shown(out.resolve())}")
+    say(f"wrote {len(written)} files and captions.md to {shown(out.resolve())}")
 
 
 @data_app.command("list")
@@ -204,12 +241,12 @@ def list_data(as_json: AsJson = False) -> None:
             licence = f"cannot be opened: {error}"
         rows.append({"name": name, "licence": licence, "path": str(path)})
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
     elif rows:
         for row in rows:
-            typer.echo(f"{row['name']}\n  licence  {row['licence']}\n  found    {row['path']}")
+            say(f"{row['name']}\n  licence  {row['licence']}\n  found    {row['path']}")
     else:
-        typer.echo("no datasets here; name folders that hold some in CROSSFUNC_DATA")
+        say("no datasets here; name folders that hold some in CROSSFUNC_DATA")
 
 
 @data_app.command("check")
@@ -232,7 +269,7 @@ def check_data(
         from crossfunc.potential.trust import add_label_findings
 
         add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model)
-    typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+    say(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if any(finding.level == "error" for finding in report.findings):
         raise typer.Exit(1)
 
@@ -246,10 +283,10 @@ def migrate_data(
 
     migrated = migrate_dataset(folder)
     words = ", ".join(f"{one.side} is {one.full_name} ({one.key})" for one in migrated.dataset.functionals)
-    typer.echo(f"{folder}: {'brought up to date' if migrated.changed else 'up to date already'}; {words}")
+    say(f"{folder}: {'brought up to date' if migrated.changed else 'up to date already'}; {words}")
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", help=_FETCH_HELP)
 def fetch_data(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Public dataset; without one, they are listed.")
@@ -259,28 +296,22 @@ def fetch_data(
         bool, typer.Option("--look", help="Ask the source and show licence, citation and size; download nothing.")
     ] = False,
 ) -> None:
-    """Download a public dataset: licence and citation first, resumed after interruptions, every byte checked.
-
-    \b
-    CROSSFUNC_MIRROR=URL [URL ...]   copies to take instead: folders this command wrote, served over http(s)
-    HTTPS_PROXY, NO_PROXY            as everywhere
-    REQUESTS_CA_BUNDLE               certificates, where a network inspects https
-    """  # noqa: D301
+    """Fetch, look at, or list public datasets."""
     from crossfunc.datasets import fetch, registry
 
     if name is None:
         for entry in registry.public_datasets().values():
-            typer.echo(f"{entry.name}\n  {entry.title}\n  licence  {entry.licence}")
+            say(f"{entry.name}\n  {entry.title}\n  licence  {entry.licence}")
         return
     if look:
         dataset = registry.find_public_dataset(name)
         mirror, *_ = [*registry.mirrors(), None]
         for line in fetch.describe(registry.ask_source(dataset, mirror=mirror), dataset):
-            typer.echo(line)
+            say(line)
         return
-    fetched = fetch.fetch_dataset(name, out, report=typer.echo)
-    typer.echo(f"complete and checked: {fetched.folder}")
-    typer.echo(f"next: {fetched.import_command}")
+    fetched = fetch.fetch_dataset(name, out, report=say)
+    say(f"complete and checked: {fetched.folder}")
+    say(f"next: {fetched.import_command}")
 
 
 @data_app.command("make-surrogate")
@@ -304,7 +335,7 @@ def make_surrogate(
 
     with use_cluster(cluster):
         generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
-    typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
+    say(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
 @data_app.command("make-dft")
@@ -398,13 +429,13 @@ def import_materials_project(
 
     symbols = (elements or "").replace(",", " ").split()
     query = materials_project.Query(tuple(chemsys or ()), tuple(symbols), everything)
-    dataset = materials_project.import_materials_project(out, query, overwrite=overwrite, report=typer.echo)
+    dataset = materials_project.import_materials_project(out, query, overwrite=overwrite, report=say)
     n_pairs = 0 if dataset.pairs is None else len(dataset.pairs)
-    typer.echo(
+    say(
         f"wrote {out}: {n_pairs} materials in both functionals, {dataset.frames.num_rows} structures with energy, "
         f"{len(dataset.rejected)} rows left out (rejected.parquet)"
     )
-    typer.echo(f"licence {dataset.meta['licence']}; cite {dataset.meta['citation']}")
+    say(f"licence {dataset.meta['licence']}; cite {dataset.meta['citation']}")
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")]
@@ -429,7 +460,7 @@ def _inspection(no_check: bool, stress_unit: str, *, absolute: bool, high: str =
 
         for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high):
             if finding.level == "warning":
-                typer.echo(f"warning: {finding.file}: {finding.message}", err=True)
+                say(f"warning: {finding.file}: {finding.message}", err=True)
 
     return inspect
 
@@ -439,7 +470,7 @@ def _import_mp_layout(file: Path, out: Path, kind: str, stress_unit: str, overwr
 
     inspect = _inspection(no_check, stress_unit, absolute=True)
     summary = import_mp_frames(file, out, kind=kind, stress_unit=stress_unit, overwrite=overwrite, inspect=inspect)
-    typer.echo(str(summary))
+    say(str(summary))
 
 
 @import_app.command("mp-r2scan")
@@ -480,7 +511,7 @@ def import_matpes(
 
     inspect = _inspection(no_check, stress_unit, absolute=False)
     options = {"stress_unit": stress_unit, "magmoms": magmoms, "overwrite": overwrite}
-    typer.echo(str(matpes.import_matpes(files, out, inspect=inspect, **options)))
+    say(str(matpes.import_matpes(files, out, inspect=inspect, **options)))
 
 
 @import_app.command("extxyz")
@@ -535,7 +566,7 @@ def import_extxyz(
     origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
     origin |= {"licence": licence, "citation": citation, "label_notice": notice}
     first = None if str(low) == "-" else low
-    typer.echo(str(extxyz.import_extxyz(first, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
+    say(str(extxyz.import_extxyz(first, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
 
 
 @app.command()
@@ -571,12 +602,12 @@ def atomref(
         document = json.loads(fit.to_json())
         document |= {"dataset": opened.name, "functional": chosen.key, "energy_kind": chosen.energy_kind}
         document |= {"label_notice": opened.label_notice}
-        typer.echo(json.dumps(document | {"refit_advice": advice}, indent=1))
+        say(json.dumps(document | {"refit_advice": advice}, indent=1))
         return
-    typer.echo(fit.report().to_string(float_format="{:.4f}".format))
-    typer.echo(f"\n{fit.summary()}")
-    typer.echo(_advice_line(advice))
-    typer.echo(f"\n{opened.label_notice}")
+    say(fit.report().to_string(float_format="{:.4f}".format))
+    say(f"\n{fit.summary()}")
+    say(_advice_line(advice))
+    say(f"\n{opened.label_notice}")
 
 
 def _advice_line(advice: dict[str, Any] | None) -> str:
@@ -681,12 +712,12 @@ def evaluate(
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
         origin = {"model": model, "dataset": opened.name, "functional": opened.functional(functional).key}
-        typer.echo(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
+        say(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
         return
     _show_errors(measured)
     if lost:
-        typer.echo(f"\n{lost.report()}")
-    typer.echo(f"\n{opened.label_notice}")
+        say(f"\n{lost.report()}")
+    say(f"\n{opened.label_notice}")
 
 
 def _show_errors(measured: dict[str, Any]) -> None:
@@ -695,14 +726,14 @@ def _show_errors(measured: dict[str, Any]) -> None:
 
     for name, value in measured.items():
         if name not in ("refused", "by_element", "by_split"):
-            typer.echo(f"{name:24} {'no labels' if value is None else f'{value:.6g}'}")
+            say(f"{name:24} {'no labels' if value is None else f'{value:.6g}'}")
     if "by_element" in measured:
-        typer.echo(f"\n{measured['by_element'].to_string(float_format='{:.4f}'.format, na_rep='-')}")
+        say(f"\n{measured['by_element'].to_string(float_format='{:.4f}'.format, na_rep='-')}")
     if "by_split" in measured:
         table = pd.DataFrame.from_dict(measured["by_split"], orient="index")
-        typer.echo(f"\n{table.to_string(float_format='{:.4f}'.format, na_rep='-')}")
+        say(f"\n{table.to_string(float_format='{:.4f}'.format, na_rep='-')}")
     for frame_id, reason in measured["refused"].items():
-        typer.echo(f"refused {frame_id}: {reason}", err=True)
+        say(f"refused {frame_id}: {reason}", err=True)
 
 
 @app.command()
@@ -801,7 +832,7 @@ def finetune(
         **settings,
     )
     if is_first_process():
-        typer.echo(json.dumps(result.summary(), indent=1) if as_json else result.report())
+        say(json.dumps(result.summary(), indent=1) if as_json else result.report())
 
 
 @app.command()
@@ -845,16 +876,16 @@ def hull(
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
     if as_json:
         rows = report.astype(object).where(report.notna(), None).to_dict("records")
-        typer.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     report["competitors"] = [
         " + ".join(f"{one['amount']:.3f} {one['formula']}" for one in some) or status
         for some, status in zip(report["competitors"], report["status"], strict=True)
     ]
-    typer.echo(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    say(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
     failed = int((report["status"] != "ok").sum())
     if failed:
-        typer.echo(f"\n{failed} of {len(report)} targets have no result")
+        say(f"\n{failed} of {len(report)} targets have no result")
 
 
 @bench_app.command("atomref")
@@ -863,7 +894,7 @@ def bench_atomref(as_json: AsJson = False) -> None:
     from crossfunc.bench import atomref as benchmark
 
     measured = benchmark.run()
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("memory")
@@ -877,7 +908,7 @@ def bench_memory(
     from crossfunc.bench import memory as benchmark
 
     measured = benchmark.run(frames, steps, folder=folder)
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("hull")
@@ -889,7 +920,7 @@ def bench_hull(
     from crossfunc.bench import hull as benchmark
 
     measured = benchmark.run(n_jobs=jobs)
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("relax")
@@ -898,7 +929,7 @@ def bench_relax(as_json: AsJson = False) -> None:
     from crossfunc.bench import relax as benchmark
 
     measured = benchmark.run()
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("train")
@@ -917,7 +948,7 @@ def bench_train(
     from crossfunc.bench import train as benchmark
 
     measured = benchmark.run(repeats=repeats, device=device, threads=threads, compile=compile_)
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("graphs")
@@ -926,7 +957,7 @@ def bench_graphs(as_json: AsJson = False) -> None:
     from crossfunc.bench import graphs as benchmark
 
     measured = benchmark.run()
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("import")
@@ -940,4 +971,4 @@ def bench_import(
     from crossfunc.bench import imports as benchmark
 
     measured = benchmark.run(frames, slice_frames, folder=folder)
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))

@@ -1,14 +1,18 @@
 """Files that are there whole or not at all, and folders that one process writes at a time."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["FolderInUse", "locked_folder", "write_atomically"]
+__all__ = ["FolderInUse", "locked_folder", "remove_drafts", "write_atomically"]
 
 LOCK_FILE = ".lock"
+DRAFT_SUFFIX = ".part"
+_DRAFT_NAME = 50  # characters of the name, of four bytes at most, beside 14 of the draft's own: 255 is a name's limit
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class FolderInUse(ValueError):  # noqa: N818 - a state, not a mistake
@@ -32,7 +36,7 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     """
     path = Path(os.path.realpath(path))
     data = content.encode() if isinstance(content, str) else content
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_DRAFT_NAME]}.", suffix=DRAFT_SUFFIX)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -56,6 +60,12 @@ def _file_mode(path: Path) -> int:
     return 0o666 & ~mask
 
 
+def remove_drafts(folder: str | os.PathLike) -> None:
+    """Remove what writes that were killed left in a folder; only for whoever holds it (`locked_folder`)."""
+    for draft in Path(folder).glob(f".*{DRAFT_SUFFIX}"):
+        draft.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Hold a folder for this process, by a lock that the system lets go of when the process ends, however it ends.
@@ -69,16 +79,45 @@ def locked_folder(folder: str | os.PathLike) -> Iterator[Path]:
     ------
     FolderInUse
         Another process holds it.
+
+    Notes
+    -----
+    On Windows, and on file systems without locks, a second process at the same time is not noticed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w", encoding="ascii") as lock:
+    with _lock(folder) as lock:
         try:
-            import fcntl
+            yield folder
+        finally:
+            if _is_open_file(folder / LOCK_FILE, lock):
+                with contextlib.suppress(OSError):
+                    (folder / LOCK_FILE).unlink()
 
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on Windows; there a second process at the same time is not noticed
-            pass
-        except OSError as error:
-            raise FolderInUse(f"{folder}: another process is writing here now; wait for it, or stop it.") from error
-        yield folder
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[int]:
+    """Open the lock file and lock it; the one who had it before may have removed it in between."""
+    while True:
+        with (folder / LOCK_FILE).open("w", encoding="ascii") as file:
+            try:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise FolderInUse(
+                        f"{folder}: another process is writing here now; wait for it, or stop it."
+                    ) from error
+            if _is_open_file(folder / LOCK_FILE, file.fileno()):
+                yield file.fileno()
+                return
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals
 from crossfunc.potential.graphs import ATOM_CUTOFF_A, BOND_CUTOFF_A, build_graphs
 
@@ -48,7 +49,7 @@ def _structure(n_atoms: int):
         return cells.append("Li", [0.975] * 3, coords_are_cartesian=True) or cells
     if n_atoms == 60:
         return perovskite() * (2, 2, 3)
-    raise ValueError(f"no cell of {n_atoms} atoms; there are {', '.join(map(str, N_ATOMS))}.")
+    raise InputError(f"no cell of {n_atoms} atoms; there are {', '.join(map(str, N_ATOMS))}.")
 
 
 def run(n_atoms: tuple[int, ...] = N_ATOMS, n_crystals: int = 32, repeats: int = 7, seed: int = 0) -> dict:

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from crossfunc.bench.graphs import perovskite, rattled_crystals, spinel, time_in_turns
+from crossfunc.errors import InputError
 
 BATCHES = {"MgO": 32, "SrTiO3": 32, "MgAl2O4": 16, "surrogate": 32}
 """Batches and their frames: 2, 5 and 14 atoms, rattled; and frames of the embedded dataset's dense tier as they are."""
@@ -139,7 +140,7 @@ def _structure(name: str):
         cube = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
         return cube.get_primitive_structure()
     if name not in ("SrTiO3", "MgAl2O4"):
-        raise ValueError(f"no batch {name!r}; there are {', '.join(BATCHES)}.")
+        raise InputError(f"no batch {name!r}; there are {', '.join(BATCHES)}.")
     return perovskite() if name == "SrTiO3" else spinel()
 
 

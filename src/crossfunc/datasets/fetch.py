@@ -18,6 +18,7 @@ from crossfunc.datasets.registry import (
 )
 from crossfunc.datasets.transfer import RemoteFile, check_space, download, file_checksum, find_mismatch
 from crossfunc.datasets.web import PATIENCE, FetchError, Patience
+from crossfunc.files import write_atomically
 
 DEFAULT_FOLDER = Path("build/downloads")
 
@@ -157,9 +158,7 @@ def _write_record(folder: Path, record: Record) -> None:
     for entry in document["files"]:
         entry["checksums"].setdefault("sha256", file_checksum(folder / entry["name"], "sha256"))
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    fresh = folder / f".{RECORD_FILE}.{os.getpid()}"
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(folder / RECORD_FILE)
+    write_atomically(folder / RECORD_FILE, text)
 
 
 def _bar(file: RemoteFile, progress: bool):

@@ -156,9 +156,12 @@ def _ask_huggingface(dataset: PublicDataset, patience: Patience) -> Record:
 
 
 def _ask_mirror(dataset: PublicDataset, mirror: str, patience: Patience) -> Record:
-    if not urlsplit(mirror).netloc:
+    try:
+        host = urlsplit(mirror).netloc
+    except ValueError:
+        host = ""
+    if not host:
         raise FetchError(f"CROSSFUNC_MIRROR: {mirror!r} is no address; write https://HOST/FOLDER.")
-    host = urlsplit(mirror).netloc
     url = f"{mirror}/{dataset.name}/{RECORD_FILE}"
     found = read_json(url, patience=patience, trusted_host=host)
     url = shown(url)  # from here on it is only told, and it may hold a password
@@ -183,7 +186,7 @@ def _remote(name, url, size, checksums: dict, source: str, trusted_host: str | N
     """Return a file of a record, if the record says what is needed to fetch it safely."""
     if not _PLAIN_NAME.fullmatch(name) or name == RECORD_FILE or name.endswith((".part", ".part.json")):
         raise FetchError(f"{source}: names a file {name[:80]!r}, which is no plain file name: not downloaded.")
-    if not (isinstance(size, int) and size > 0) or not isinstance(url, str):
+    if isinstance(size, bool) or not (isinstance(size, int) and size > 0) or not isinstance(url, str):
         raise FetchError(f"{source}: gives no size or no address for {name}; try again later, or set CROSSFUNC_MIRROR.")
     good = {}
     for algorithm, value in checksums.items():

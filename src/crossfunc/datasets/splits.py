@@ -5,6 +5,10 @@ import numpy as np
 PARTS = ("train", "validation", "test")
 
 
+class SplitError(ValueError):
+    """A split or a subset that these materials do not allow; the message says why."""
+
+
 def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) -> dict[str, np.ndarray]:
     """Split rows into train, validation and test so that all rows of a material land in one part.
 
@@ -24,7 +28,7 @@ def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) ->
 
     Raises
     ------
-    ValueError
+    SplitError
         Fractions that are negative or do not add up to 1, or a part that would get no material.
 
     Notes
@@ -33,7 +37,7 @@ def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) ->
     """
     ids = np.asarray(material_ids)
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-9):  # NaN too
-        raise ValueError(f"fractions must be three shares >= 0 that add up to 1, got {fractions}")
+        raise SplitError(f"fractions must be three shares >= 0 that add up to 1, got {fractions}")
     materials, group = np.unique(ids, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(materials))
     ends = np.rint(np.cumsum(fractions) * len(materials)).astype(int)
@@ -42,7 +46,10 @@ def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) ->
     parts = {name: np.flatnonzero(part_of[group] == k) for k, name in enumerate(PARTS)}
     empty = [name for name, share in zip(PARTS, fractions, strict=True) if share > 0 and len(parts[name]) == 0]
     if empty:
-        raise ValueError(f"{len(materials)} materials are too few for a {fractions} split: {', '.join(empty)} is empty")
+        raise SplitError(
+            f"{len(materials)} materials are too few for a {fractions} split: {', '.join(empty)} is empty; "
+            "use more materials or other fractions."
+        )
     return parts
 
 
@@ -63,13 +70,13 @@ def nested_subsets(material_ids, sizes, seed: int = 0) -> list[np.ndarray]:
 
     Raises
     ------
-    ValueError
+    SplitError
         Sizes that do not rise, are negative, or exceed the number of rows.
     """
     ids = np.asarray(material_ids)
     sizes = list(sizes)
     if sizes != sorted(sizes) or (sizes and (sizes[0] < 0 or sizes[-1] > len(ids))):
-        raise ValueError(f"sizes must rise and lie between 0 and {len(ids)} rows, got {sizes}")
+        raise SplitError(f"sizes must rise and lie between 0 and {len(ids)} rows, got {sizes}")
     materials, group = np.unique(ids, return_inverse=True)
     rank = np.random.default_rng(seed).permutation(len(materials))[group]
     rows = np.argsort(rank, kind="stable")

@@ -23,7 +23,9 @@ from crossfunc.datasets.functionals import (
     parse_functionals,
 )
 from crossfunc.datasets.importers import mp_thermo_csv
+from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.datasets.schema import REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+from crossfunc.plain_text import visible
 
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.parquet"
@@ -38,8 +40,6 @@ META_KEYS = {
     "functionals": "the low and the high functional with name, key and energy_kind, as crossfunc.datasets.schema says",
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
-MAX_EXPANSION = 1000
-"""A table that claims to unpack to more than this many times its file is taken for corrupt, and not read."""
 PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -64,7 +64,7 @@ class Dataset:
     @property
     def label_notice(self) -> str:
         """The sentence that every page, caption and table with these labels carries."""
-        return self.meta["label_notice"]
+        return visible(self.meta["label_notice"])
 
     @property
     def functionals(self) -> tuple[Functional, Functional]:
@@ -147,7 +147,7 @@ def open_dataset(name_or_path: str | os.PathLike, *, verify: bool = True) -> Dat
     if path.is_file():
         return _open_thermo_csv(path)
     meta = _read_meta(path)
-    dataset = Dataset(meta["name"], meta, path)
+    dataset = Dataset(visible(meta["name"]), meta, path)
     if verify:
         for kind in _listed_tables(meta):
             _verify_checksum(path, f"{kind}.parquet", meta)
@@ -347,6 +347,9 @@ def _check_meta(meta: dict, file: str) -> None:
     if missing:
         wanted = "; ".join(f"{key}: {META_KEYS[key]}" for key in missing)
         raise DatasetError(f"{file}: {', '.join(missing)} missing. Add it ({wanted}).")
+    no_text = [key for key in META_KEYS if key != "functionals" and not isinstance(meta[key], str)]
+    if no_text:
+        raise DatasetError(f"{file}: {', '.join(no_text)} must be text; write it between quotes.")
     parse_functionals(meta["functionals"], file)
 
 
@@ -372,24 +375,13 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
 def _read_parquet(file: Path, n_rows: int) -> pa.Table:
     """Read a table, but only if it unpacks to what its size and the recorded number of rows can justify."""
     try:
+        check_unpacked_size(file, n_rows)
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            footer = parquet.metadata
-            n_bytes = _unpacked_bytes(footer)
-            if footer.num_rows != n_rows or n_bytes > MAX_EXPANSION * file.stat().st_size:
-                raise DatasetError(
-                    f"{file}: says it holds {footer.num_rows} rows in {n_bytes} bytes, where {META_FILE} says {n_rows} "
-                    f"rows and the file has {file.stat().st_size} bytes: corrupt; fetch or import the dataset again."
-                )
             return parquet.read()
+    except UnpacksTooLarge as error:
+        raise DatasetError(f"{file}: {error}: corrupt; fetch or import the dataset again.") from error
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: not readable as parquet ({error}); fetch or import the dataset again.") from error
-
-
-def _unpacked_bytes(footer: pq.FileMetaData) -> int:
-    """Return what a parquet footer asks to allocate; runs of one value are short on disk but not in memory."""
-    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
-    # Row groups only: pyarrow aborts the process where a damaged footer is asked for a column.
-    return sum(max(group.total_byte_size, 8 * group.num_rows * footer.num_columns) for group in groups)
 
 
 def _to_arrow(table: pd.DataFrame | pa.Table, file: str) -> pa.Table:

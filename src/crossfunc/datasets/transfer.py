@@ -14,6 +14,7 @@ from crossfunc.datasets.web import (
     FetchError,
     Interrupted,
     Patience,
+    announced_length,
     check_status,
     check_url,
     open_url,
@@ -21,6 +22,7 @@ from crossfunc.datasets.web import (
     read_body,
     shown,
 )
+from crossfunc.files import write_atomically
 
 SPARE_BYTES = 64_000_000
 """Left free on the disk beyond what the download needs."""
@@ -123,31 +125,33 @@ def _complete(remote: RemoteFile, part: Path, patience: Patience, bar) -> None:
     check_url(remote.url, remote.trusted_host)
     state = {"best": 0}
 
-    def attempt():
+    def attempt(deadline: float):
         offset = _resumable(part, remote)
         if bar is not None:
             bar.update(offset - bar.n)
         if offset < remote.size or not part.exists():
-            _transfer(remote, part, offset, patience, bar)
+            _transfer(remote, part, offset, patience, bar, deadline)
 
     def progressed() -> bool:
         size = part.stat().st_size if part.exists() else 0
         better, state["best"] = size > state["best"], max(size, state["best"])
         return better
 
-    persist(attempt, remote.url, patience, str(part), progressed)
+    persist(attempt, remote.url, patience, str(part), progressed, n_bytes=remote.size)
 
 
-def _transfer(remote: RemoteFile, part: Path, offset: int, patience: Patience, bar) -> None:
+def _transfer(remote: RemoteFile, part: Path, offset: int, patience: Patience, bar, deadline: float) -> None:
     headers = {}
     if offset:
         headers = {"Range": f"bytes={offset}-", "If-Range": json.loads(_note(part).read_text())["etag"]}
-    with open_url(remote.url, headers, patience, remote.trusted_host) as response:
+    with open_url(remote.url, headers, patience, remote.trusted_host, deadline) as response:
         if response.status_code == 416:
             _discard(part)
             raise Interrupted("the server does not have the part that is missing; starting again")
         check_status(response, remote.url, remote.trusted_host)
         resumed = response.status_code == 206
+        if resumed and not offset:
+            raise Interrupted("the server sends a part where the whole was asked for")
         if resumed:
             _check_range(response, offset, remote, part)
         _check_length(response, remote, offset if resumed else 0)
@@ -155,13 +159,13 @@ def _transfer(remote: RemoteFile, part: Path, offset: int, patience: Patience, b
             _start_over(part, remote, response)
             if bar is not None:
                 bar.update(-bar.n)
-        _append(response, part, remote, bar)
+        _append(response, part, remote, bar, deadline)
 
 
-def _append(response, part: Path, remote: RemoteFile, bar) -> None:
+def _append(response, part: Path, remote: RemoteFile, bar, deadline: float) -> None:
     size = part.stat().st_size if part.exists() else 0
     with part.open("ab") as stream:
-        for chunk in read_body(response, remote.size - size + 1):
+        for chunk in read_body(response, remote.size - size + 1, deadline):
             size += len(chunk)
             if size > remote.size:
                 break
@@ -188,7 +192,9 @@ def _append(response, part: Path, remote: RemoteFile, bar) -> None:
 
 
 def _check_range(response, offset: int, remote: RemoteFile, part: Path) -> None:
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    found = re.fullmatch(
+        r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
+    )
     note = json.loads(_note(part).read_text())
     etag = response.headers.get("ETag", note["etag"])
     if found is None or int(found[1]) != offset or found[3] not in ("*", str(remote.size)) or etag != note["etag"]:
@@ -200,9 +206,9 @@ def _check_length(response, remote: RemoteFile, offset: int) -> None:
     """Refuse an answer that announces another length than the record does, before any of it is written."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise Interrupted(f"the server packed the file ({response.headers['Content-Encoding']}) though asked not to")
-    length = response.headers.get("Content-Length")
-    if length is not None and int(length) != remote.size - offset:
-        raise Interrupted(f"the server announces {int(length):,} bytes where {remote.size - offset:,} are due")
+    length = announced_length(response)
+    if length is not None and length != remote.size - offset:
+        raise Interrupted(f"the server announces {length:,} bytes where {remote.size - offset:,} are due")
 
 
 # --- the partial file ---
@@ -237,9 +243,7 @@ def _start_over(part: Path, remote: RemoteFile, response) -> None:
     etag = response.headers.get("ETag", "")
     _discard(part)  # first: the note must never describe other bytes than those beside it
     note = {"of": _identity(remote), "etag": etag if etag.startswith('"') else ""}
-    fresh = _note(part).with_suffix(".new")
-    fresh.write_text(json.dumps(note), encoding="utf-8")
-    fresh.replace(_note(part))
+    write_atomically(_note(part), json.dumps(note))
 
 
 def _discard(part: Path) -> None:
@@ -255,7 +259,7 @@ def _locked(folder: Path):
     except ImportError:  # Windows: the checksum alone protects there
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY)  # the folder itself: what was fetched is all that lies in it
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

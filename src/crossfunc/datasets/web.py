@@ -2,6 +2,8 @@
 
 import email.utils
 import json
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +13,14 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from crossfunc.datasets.schema import DatasetError
+from crossfunc.plain_text import visible
 
 CHUNK = 1 << 18
 LARGEST_JSON = 8_000_000
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 _REDIRECTS = 6
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class FetchError(DatasetError):
@@ -35,7 +39,8 @@ class Interrupted(Exception):  # noqa: N818
 class Patience:
     """How long to put up with a server: attempts without a new byte, and pauses in seconds between them.
 
-    `tell` takes a line for each pause that a person would notice.
+    `tell` takes a line for each pause that a person would notice. However a server drips, it is given up after
+    `longest_total_s` and the time that the bytes take at `slowest_bytes_per_s`.
     """
 
     n_attempts: int = 6
@@ -44,6 +49,12 @@ class Patience:
     connect_timeout_s: float = 20.0
     read_timeout_s: float = 60.0
     tell: Callable[[str], None] | None = None
+    longest_total_s: float = 1800.0
+    slowest_bytes_per_s: float = 20_000.0
+
+    def total_s(self, n_bytes: int = 0) -> float:
+        """Return the longest time that so many bytes may take, attempts and pauses together."""
+        return self.longest_total_s + n_bytes / self.slowest_bytes_per_s
 
     def pause(self, n_failed: int, asked_s: float | None) -> float:
         """Return the pause after so many failures in a row: what the server asked for, else twice the last."""
@@ -63,10 +74,12 @@ def read_json(url: str, *, patience: Patience = PATIENCE, trusted_host: str | No
         Unreachable, refused, too long, or no JSON.
     """
 
-    def attempt():
-        with open_url(url, {}, patience, trusted_host) as response:
+    def attempt(deadline: float):
+        with open_url(url, {}, patience, trusted_host, deadline) as response:
             check_status(response, url, trusted_host)
-            body = b"".join(read_body(response, LARGEST_JSON + 1))
+            if response.status_code == 206:
+                raise Interrupted("the server sends a part where the whole was asked for")
+            body = b"".join(read_body(response, LARGEST_JSON + 1, deadline))
             if len(body) > LARGEST_JSON:
                 raise FetchError(
                     f"{shown(url)}: the answer is longer than {LARGEST_JSON:,} bytes; this is no record of a file."
@@ -83,7 +96,11 @@ def read_json(url: str, *, patience: Patience = PATIENCE, trusted_host: str | No
 
 def check_url(url: str, trusted_host: str | None = None) -> None:
     """Raise FetchError unless an address is https, or http on this machine or on the mirror that the user named."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only here: beyond 65535 it raises
+    except ValueError as error:
+        raise FetchError(f"{shown(url)}: not an address that can be opened ({error}).") from None
     local = parts.hostname in _LOCAL or (trusted_host is not None and parts.netloc == trusted_host)
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise FetchError(
@@ -92,14 +109,20 @@ def check_url(url: str, trusted_host: str | None = None) -> None:
         )
 
 
-def persist(attempt, url: str, patience: Patience, kept: str, progressed=lambda: False):
-    """Repeat an attempt until it succeeds, or until too many in a row brought nothing new."""
-    n_failed = 0
+def persist(attempt, url: str, patience: Patience, kept: str, progressed=lambda: False, n_bytes: int = 0):
+    """Repeat an attempt until it succeeds, until too many in a row brought nothing new, or until it takes too long.
+
+    `attempt` is given the time, on the monotonic clock, at which it has to end.
+    """
+    n_failed, deadline = 0, time.monotonic() + patience.total_s(n_bytes)
     while True:
         try:
-            return attempt()
+            return attempt(deadline)
         except Interrupted as error:
             n_failed = 1 if progressed() else n_failed + 1
+            if time.monotonic() > deadline:
+                error = Interrupted(f"{error}; it took more than {patience.total_s(n_bytes):,.0f} s in all")
+                raise FetchError(_give_up(url, error, n_failed, kept, patience)) from None
             if n_failed >= patience.n_attempts or (error.wait_s or 0) > patience.longest_pause_s:
                 raise FetchError(_give_up(url, error, n_failed, kept, patience)) from None
             pause_s = patience.pause(n_failed, error.wait_s)
@@ -123,15 +146,17 @@ def _give_up(url: str, error: Interrupted, n_failed: int, kept: str, patience: P
     return "\n".join(lines)
 
 
-def read_body(response, limit: int) -> Iterator[bytes]:
-    """Yield the bytes of a body as they arrive, at most `limit` of them."""
+def read_body(response, limit: int, deadline: float = float("inf")) -> Iterator[bytes]:
+    """Yield the bytes of a body as they arrive, at most `limit` of them, until the deadline."""
     from urllib3.exceptions import HTTPError
 
     while limit > 0:
         try:
             chunk = response.raw.read1(min(CHUNK, limit), decode_content=False)
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             raise Interrupted(f"the connection broke ({type(error).__name__})") from error
+        if time.monotonic() > deadline:
+            raise Interrupted("the server sends too slowly")
         if not chunk:
             return
         limit -= len(chunk)
@@ -160,20 +185,31 @@ def check_status(response, url: str, trusted_host: str | None) -> None:
 def _retry_after(response) -> float | None:
     """Return the seconds of a Retry-After header, which may hold a number or a date."""
     text = response.headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    if _WHOLE_NUMBER.fullmatch(text):
         return float(text)
     try:
         until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+def announced_length(response) -> int | None:
+    """Return the Content-Length of an answer, None where there is none."""
+    text = response.headers.get("Content-Length")
+    if text is not None and not _WHOLE_NUMBER.fullmatch(text.strip()):
+        raise Interrupted(f"the server announces a length that is no number ({text[:40]!r})")
+    return None if text is None else int(text)
 
 
 @contextmanager
-def open_url(url: str, headers: dict[str, str], patience: Patience, trusted_host: str | None):
+def open_url(
+    url: str, headers: dict[str, str], patience: Patience, trusted_host: str | None, deadline: float = float("inf")
+):
     """Open an address, following redirects by hand so that each one is checked; proxies as the environment says."""
     import requests
+    from urllib3.exceptions import HTTPError
 
     headers = {"Accept-Encoding": "identity", "User-Agent": "crossfunc", **headers}
     timeout = (patience.connect_timeout_s, patience.read_timeout_s)
@@ -181,21 +217,54 @@ def open_url(url: str, headers: dict[str, str], patience: Patience, trusted_host
         for _ in range(_REDIRECTS):
             check_url(url, trusted_host)
             try:
-                response = session.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
-            except requests.RequestException as error:
+                response = _until(
+                    deadline,
+                    session.get,
+                    url,
+                    headers=headers,
+                    stream=True,
+                    timeout=timeout,
+                    allow_redirects=False,
+                )
+            except (requests.RequestException, HTTPError, ValueError) as error:
                 raise _explain(error, url) from None
             with response:
                 target = response.headers.get("Location")
                 if not (response.is_redirect and target):
                     yield response
                     return
-            url = urljoin(url, target)
+            try:
+                url = urljoin(url, target)
+            except ValueError as error:
+                raise FetchError(f"{shown(url)}: redirected to what is no address ({error}).") from None
     raise FetchError(f"{shown(url)}: redirected more than {_REDIRECTS} times; try again later.")
+
+
+def _until(deadline: float, ask: Callable, *arguments, **options):
+    """Call in a thread of its own, and wait until the deadline: a server may drip its headers for ever."""
+    outcome: list = []
+
+    def call() -> None:
+        try:
+            outcome.append((ask(*arguments, **options), None))
+        except Exception as error:  # raised where it is waited for
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=call, daemon=True, name="ask")
+    thread.start()
+    thread.join(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX))
+    if not outcome:
+        raise Interrupted("the server answers too slowly")
+    answer, error = outcome[0]
+    if error is not None:
+        raise error
+    return answer
 
 
 def _explain(error: Exception, url: str) -> Exception:
     """Return the error to raise for a request that got no answer."""
     import requests
+    from urllib3.exceptions import LocationValueError
 
     host = urlsplit(url).hostname
     if isinstance(error, requests.exceptions.SSLError):
@@ -203,7 +272,8 @@ def _explain(error: Exception, url: str) -> Exception:
             f"{host}: its certificate is not accepted. If your network inspects https, name its certificate file in "
             "REQUESTS_CA_BUNDLE; certificates are never left unchecked."
         )
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+    wrong = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError, UnicodeError)
+    if isinstance(error, wrong):
         return FetchError(f"{shown(url)}: not an address that can be opened ({type(error).__name__}).")
     if isinstance(error, requests.exceptions.ProxyError):
         return Interrupted(f"the proxy in HTTPS_PROXY or HTTP_PROXY gives no way to {host}")
@@ -214,5 +284,9 @@ def _explain(error: Exception, url: str) -> Exception:
 
 def shown(url: str) -> str:
     """Return an address as it may be shown: no user, password or signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return visible(f"{parts.scheme}://{host}{parts.path}")
+    except ValueError:
+        return "an address that cannot be read"

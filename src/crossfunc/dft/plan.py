@@ -9,6 +9,7 @@ from importlib import resources
 
 import numpy as np
 
+from crossfunc.errors import InputError
 from crossfunc.surrogate.prototypes import Prototype, prototypes, read_prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -201,7 +202,7 @@ def plan_frames(seed: int = 0, n_steps: int = len(RECIPE)) -> list[Frame]:
     list of Frame
     """
     if not 1 <= n_steps <= len(RECIPE):
-        raise ValueError(f"n_steps is {n_steps}; the recipe has 1 to {len(RECIPE)} steps.")
+        raise InputError(f"n_steps is {n_steps}; the recipe has 1 to {len(RECIPE)} steps.")
     frames = []
     for k in range(n_steps):
         for material in plan_materials():

@@ -6,7 +6,6 @@ pseudopotentials used with them) mostly differ in c; subtracting each one's own 
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import numpy as np
 
 from crossfunc.energies.composition import as_composition_matrix, element_symbols, present_columns
 from crossfunc.energies.least_squares import residual_variance, solve
+from crossfunc.errors import InputError
+from crossfunc.files import write_atomically
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
 
 
@@ -161,7 +162,7 @@ class AtomRefFit:
         }
         text = json.dumps(document, indent=1, allow_nan=False)
         if path is not None:
-            _write_atomically(Path(path), text + "\n")
+            write_atomically(path, text + "\n")
         return text
 
     @classmethod
@@ -421,7 +422,7 @@ def held_out_error(
 
     Raises
     ------
-    ValueError
+    InputError
         From the split if there are too few materials, from the fit as `fit_atomref`.
     """
     from crossfunc.datasets.splits import split_by_material
@@ -476,12 +477,12 @@ def material_folds(material_ids, n_splits: int, seed: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If there are fewer materials than folds, or fewer than two folds.
     """
     materials, group = np.unique(np.asarray(material_ids), return_inverse=True)
     if not 2 <= n_splits <= len(materials):
-        raise ValueError(f"n_splits={n_splits} with {len(materials)} materials: give 2 to {len(materials)} folds")
+        raise InputError(f"n_splits={n_splits} with {len(materials)} materials: give 2 to {len(materials)} folds")
     fold = np.empty(len(materials), dtype=int)
     fold[np.random.default_rng(seed).permutation(len(materials))] = np.arange(len(materials)) % n_splits
     return fold[group]
@@ -571,15 +572,3 @@ def _to_json_number(value):
 def _from_json_number(value):
     """Inverse of `_to_json_number`."""
     return float("nan") if value is None else float(value)
-
-
-def _write_atomically(path, text):
-    """Write text to a file so that readers see the old one or the new one, nothing between."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -6,6 +6,7 @@ import numpy as np
 
 from crossfunc.energies.atomref import material_folds
 from crossfunc.energies.composition import N_ELEMENTS, as_composition_matrix, element_symbols, present_columns
+from crossfunc.errors import InputError
 
 _MEASURES = ("gain", "permutation", "shap")
 
@@ -24,7 +25,7 @@ class ElementImportance:
     def ranked(self, measure: str = "shap"):
         """Table of the elements that are in the data, most important first by "gain", "permutation" or "shap"."""
         if measure not in _MEASURES:
-            raise ValueError(f"measure={measure!r}: choose one of {', '.join(_MEASURES)}")
+            raise InputError(f"measure={measure!r}: choose one of {', '.join(_MEASURES)}")
         name = f"{measure}_mean"
         return self.table.dropna(subset=[name]).sort_values(name, ascending=False, kind="stable")
 
@@ -82,7 +83,7 @@ def element_importance(
 
     Raises
     ------
-    ValueError
+    InputError
         If X and the difference do not match, a difference is not finite (names the row), or there are fewer
         materials than folds.
 
@@ -97,12 +98,12 @@ def element_importance(
     X = as_composition_matrix(X)
     y = np.asarray(difference_per_atom_ev, dtype=np.float64)
     if y.shape != (X.shape[0],):
-        raise ValueError(f"X has {X.shape[0]} rows, difference_per_atom_ev has shape {y.shape}: give one value per row")
+        raise InputError(f"X has {X.shape[0]} rows, difference_per_atom_ev has shape {y.shape}: give one value per row")
     wrong = np.flatnonzero(~np.isfinite(y))
     if wrong.size:
-        raise ValueError(f"row {wrong[0]}: the difference is {y[wrong[0]]} ({wrong.size} such rows): drop these rows")
+        raise InputError(f"row {wrong[0]}: the difference is {y[wrong[0]]} ({wrong.size} such rows): drop these rows")
     if n_seeds < 1:
-        raise ValueError(f"n_seeds={n_seeds}: give at least 1")
+        raise InputError(f"n_seeds={n_seeds}: give at least 1")
     ids = np.arange(len(y)) if material_ids is None else np.asarray(material_ids)
     columns = present_columns(X)
     dense = X[:, columns].toarray()  # zeros are values here; XGBoost reads absent entries of a sparse X as missing

@@ -6,6 +6,7 @@ import numpy as np
 
 from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
 from crossfunc.energies.composition import as_composition_matrix, element_symbols
+from crossfunc.errors import InputError
 
 #: Below this an offset is left to fine-tuning. Dispersion corrections move energies by 0.05 to 0.3 eV/atom;
 #: another functional with other pseudopotentials by 1 to 75 eV/atom. The limit lies between the two.
@@ -69,7 +70,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
 
     Raises
     ------
-    ValueError
+    InputError
         Fewer than two points, different lengths, a value that is not finite (names the row), or x or y constant.
 
     Notes
@@ -78,17 +79,17 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
-        raise ValueError(f"x and y have shapes {x.shape} and {y.shape}: give two lists of equal length, at least 2")
+        raise InputError(f"x and y have shapes {x.shape} and {y.shape}: give two lists of equal length, at least 2")
     wrong = np.flatnonzero(~(np.isfinite(x) & np.isfinite(y)))
     if wrong.size:
         row = wrong[0]
-        raise ValueError(f"row {row}: x = {x[row]}, y = {y[row]} ({wrong.size} such rows): drop these rows")
+        raise InputError(f"row {row}: x = {x[row]}, y = {y[row]} ({wrong.size} such rows): drop these rows")
     constant = [name for name, values in (("x", x), ("y", y)) if np.ptp(values) == 0]
     if constant:
-        raise ValueError(f"{' and '.join(constant)} constant: no correlation is defined")
+        raise InputError(f"{' and '.join(constant)} constant: no correlation is defined")
     group = np.arange(len(x)) if material_ids is None else np.unique(np.asarray(material_ids), return_inverse=True)[1]
     if len(group) != len(x):
-        raise ValueError(f"{len(group)} material ids for {len(x)} points: give one a point")
+        raise InputError(f"{len(group)} material ids for {len(x)} points: give one a point")
     n_materials = int(group.max()) + 1
     x, y = x - x.mean(), y - y.mean()
     moments = np.column_stack(

@@ -1,10 +1,10 @@
 """Figures of executed lessons for slides and print: one file per figure and format, and their captions."""
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons.freshness import check_lesson
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import LessonError
@@ -61,7 +61,7 @@ def export_figures(
         from crossfunc.lessons.figures import write_interactive
 
         write_interactive(specs, out, formats)
-    (out / "captions.md").write_text("\n".join(captions), encoding="utf-8")
+    write_atomically(out / "captions.md", "\n".join(captions))
     return written
 
 
@@ -82,4 +82,4 @@ def _copy(plan: Plan, name: str, out: Path, formats: Sequence[str]) -> None:
                 f"{kept}: missing; run the lesson again: "
                 f"crossfunc run {plan.lesson.stem} --profile {plan.profile} --force"
             )
-        shutil.copy2(kept, out / kept.name)
+        write_atomically(out / kept.name, kept.read_bytes())

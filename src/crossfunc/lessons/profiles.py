@@ -38,7 +38,11 @@ for _tag, _pattern, _first in (
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
-    """Return `-p name=value` texts as a dictionary; each value is read as YAML (12, 1e-3, true, [Fe, O], text)."""
+    """Return `-p name=value` texts as a dictionary.
+
+    A value is a number (12, 1e-3), `true` or `false`, a list ([Fe, O]), a text between quotes, nothing (None), as in
+    YAML; anything else is the text as it stands, with every ` #`, `: ` or `&` in it.
+    """
     overrides: dict[str, Any] = {}
     for item in items:
         name, equals, text = item.partition("=")
@@ -48,10 +52,26 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
         if name in overrides:
             raise LessonError(f"-p {item}: `{name}` is given twice.")
         try:
-            overrides[name] = yaml.load(text, Loader=_PlainYaml)  # noqa: S506, a SafeLoader
-        except yaml.YAMLError as error:
+            overrides[name] = _read_value(text)
+        except (yaml.YAMLError, RecursionError) as error:
             raise LessonError(f"-p {item}: the value cannot be read as YAML ({error}).") from error
     return overrides
+
+
+def _read_value(text: str) -> Any:
+    """Read one value; a text that is not written as YAML's is itself."""
+    bare = text.strip()
+    if bare[:1] in ("[", "{", "'", '"'):
+        tokens = list(yaml.scan(text, Loader=_PlainYaml))
+        end = max(token.end_mark.index for token in tokens if not isinstance(token, yaml.StreamEndToken))
+        if text[end:].strip():
+            raise yaml.YAMLError(f"{text[end:].strip()!r} would be left out; put all of it between quotes")
+        return yaml.load(text, Loader=_PlainYaml)  # noqa: S506, a SafeLoader
+    loader = _PlainYaml("")
+    tag = loader.resolve(yaml.ScalarNode, bare, (True, False))
+    if tag == "tag:yaml.org,2002:str":
+        return bare
+    return loader.construct_object(yaml.ScalarNode(tag, bare))
 
 
 @dataclass(frozen=True)

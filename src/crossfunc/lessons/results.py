@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons.declared import DeclarationError, find_declarations, read_declarations
+from crossfunc.plain_text import in_html
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _FIELDS = {"lesson", "dataset", "label_notice", "results"}
@@ -165,7 +167,7 @@ class LessonResults:
         styler = pd.DataFrame(rows, columns=list(COLUMNS)).style
         styler = styler.set_uuid(re.sub(r"\W", "-", self.lesson)).hide(axis="index").format(escape="html")
         styler = styler.set_properties(**{"text-align": "left", "white-space": "normal"})
-        return styler.set_caption(self.label_notice) if self.label_notice else styler
+        return styler.set_caption(in_html(self.label_notice)) if self.label_notice else styler
 
     def save(self) -> Path | None:
         """Write `<folder>/<lesson>.json` in one step and return its path; without a folder, do nothing."""
@@ -189,11 +191,8 @@ class LessonResults:
 
     def _write(self, name: str, content: bytes) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(path)
-        return path
+        write_atomically(self.folder / name, content)
+        return self.folder / name
 
 
 def _finite(value: Any, where: str) -> float:

@@ -4,6 +4,7 @@ The executed notebook is `build/<profile>/notebooks/NN_topic.ipynb`. It holds no
 made it, and two runs of an unchanged lesson write the same bytes.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -13,12 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from crossfunc.datasets import DatasetError, find_dataset
+from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, import_book_tool, shown
+from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
 from crossfunc.lessons.timings import record_timing
 from crossfunc.lessons.traces import remove_traces
 
@@ -66,7 +71,35 @@ def run_lessons(
     Returns
     -------
     list of LessonRun, in the order of `plans`
+
+    Raises
+    ------
+    LessonError
+        Another dataset than the profile's was asked for, and it is not here.
+    FolderInUse
+        Another process runs lessons into the same folder at this moment.
     """
+    _check_datasets(plans)
+    if not force and all(check_lesson(plan) is None for plan in plans):
+        held = contextlib.nullcontext()  # nothing is written
+    else:
+        held = locked_folder(plans[0].folder)
+    with held:
+        return _run_all(plans, force=force, jobs=jobs, show_bars=show_bars, report=report)
+
+
+def _check_datasets(plans: Sequence[Plan]) -> None:
+    """Refuse a dataset that was asked for and is not here, before any kernel starts."""
+    for plan in plans:
+        given = plan.parameters.get("dataset")
+        if "dataset" in plan.overridden and isinstance(given, str):
+            try:
+                find_dataset(given)
+            except DatasetError as error:
+                raise LessonError(f"lesson {plan.lesson.stem}: {error}") from None
+
+
+def _run_all(plans: Sequence[Plan], *, force: bool, jobs: int, show_bars, report) -> list[LessonRun]:
     from joblib import Parallel, delayed
 
     bars = jobs == 1 and (sys.stderr.isatty() if show_bars is None else show_bars)
@@ -143,17 +176,21 @@ def _execute(plan: Plan, scratch: Path, show_bar: bool):
     source, output = scratch / "source.ipynb", scratch / "executed.ipynb"
     nbformat.write(plan.lesson.notebook(), source)
     message = ""
+    manager = _kernel_manager_class(scratch, plan.figures)
     try:
-        papermill.execute_notebook(
-            source,
-            output,
-            parameters=plan.injected,
-            progress_bar={"desc": plan.lesson.stem, "disable": not show_bar, "leave": False, "file": sys.stderr},
-            cwd=plan.lesson.path.parent,
-            kernel_manager_class=_kernel_manager_class(scratch, plan.figures),
-            record_timing=False,
-            coalesce_streams=True,
-            store_widget_state=False,
+        _beside_signals(
+            lambda: papermill.execute_notebook(
+                source,
+                output,
+                parameters=plan.injected,
+                progress_bar={"desc": plan.lesson.stem, "disable": not show_bar, "leave": False, "file": sys.stderr},
+                cwd=plan.lesson.path.parent,
+                kernel_manager_class=manager,
+                record_timing=False,
+                coalesce_streams=True,
+                store_widget_state=False,
+            ),
+            manager.end_kernels,
         )
     except papermill.exceptions.PapermillExecutionError as error:
         message = _describe_failure(plan, error)
@@ -163,6 +200,21 @@ def _execute(plan: Plan, scratch: Path, show_bar: bool):
     if not message and (fault := find_fault(notebook.cells)):
         message = f"lesson {plan.lesson.stem} failed: {fault}"
     return notebook, message
+
+
+def _beside_signals(execute: Callable[[], object], end_kernels: Callable[[], None]) -> None:
+    """Execute in a thread of its own, so that a signal ends the run.
+
+    In the main thread nbclient would take the signal for its own: end this lesson's kernel, call the lesson failed, and
+    let the next one start.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="lesson") as pool:
+        execution = pool.submit(execute)
+        try:
+            execution.result()
+        except KeyboardInterrupt:
+            end_kernels()  # the thread ends when it notices
+            raise
 
 
 def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
@@ -191,9 +243,23 @@ def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
     )
 
     class ThisInterpreter(AsyncKernelManager):
+        started: ClassVar[list] = []
+
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.started.append(self)
+
         @property
         def kernel_spec(self):
             return spec
+
+        @classmethod
+        def end_kernels(cls) -> None:
+            """End the kernels' processes at once."""
+            for manager in cls.started:
+                process = getattr(manager.provisioner, "process", None)
+                if process is not None:
+                    process.kill()
 
     return ThisInterpreter
 
@@ -235,6 +301,4 @@ def _write_notebook(notebook, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(nbformat.writes(notebook, version=4) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, nbformat.writes(notebook, version=4) + "\n")

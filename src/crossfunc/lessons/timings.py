@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons.sources import LessonError
 
 TIMINGS_FILE = "timings.json"
@@ -17,9 +18,7 @@ def record_timing(folder: Path, lesson: str, seconds: float, jobs: int = 1) -> N
     path = folder / TIMINGS_FILE
     timings = read_timings(folder) if path.is_file() else {}
     timings[lesson] = {"seconds": round(seconds, 1), "cores": os.cpu_count(), "jobs": jobs}
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(dict(sorted(timings.items())), indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, json.dumps(dict(sorted(timings.items())), indent=1) + "\n")
 
 
 def read_timings(folder: Path) -> dict[str, dict[str, float]]:

@@ -24,8 +24,8 @@ class CHGNetCalculator(Calculator):
     ------
     GraphError
         On calculation: an isolated atom (all are named), two atoms on one spot, a cell without volume.
-    ValueError
-        On calculation: atoms that are not periodic in all three directions.
+    CrystalError
+        On calculation: atoms that are not periodic in all three directions, no atoms, or an element beyond Pu.
 
     Notes
     -----

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pickle
-import secrets
+import struct
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.energies import AtomRefError
+from crossfunc.files import write_atomically
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.vendor import import_chgnet
 
@@ -57,12 +58,20 @@ def save_model(model, path: str | os.PathLike, *, provenance: dict | None = None
     args, provenance = _plain_args(model), _plain_provenance(path, provenance)
     if path.suffix == ".safetensors":
         texts = {"format": "pt", "model_args": json.dumps(args), "provenance": json.dumps(provenance)}
-        data = _import_safetensors(path).torch.save(state, metadata=texts)
+        data = _sort_header(_import_safetensors(path).torch.save(state, metadata=texts))
     else:
         stream = io.BytesIO()
         torch.save({"model": {"state_dict": state, "model_args": args}, "provenance": provenance}, stream)
         data = stream.getvalue()
     write_bytes(path, data)
+
+
+def _sort_header(data: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose metadata the library writes in an order drawn by chance."""
+    (n_bytes,) = struct.unpack("<Q", data[:8])
+    header = json.dumps(json.loads(data[8 : 8 + n_bytes]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the format wants the tensors aligned
+    return struct.pack("<Q", len(header)) + header + data[8 + n_bytes :]
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -74,22 +83,14 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         The file cannot be written; names it, and says what to do.
     """
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
+        write_atomically(path, data)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another folder; "
             "what was there before is unchanged."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
 
 
 def read_model(path: str | os.PathLike):
@@ -247,11 +248,49 @@ def _import_safetensors(path: Path):
 def _read(path: Path) -> tuple[dict, dict, dict]:
     """State, constructor arguments and provenance of a model file."""
     try:
-        if path.stat().st_size == 0:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+        if not head:
             raise CheckpointError(f"{path}: the file is empty; copy or write it again.")
+        if other := _recognise(head):
+            raise CheckpointError(f"{path}: not a CHGNet checkpoint: this is {other}.")
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: not a CHGNet checkpoint: its content is nested too deeply.") from error
+
+
+_POINTER = "a pointer of {}, not the file it stands for; get that with {} where the file comes from"
+_KNOWN_BEGINNINGS = (
+    (b"version https://git-lfs", _POINTER.format("a large-file store (Git LFS)", "`git lfs pull`")),
+    (b"/annex/objects/", _POINTER.format("git-annex", "`git annex get`")),
+    (b"../.git/annex/", _POINTER.format("git-annex", "`git annex get`")),
+    (b"\x89HDF", "an HDF5 file; convert it to a state_dict and write it with crossfunc.save_model"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"BZh", "a bzip2 archive; unpack it first"),
+    (b"\xfd7zXZ", "an xz archive; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive; unpack it first"),
+    (b"\x93NUMPY", "an array of NumPy; a model is a file of chgnet or of crossfunc.save_model"),
+    (b"PAR1", "a parquet table; a model is a file of chgnet or of crossfunc.save_model"),
+    (b"%PDF", "a PDF document; download the model itself"),
+    (b"<?xml", "an XML document, often an error message of a server; download the file again"),
+)
+
+
+def _recognise(head: bytes) -> str | None:
+    """Say what a file is that begins so and is no model; None where it may be one."""
+    for beginning, what in _KNOWN_BEGINNINGS:
+        if head.startswith(beginning):
+            return what
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<!--")):
+        return "a web page, perhaps one that asks to log in; download the file again"
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it first (chgnet's own .pth.tar files are none)"
+    if text.startswith((b"{", b"[")):
+        return "a JSON document, perhaps a server's error message; download the file again"
+    return None
 
 
 def _read_safetensors(path: Path) -> tuple[dict, dict, dict]:
@@ -264,7 +303,7 @@ def _read_safetensors(path: Path) -> tuple[dict, dict, dict]:
         raise CheckpointError(f"{path}: truncated, or not a safetensors file ({error}); copy it again.") from error
     try:
         args, provenance = json.loads(texts["model_args"]), json.loads(texts.get("provenance", "{}"))
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a CHGNet checkpoint: its metadata hold no model_args. Write it with crossfunc.save_model."
         ) from error
@@ -280,19 +319,21 @@ def _read_torch(path: Path) -> tuple[dict, dict, dict]:
         raise CheckpointError(f"{path}: truncated: the end of the archive is missing; copy or write it again.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # whose text advises to read it without that protection
         hint = "it holds Python objects, which could run code. Of a training run, load best.pt or last.pt"
         raise CheckpointError(
-            f"{path}: not a CHGNet checkpoint: {hint if is_archive else _first_line(error)}."
+            f"{path}: not a CHGNet checkpoint: {hint if is_archive else 'no file of PyTorch; copy or write it again'}."
         ) from error
+    except RecursionError:
+        raise
     except Exception as error:  # what a reader makes of arbitrary bytes can be anything
         raise CheckpointError(
-            f"{path}: not a CHGNet checkpoint, or damaged ({_first_line(error)}); copy or write it again."
+            f"{path}: not a CHGNet checkpoint, or damaged ({first_line(error)}); copy or write it again."
         ) from error
     try:
         state, args = content["model"]["state_dict"], content["model"]["model_args"]
     except (KeyError, TypeError, IndexError) as error:
-        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        keys = ", ".join(str(key)[:40] for key in content) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             f"{path}: not a CHGNet checkpoint: no entry 'model' with 'state_dict' and 'model_args' in it (it holds "
             f"{keys[:200]}). Of a training run, load best.pt or last.pt."
@@ -301,8 +342,11 @@ def _read_torch(path: Path) -> tuple[dict, dict, dict]:
     return state, args, provenance if isinstance(provenance, dict) else {}
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else type(error).__name__
+def first_line(error: Exception) -> str:
+    """Return an error's kind and the first line of its text, as it may be passed on."""
+    text = (str(error).strip().splitlines() or [""])[0][:200]
+    # no message of ours passes on the advice to turn a protection off
+    return type(error).__name__ if not text or "weights_only" in text else f"{type(error).__name__}: {text}"
 
 
 def _check_args(path: Path, given) -> dict:
@@ -344,22 +388,44 @@ def _architecture() -> dict:
 def _check_state(path: Path, state, expected: dict) -> None:
     import torch
 
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    tensors = isinstance(state, dict) and all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+    if not tensors or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{path}: not a CHGNet checkpoint: its state_dict does not hold tensors only.")
     wrong = [name for name in expected if name not in state] + [name for name in state if name not in expected]
     wrong += [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
-            f"{path}: its weights are not those of CHGNet 0.3.0's architecture: {', '.join(wrong[:3])}{more} missing, "
-            "unknown or of another shape."
+            f"{path}: its weights are not those of CHGNet 0.3.0's architecture: "
+            f"{', '.join(name[:80] for name in wrong[:3])}{more} missing, unknown or of another shape."
         )
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    odd = [name for name, tensor in state.items() if not _holds_numbers(tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {len(odd)} of its weights are no plain floating-point numbers, {odd[0]} first "
+            f"({_kind_of(state[odd[0]])}); write them as float32."
+        )
+    # after the conversion to the model's float32, in which large numbers of float64 are infinite
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor.to(expected[name].dtype)).all()]
     if broken:
         raise CheckpointError(
-            f"{path}: {len(broken)} of its weights hold NaN or infinity, {broken[0]} first: the training diverged. Use "
-            "an earlier checkpoint."
+            f"{path}: {len(broken)} of its weights hold NaN or infinity, {broken[0]} first (read as "
+            f"{_kind_of(expected[broken[0]])}): the training diverged. Use an earlier checkpoint."
         )
+
+
+def _holds_numbers(tensor) -> bool:
+    import torch
+
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and tensor.is_floating_point()
+
+
+def _kind_of(tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if str(tensor.layout) != "torch.strided":
+        return f"{kind}, sparse"
+    return f"{kind} without values" if tensor.device.type == "meta" else kind
 
 
 def _construct(args: dict):

@@ -8,6 +8,10 @@ import numpy as np
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 
+class CrystalError(ValueError):
+    """A structure that is no crystal of known elements; the message names it, the atom and the remedy."""
+
+
 @dataclass(frozen=True)
 class Crystals:
     """A batch of periodic crystals without per-structure objects.
@@ -73,8 +77,8 @@ class Crystals:
         """Build from (atomic_numbers, frac_coords, lattice_a) triples."""
         triples = list(crystals)
         if not triples:
-            raise ValueError("no crystals given")
-        numbers = [np.asarray(t[0], dtype=np.int64) for t in triples]
+            raise CrystalError("no crystals given; give at least one.")
+        numbers = [_check_numbers(t[0], k) for k, t in enumerate(triples)]
         return cls(
             np.concatenate(numbers),
             np.concatenate([np.asarray(t[1], dtype=float).reshape(-1, 3) for t in triples]),
@@ -84,7 +88,7 @@ class Crystals:
 
     @classmethod
     def from_structures(cls, structures: Iterable) -> "Crystals":
-        """Build from pymatgen Structures or ASE Atoms; disordered or non-periodic ones are refused by number."""
+        """Build from pymatgen Structures or ASE Atoms; what is no crystal of known elements is refused by number."""
         return cls.from_arrays(_triple(structure, k) for k, structure in enumerate(structures))
 
     @classmethod
@@ -111,14 +115,47 @@ class Crystals:
 def _triple(structure, index: int) -> tuple:
     if hasattr(structure, "get_scaled_positions"):  # ASE
         if not structure.pbc.all():
-            raise ValueError(f"structure {index} is not periodic in all directions; put it in a cell with pbc=True.")
+            raise CrystalError(f"structure {index} is not periodic in all directions; put it in a cell with pbc=True.")
         return structure.numbers, structure.get_scaled_positions(wrap=False), structure.cell.array
+    if not hasattr(structure, "lattice"):
+        raise CrystalError(
+            f"structure {index} is a {type(structure).__name__}, which has no lattice; give pymatgen Structures or ASE "
+            "Atoms in a cell."
+        )
     if not structure.is_ordered:
-        raise ValueError(
+        raise CrystalError(
             f"structure {index} ({structure.formula}) is disordered; order it first (pymatgen.transformations)."
         )
-    numbers = [ATOMIC_NUMBERS[site.specie.symbol] for site in structure]
+    symbols = [site.specie.symbol for site in structure]
+    for atom, symbol in enumerate(symbols):
+        if symbol not in ATOMIC_NUMBERS:
+            raise _unknown_element(index, atom, symbol)
+    numbers = [ATOMIC_NUMBERS[symbol] for symbol in symbols]
     return numbers, structure.frac_coords, structure.lattice.matrix
+
+
+def _check_numbers(given, index: int) -> np.ndarray:
+    """Return the atomic numbers of one crystal, refusing what no model has an element for."""
+    numbers = np.asarray(given).reshape(-1)
+    if len(numbers) == 0:
+        raise CrystalError(f"structure {index} has no atoms; leave it out.")
+    known = np.isin(numbers, np.arange(1, len(ELEMENT_SYMBOLS) + 1))
+    if not known.all():
+        atom = int(np.flatnonzero(~known)[0])
+        raise _unknown_element(index, atom, f"Z = {numbers[atom]}")
+    return numbers.astype(np.int64)
+
+
+def _unknown_element(index: int, atom: int, element: str) -> CrystalError:
+    from ase.data import chemical_symbols
+
+    number = element.removeprefix("Z = ")
+    if number != element and number.isdecimal() and 0 < int(number) < len(chemical_symbols):
+        element = f"{chemical_symbols[int(number)]} ({element})"
+    return CrystalError(
+        f"structure {index}: atom {atom} is {element}, which is none of the {len(ELEMENT_SYMBOLS)} elements from "
+        f"{ELEMENT_SYMBOLS[0]} to {ELEMENT_SYMBOLS[-1]} that CHGNet knows; leave the structure out."
+    )
 
 
 def concatenate_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from crossfunc.errors import InputError
 from crossfunc.potential.correction import CorrectionInputs
 from crossfunc.potential.graphs import GraphBatch
 from crossfunc.potential.kernels import Kernels, linears
@@ -28,7 +29,7 @@ def check_architecture(model: nn.Module) -> None:
     differs = {k: args.get(k) for k, v in expected.items() if args.get(k, v) != v}
     dims = {args.get(k, 64) for k in ("atom_fea_dim", "bond_fea_dim", "angle_fea_dim")}
     if differs or len(dims) != 1 or args.get("conv_norm") is not None:
-        raise ValueError(
+        raise InputError(
             f"this CHGNet differs from 0.3.0 in {differs or dims}; only the 0.3.0 architecture is supported."
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.datasets.parquet_sizes import check_unpacked_size
 from crossfunc.energies.corrections import mp2020_corrections
 from crossfunc.stability.entries import NOT_STATED, EntryTable, HullError
 
@@ -330,7 +331,10 @@ def _read_table(path: Path):
     import pyarrow as pa
 
     try:
-        return pd.read_csv(path, dtype={"id": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype={"id": str})
+        check_unpacked_size(path)
+        return pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise HullError(f"{path}: not readable as a table ({error}); write it again.") from error
 

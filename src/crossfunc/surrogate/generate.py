@@ -1,8 +1,10 @@
 """Make the embedded dataset: build, relax with both labellers, check, label, write."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from dataclasses import asdict
 from functools import cache
@@ -16,6 +18,7 @@ from crossfunc.datasets import Dataset, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.datasets.store import check_target
+from crossfunc.files import locked_folder, remove_drafts, write_atomically
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
 from crossfunc.surrogate.prototypes import build_crystal, closest_contact, contact_range, prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS
@@ -72,6 +75,8 @@ def make_surrogate(
     ------
     DatasetError
         The folder exists and `overwrite` is not set, or is no dataset.
+    FolderInUse
+        Another process makes the same dataset.
 
     Notes
     -----
@@ -84,12 +89,11 @@ def make_surrogate(
         plan = _small_plan(plan, n_limit)
     chunks = [plan[k : k + CHUNK] for k in range(0, len(plan), CHUNK)]
     parts = out.with_name(f".{out.name}-parts-{_plan_hash(plan, seed)}")
-    parts.mkdir(parents=True, exist_ok=True)
-    records = _run_chunks(chunks, parts, seed, n_jobs, progress)
-    dataset = _write(out, records, seed=seed, overwrite=overwrite)
-    for part in parts.iterdir():
-        part.unlink()
-    parts.rmdir()
+    with locked_folder(parts):
+        remove_drafts(parts)
+        records = _run_chunks(chunks, parts, seed, n_jobs, progress)
+        dataset = _write(out, records, seed=seed, overwrite=overwrite)
+        shutil.rmtree(parts, ignore_errors=True)
     return dataset
 
 
@@ -165,17 +169,15 @@ def _run_chunks(chunks: list[list[Material]], parts: Path, seed: int, n_jobs: in
 def _run_chunk(materials: list[Material], part: Path, seed: int) -> list[dict]:
     import torch
 
-    if part.exists():
-        return json.loads(part.read_text())
+    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made below
+        return json.loads(part.read_text(encoding="utf-8"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several threads add up in any order, and one process per core is faster
     try:
         records = label_materials(materials, seed)
     finally:
         torch.set_num_threads(threads)
-    scratch = part.with_suffix(".tmp")
-    scratch.write_text(json.dumps(records))
-    scratch.replace(part)
+    write_atomically(part, json.dumps(records))
     return records
 
 

@@ -11,6 +11,8 @@ from importlib import resources
 
 import numpy as np
 
+from crossfunc.errors import InputError
+
 
 @dataclass(frozen=True)
 class Prototype:
@@ -101,7 +103,7 @@ def _template(name: str) -> tuple[str, np.ndarray, np.ndarray]:
     labels = "".join(back[site.specie.symbol] for site in primitive)
     counts = np.array([labels.count(label) for label in proto.labels])
     if (counts * sum(proto.formula) != np.array(proto.formula) * len(labels)).any():
-        raise ValueError(f"prototype {name}: its sites give {counts}, expected a multiple of {proto.formula}")
+        raise InputError(f"prototype {name}: its sites give {counts}, expected a multiple of {proto.formula}")
     return labels, primitive.frac_coords, primitive.lattice.matrix / 10
 
 

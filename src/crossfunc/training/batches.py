@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crossfunc.datasets import DatasetError
+from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals
 from crossfunc.potential.graphs import ATOM_CUTOFF_A, GraphBatch, GraphError, build_graphs
 from crossfunc.training.labels import TARGETS, LabelledFrames
@@ -130,11 +131,11 @@ def step_loader(
 
     Raises
     ------
-    ValueError
+    InputError
         A batch size or number of processes below 1, a rank that is not below `world_size`.
     """
     if batch_size < 1 or not 0 <= rank < world_size:
-        raise ValueError(
+        raise InputError(
             f"batch_size={batch_size}, rank={rank}, world_size={world_size}: give a batch of at least 1 frame and a "
             "rank from 0 to world_size - 1."
         )

@@ -5,7 +5,9 @@ import copy
 import logging
 import math
 import os
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from crossfunc.datasets import Dataset
+from crossfunc.endings import Stopped
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.training.forgetting import Forgetting, measure_forgetting, with_dimers
 from crossfunc.training.inputs import check_labels, read_frames, read_settings, read_split
@@ -54,8 +57,9 @@ def finetune(
     dataset : str, path, Dataset or LabelledFrames
     out : str or path, optional
         Folder of the run: models, history, checkpoint. Called again with the same folder, data and settings, a run
-        that was killed goes on from its last checkpoint (on the CPU with bit-identical weights at the end), and one
-        that has finished is read back.
+        that was killed goes on from its last checkpoint (on the CPU with bit-identical weights at the end, whatever
+        number of threads or workers it goes on with; with other devices up to rounding, which is noted), and one that
+        has finished is read back.
     functional : str
         "high", "low", or a functional's key or name; whose frames of the dataset to take.
     split : dict, or three floats, optional
@@ -93,8 +97,14 @@ def finetune(
         The folder holds another run; all differences are listed.
     CheckpointError
         A model that cannot be read, or a file that cannot be written (a full disk); what was written stays whole.
+    FolderInUse
+        Another process runs in the folder at this moment.
     TrainingError
         The loss became NaN or infinite.
+    TrainingStopped
+        A process that builds graphs was killed.
+    KeyboardInterrupt
+        Stopped by Ctrl-C or SIGTERM; the same call goes on from the last checkpoint.
 
     Notes
     -----
@@ -116,15 +126,20 @@ def finetune(
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
         about["source"] = origin if method.needs_source else None
         folder = RunFolder(out, describe_run(method, settings, frames, parts, **about), method.strategy)
-        finished = folder.open(resume=resume)
+        finished = folder.read_finished(resume=resume)
         if finished is not None:
             return read_back(folder, finished, method, settings, parts)
     elif out is not None:
         folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
     run = _Run(method, settings, frames, parts, folder, origin)
-    run.start(pretrained, references)
-    run.train(callbacks, progress=progress)
-    return run.result(pretrained)
+    with folder.held() if folder is not None and is_first_process() else contextlib.nullcontext():
+        run.start(pretrained, references)
+        run.train(callbacks, progress=progress)
+        return run.result(pretrained)
+
+
+class TrainingStopped(ValueError):  # noqa: N818 - a state, not a mistake
+    """A run that was ended from outside; the message says by what and how to go on."""
 
 
 class _Run:
@@ -167,6 +182,11 @@ class _Run:
         steps_per_epoch = math.ceil(len(train) / self.settings.batch_size)
         self.n_steps = self.settings.max_steps or self.settings.n_epochs * steps_per_epoch
         self.n_epochs = math.ceil(self.n_steps / steps_per_epoch)
+        n_parts = None
+        if self.folder is not None and is_first_process():
+            self.references = self.folder.keep_references(self.references)
+            self.notes = (*self.notes, *self.folder.description["resumed"])
+            n_parts = self.folder.computed_with["n_parts"]
         self.module = TrainingModule(
             model,
             self.frames,
@@ -176,6 +196,7 @@ class _Run:
             strategy=self.method.strategy,
             stiffness=stiffness,
             source_rows=source_rows,
+            n_parts=n_parts,
         )
 
     def _make_source(self, pretrained):
@@ -220,6 +241,7 @@ class _Run:
             with (
                 _quiet_lightning(),
                 _matmul(self.settings.precision),
+                _told_endings(),
                 tempfile.TemporaryDirectory() as scratch,
             ):
                 trainer = self._trainer(callbacks, progress, self.folder.path if self.folder else scratch)
@@ -289,7 +311,7 @@ class _Run:
             results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
             if forgetting is not None:
                 results["forgetting"] = forgetting.to_dict()
-            folder.finish(self.references, **results)
+            folder.finish(**results)
         return FinetuneResult(
             plain,
             last,
@@ -344,6 +366,32 @@ def _matmul(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextlib.contextmanager
+def _told_endings() -> Iterator[None]:
+    """Let what stopped Lightning's loop be seen: it makes status 1 of Ctrl-C, and of SIGTERM status 0."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SIGTERMException:
+        raise Stopped("SIGTERM") from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingStopped(
+            "a process that builds graphs ahead was killed, most often because memory ran out; use fewer workers "
+            "(n_workers=0). What earlier epochs wrote is kept: the same call goes on from there."
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
 
 
 @contextlib.contextmanager

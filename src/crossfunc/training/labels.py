@@ -13,7 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from crossfunc.datasets import Dataset, DatasetError, open_dataset
+from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.energies import composition_matrix
+from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals, concatenate_ranges
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -109,7 +111,7 @@ class LabelledFrames:
     def labelled(self, target: str) -> np.ndarray:
         """Return which frames have at least one label of `target` (one of `TARGETS`); bool, shape (n_frames,)."""
         if target not in TARGETS:
-            raise ValueError(f"target {target!r}: choose one of {', '.join(TARGETS)}.")
+            raise InputError(f"target {target!r}: choose one of {', '.join(TARGETS)}.")
         return self.label_counts[target] > 0
 
     @cached_property
@@ -214,11 +216,14 @@ def _batches(dataset: Dataset, columns: Sequence[str]) -> Iterator:
         return
     file = dataset.path / "frames.parquet"
     try:
+        check_unpacked_size(file, dataset.meta["files"]["frames.parquet"]["rows"])
         # Without these two, Arrow would hold the whole compressed file while it hands out batches.
         lean = {"pre_buffer": False, "buffer_size": 2**20}
         with pq.ParquetFile(file, page_checksum_verification=True, **lean) as parquet:
             there = [c for c in columns if c in parquet.schema_arrow.names]
             yield from parquet.iter_batches(_BATCH_ROWS, columns=there, use_threads=False)
+    except UnpacksTooLarge as error:
+        raise DatasetError(f"{file}: {error}: corrupt; fetch or import the dataset again.") from error
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{file}: not readable as parquet ({error}); fetch or import the dataset again.") from error
 

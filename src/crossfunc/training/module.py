@@ -33,6 +33,7 @@ COLUMNS = (
 )
 """Columns of the history; NaN where there are no labels, and for training at epoch 0."""
 
+_NORM_PIECE = 16_384
 VALIDATION_BATCH = 64  # frames; the bound on angles cuts them to what fits
 
 
@@ -74,6 +75,9 @@ class TrainingModule(pl.LightningModule):
         Of the strategy's pull to the weights that the model has now.
     source_rows : ndarray, optional
         Frames that join every step beside those of the split.
+    n_parts : int, optional
+        Cut every step into a multiple of this many parts; default: one for each thread. Not how many are computed at
+        a time: with equal parts, a run has equal weights whatever number of threads it has.
 
     Attributes
     ----------
@@ -94,8 +98,10 @@ class TrainingModule(pl.LightningModule):
         strategy: Strategy | None = None,
         stiffness=None,
         source_rows: np.ndarray | None = None,
+        n_parts: int | None = None,
     ):
         super().__init__()
+        self.n_parts = n_parts
         self.automatic_optimization = False
         self.model = model
         self.ema = _averaged(model, settings.ema_decay)
@@ -189,7 +195,8 @@ class TrainingModule(pl.LightningModule):
             torch.distributed.all_reduce(self._gradient)
         if self.is_pulled:  # the same on every process, so after the sum
             self._gradient += Pull(self.pull_start, self.pull_stiffness).gradient(_flat(self._trainable))
-        norm = self._gradient.norm()
+        # a sum in pieces that one thread adds up: the same to the last bit with any number of threads
+        norm = torch.stack(torch._foreach_norm(self._gradient.split(_NORM_PIECE))).norm()
         self._norms += norm
         if self.settings.gradient_clip is not None:
             self._gradient *= (self.settings.gradient_clip / (norm + 1e-12)).clamp(max=1.0)
@@ -286,7 +293,7 @@ class TrainingModule(pl.LightningModule):
             rank=self._rank,
             world_size=self._n_processes,
             max_angles=self.settings.max_angles or max_angles_on(self.device, compiled=self.settings.compile),
-            n_parts=n_batches_at_a_time(self.device),
+            n_parts=self.n_parts or n_batches_at_a_time(self.device),
             n_workers=self.settings.n_workers,
             source=self.source_rows if shuffle else None,
             n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,

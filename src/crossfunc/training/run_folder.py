@@ -1,17 +1,20 @@
 """The folder of a training run: what it holds, when each file is written, and what may be resumed."""
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossfunc.potential.checkpoints import save_model, write_bytes
+from crossfunc.energies.atomref import AtomRefFit
+from crossfunc.files import DRAFT_SUFFIX, LOCK_FILE, locked_folder, remove_drafts
+from crossfunc.potential.checkpoints import first_line, save_model, write_bytes
+from crossfunc.potential.parallel import n_batches_at_a_time
 from crossfunc.training.settings import MAY_CHANGE
 from crossfunc.training.strategies import Strategy, source_view
 
@@ -58,14 +61,14 @@ class RunFolder:
         """The checkpoint to go on from, if there is one."""
         return self.path / CHECKPOINT_FILE if (self.path / CHECKPOINT_FILE).exists() else None
 
-    def open(self, *, resume: bool) -> dict[str, Any] | None:
-        """Make the folder, or check that the run in it is this one; return its `run.json` if it has finished.
+    def read_finished(self, *, resume: bool) -> dict[str, Any] | None:
+        """Check that the run in the folder, if any, is this one; return its `run.json` if it has finished.
 
         Raises
         ------
         RunError
-            The folder holds something else, a run of other data or settings (all differences are listed), any run
-            with `resume=False`, or cannot be written.
+            The folder holds something else, a run of other data or settings (all differences are listed), or any run
+            with `resume=False`.
         """
         if (self.path / RUN_FILE).exists():
             found = self._read()
@@ -74,10 +77,48 @@ class RunFolder:
             self._compare(found)
             if found.get("metrics") is not None:
                 return found
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            self._take_over(found)
+        elif self.path.exists() and (not self.path.is_dir() or any(_not_ours(self.path))):
             raise RunError(f"{self.path}: exists and holds no {RUN_FILE}; choose another folder for the run.")
-        write_bytes(self.path / RUN_FILE, _to_json(self.description))
         return None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while the run goes on: make it, remove what killed writes left, say what the run is.
+
+        Raises
+        ------
+        FolderInUse
+            Another process runs in it.
+        CheckpointError
+            It cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: no folder can be made there ({error.strerror or error}); choose another one for the run."
+            ) from error
+        with locked_folder(self.path):
+            remove_drafts(self.path)
+            write_bytes(self.path / RUN_FILE, _to_json(self.description))
+            yield
+
+    @property
+    def computed_with(self) -> dict[str, Any]:
+        """What decides the order in which numbers are added up, and so the last bits of the result."""
+        return self.description["computed_with"]
+
+    def _take_over(self, found: Mapping[str, Any]) -> None:
+        """Go on with the parts that the run was started with; where that cannot be, note it."""
+        before, now = found.get("computed_with") or {}, self.computed_with
+        differs = [name for name in now if name != "n_parts" and before.get(name) != now[name]]
+        if differs:
+            changes = ", ".join(f"{name} {before.get(name)} before, {now[name]} now" for name in differs)
+            note = f"Gone on with ({changes}): the same run but for the rounding of numbers."
+            self.description["resumed"] = [*found.get("resumed", []), note]
+        else:
+            self.description |= {"computed_with": before, "resumed": found.get("resumed", [])}
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Read the state that a killed run left, None if it left none."""
@@ -87,9 +128,9 @@ class RunFolder:
             return None
         try:
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what a reader makes of arbitrary bytes can be anything
             raise RunError(
-                f"{self.checkpoint}: cannot be read ({type(error).__name__}: {error}). Delete it to start the run "
+                f"{self.checkpoint}: cannot be read ({first_line(error)}). Delete it to start the run "
                 f"anew; {BEST_FILE} and {LAST_FILE} beside it are models of their own."
             ) from error
 
@@ -121,10 +162,17 @@ class RunFolder:
 
         write_bytes(self.path / HISTORY_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
 
-    def finish(self, references, **results: Any) -> None:
-        """Write the fitted references, then metrics and notes into `run.json`: the run is complete."""
-        if references is not None:
-            write_bytes(self.path / REFERENCES_FILE, references.to_json().encode())
+    def keep_references(self, references):
+        """Write the fitted references, or return those that the run was started with: a second fit may round."""
+        if references is None:
+            return None
+        if self.checkpoint is not None and (self.path / REFERENCES_FILE).exists():
+            return AtomRefFit.from_json(self.path / REFERENCES_FILE)
+        write_bytes(self.path / REFERENCES_FILE, references.to_json().encode())
+        return references
+
+    def finish(self, **results: Any) -> None:
+        """Write metrics and notes into `run.json`: the run is complete."""
         write_bytes(self.path / RUN_FILE, _to_json(self.description | results))
 
     def _read(self) -> dict[str, Any]:
@@ -205,9 +253,29 @@ def describe_run(
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},
         "settings": settings.to_dict(),
+        "computed_with": _describe_computing(settings),
         "versions": _versions(),
+        "resumed": [],
         "metrics": None,
     }
+
+
+def _describe_computing(settings) -> dict[str, Any]:
+    """What decides how sums are cut into parts: of these a run that goes on has to know."""
+    import torch
+
+    gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if gpu else "cpu")
+    names = ("devices", "n_nodes", "compile", "max_angles")
+    chosen = {name: getattr(settings, name) for name in names}
+    return {"n_parts": n_batches_at_a_time(device), "device": device.type} | chosen
+
+
+def _not_ours(folder: Path) -> Iterator[Path]:
+    """What lies in a folder besides the lock and the half-written file that a killed start leaves."""
+    for path in folder.iterdir():
+        if path.name != LOCK_FILE and not (path.name.startswith(".") and path.suffix == DRAFT_SUFFIX):
+            yield path
 
 
 def _identify(given) -> str | None:

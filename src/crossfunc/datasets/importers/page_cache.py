@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from crossfunc.files import write_atomically
 
 
 class PageCache:
@@ -21,7 +22,7 @@ class PageCache:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not stamp.exists():
-            _write_whole(stamp, text.encode())
+            write_atomically(stamp, text)
         elif any(folder.glob("*.json.gz")):
             self.note = f"going on with {len(list(folder.glob('*.json.gz')))} pages in {folder}"
 
@@ -36,7 +37,7 @@ class PageCache:
             pass  # absent, or cut by a full disk: asked for below
         content = ask()
         text = json.dumps({"sha256": _digest(content), "content": content}).encode()
-        _write_whole(file, gzip.compress(text, compresslevel=6, mtime=0))
+        write_atomically(file, gzip.compress(text, compresslevel=6, mtime=0))
         return content
 
     def remove(self) -> None:
@@ -46,9 +47,3 @@ class PageCache:
 
 def _digest(content: list) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write_whole(file: Path, data: bytes) -> None:
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(file)

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from crossfunc.lessons.figures.style import PIXELS_PER_CSS_PIXEL, STYLE, FigureError
 from crossfunc.lessons.sources import FIGURES_VARIABLE
+from crossfunc.plain_text import in_markdown
 
 
 def caption(text, dataset=None):
@@ -33,7 +34,7 @@ def caption(text, dataset=None):
 
 
 def _notice(dataset):
-    return dataset.label_notice.strip().rstrip(".") if dataset is not None and dataset.label_notice else ""
+    return in_markdown(dataset.label_notice.strip().rstrip(".")) if dataset is not None else ""
 
 
 def _with_notice(text, notice):
