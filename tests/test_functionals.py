@@ -157,7 +157,7 @@ def test_a_description_that_contradicts_the_columns_is_refused(hybrid):
     meta["functionals"]["low"]["energy_kind"] = "mp2020"  # raw energies called corrected
     file.write_text(json.dumps(meta))
     with pytest.raises(
-        DatasetError, match="low_energy_per_atom_ev says it holds raw energies of pbesol, .* mp2020 ones"
+        DatasetError, match=r"low_energy_per_atom_ev says it holds raw energies of pbesol, .* mp2020 ones"
     ):
         open_dataset(hybrid.path)
     assert CliRunner().invoke(app, ["data", "check", str(hybrid.path), "--no-labels"]).exit_code == 1
@@ -204,7 +204,6 @@ def test_entries_carry_the_functional_and_kind_of_their_dataset(hybrid):
 
 def test_atomref_and_check_name_the_functionals_of_the_data(hybrid):
     fitted = CliRunner().invoke(app, ["atomref", str(hybrid.path), "--functional", "low"]).output
-    assert "hybrid, PBEsol" in fitted
     assert "From PBEsol to HSE06" in fitted
     checked = CliRunner().invoke(app, ["data", "check", str(hybrid.path), "--no-labels"]).output
     assert "high functional: HSE06 (hse06)" in checked
@@ -250,7 +249,7 @@ def write_old(folder, *, names=("GGA/GGA+U", "r²SCAN"), kind="mp2020", raw=None
 
 def test_an_older_folder_is_refused_with_the_command_that_helps(tmp_path):
     old = write_old(tmp_path / "old")
-    with pytest.raises(DatasetError, match="bring it up to date with `crossfunc data migrate .*/old`"):
+    with pytest.raises(DatasetError, match=r"bring it up to date with `crossfunc data migrate .*/old`"):
         open_dataset(old)
 
 
