@@ -133,7 +133,7 @@ def test_corrected_energies_are_marked_and_an_unknown_kind_is_refused(tmp_path):
     summary = import_extxyz(*files, tmp_path / "out", energy_kinds=("mp2020", "raw"))
     frames = open_dataset(summary.path).frames
     kinds = dict(zip(frames["functional"].to_pylist(), frames["energy_kind"].to_pylist(), strict=True))
-    assert kinds == {"gga": "mp2020", "r2scan": "raw"}
+    assert kinds == {"low": "mp2020", "high": "raw"}
     with pytest.raises(DatasetError, match="energy kind 'corrected' is none of raw, mp2020"):
         import_extxyz(*files, tmp_path / "other", energy_kinds=("corrected", "raw"))
     assert not (tmp_path / "other").exists()
@@ -144,7 +144,7 @@ def test_frames_of_the_second_functional_alone_can_be_trained_on_and_make_no_pai
     done = CliRunner().invoke(app, ["data", "import", "extxyz", "-", str(high), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     dataset = open_dataset(tmp_path / "out")
-    assert set(dataset.frames["functional"].to_pylist()) == {"r2scan"}
+    assert set(dataset.frames["functional"].to_pylist()) == {"high"}
     assert dataset.pairs is None
     assert dataset.meta["provenance"] == "imported from high.xyz by crossfunc"
 
@@ -197,7 +197,7 @@ def test_a_bad_frame_is_in_the_ledger_and_the_good_ones_survive(tmp_path, name):
     dataset = open_dataset(import_extxyz(low, high, tmp_path / "out").path)
     assert dataset.frames.num_rows == 3
     (row,) = dataset.rejected.to_dict("records")
-    assert row["id"] == "gga/low.xyz#1"
+    assert row["id"] == "low/low.xyz#1"
     assert re.search(reason, row["reason"])
 
 

@@ -122,7 +122,7 @@ def test_rows_restrict_what_is_read(dataset):
 
 
 def test_a_dataset_without_frames_of_the_functional_says_what_it_has(tmp_path, dataset):
-    with pytest.raises(DatasetError, match=r"two: no frames of functional 'pbe'; it has gga \(1\), r2scan \(2\)"):
+    with pytest.raises(DatasetError, match=r"no functional 'pbe'; it has gga \(low: GGA\) and r2scan \(high: r²SCAN\)"):
         LabelledFrames.from_dataset(dataset, "pbe")
     import pandas as pd
 

@@ -78,6 +78,8 @@ def test_a_good_dataset_is_usable_and_told_in_numbers(tiny):
     assert report.ok
     assert levels(report, "error") == levels(report, "warning") == []
     assert levels(report, "info") == [
+        "tiny: low functional: GGA/GGA+U with MP2020 corrections (gga)",
+        "tiny: high functional: r²SCAN (r2scan)",
         "frames.parquet: 2 rows",
         "pairs.parquet: 2 rows",
         "elements.parquet: 8 rows",
@@ -87,7 +89,7 @@ def test_a_good_dataset_is_usable_and_told_in_numbers(tiny):
 
 def test_the_report_reads_as_lines_and_as_json(tiny):
     report = check_dataset(tiny)
-    assert str(report).splitlines()[0] == "info    frames.parquet: 2 rows"
+    assert str(report).splitlines()[2] == "info    frames.parquet: 2 rows"
     assert str(report).splitlines()[-1] == f"{tiny}: usable"
     assert json.loads(json.dumps(report.to_dict())) == {
         "path": str(tiny),
@@ -217,7 +219,7 @@ def test_elements_without_a_ground_state_are_a_warning(tmp_path):
     assert report.ok
     assert levels(report, "warning") == [
         f"elements.parquet: no {functional} ground state of Ni: no formation energies of their compounds"
-        for functional in ("gga", "r2scan")
+        for functional in ("GGA/GGA+U", "r²SCAN")
     ]
 
 

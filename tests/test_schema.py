@@ -238,8 +238,8 @@ COLUMN_FAULTS = {
     ),
     "a wrong unit in the name of an optional energy": (
         "pairs",
-        arrow(pairs_frame(gga_formation_energy_per_atom_mev=[1.0, 2.0, 3.0])),
-        r"missing column 'low_uncorrected_formation_energy_per_atom_ev' \(is it 'gga_formation_energy_per_atom_mev'\?",
+        arrow(pairs_frame(low_formation_energy_per_atom_mev=[1.0, 2.0, 3.0])),
+        r"missing column 'low_formation_energy_per_atom_ev' \(is it 'low_formation_energy_per_atom_mev'\?",
     ),
     "a wrong unit in the metadata": (
         "frames",
