@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "crossfunc"
 # A module may import from its own part and from those before it.
 ORDER = (
     *("symbols", "units", "vendor", "datasets", "energies", "potential", "training", "stability"),
-    *("surrogate", "lessons", "bench", "cluster", "cli"),
+    *("advice", "surrogate", "lessons", "bench", "cluster", "cli"),
 )
 HEAVY = ("torch", "chgnet", "matplotlib", "plotly", "xgboost", "pymatgen", "sklearn", "ase", "seaborn")
 

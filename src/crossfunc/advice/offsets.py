@@ -173,7 +173,9 @@ def error_table(residuals: dict, material_ids: np.ndarray) -> list[dict]:
             {
                 "references": name,
                 "mae_ev_per_atom": _or_none(means.mean() if len(means) else np.nan),
-                "std_error_ev_per_atom": _or_none(means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan),
+                "std_error_ev_per_atom": _or_none(
+                    means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
+                ),
                 "median_ev_per_atom": _or_none(np.median(means) if len(means) else np.nan),
                 "n_materials": len(means),
                 "mae_of_all_ev_per_atom": _or_none(everywhere.mean() if len(everywhere) else np.nan),

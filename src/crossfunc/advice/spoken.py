@@ -117,9 +117,7 @@ def spoken_functional(
     there = np.isfinite(np.stack([one.energy_per_atom_ev for one in sets])).all(axis=0)
     rows = np.flatnonzero(there if there.any() else np.isfinite(sets[0].energy_per_atom_ev))
     used = sets if there.any() else sets[:1]
-    samples = [
-        Sample(X[rows], one.energy_per_atom_ev[rows], predicted_ev[rows], material_ids[rows]) for one in used
-    ]
+    samples = [Sample(X[rows], one.energy_per_atom_ev[rows], predicted_ev[rows], material_ids[rows]) for one in used]
     enough = samples[0].n_materials >= _MIN_MATERIALS
     left = [_left_after_offsets(sample, seed) for sample in samples] if enough else []
     candidates = []

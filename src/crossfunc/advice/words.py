@@ -23,7 +23,11 @@ def what_to_do(verdict: dict) -> str:
 def _wrong_units(verdict: dict) -> list[str]:
     """What has to be mended before any other number counts."""
     parts = []
-    for key, noun, wanted in (("energy", "energies", "eV"), ("forces", "forces", "eV/Å"), ("stress", "stresses", "eV/Å³")):
+    for key, noun, wanted in (
+        ("energy", "energies", "eV"),
+        ("forces", "forces", "eV/Å"),
+        ("stress", "stresses", "eV/Å³"),
+    ):
         found = verdict[key]
         if found and found["is_right"] is False:
             parts.append(
@@ -44,7 +48,9 @@ def _on_functional(verdict: dict) -> list[str]:
     others = ", ".join(f"{_mev(value)} of {name}" for name, value in left.items() if name != spoken)
     text = f"It speaks {spoken}: after offsets {_mev(left[spoken])} meV/atom are left, against {others}."
     if spoken != labels:
-        text += f" The labels here are {labels}: what offsets leave is a difference of functionals, for training to learn."
+        text += (
+            f" The labels here are {labels}: what offsets leave is a difference of functionals, for training to learn."
+        )
     return [text]
 
 
@@ -54,7 +60,9 @@ def _from_published(verdict: dict) -> list[str]:
     if not found["zeros"]:
         return ["Labels of one functional only, without a published zero of energy: which one it speaks is left open."]
     if found["zero"] is None:
-        return ["Its zero of energy is none of the published ones, so one functional's labels leave open what it speaks."]
+        return [
+            "Its zero of energy is none of the published ones, so one functional's labels leave open what it speaks."
+        ]
     left = f"{_mev(found['zeros'][found['zero']])} meV/atom off; the next {_mev(sorted(found['zeros'].values())[1])}"
     return [f"It has the zero of energy of {found['zero']} ({left})."]
 
@@ -93,9 +101,13 @@ def _on_softness(verdict: dict, key: str) -> list[str]:
     if not found or found["is_right"] is False:
         return []
     if found["mae_of_zero"] < _NEARLY_RELAXED_EV_PER_A:
-        return [f"Its {key} cannot be judged here: the frames are nearly relaxed (mean {found['mae_of_zero']:.3f} eV/Å)."]
+        return [
+            f"Its {key} cannot be judged here: the frames are nearly relaxed (mean {found['mae_of_zero']:.3f} eV/Å)."
+        ]
     if found["mae"] >= found["mae_of_zero"]:
-        return [f"Its {key} are no better than none ({_force(found)}): train on forces, or look at units and structures."]
+        return [
+            f"Its {key} are no better than none ({_force(found)}): train on forces, or look at units and structures."
+        ]
     off = found["slope_high"] < 1 - _SLOPE_OFF or found["slope_low"] > 1 + _SLOPE_OFF
     if not off:
         return []
@@ -146,10 +158,16 @@ def report(verdict: dict) -> str:
     lines += ["", "offsets to add for each atom, eV (standard error, materials)"]
     elements = sorted(verdict["elements"].items(), key=lambda item: -abs(item[1]["offset_ev"] or 0))
     for symbol, row in elements:
-        error = "not fixed alone" if not row["determined"] or row["std_error_ev"] is None else f"± {row['std_error_ev']:.3f}"
+        error = (
+            "not fixed alone"
+            if not row["determined"] or row["std_error_ev"] is None
+            else f"± {row['std_error_ev']:.3f}"
+        )
         lines.append(f"  {symbol:3} {row['offset_ev']:+9.3f}  {error:16} {row['n_materials']}")
     for one in verdict["outliers"]:
-        lines.append(f"outlier {one['frame_id']} {one['formula']}: {1000 * one['label_minus_model_ev_per_atom']:+.0f} meV/atom")
+        lines.append(
+            f"outlier {one['frame_id']} {one['formula']}: {1000 * one['label_minus_model_ev_per_atom']:+.0f} meV/atom"
+        )
     for frame_id, reason in verdict["refused"].items():
         lines.append(f"refused {frame_id}: {reason}")
     return "\n".join([*lines, "", verdict["label_notice"]])

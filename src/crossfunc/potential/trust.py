@@ -148,7 +148,12 @@ def _distance_when_renamed(labels: Labels, rows: np.ndarray, old: int, new: int,
 
 
 def check_labels(
-    frames: pa.Table, *, absolute: bool = True, stress_unit: str | None = None, use_model: bool = True
+    frames: pa.Table,
+    *,
+    absolute: bool = True,
+    stress_unit: str | None = None,
+    use_model: bool = True,
+    model=None,
 ) -> list[Finding]:
     """Check a sample of frames against the published checkpoint of their functional, and against themselves.
 
@@ -163,6 +168,8 @@ def check_labels(
         The unit the source was read with, for the remedy.
     use_model : bool
         False: only what labels say of themselves.
+    model : AseModel or CHGNet, optional
+        Compare with this one instead of the published checkpoints; its zero of energy is taken for unknown.
 
     Returns
     -------
@@ -170,10 +177,11 @@ def check_labels(
         `file` names the functional and the column.
     """
     findings = []
+    absolute = absolute and model is None
     for functional in sorted(set(frames["functional"].to_pylist())):
         some = frames.filter(pc.equal(frames["functional"], functional))
-        model = load_model(MODELS[functional]) if use_model else None
-        labels = read_labels(some, model)
+        chosen = model or (load_model(MODELS[functional]) if use_model else None)
+        labels = read_labels(some, chosen)
         energies = check_energies(labels, absolute=absolute) if use_model else []
         energies_hold = all(f.level != "error" for f in energies)
         found = check_stress(labels, stress_unit, use_energies=energies_hold) + check_forces(labels) + energies
@@ -181,7 +189,7 @@ def check_labels(
             kind = some["energy_kind"][0].as_py()
             found += check_corrections(labels, kind) if functional == "gga" else []
             if functional == "r2scan" or kind == "mp2020":
-                found += check_elements(labels, model)
+                found += check_elements(labels, chosen)
         findings += [Finding(f.level, f"{functional} {f.file}", f.message, f.rows) for f in found]
     return findings
 
@@ -202,7 +210,7 @@ def refuse_wrong_labels(frames: pa.Table, *, absolute: bool = True, stress_unit:
     return findings
 
 
-def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool = True) -> CheckReport:
+def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool = True, model=None) -> CheckReport:
     """Add to a dataset's report what its frames say of themselves, and what the published models say of a sample.
 
     Parameters
@@ -212,6 +220,8 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     dataset : Dataset
     use_model : bool
         False leaves the models out: seconds instead of minutes.
+    model : AseModel or CHGNet, optional
+        As of `check_labels`.
 
     Returns
     -------
@@ -227,7 +237,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
         return report
     # Only these were calculated with the settings of the models' own training data.
     absolute = all(name in _MODEL_FUNCTIONALS for name in dataset.meta["functionals"].values())
-    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model)
+    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model, model=model)
     return report
 
 
