@@ -1,6 +1,7 @@
 """Stand-ins for other potentials: cheap ASE calculators that are right, or wrong in one way."""
 
 import os
+import sys
 import threading
 import time
 
@@ -31,11 +32,11 @@ class Toy(LennardJones):
 
 
 class NoStress(Toy):
-    implemented_properties = ["energy", "forces"]
+    implemented_properties = ("energy", "forces")
 
 
 class NoEnergy(Calculator):
-    implemented_properties = ["forces"]
+    implemented_properties = ("forces",)
 
 
 class KnowsNoIron(Toy):
@@ -118,11 +119,11 @@ class Talks(Toy):
     """Prints when it is made and at each calculation."""
 
     def __init__(self, **kwargs):
-        print("a banner")
+        sys.stdout.write("a banner\n")
         super().__init__(**kwargs)
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        print("working")
+        sys.stdout.write("working\n")
         super().calculate(atoms, properties, system_changes)
 
 

@@ -4,18 +4,18 @@ import sys
 import threading
 import time
 
+import calculators
 import numpy as np
 import pytest
 from ase.build import bulk
+from small_frames import small_frames, with_labels
 from typer.testing import CliRunner
 
-import calculators
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.potential import AseModel, CalculatorError, as_model, load_calculator, predict
 from crossfunc.potential.calculator_source import parse_arguments, without_network
 from crossfunc.training.evaluate import EvaluationError
-from small_frames import small_frames, with_labels
 
 TOY = "calculators:Toy"
 
@@ -352,7 +352,7 @@ def small_dataset(tmp_path_factory):
 
     surrogate = open_dataset("surrogate", verify=False)
     table = surrogate.frames
-    chosen = [k for k, n in enumerate(table["atomic_numbers"].to_pylist()) if len(n) <= 4][:400:10]
+    chosen = [k for k, n in enumerate(table["atomic_numbers"].to_pylist()) if len(n) <= 4][:200:10]
     meta = {k: v for k, v in surrogate.meta.items() if k not in ("files", "generator")}
     out = tmp_path_factory.mktemp("data") / "few"
     write_dataset(out, meta=meta | {"name": "few"}, frames=table.take(chosen))

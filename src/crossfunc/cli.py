@@ -47,9 +47,7 @@ OnCluster = Annotated[
 Model = Annotated[str | None, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")]
 CalculatorPath = Annotated[
     str | None,
-    typer.Option(
-        "--calculator", metavar="MODULE:NAME", help="An ASE calculator instead, such as ase.calculators.emt:EMT."
-    ),
+    typer.Option("--calculator", metavar="MODULE:NAME", help="An ASE calculator, such as ase.calculators.emt:EMT."),
 ]
 CalculatorArgs = Annotated[
     str | None, typer.Option("--calculator-args", metavar="JSON", help='Its arguments: \'{"model": "7net-0"}\'.')
