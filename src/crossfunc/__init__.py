@@ -42,6 +42,8 @@ _HOME = {
     "set_element_references": "crossfunc.potential",
     "split_by_material": "crossfunc.datasets",
     "start_model": "crossfunc.training",
+    "verdict": "crossfunc.advice",
+    "with_references": "crossfunc.potential.references",
     "write_dataset": "crossfunc.datasets",
 }
 

@@ -71,6 +71,38 @@ OnCluster = Annotated[
         help="Work on a Dask cluster: tcp://host:8786, its scheduler file, or local (one process per core).",
     ),
 ]
+Model = Annotated[str | None, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")]
+CalculatorPath = Annotated[
+    str | None,
+    typer.Option("--calculator", metavar="MODULE:NAME", help="An ASE calculator, such as ase.calculators.emt:EMT."),
+]
+CalculatorArgs = Annotated[
+    str | None, typer.Option("--calculator-args", metavar="JSON", help='Its arguments: \'{"model": "7net-0"}\'.')
+]
+CalculatorJobs = Annotated[int, typer.Option("--jobs", help="Processes, each with a calculator; -1: one a core.")]
+AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let the calculator reach the network.")]
+
+
+class _ModelError(ValueError):
+    """A model that is not named, or named twice."""
+
+
+def _model(name: str | None, path: str | None, arguments: str | None, jobs: int, allow_download: bool):
+    """The CHGNet or the calculator that the command line names."""
+    from crossfunc.potential import load_calculator, load_model
+    from crossfunc.potential.calculator_source import parse_arguments
+
+    if (name is None) == (path is None):
+        raise _ModelError("give one model: --model (0.3.0, r2scan, a checkpoint) or --calculator (module:name).")
+    if path is None:
+        if arguments is not None:
+            raise _ModelError("--calculator-args belongs to --calculator, and --model is given.")
+        return load_model(name)
+    return load_calculator(path, parse_arguments(arguments), n_jobs=jobs, allow_download=allow_download)
+
+
+def _model_name(name: str | None, path: str | None, arguments: str | None) -> str:
+    return name if path is None else f"{path} {arguments}" if arguments else path
 
 
 def _show_version(wanted: bool) -> None:
@@ -258,17 +290,26 @@ def check_data(
     use_model: Annotated[
         bool, typer.Option("--model/--no-model", help="Compare a sample with the published models (a minute or so).")
     ] = True,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset: files, checksums, columns, every row; units and signs by measurement. Status 1 if unusable."""
     from crossfunc.datasets import check_dataset
 
+    model = None
+    if calculator is not None:
+        if not (labels and use_model):
+            raise _ModelError("--calculator is what labels are compared with: leave --no-model and --no-labels out.")
+        model = _model(None, calculator, calculator_args, jobs, allow_download)
     report = check_dataset(folder)
     if labels and all(finding.level != "error" for finding in report.findings):
         from crossfunc.datasets import open_dataset
         from crossfunc.potential.trust import add_label_findings
 
-        add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model)
+        add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model, model=model)
     say(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
     if any(finding.level == "error" for finding in report.findings):
         raise typer.Exit(1)
@@ -377,12 +418,12 @@ def make_dft(
             n_jobs=jobs,
             overwrite=overwrite,
         )
-    typer.echo(
+    say(
         f"{progress.done} of {progress.planned} frames have labels, {progress.failed} are in the ledger; "
         f"{progress.computed} computed now. Wrote {out}; look at it with: crossfunc data check {out}"
     )
     if not progress.complete:
-        typer.echo("Not all frames are done: the same command goes on.", err=True)
+        say("Not all frames are done: the same command goes on.", err=True)
         raise typer.Exit(1)
 
 
@@ -402,11 +443,11 @@ def check_dft(
     from crossfunc.dft import checks
     from crossfunc.files import write_atomically
 
-    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=typer.echo)
-    typer.echo(checks.as_text(tables))
+    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=say)
+    say(checks.as_text(tables))
     if out:
         write_atomically(out, json.dumps(tables, indent=1) + "\n")
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 @import_app.command("materials-project")
@@ -662,8 +703,10 @@ def _advise(dataset) -> dict[str, Any] | None:
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="0.3.0, r2scan, or a checkpoint file.")],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset: a folder, or a name.")],
+    model: Model = None,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
     functional: Annotated[str, typer.Option(help="Whose frames: low, high, or its key, such as r2scan.")] = "high",
     by_element: Annotated[bool, typer.Option("--by-element", help="Add the errors element by element.")] = False,
     by_split: Annotated[
@@ -681,37 +724,41 @@ def evaluate(
     start: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="With --source: the model before training.")] = (
         "0.3.0"
     ),
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
     cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Mean absolute errors of a model on the labels of a dataset: energy, forces, stress, magnetic moments.
 
-    Frames that CHGNet has no graph for, as with an isolated atom, are listed and counted by no error. The folder of a
-    run stands for its best model, of --functional where it has one for each of two.
+    Frames that CHGNet has no graph for, as with an isolated atom, or that a calculator fails on, are listed and counted
+    by no error. The folder of a run stands for its best model, of --functional where it has one for each of two.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset, split_by_material
-    from crossfunc.potential import load_model
     from crossfunc.training.evaluate import evaluate as measure
     from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
     from crossfunc.training.run_folder import find_model_file
 
+    if model is not None and Path(model).is_dir():
+        model = str(find_model_file(model, functional))
+    chosen = _model(model, calculator, calculator_args, jobs, allow_download)
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
     options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
     with use_cluster(cluster):
-        loaded = load_model(find_model_file(model, functional) if Path(model).is_dir() else model)
-        measured = measure(loaded, frames, **options)
+        measured = measure(chosen, frames, **options)
         lost = source and forgetting(
-            loaded, opened, start=start, functional=functional, source=source, split_seed=split_seed
+            chosen, opened, start=start, functional=functional, source=source, split_seed=split_seed
         )
     if as_json:
         measured |= {"forgetting": lost.to_dict()} if lost else {}
         if by_element:
             measured["by_element"] = json.loads(measured["by_element"].to_json(orient="index"))
-        origin = {"model": model, "dataset": opened.name, "functional": opened.functional(functional).key}
+        called = _model_name(model, calculator, calculator_args)
+        origin = {"model": called, "dataset": opened.name, "functional": opened.functional(functional).key}
         say(json.dumps(measured | origin | {"label_notice": opened.label_notice}, indent=1))
         return
     _show_errors(measured)
@@ -734,6 +781,39 @@ def _show_errors(measured: dict[str, Any]) -> None:
         say(f"\n{table.to_string(float_format='{:.4f}'.format, na_rep='-')}")
     for frame_id, reason in measured["refused"].items():
         say(f"refused {frame_id}: {reason}", err=True)
+
+
+@app.command()
+def verdict(
+    dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
+    model: Model = None,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    functional: Annotated[str | None, typer.Option(help="Whose labels; default: those of the high functional.")] = None,
+    references: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the offsets here as JSON, for xf.with_references.")
+    ] = None,
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
+    cluster: OnCluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which functional a model speaks, what new element references would mend, and what to do before training.
+
+    One prediction a frame and least squares; errors after a fit are of materials that were not fitted.
+    """
+    from crossfunc.advice import verdict as judge
+    from crossfunc.cluster import use_cluster
+    from crossfunc.files import write_atomically
+
+    chosen = _model(model, calculator, calculator_args, jobs, allow_download)
+    called = _model_name(model, calculator, calculator_args)
+    progress = sys.stderr.isatty() and not as_json
+    with use_cluster(cluster):
+        found = judge(chosen, dataset, functional=functional, name=called, progress=progress)
+    if references is not None:
+        write_atomically(references, found.offsets.to_json() + "\n")
+    say(found.to_json() if as_json else str(found))
 
 
 @app.command()

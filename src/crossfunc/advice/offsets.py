@@ -1,7 +1,7 @@
 """The part of a model's error that element references take away, and what is left of it on materials not fitted.
 
-With p the predictions, y the labels and X the atomic fractions, the offsets are d = argmin Σ w |X d - (y - p)|²: what to
-add to the model for each atom of an element. A model with these added speaks the labels' zero of energy.
+With p the predictions, y the labels and X the atomic fractions, the offsets are d = argmin Σ w |X d - (y - p)|²: what
+to add to the model for each atom of an element. A model with these added has the labels' zero of energy.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _BASELINE = "composition alone"
 
 @dataclass(frozen=True)
 class Sample:
-    """What one set of labels and a model's predictions have in common, one row per frame.
+    """What one set of labels and a model's predictions have in common, a row a frame.
 
     Attributes
     ----------
@@ -169,13 +169,12 @@ def error_table(residuals: dict, material_ids: np.ndarray) -> list[dict]:
         means = material_means(np.abs(residual[common]), material_ids[common])
         there = np.isfinite(residual)
         everywhere = material_means(np.abs(residual[there]), material_ids[there])
+        error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
         rows.append(
             {
                 "references": name,
                 "mae_ev_per_atom": _or_none(means.mean() if len(means) else np.nan),
-                "std_error_ev_per_atom": _or_none(
-                    means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
-                ),
+                "std_error_ev_per_atom": _or_none(error),
                 "median_ev_per_atom": _or_none(np.median(means) if len(means) else np.nan),
                 "n_materials": len(means),
                 "mae_of_all_ev_per_atom": _or_none(everywhere.mean() if len(everywhere) else np.nan),

@@ -49,7 +49,8 @@ class LabelSet:
     @property
     def name(self) -> str:
         """In prose: "GGA/GGA+U, MP2020-corrected"."""
-        kind = {"raw": "", "mp2020": ", MP2020-corrected"}.get(self.energy_kind, f", {self.energy_kind}")
+        raw = ", uncorrected" if self.functional == "gga" else ""  # its energies are mostly met with corrections
+        kind = {"raw": raw, "mp2020": ", MP2020-corrected"}.get(self.energy_kind, f", {self.energy_kind}")
         return _NAMES.get(self.functional, self.functional) + kind
 
 

@@ -4,6 +4,7 @@ __all__ = ["report", "what_to_do"]
 
 _SMALL_EV = 0.03  # errors below this are those of a good model; nothing to mend
 _SLOPE_OFF = 0.1
+_QUANTITIES = (("energy", "energies", "eV"), ("forces", "forces", "eV/Å"), ("stress", "stresses", "eV/Å³"))
 _NEARLY_RELAXED_EV_PER_A = 0.05  # mean |force component| below which models' own minima decide
 
 
@@ -23,23 +24,15 @@ def what_to_do(verdict: dict) -> str:
 def _wrong_units(verdict: dict) -> list[str]:
     """What has to be mended before any other number counts."""
     parts = []
-    for key, noun, wanted in (
-        ("energy", "energies", "eV"),
-        ("forces", "forces", "eV/Å"),
-        ("stress", "stresses", "eV/Å³"),
-    ):
+    for key, noun, wanted in _QUANTITIES:
         found = verdict[key]
         if found and found["is_right"] is False:
-            parts.append(
-                f"Mend the units first: its {noun} ({'the energy' if key == 'energy' else 'derivatives'}) come as "
-                f"{found['unit']} where ASE's interface has {wanted}."
-            )
+            parts.append(f"Mend the units first: its {noun} come as {found['unit']}, where ASE has {wanted}.")
     return parts
 
 
 def _on_functional(verdict: dict) -> list[str]:
     spoken, candidates = verdict["functional"]["spoken"], verdict["functional"]["candidates"]
-    labels = verdict["labels"]
     if len(candidates) < 2:
         return _from_published(verdict)
     if spoken is None:
@@ -47,10 +40,8 @@ def _on_functional(verdict: dict) -> list[str]:
     left = {one["name"]: one["mae_after_offsets_ev_per_atom"] for one in candidates}
     others = ", ".join(f"{_mev(value)} of {name}" for name, value in left.items() if name != spoken)
     text = f"It speaks {spoken}: after offsets {_mev(left[spoken])} meV/atom are left, against {others}."
-    if spoken != labels:
-        text += (
-            f" The labels here are {labels}: what offsets leave is a difference of functionals, for training to learn."
-        )
+    if spoken != verdict["labels"]:
+        text += f" The labels here are {verdict['labels']}: what offsets leave is partly bonding, left to training."
     return [text]
 
 
@@ -60,9 +51,7 @@ def _from_published(verdict: dict) -> list[str]:
     if not found["zeros"]:
         return ["Labels of one functional only, without a published zero of energy: which one it speaks is left open."]
     if found["zero"] is None:
-        return [
-            "Its zero of energy is none of the published ones, so one functional's labels leave open what it speaks."
-        ]
+        return ["Its zero of energy is none of the published ones, and one functional's labels say no more."]
     left = f"{_mev(found['zeros'][found['zero']])} meV/atom off; the next {_mev(sorted(found['zeros'].values())[1])}"
     return [f"It has the zero of energy of {found['zero']} ({left})."]
 
@@ -101,15 +90,11 @@ def _on_softness(verdict: dict, key: str) -> list[str]:
     if not found or found["is_right"] is False:
         return []
     if found["mae_of_zero"] < _NEARLY_RELAXED_EV_PER_A:
-        return [
-            f"Its {key} cannot be judged here: the frames are nearly relaxed (mean {found['mae_of_zero']:.3f} eV/Å)."
-        ]
+        return [f"Its {key} cannot be judged: these frames are nearly relaxed (mean {found['mae_of_zero']:.3f} eV/Å)."]
     if found["mae"] >= found["mae_of_zero"]:
-        return [
-            f"Its {key} are no better than none ({_force(found)}): train on forces, or look at units and structures."
-        ]
-    off = found["slope_high"] < 1 - _SLOPE_OFF or found["slope_low"] > 1 + _SLOPE_OFF
-    if not off:
+        errors = f"MAE {found['mae']:.3f}, of zero {found['mae_of_zero']:.3f}"
+        return [f"Its {key} are no better than none ({errors}): look at units and structures, then train on them."]
+    if found["slope_low"] <= 1 + _SLOPE_OFF and found["slope_high"] >= 1 - _SLOPE_OFF:
         return []
     word = "soft" if found["slope"] < 1 else "stiff"
     return [f"It is too {word}: {key} are {found['slope']:.2f} of the labels' ({_interval(found)}); train on forces."]
@@ -133,11 +118,11 @@ def report(verdict: dict) -> str:
         "",
         "errors by material, references fitted to others (meV/atom)",
     ]
-    for row in verdict["errors"]:
-        lines.append(
-            f"  {row['references']:24} {_mev(row['mae_ev_per_atom']):>7} ± {_mev(row['std_error_ev_per_atom']):>4}, "
-            f"median {_mev(row['median_ev_per_atom']):>5} on {row['n_materials']} materials"
-        )
+    lines += [
+        f"  {row['references']:24} {_mev(row['mae_ev_per_atom']):>7} ± {_mev(row['std_error_ev_per_atom']):>4}, "
+        f"median {_mev(row['median_ev_per_atom']):>5} on {row['n_materials']} materials"
+        for row in verdict["errors"]
+    ]
     lines += ["", "functional: left after offsets, as it is (meV/atom), share of resampled materials where nearest"]
     for one in verdict["functional"]["candidates"]:
         support = "-" if one["support"] is None else f"{one['support']:.3f}"
@@ -180,7 +165,3 @@ def _mev(value: float | None) -> str:
 
 def _interval(found: dict) -> str:
     return f"95 %: {found['slope_low']:.2f} to {found['slope_high']:.2f}"
-
-
-def _force(found: dict) -> str:
-    return f"MAE {found['mae']:.3f}, of zero {found['mae_of_zero']:.3f}"

@@ -5,6 +5,7 @@ own. What a calculator cannot do with a frame is told beside the frame; the othe
 """
 
 import contextlib
+import pickle
 import sys
 import threading
 import uuid
@@ -149,10 +150,8 @@ class AseModel:
             yield from self._spread(crystals, parts[done:], asked)
 
     def _check_picklable(self) -> None:
-        from joblib.externals import cloudpickle
-
         try:
-            cloudpickle.dumps(self.make)
+            pickle.dumps(self.make)
         except Exception as error:
             raise CalculatorError(
                 f"{self.name} cannot be sent to other processes ({first_line(error)}): use one process, or give its "
@@ -264,12 +263,12 @@ def _predict_some(model: AseModel, crystals: Crystals, asked: list[str]) -> list
 
 
 def _predict_one(model: AseModel, calculator, atoms, asked: list[str]) -> dict | str:
-    try:
-        with without_network(model.allow_download) as offline:
+    with without_network(model.allow_download) as offline:
+        try:
             raw = {name: _property(calculator, name, atoms) for name in asked}
-    except Exception as error:  # whatever it is: the other frames keep their results
-        wants = f"; it wants to reach {offline.wanted} (allow it with --allow-download)" if offline.wanted else ""
-        return f"{first_line(error)}{wants}"
+        except Exception as error:  # whatever it is: the other frames keep their results
+            wants = f"; it wants to reach {offline.wanted} (allow it with --allow-download)" if offline.wanted else ""
+            return f"{first_line(error)}{wants}"
     try:
         found = _in_our_units(raw, len(atoms))
     except (TypeError, ValueError) as error:

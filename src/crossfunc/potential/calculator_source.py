@@ -46,8 +46,8 @@ class CalculatorSource:
         """Refuse what is no import path before anything is imported."""
         if not _PATH.fullmatch(self.path):
             raise CalculatorError(
-                f"calculator {self.path!r}: write package.module:name, for example ase.calculators.emt:EMT; a module of "
-                "your own needs its folder in PYTHONPATH."
+                f"calculator {self.path!r}: write package.module:name, for example ase.calculators.emt:EMT; a module "
+                "of your own needs its folder in PYTHONPATH."
             )
 
     @property
@@ -131,7 +131,7 @@ def without_network(allowed: bool = False) -> Iterator[_Offline]:
     Other threads, and this machine's own services, are left alone. A guard against surprise, not against malice: code
     that is imported can do anything.
     """
-    global _hook_is_there  # noqa: PLW0603 - an audit hook cannot be taken away again
+    global _hook_is_there  # an audit hook cannot be taken away again
     with _HOOK_LOCK:
         if not _hook_is_there:
             sys.addaudithook(_refuse_network)

@@ -154,6 +154,7 @@ def check_labels(
     stress_unit: str | None = None,
     use_model: bool = True,
     high: str = "r2scan",
+    model=None,
 ) -> list[Finding]:
     """Check a sample of frames against the published checkpoint of their functional, and against themselves.
 
@@ -170,6 +171,8 @@ def check_labels(
         False: only what labels say of themselves.
     high : str
         Key of the dataset's high functional, whose frames go to the checkpoint for r²SCAN; all others go to 0.3.0.
+    model : AseModel or CHGNet, optional
+        Compare with this one instead of the published checkpoints; its zero of energy is taken for unknown.
 
     Returns
     -------
@@ -177,11 +180,12 @@ def check_labels(
         `file` names the functional and the column.
     """
     findings = []
+    absolute = absolute and model is None
     for functional in sorted(set(frames["functional"].to_pylist())):
         some = frames.filter(pc.equal(frames["functional"], functional))
         is_high = functional == high
-        model = load_model(MODELS["high" if is_high else "low"]) if use_model else None
-        labels = read_labels(some, model)
+        chosen = model or (load_model(MODELS["high" if is_high else "low"]) if use_model else None)
+        labels = read_labels(some, chosen)
         energies = check_energies(labels, absolute=absolute) if use_model else []
         energies_hold = all(f.level != "error" for f in energies)
         found = check_stress(labels, stress_unit, use_energies=energies_hold) + check_forces(labels) + energies
@@ -189,7 +193,7 @@ def check_labels(
             kind = some["energy_kind"][0].as_py()
             found += [] if is_high else check_corrections(labels, kind)
             if is_high or kind == "mp2020":
-                found += check_elements(labels, model)
+                found += check_elements(labels, chosen)
         findings += [Finding(f.level, f"{functional} {f.file}", f.message, f.rows) for f in found]
     return findings
 
@@ -212,7 +216,7 @@ def refuse_wrong_labels(
     return findings
 
 
-def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool = True) -> CheckReport:
+def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool = True, model=None) -> CheckReport:
     """Add to a dataset's report what its frames say of themselves, and what the published models say of a sample.
 
     Parameters
@@ -222,6 +226,8 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     dataset : Dataset
     use_model : bool
         False leaves the models out: seconds instead of minutes.
+    model : AseModel or CHGNet, optional
+        As of `check_labels`.
 
     Returns
     -------
@@ -238,7 +244,9 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     # Only these were calculated with the settings of the models' own training data.
     low, high = dataset.functionals
     absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
-    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model, high=high.key)
+    report.findings += check_labels(
+        sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model
+    )
     return report
 
 

@@ -77,7 +77,7 @@ def read_labels(frames: pa.Table, model=None) -> Labels:
     ----------
     frames : pyarrow.Table
         Frames of one functional.
-    model : CHGNet, optional
+    model : CHGNet, AseModel or ASE Calculator, optional
         None leaves the predictions NaN: what labels say of themselves is still checked.
 
     Returns
