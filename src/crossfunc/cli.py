@@ -806,9 +806,18 @@ def bench_train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch, the same for both.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each, taken in turns; medians count.")] = 7,
     compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time a whole training step on four batches, beside the step of chgnet's own `Trainer`."""
+    if methods:
+        from crossfunc.bench import methods as of_methods
+
+        measured = of_methods.run(n_steps=repeats, threads=threads)
+        typer.echo(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        return
     from crossfunc.bench import train as benchmark
 
     measured = benchmark.run(repeats=repeats, device=device, threads=threads, compile=compile_)
