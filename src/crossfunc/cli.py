@@ -574,13 +574,15 @@ def evaluate(
     from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
     from crossfunc.training.run_folder import find_model_file
+    from crossfunc.training.source import functional_key
 
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
     options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
     with use_cluster(cluster):
-        loaded = load_model(find_model_file(model, functional) if Path(model).is_dir() else model)
+        file = find_model_file(model, functional_key(opened, functional)) if Path(model).is_dir() else model
+        loaded = load_model(file)
         measured = measure(loaded, frames, **options)
         lost = source and forgetting(
             loaded, opened, start=start, functional=functional, source=source, split_seed=split_seed
@@ -664,8 +666,8 @@ def finetune(
 
     The folder gets best.pt and last.pt (stock chgnet loads them; of method delta, which has more than a CHGNet, only
     .safetensors), best.safetensors, history.csv, and run.json with method, settings, fingerprints of data and split,
-    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed goes on from its last
-    checkpoint; a folder with another run is left alone.
+    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed
+    goes on from its last checkpoint; a folder with another run is left alone.
     """
     import sys
 
