@@ -740,9 +740,10 @@ def evaluate(
     from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
     from crossfunc.training.run_folder import find_model_file
+    from crossfunc.training.source import functional_key
 
     if model is not None and Path(model).is_dir():
-        model = str(find_model_file(model, functional))
+        model = str(find_model_file(model, functional_key(open_dataset(dataset), functional)))
     chosen = _model(model, calculator, calculator_args, jobs, allow_download)
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
@@ -870,8 +871,8 @@ def finetune(
 
     The folder gets best.pt and last.pt (stock chgnet loads them; of method delta, which has more than a CHGNet, only
     .safetensors), best.safetensors, history.csv, and run.json with method, settings, fingerprints of data and split,
-    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed goes on from its last
-    checkpoint; a folder with another run is left alone.
+    the metrics, and the errors in the functional that the model comes from, before and after. A run that was killed
+    goes on from its last checkpoint; a folder with another run is left alone.
     """
     import sys
 
@@ -1022,9 +1023,18 @@ def bench_train(
         int, typer.Option(min=1, help="Steps of each implementation, taken in turns; medians count.")
     ] = 7,
     compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time a whole training step on four batches, beside the step of chgnet's own `Trainer`."""
+    if methods:
+        from crossfunc.bench import methods as of_methods
+
+        measured = of_methods.run(n_steps=repeats, threads=threads)
+        typer.echo(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        return
     from crossfunc.bench import train as benchmark
 
     measured = benchmark.run(repeats=repeats, device=device, threads=threads, compile=compile_)

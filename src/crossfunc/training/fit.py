@@ -10,6 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,10 @@ def finetune(
         folder = RunFolder(out, describe_run(method, settings, frames, parts, **about), method.strategy)
         finished = folder.read_finished(resume=resume)
         if finished is not None:
-            return read_back(folder, finished, method, settings, parts)
+            done = read_back(folder, finished, method, settings, parts)
+            if origin is None or done.forgetting is not None:
+                return done
+            return replace(done, forgetting=_measure_forgetting(done, origin, pretrained, settings))
     elif out is not None:
         folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
     run = _Run(method, settings, frames, parts, folder, origin)
@@ -299,20 +303,13 @@ class _Run:
         strategy = self.method.strategy or Strategy()
         plain, source_model = plain_models(best.cpu().eval(), strategy)
         last, _ = plain_models(last.cpu().eval(), strategy)
-        forgetting = None
-        if self.origin is not None and is_first_process():
-            forgetting = self._measure_forgetting(plain if source_model is None else source_model, pretrained)
         if self.folder is not None and is_first_process():
             folder = self.folder
             if self.n_steps == 0:
                 for names in (folder.best_files, folder.last_files):
                     folder.save_model(module.model, module.best_state, names)
                 folder.save_history(module.history)
-            results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
-            if forgetting is not None:
-                results["forgetting"] = forgetting.to_dict()
-            folder.finish(**results)
-        return FinetuneResult(
+        done = FinetuneResult(
             plain,
             last,
             pd.DataFrame(module.history),
@@ -324,14 +321,24 @@ class _Run:
             self.method,
             self.settings,
             self.split,
-            forgetting,
-            source_model,
+            source_model=source_model,
         )
+        if not is_first_process():
+            return done
+        if self.origin is not None:
+            done = replace(done, forgetting=_measure_forgetting(done, self.origin, pretrained, self.settings))
+        if self.folder is not None:
+            results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
+            if done.forgetting is not None:
+                results["forgetting"] = done.forgetting.to_dict()
+            self.folder.finish(**results)
+        return done
 
-    def _measure_forgetting(self, model, pretrained) -> Forgetting:
-        """Errors in the source functional, on frames that no step has seen, and on dimers where there are curves."""
-        held_out = with_dimers(self.origin.held_out)
-        return measure_forgetting(model, as_model(pretrained), held_out, seed=self.settings.split_seed)
+
+def _measure_forgetting(done: FinetuneResult, origin: SourceSplit, pretrained, settings: Settings) -> Forgetting:
+    """Errors in the source functional on frames that no step has seen, and on dimers where there are curves."""
+    model = done.model if done.source_model is None else done.source_model
+    return measure_forgetting(model, as_model(pretrained), with_dimers(origin.held_out), seed=settings.split_seed)
 
 
 def _accelerator(asked: str) -> str:

@@ -111,18 +111,25 @@ def label_with_model(model, frames: LabelledFrames) -> LabelledFrames:
     )
 
 
-def other_functional(dataset: Dataset, functional: str) -> str | None:
+def functional_key(dataset: Dataset, functional: str | None = None) -> str:
+    """What the frames table calls a functional; by default that of the target."""
+    resolve = getattr(dataset, "functional", None)
+    return resolve(functional or "high").key if resolve else functional or "r2scan"
+
+
+def other_functional(dataset: Dataset, functional: str | None = None) -> str | None:
     """Name of the dataset's one other functional with frames, None where it has no or several others."""
     import pyarrow.compute as pc
 
     if dataset.frames is None:
         return None
-    others = [name for name in pc.unique(dataset.frames["functional"]).to_pylist() if name != functional]
+    key = functional_key(dataset, functional)
+    others = [name for name in pc.unique(dataset.frames["functional"]).to_pylist() if name != key]
     return others[0] if len(others) == 1 else None
 
 
 def split_source(
-    source, dataset, functional: str, frames: LabelledFrames, parts: Mapping[str, np.ndarray], *, seed: int = 0
+    source, dataset, functional: str | None, frames: LabelledFrames, parts: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> SourceSplit:
     """Find frames of the source functional, and set aside those to judge by.
 
@@ -133,8 +140,8 @@ def split_source(
         A dataset that is given is read with its other functional, or with its only one.
     dataset : Dataset, str, path or LabelledFrames
         The target's.
-    functional : str
-        The target's.
+    functional : str or None
+        The target's; None for the one that `LabelledFrames.from_dataset` takes.
     frames : LabelledFrames
         The target's, with `parts` of its split.
     seed : int
@@ -159,7 +166,7 @@ def split_source(
     return SourceSplit(found.take(pool), {kind: found.take(rows) for kind, rows in held_out.items()}, name)
 
 
-def _read_source(source, dataset, functional: str, frames: LabelledFrames) -> tuple[LabelledFrames, str | None]:
+def _read_source(source, dataset, functional: str | None, frames: LabelledFrames) -> tuple[LabelledFrames, str | None]:
     if isinstance(source, LabelledFrames):
         return source, None
     if source is None and isinstance(dataset, LabelledFrames):

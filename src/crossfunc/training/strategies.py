@@ -151,7 +151,7 @@ class PullToStart(Strategy):
         λ.
     """
 
-    strength: float = 0.01
+    strength: float = 1e-3
 
     def stiffness(self, model, source, loss) -> float:  # noqa: ARG002
         """λ for every parameter."""

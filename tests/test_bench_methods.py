@@ -1,0 +1,20 @@
+"""The benchmark of methods, at a size for tests."""
+
+import pytest
+
+from crossfunc.bench import methods as benchmark
+
+
+def test_a_small_run_reports_every_method_beside_the_plain_step():
+    report = benchmark.run(2, 1, 1, methods=["lora", "replay"], threads=1)
+    assert list(report["ms_per_step"]) == ["model-aware-trained", "lora", "replay"]
+    assert report["ratio"]["model-aware-trained"] == 1
+    for key, ms in report["ms_per_step"].items():
+        assert report["ratio"][key] == pytest.approx(ms / report["ms_per_step"]["model-aware-trained"])
+        assert report["seconds_to_first_step"][key] > 0
+    assert report["n_trained"]["lora"] < report["n_trained"]["replay"] == report["n_trained"]["model-aware-trained"]
+    assert report["n_source_frames"] == {"model-aware-trained": 0, "lora": 0, "replay": 1}
+    report["ratio"]["lora"] = 1.5
+    printed = benchmark.format_report(report)
+    assert "lora: more than 1.3 x a plain step" in printed
+    assert "2 frames a step, 1 threads" in printed

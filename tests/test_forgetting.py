@@ -1,0 +1,290 @@
+"""What counts as forgotten: not references, but what a refit of them leaves; on frames that training has not seen."""
+
+import copy
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from scipy.sparse import csr_array
+from small_frames import small_frames
+from typer.testing import CliRunner
+
+import crossfunc as xf
+from crossfunc.datasets import DatasetError
+from crossfunc.potential import Crystals, element_references, load_model, set_element_references
+from crossfunc.training import LabelledFrames, finetune
+from crossfunc.training.dimers import read_dimers
+from crossfunc.training.forgetting import COLUMNS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
+from crossfunc.training.run_folder import find_model_file
+from crossfunc.training.source import (
+    KINDS,
+    has_labels,
+    label_with_model,
+    other_functional,
+    split_source,
+    without_labels,
+)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return load_model("0.3.0")
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """Frames with labels that are not the starting model's: the published r2SCAN model's."""
+    return label_with_model(load_model("r2scan"), small_frames(18, max_atoms=2))
+
+
+def bent(model, size=0.02):
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in other.named_parameters():
+            if not name.startswith("composition_model"):
+                p += size * p.abs().mean() * torch.randn(p.shape, generator=generator)
+    return other
+
+
+# --- the measure ---
+
+
+def test_other_references_are_not_forgetting(start, labelled):
+    moved = copy.deepcopy(start)
+    shift = np.random.default_rng(0).normal(0, 10, 94)
+    set_element_references(moved, np.nan_to_num(element_references(start)) + shift)
+    table = measure_forgetting(moved, start, {KINDS[0]: labelled}).table
+    row = table.loc[KINDS[0]]
+    assert row["labels"] == "data"
+    assert row[f"{COLUMNS[0]}_before"] > 1
+    for name in COLUMNS[1:]:
+        assert row[f"{name}_before"] == row[f"{name}_after"]
+    # float32 energies of tens of eV/atom on other references
+    assert row[f"{COLUMNS[0]}_after"] == pytest.approx(row[f"{COLUMNS[0]}_before"], abs=0.05)
+
+
+def test_a_network_that_was_bent_has_forgotten(start):
+    frames = label_with_model(start, small_frames(18, max_atoms=2))
+    row = measure_forgetting(bent(start), start, {KINDS[0]: frames}).table.loc[KINDS[0]]
+    assert row[f"{COLUMNS[0]}_before"] == pytest.approx(0, abs=1e-3)
+    assert row[f"{COLUMNS[0]}_after"] > 1
+    assert row[f"{COLUMNS[1]}_after"] > 1
+    assert 0.5 < row["force_cosine_after"] < 1
+
+
+def test_a_refit_takes_out_what_is_linear_in_composition_and_is_not_fitted_where_it_is_measured():
+    rng = np.random.default_rng(0)
+    X = rng.dirichlet([1, 1, 1], 300) @ np.eye(94)[[3, 7, 25]]
+    materials = np.repeat(np.arange(100), 3).astype(str)
+    linear = X @ rng.normal(0, 3, 94)
+    left = linear - _refitted(csr_array(X), linear, materials, within=False, seed=0)
+    assert np.abs(left).max() < 2e-3  # a pull of a thousandth of a material to nothing
+    noise = rng.normal(0, 1, 300)
+    rest = noise - _refitted(csr_array(X), noise, materials, within=False, seed=0)
+    assert (rest**2).mean() > (noise**2).mean()  # a fit where it is measured would lower it
+    within = noise - _refitted(csr_array(X), noise, materials, within=True, seed=0)
+    assert (within**2).mean() < (noise**2).mean()
+
+
+def test_labels_of_the_starting_model_are_called_degenerate(start, labelled):
+    held_out = {KINDS[0]: without_labels(labelled), KINDS[1]: labelled}
+    found = measure_forgetting(bent(start), start, held_out)
+    assert found.table["labels"].tolist() == ["starting model", "data"]
+    assert found.table[f"{COLUMNS[1]}_before"].iloc[0] == 0
+    degenerate, absent = found.notes
+    assert degenerate.startswith("Degenerate: held-out materials carry the starting model's own labels")
+    assert absent == "No source frames of these kinds: other stoichiometry, far from equilibrium, dimers."
+
+
+def test_at_most_so_many_frames_of_a_kind_are_drawn(start, labelled):
+    table = measure_forgetting(start, start, {KINDS[0]: labelled}, max_frames=5).table
+    assert table["n_frames"].tolist() == [5]
+
+
+def test_it_survives_json(start, labelled):
+    found = measure_forgetting(bent(start), start, {KINDS[0]: labelled, DIMERS: labelled.take([0, 1])})
+    back = Forgetting.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
+    pd.testing.assert_frame_equal(back.table, found.table, check_dtype=False)
+    assert back.notes == found.notes
+    assert "source functional, after a refit of references" in back.report()
+
+
+# --- which frames ---
+
+
+def crystals_of(*compositions):
+    return Crystals.from_arrays(
+        (z, np.linspace(0, 1, len(z), endpoint=False)[:, None] * [1, 0, 0], np.diag([2.5 * len(z), 3, 3]))
+        for z in compositions
+    )
+
+
+def plain(materials, compositions, forces=None, stress=None):
+    crystals = crystals_of(*compositions)
+    n, n_atoms = len(crystals), len(crystals.atomic_numbers)
+    f, s = np.zeros((n_atoms, 3), np.float32), np.zeros((n, 3, 3), np.float32)
+    for k, value in (forces or {}).items():
+        f[crystals.starts[k], 0] = value
+    for k, value in (stress or {}).items():
+        s[k, 0, 0] = value
+    ids = np.array([f"{m}/{k}" for k, m in enumerate(materials)])
+    return LabelledFrames(crystals, np.zeros(n), f, s, np.zeros(n_atoms, np.float32), ids, np.array(materials))
+
+
+def test_source_frames_are_parted_by_what_the_target_trains_on():
+    target = plain(["MgO", "NaCl", "Fe"], [[12, 8], [11, 17], [26]])
+    parts = {"train": np.array([0]), "validation": np.array([1]), "test": np.array([2])}
+    new = [(f"new-{k}", [30 + k, 8]) for k in range(8)]  # other elements
+    forms = [(f"form-{k}", [12, 8, 8]) for k in range(8)]  # the target's elements in another ratio
+    names, compositions = zip(
+        ("MgO", [12, 8]), ("NaCl", [11, 17]), ("Fe", [26]), ("Fe", [26]), *new, *forms, strict=True
+    )
+    source = plain(names, compositions, forces={3: 5.0})
+    found = split_source(source, target, "r2scan", target, parts)
+    assert found.functional is None
+    held = {kind: set(frames.material_ids) for kind, frames in found.held_out.items()}
+    assert held["held-out materials"] == {"NaCl", "Fe"}
+    assert held["far from equilibrium"] == {"Fe"}
+    assert held["other chemistry"] < {name for name, _ in new}
+    assert held["other stoichiometry"] < {name for name, _ in forms}
+    assert sum(map(len, found.held_out.values())) + len(found.pool) == len(source)
+    assert not set(found.pool.material_ids) & set.union(*held.values())
+    assert {"MgO"} < set(found.pool.material_ids)
+    again = split_source(source, target, "r2scan", target, parts)
+    assert list(again.pool.frame_ids) == list(found.pool.frame_ids)
+
+
+def test_without_source_frames_the_targets_own_structures_stand_in_without_their_labels(labelled):
+    parts = xf.split_by_material(labelled.material_ids, (0.6, 0.2, 0.2))
+    found = split_source(None, labelled, "r2scan", labelled, parts)
+    assert set(found.pool.material_ids) == set(labelled.material_ids[parts["train"]])
+    assert not has_labels(found.pool)
+    assert set(found.held_out) == {"held-out materials"}
+
+
+def test_a_source_of_held_out_materials_only_is_refused(labelled):
+    parts = xf.split_by_material(labelled.material_ids, (0.6, 0.2, 0.2))
+    with pytest.raises(DatasetError, match=r"all of its .* frames are of materials that the split keeps"):
+        split_source(labelled.take(parts["test"]), labelled, "r2scan", labelled, parts)
+
+
+# --- dimers ---
+
+
+def curve(distances, energies, force):
+    forces = [[[-f, 0, 0], [f, 0, 0]] for f in force]
+    return {"distances": distances, "energies": energies, "forces": forces, "magmoms": [None, [1, 1], [0, 0], [0, 0]]}
+
+
+def write_dimers(path, **curves):
+    path.write_bytes(gzip.compress(json.dumps({"PBE": {k.replace("_", "-"): v for k, v in curves.items()}}).encode()))
+    return path
+
+
+def test_dimers_are_frames_of_two_atoms_below_six_angstrom(tmp_path):
+    path = write_dimers(
+        tmp_path / "d.json.gz", O_O=curve([0.9, 1.2, 2.0, 6.0], [-4.0, -10.0, -6.0, -3.0], [59, 1, -2, 0])
+    )
+    frames = read_dimers(path)
+    assert len(frames) == 2  # one repels by more than 10 eV/Å, one is where CHGNet has no bond
+    assert frames.energy_per_atom_ev.tolist() == [-5, -3]
+    assert frames.forces_ev_per_a[:, 0].tolist() == [-1, 1, 2, -2]
+    assert np.isnan(frames.stress_gpa).all()
+    positions = frames.crystals.positions_a.reshape(2, 2, 3)
+    np.testing.assert_allclose(np.linalg.norm(positions[:, 1] - positions[:, 0], axis=1), [1.2, 2.0])
+    # a force that points away from the other atom is repulsive
+    assert frames.forces_ev_per_a[0] @ (positions[0, 1] - positions[0, 0]) < 0
+    assert np.isnan(read_dimers(path, max_force_ev_per_a=100).magmoms_mub[:2]).all()
+
+
+def test_what_is_no_file_of_dimers_is_named(tmp_path):
+    path = write_dimers(tmp_path / "d.json.gz", O_O=curve([0.9, 1.2, 2.0, 6.0], [0, 0, 0, 0], [0, 0, 0, 0]))
+    with pytest.raises(DatasetError, match="no dimers of 'HSE06'; it has PBE"):
+        read_dimers(path, "HSE06")
+    path.write_bytes(b"\x1f\x8bno gzip")
+    with pytest.raises(DatasetError, match="not readable as JSON of dimers"):
+        read_dimers(path)
+    path = write_dimers(tmp_path / "e.json.gz", O_O={"distances": [1.0]})
+    with pytest.raises(DatasetError, match="O-O is no curve of distances"):
+        read_dimers(path)
+
+
+@pytest.mark.real_data
+def test_the_published_model_knows_real_dimers_by_their_shape(real_data_folder, start):
+    frames = read_dimers(real_data_folder / "dimers_pbe_r2scan.json.gz", elements=["O", "Cu", "Na"])
+    assert set(frames.material_ids) == {"O-O", "Cu-Cu", "Na-Na"}
+    row = measure_forgetting(start, start, {DIMERS: frames}).table.loc[DIMERS]
+    assert row["labels"] == "data"
+    assert 10 < row[f"{COLUMNS[0]}_before"] < 2000
+    assert row["force_cosine_after"] > 0.5
+    repulsive = frames.forces_ev_per_a[::2, 0] < 0
+    assert repulsive.any()
+    assert not repulsive.all()
+
+
+# --- in finetune and on the command line ---
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Frames of the packaged dataset in both functionals, of six materials."""
+    surrogate = xf.open_dataset("surrogate")
+    table = surrogate.frames
+    dense = np.array([s.startswith(("dense: r", "dense: s")) for s in table["source"].to_pylist()])
+    sizes = table["atomic_numbers"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+    rows = table.filter(pa.array(dense & (sizes <= 2)))
+    some = np.unique(rows["material_id"].to_numpy(zero_copy_only=False))[::12][:12]
+    rows = rows.filter(pa.array(np.isin(rows["material_id"].to_numpy(zero_copy_only=False), some)))
+    folder = tmp_path_factory.mktemp("data") / "both"
+    return xf.write_dataset(folder, meta=surrogate.meta, frames=rows)
+
+
+def test_the_other_functional_of_a_dataset_is_found(dataset):
+    names = set(dataset.frames["functional"].to_pylist())
+    assert len(names) == 2
+    for name in names:
+        assert {name, other_functional(dataset, name)} == names
+
+
+def test_the_command_reports_what_was_forgotten_and_each_readout_is_evaluated(dataset, tmp_path):
+    from crossfunc.cli import app
+
+    out = tmp_path / "run"
+    where = ["--dataset", str(dataset.path)]
+    command = ["finetune", "--method", "two-readouts", "--out", str(out), "--epochs", "1", "--option", "share=0.5"]
+    done = CliRunner().invoke(app, [*command, *where])
+    assert done.exit_code == 0, done.output
+    assert "source functional, after a refit of references" in done.output
+    assert "Degenerate: held-out materials" in done.output
+    about = json.loads((out / "run.json").read_text())
+    assert about["options"]["share"] == 0.5
+    assert about["forgetting"]["kinds"]["held-out materials"]["n_frames"] > 0
+    source = about["source"]["functional"]
+    assert source == other_functional(dataset, about["functional"])
+    assert find_model_file(out, source).name == "best-source.pt"
+    command = ["evaluate", "--model", str(out), "--functional", about["functional"], "--source", "auto", "--json"]
+    printed = json.loads(CliRunner().invoke(app, [*command, *where]).stdout)
+    assert set(printed["forgetting"]["kinds"]) == {"held-out materials"}
+    errors = {}
+    for functional in (source, about["functional"]):
+        model = load_model(find_model_file(out, functional))
+        frames = LabelledFrames.from_dataset(dataset, source)
+        errors[functional] = xf.evaluate(model, frames)["energy_mae_mev_per_atom"]
+    assert errors[source] < errors[about["functional"]] / 10  # each has references of its own functional
+
+
+def test_a_run_can_be_asked_later_what_it_forgot(dataset, tmp_path):
+    settings = {"n_epochs": 0, "progress": False, "out": tmp_path / "run"}
+    first = finetune("references-only", dataset, **settings)
+    assert first.forgetting is None
+    later = finetune("references-only", dataset, source="auto", **settings)
+    row = later.forgetting.table.loc["held-out materials"]
+    assert row[f"{COLUMNS[1]}_after"] == 0  # references know nothing of forces
+    assert row[f"{COLUMNS[0]}_after"] == pytest.approx(0, abs=0.05)
+    alone = forgetting(first.model, dataset)
+    pd.testing.assert_frame_equal(alone.table, later.forgetting.table)
