@@ -430,7 +430,7 @@ def make_dft(
 @data_app.command("check-dft")
 def check_dft(
     check: Annotated[
-        list[str] | None, typer.Argument(help="derivatives, convergence or recompute; all if none is given.")
+        list[str] | None, typer.Argument(help="derivatives, convergence, grid or recompute; all if none is given.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the tables as JSON to this file, beside showing them.")

@@ -201,6 +201,45 @@ def _cutoff_slopes(frame: Frame) -> dict[str, float]:
     return {name: (ends[0][name] - ends[1][name]) / (2 * CUTOFF_STEP_EV) for name in FUNCTIONALS}
 
 
+GRID_FRAMES = ("SrTiO3-perovskite-01",)
+GRIDS = (24, 28, 36)
+"""Points along each axis: about what GPAW takes at this cutoff, what the plan takes, and more."""
+
+
+def check_grid(frame: Frame) -> pd.DataFrame:
+    """Compute a frame with several real-space grids: net force, and how far forces are from the finest grid's.
+
+    Parameters
+    ----------
+    frame : Frame
+        Of a cubic cell.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `frame_id, functional, points, net_force_mev_per_a, force_mev_per_a` (largest component off the finest).
+    """
+    found = {}
+    for n in GRIDS:
+        settings = dataclasses.replace(frame.settings, grid=(n, n, n))
+        some = dataclasses.replace(frame, settings=settings)
+        found[n] = _energies(some, derivatives=True, convergence=CONVERGENCE)[0]
+    rows = []
+    for n, by_functional in found.items():
+        for name in FUNCTIONALS:
+            forces, finest = by_functional[name]["forces"], found[GRIDS[-1]][name]["forces"]
+            rows.append(
+                {
+                    "frame_id": frame.frame_id,
+                    "functional": name,
+                    "points": n,
+                    "net_force_mev_per_a": float(1000 * np.linalg.norm(forces.sum(axis=0))),
+                    "force_mev_per_a": float(1000 * np.abs(forces - finest).max()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 RECOMPUTED = ("NaCl-rock-salt", "MgO-rock-salt", "GaAs-zinc-blende")
 
 
@@ -244,6 +283,7 @@ def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
 CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "derivatives": (lambda name: check_derivatives(find_frame(name)), DERIVATIVE_FRAMES),
     "convergence": (check_convergence, CONVERGENCE_MATERIALS),
+    "grid": (lambda name: check_grid(find_frame(name)), GRID_FRAMES),
     "recompute": (check_recomputed, RECOMPUTED),
 }
 """Name of a check: its function and what it is applied to."""
