@@ -130,7 +130,8 @@ def bound_and_read(source):
         # A loop or an assignment reads its right side first; names that it binds itself come from there alone.
         comes_first = loads - bound - inner - hidden
         if isinstance(statement, ast.For | ast.With | ast.If | ast.Try):
-            comes_first -= targets if not isinstance(statement, ast.If) else set()
+            named = {n.target.id for n in ast.walk(statement) if isinstance(n, ast.NamedExpr)}
+            comes_first -= named if isinstance(statement, ast.If) else targets
         read |= comes_first
         if isinstance(statement, ast.AugAssign):
             read |= targets - bound

@@ -4,7 +4,9 @@ The lessons were written on the embedded dataset. Anyone's own data may lack lab
 not bear out what the lesson says of its own.
 """
 
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,6 +152,23 @@ def describe_lack_of_formation(dataset, at_least: int) -> str:
         f"{n_known} materials have formation energies in both functionals (they need the elements' ground states); "
         f"trees and their cross-validation need {at_least} at least."
     )
+
+
+def find_real_file(name: str) -> Path | None:
+    """Return the first file of this name in the folders that `CROSSFUNC_DATA` lists, None if none has it."""
+    folders = [Path(folder) for folder in os.environ.get("CROSSFUNC_DATA", "").split(os.pathsep) if folder]
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def open_if_there(name: str, *tables: str):
+    """Return a dataset that has these tables, None if it is not here or lacks one of them."""
+    from crossfunc.datasets import DatasetError, open_dataset
+
+    try:
+        dataset = open_dataset(name)
+    except DatasetError:
+        return None
+    return None if any(getattr(dataset, table) is None for table in tables) else dataset
 
 
 def fit_size_limit(n_atoms: np.ndarray, max_atoms: int, n_wanted: int) -> int:

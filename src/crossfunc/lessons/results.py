@@ -103,7 +103,7 @@ class LessonResults:
             Lower and upper end of our value's interval.
         fields
             For a lesson with a section in `results.yml`: a value for each `{name}` in the texts of this key
-            (the dataset fills in `{low}` and `{high}`, its functionals, and `{differs}`, why its numbers are others than
+            (the dataset fills in `{low}` and `{high}`, its functionals, and `{differs}`, why its numbers are not
             the paper's). For any other:
             `title` (the quantity in words), `unit`, `paper` (what the paper says, in the same unit), `why` (the two
             differ) and `note` (what the reader must know about our value: "3 seeds").
@@ -133,6 +133,10 @@ class LessonResults:
         result = Result(key, _finite(value, where), title, unit, paper, interval, why, note)
         self._results[key] = result  # running a cell again replaces what it recorded
         return result
+
+    def paper(self, key: str) -> float | str | None:
+        """Return the paper's number (or words) that `results.yml` has for a key, None if the paper has none."""
+        return self._declared[key].paper if key in self._declared else None
 
     def _texts(self, key: str, fields: dict[str, Any]) -> dict[str, Any]:
         """What people read beside the value: as declared, or as given by a lesson that declares nothing."""

@@ -8,6 +8,15 @@ the alternative text, the caption and the dataset's label notice into JupyterLab
 from crossfunc.lessons.figures.display import caption, show, write_interactive
 from crossfunc.lessons.figures.elements import periodic_table, periodic_table_interactive, reference_scheme
 from crossfunc.lessons.figures.energies import joint_energy_plot, parity_hover, shift_against_z
+from crossfunc.lessons.figures.hulls import (
+    errors_by_distance,
+    experiment_parity,
+    hull_plot,
+    ternary_hull,
+    two_hulls_scheme,
+    verdict_panel,
+    verdict_panels,
+)
 from crossfunc.lessons.figures.importance import importance_map, measure_shares, share_bars
 from crossfunc.lessons.figures.style import COLORS, LABELS, MARKERS, FigureError, use_style, wide
 
@@ -17,6 +26,9 @@ __all__ = [
     "MARKERS",
     "FigureError",
     "caption",
+    "errors_by_distance",
+    "experiment_parity",
+    "hull_plot",
     "importance_map",
     "joint_energy_plot",
     "measure_shares",
@@ -27,7 +39,11 @@ __all__ = [
     "share_bars",
     "shift_against_z",
     "show",
+    "ternary_hull",
+    "two_hulls_scheme",
     "use_style",
+    "verdict_panel",
+    "verdict_panels",
     "wide",
     "write_interactive",
 ]

@@ -1,0 +1,242 @@
+"""Models judged by their own hulls (lesson 6): phases, each model's verdicts on them, how often it errs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossfunc.lessons.results import format_value
+from crossfunc.potential.crystals import Crystals
+from crossfunc.stability import element_energies_ev, formation_energy_per_atom_ev, hull_report
+from crossfunc.stability.entries import EntryTable
+from crossfunc.stability.relax import relax
+from crossfunc.symbols import ATOMIC_NUMBERS
+
+GGA, PUBLISHED = "GGA model as it comes", "published r²SCAN model"
+METHODS = tuple(f"Method {k}" for k in "1234")
+KEYS = {GGA: "gga_model", PUBLISHED: "published"} | {name: name.lower().replace(" ", "_") for name in METHODS}
+"""What results call a model."""
+
+LOOKS = {GGA: "gga", PUBLISHED: "r2scan"} | {name: KEYS[name] for name in METHODS}
+"""Colour and marker of a model, as keys of the figures' tables."""
+
+E_D = "decomposition_energy_ev_per_atom"
+
+
+def relaxed_frames(frames, pairs=None) -> np.ndarray:
+    """Return the row of each material's relaxed frame.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+        Of the high functional.
+    pairs : DataFrame, optional
+        The relaxed frame is the one whose energy `high_energy_per_atom_ev` lists; without it, the lowest.
+
+    Returns
+    -------
+    ndarray of int, increasing
+    """
+    energy, ids = pd.Series(frames.energy_per_atom_ev), pd.Series(frames.material_ids)
+    if pairs is None:
+        expected = energy.groupby(ids).transform("min")
+    else:
+        expected = ids.map(pairs.set_index("material_id")["high_energy_per_atom_ev"])
+    return np.sort((energy - expected).abs().dropna().groupby(ids).idxmin().to_numpy())
+
+
+def of_system(table: EntryTable, symbols) -> EntryTable:
+    """Return the entries that hold none but these elements."""
+    return table.take(inside(table.X, symbols))
+
+
+def inside(X, symbols) -> np.ndarray:
+    """Return which compositions hold none but these elements; bool, shape (n_rows,)."""
+    columns = [ATOMIC_NUMBERS[symbol] - 1 for symbol in symbols]
+    return np.asarray(X[:, columns].sum(axis=1)).ravel() > 1 - 1e-9
+
+
+def describe_lack_of_phases(formulas, elements, compound: str) -> str:
+    """Say which elements, or the compound, have no frames in the data; an empty text if all have."""
+    from pymatgen.core import Composition
+
+    there = set()
+    for formula in map(Composition, formulas):
+        there.add(formula.elements[0].symbol if len(formula) == 1 else formula.reduced_formula)
+    lacking = {*elements, Composition(compound).reduced_formula} - there
+    if not lacking:
+        return ""
+    return (
+        f"A hull starts from its elements, and the lesson from {compound}; these data have no frames of "
+        f"{', '.join(sorted(lacking))}. Choose others with -p elements=[...] -p binary=[...] -p ternary=[...] "
+        "-p by_hand=..."
+    )
+
+
+def phase_diagram(table: EntryTable):
+    """Return the entries as pymatgen's PhaseDiagram, which counts energies per cell."""
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    entries = []
+    for formula, energy, name in zip(table.compositions, table.energy_per_atom_ev, table.ids, strict=True):
+        composition = Composition(formula)
+        entries.append(PDEntry(composition, energy * composition.num_atoms, name))
+    return PhaseDiagram(entries)
+
+
+def on_hull(table: EntryTable, symbols) -> list[str]:
+    """Return the formulas of the stable phases of a chemical system, sorted."""
+    report = hull_report(None, of_system(table, symbols))
+    return sorted(set(report.loc[report["e_above_hull_ev_per_atom"] < 1e-9, "formula"]))
+
+
+def kept_models(folder, n_seeds: int) -> tuple[dict, dict]:
+    """Return lesson 4's models, and the materials that each of its seeds has seen.
+
+    Parameters
+    ----------
+    folder : path or None
+        The results folder that lesson 4 wrote to.
+    n_seeds : int
+        Take so many seeds.
+
+    Returns
+    -------
+    models : dict
+        (name, seed) -> checkpoint file; empty where lesson 4 has left none.
+    seen : dict
+        Seed -> materials it was trained or validated on; None stands for models that saw none of these.
+    """
+    models, seen = {}, {None: set()}
+    listed = None if folder is None else Path(folder) / "04_four_methods.models.csv"
+    if listed is None or not listed.is_file():
+        return models, seen
+    kept = pd.read_csv(listed, dtype=str)
+    split = pd.read_csv(listed.with_name("04_four_methods.split.csv"), dtype=str)
+    used = split[split["part"] != "test"].groupby("seed")["material_id"]
+    seeds = sorted(kept["seed"].unique(), key=int)[:n_seeds]
+    seen = {seed: set(used.get_group(seed)) for seed in seeds}
+    for row in kept[kept["seed"].isin(seeds) & kept["method"].isin([*"1234"])].itertuples():
+        models[f"Method {row.method}", row.seed] = listed.with_name(row.file)
+    return models, seen
+
+
+def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_steps: int) -> pd.DataFrame:
+    """Relax every phase with a model, build the model's own hull, and put it beside the reference.
+
+    Phases whose relaxation has no result are left out of both hulls.
+
+    Parameters
+    ----------
+    model : CHGNet
+    crystals : Crystals
+        The phases, relaxed in the reference.
+    reference : EntryTable
+        Their reference energies, in the same order.
+    fmax : float
+        Relax until forces are below this, eV/Å.
+    max_steps : int
+
+    Returns
+    -------
+    DataFrame
+        One row per phase: `id`, `formula`; decomposition energy `_ev`, competing phases `_products` and formation
+        energy `_formation_ev` of `reference` and `model`; `total_ev`, model minus reference; `converged`. All energies
+        in eV/atom.
+    """
+    found = relax(model, crystals, fmax=fmax, max_steps=max_steps)
+    usable = np.isin(found.status, ["converged", "not converged"])
+    ours = reference.take(usable)
+    theirs = ours.with_energies(found.energy_per_atom_ev[usable])
+    report = None
+    for name, table in (("reference", ours), ("model", theirs)):
+        hull = hull_report(None, table)
+        report = hull[["id", "formula"]].copy() if report is None else report
+        report[f"{name}_ev"] = hull[E_D]
+        report[f"{name}_products"] = [_products(competitors) for competitors in hull["competitors"]]
+        report[f"{name}_formation_ev"] = formation_energy_per_atom_ev(
+            table.X, table.energy_per_atom_ev, element_energies_ev(table)
+        )
+    report["total_ev"] = theirs.energy_per_atom_ev - ours.energy_per_atom_ev
+    report["converged"] = found.status[usable] == "converged"
+    return report
+
+
+def _products(competitors) -> str:
+    return " + ".join(sorted(phase["formula"] for phase in competitors))
+
+
+def score(report: pd.DataFrame, materials) -> dict[str, float]:
+    """Return errors (meV/atom) and verdicts of one model on some of the phases.
+
+    *Stable* means a decomposition energy below zero. Precision is NaN where the model calls nothing stable, recall
+    where nothing is.
+    """
+    r = report[report["id"].isin(materials)]
+    stable, said = r["reference_ev"] < 0, r["model_ev"] < 0
+    hits = (stable & said).sum()
+    formation = r["model_formation_ev"] - r["reference_formation_ev"]
+    return {
+        "total": 1000 * r["total_ev"].abs().mean(),
+        "decomposition": (1000 * (r["model_ev"] - r["reference_ev"]).abs()).mean(),
+        "formation": 1000 * formation.abs().mean(),
+        "same products": 100 * (r["reference_products"] == r["model_products"]).mean(),
+        "precision": hits / said.sum() if said.any() else np.nan,
+        "recall": hits / stable.sum() if stable.any() else np.nan,
+        "F1": 2 * hits / (stable.sum() + said.sum()),
+        "n": len(r),
+    }
+
+
+def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
+    """Return `score` of every model on the compounds that each seed has not seen; index (name, seed)."""
+    return pd.DataFrame(
+        {
+            (name, seed): score(report, materials)
+            for (name, own), report in reports.items()
+            for seed, materials in unseen.items()
+            if own in (None, seed)
+        }
+    ).T
+
+
+def beside_paper(mean: pd.DataFrame, spread: pd.DataFrame, results) -> pd.DataFrame:
+    """Return the scores as people read them, with the paper's numbers from `results.yml` beside ours.
+
+    Parameters
+    ----------
+    mean, spread : DataFrame
+        Index: model; columns as `score` names them.
+    results : LessonResults
+    """
+    table = pd.DataFrame(index=mean.index)
+    table["total", "here"] = [_with_spread(mean, spread, name, "total") for name in mean.index]
+    for metric in ("decomposition", "formation"):
+        table[metric, "here"] = [_with_spread(mean, spread, name, metric) for name in mean.index]
+        papers = (results.paper(f"{metric}_mae_{KEYS[name]}") for name in mean.index)
+        table[metric, "paper"] = ["–" if paper is None else f"{paper:g}" for paper in papers]
+    table["products", "same (%)"] = [f"{value:.0f}" for value in mean["same products"]]
+    for metric in ("precision", "recall", "F1"):
+        table["verdict", metric] = ["none" if np.isnan(value) else f"{value:.2f}" for value in mean[metric]]
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
+
+
+def _with_spread(mean, spread, name, metric) -> str:
+    value, half = mean.loc[name, metric], spread.loc[name, metric]
+    return format_value(value, (value - half, value + half))
+
+
+def by_distance(report: pd.DataFrame, n_bins: int) -> pd.DataFrame:
+    """Return mean error (meV/atom) and wrong verdicts (%) per part of the phases, cut by |E_d| of the reference."""
+    size = 1000 * report["reference_ev"].abs()
+    error = 1000 * (report["model_ev"] - report["reference_ev"]).abs()
+    wrong = 100.0 * ((report["reference_ev"] < 0) != (report["model_ev"] < 0))
+    parts = pd.DataFrame({"size": size, "error": error, "wrong": wrong}).groupby(
+        pd.qcut(size, n_bins, labels=False, duplicates="drop")
+    )
+    means = parts[["error", "wrong"]].mean()
+    ends = zip(parts["size"].min(), parts["size"].max(), strict=True)
+    means.index = [f"{low:.0f}–{high:.0f}" for low, high in ends]
+    return means
