@@ -685,7 +685,9 @@ def test_a_pause_that_is_no_number_is_ignored(server, tmp_path, text):
 @pytest.mark.parametrize("text", ["abc", "²", "1" * 5000, "-3", "0x10"])
 def test_a_length_that_is_no_number_is_told(server, tmp_path, text):
     server.faults = [{"headers": {"Content-Length": text.encode().decode("latin-1")}}] * 9
-    with pytest.raises(FetchError, match=r"announces a length that is no number|the connection broke|cannot be reached"):
+    with pytest.raises(
+        FetchError, match=r"announces a length that is no number|the connection broke|cannot be reached"
+    ):
         download(remote(server), tmp_path, patience=QUICK)
     server.faults = []
     assert download(remote(server), tmp_path, patience=QUICK).read_bytes() == BODY
@@ -698,7 +700,9 @@ def test_a_part_that_nobody_asked_for_is_not_taken(server, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("target", ["http://127.0.0.1:65536/x", "https://[::1/x", "http://127.0.0.1:abc/x", "https://" + "a" * 300 + ".org/"])
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:65536/x", "https://[::1/x", "http://127.0.0.1:abc/x", "https://" + "a" * 300 + ".org/"]
+)
 def test_a_redirect_to_what_is_no_address_is_told(server, tmp_path, target):
     server.faults = [{"status": 302, "headers": {"Location": target}}] * 9
     with pytest.raises(FetchError, match=r"not an address that can be opened|to what is no address|cannot be reached"):
