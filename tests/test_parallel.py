@@ -38,8 +38,10 @@ def test_each_batch_has_one_thread_of_pytorch_for_itself():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are tied to cores on Linux only")
-def test_threads_have_a_core_each_where_there_are_as_many_as_cores_and_any_core_elsewhere():
+def test_threads_have_a_core_each_where_there_are_as_many_as_cores_and_any_core_elsewhere(monkeypatch):
     cores = os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))  # a quiet machine
+    parallel._has_the_machine.cache_clear()
 
     def look(_):
         time.sleep(0.01)
@@ -49,6 +51,10 @@ def test_threads_have_a_core_each_where_there_are_as_many_as_cores_and_any_core_
     assert alone == ({frozenset([core]) for core in cores} if len(cores) > 1 else {frozenset(cores)})
     assert set(map_batches(look, range(4), n_threads=len(cores) + 1)) == {frozenset(cores)}
     assert os.sched_getaffinity(0) == cores  # of the caller
+    monkeypatch.setattr(os, "getloadavg", lambda: (len(cores) + 8.0, 0, 0))  # eight others
+    parallel._has_the_machine.cache_clear()
+    assert set(map_batches(look, range(4 * len(cores)), n_threads=len(cores))) == {frozenset(cores)}
+    parallel._has_the_machine.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are tied to cores on Linux only")
@@ -61,6 +67,8 @@ def test_batches_are_computed_where_a_sandbox_forbids_to_tie_threads_to_cores(mo
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))
+    parallel._has_the_machine.cache_clear()
     parallel._pool.cache_clear()
     assert list(map_batches(lambda k: k, range(4), n_threads=2)) == list(range(4))
     assert refused

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,7 @@ def test_a_write_that_stops_leaves_nothing_behind(tmp_path, monkeypatch, where, 
 @pytest.mark.parametrize("where", [*STOPS, "between the old and the new"])
 def test_an_overwrite_that_stops_leaves_the_old_dataset_as_it_was(tiny, monkeypatch, where, error):
     before = contents(tiny.parent)
+    monkeypatch.setattr(store, "_exchange", lambda *_: False)  # as where the system cannot exchange two folders
     stop = STOPS.get(where, (Path, "rename", 2))
     calls = stop_at(monkeypatch, *stop, error)
     with pytest.raises(type(error)):
@@ -331,6 +333,7 @@ def test_an_overwrite_that_stops_leaves_the_old_dataset_as_it_was(tiny, monkeypa
 
 
 def test_an_old_dataset_that_cannot_be_put_back_is_never_deleted(tiny, monkeypatch):
+    monkeypatch.setattr(store, "_exchange", lambda *_: False)
     before = contents(tiny)
     original, calls = Path.rename, []
 
@@ -345,6 +348,50 @@ def test_an_old_dataset_that_cannot_be_put_back_is_never_deleted(tiny, monkeypat
         write_tiny(tiny, overwrite=True)
     (kept,) = tiny.parent.glob(".tiny-old-*/previous")
     assert contents(kept) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="renameat2 is Linux's")
+def test_two_folders_exchange_their_names_in_one_step(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    if not store._exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this file system cannot exchange names")
+    assert (tmp_path / "one" / "file").read_text() == "other"
+    assert (tmp_path / "other" / "file").read_text() == "one"
+    assert not store._exchange(tmp_path / "one", tmp_path / "nowhere")
+
+
+def test_an_overwrite_follows_a_link_and_strands_nothing(tiny):
+    link = tiny.parent / "link"
+    link.symlink_to(tiny.name)
+    write_tiny(link, pairs=pairs_frame().iloc[:1], overwrite=True)
+    assert link.is_symlink()
+    assert len(open_dataset(tiny).pairs) == 1
+    assert sorted(path.name for path in tiny.parent.iterdir()) == ["link", "tiny"]
+
+
+def test_a_link_to_nowhere_is_followed_and_a_circle_refused(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    write_tiny(tmp_path / "link")
+    assert (tmp_path / "target" / "dataset.json").exists()
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(DatasetError, match="circle: no dataset can be written there"):
+        write_tiny(tmp_path / "circle")
+
+
+def test_names_too_long_for_the_hidden_folder_beside_are_refused_and_shorter_ones_work(tmp_path):
+    with pytest.raises(DatasetError, match="the name is too long"):
+        write_tiny(tmp_path / ("x" * 250))
+    assert not list(tmp_path.iterdir())
+    write_tiny(tmp_path / ("ä" * 120))  # 240 bytes
+
+
+def test_meta_that_is_no_text_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="licence, label_notice must be text"):
+        write_tiny(tmp_path / "tiny", meta=META | {"label_notice": ["a"], "licence": 3})
+    with pytest.raises(DatasetError, match="functionals must name"):
+        write_tiny(tmp_path / "tiny", meta=META | {"functionals": {"gga": ["x"], "r2scan": "y"}})
 
 
 BAD_WRITES = {

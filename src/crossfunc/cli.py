@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from crossfunc.endings import describe_ending, signals_raise, status_of
 from crossfunc.plain_text import visible
+from crossfunc.waiting import sleep_while_waiting
 
 
 class _ErrorsInOneBlock(TyperGroup):
@@ -20,6 +21,7 @@ class _ErrorsInOneBlock(TyperGroup):
     def invoke(self, ctx):
         """Run the command; whatever ends it before its work is done, the status is not 0."""
         words = [*ctx._protected_args, *ctx.args]
+        sleep_while_waiting()  # before anything heavy is loaded
         try:
             with signals_raise():
                 return super().invoke(ctx)

@@ -1,5 +1,6 @@
 """A dataset is a folder of parquet tables with a dataset.json; here it is found, opened, verified and written."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -40,6 +41,7 @@ META_KEYS = {
     "functionals": "the low and the high functional with name, key and energy_kind, as crossfunc.datasets.schema says",
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
+_LONGEST_NAME = 240  # of 255 bytes: the hidden folder in which a dataset is made has a longer one
 PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -240,7 +242,7 @@ def write_dataset(
     DatasetError
         With file, row and remedy; the target is then as it was before.
     """
-    path = Path(path)
+    path = target_folder(path)
     check_target(path, overwrite)
     _check_meta(meta, str(path / META_FILE))
     if rejected is not None and not set(REJECTED_COLUMNS) <= set(rejected):
@@ -266,6 +268,24 @@ def write_dataset(
     return open_dataset(path)
 
 
+def target_folder(path: str | os.PathLike) -> Path:
+    """Return the folder to write: a link is followed, so that what it leads to is replaced and never left behind.
+
+    Raises
+    ------
+    DatasetError
+        The links lead in a circle, or the name is too long for a file system.
+    """
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise DatasetError(
+            f"{path}: no dataset can be written there (its links lead in a circle); choose another name."
+        )
+    if len(os.fsencode(real.name)) > _LONGEST_NAME:
+        raise DatasetError(f"{path}: no dataset can be written there (the name is too long); choose another name.")
+    return real
+
+
 def check_target(path: Path, overwrite: bool) -> None:
     """Raise DatasetError unless a dataset may be written here: nothing there, or a dataset that may be replaced."""
     if path.exists() and not overwrite:
@@ -276,7 +296,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}-", dir=path.parent))
     try:
         files = {}
         for kind, table in tables.items():
@@ -290,25 +310,38 @@ def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:
         (scratch / META_FILE).write_text(text, encoding="utf-8")
         scratch.chmod(0o755)
         _replace_folder(scratch, path)
-    except BaseException:
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def _replace_folder(new: Path, path: Path) -> None:
+    """Put a finished folder in its place; a former dataset there is replaced in one step where the system has one."""
     if not path.exists():
         new.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    if _exchange(new, path):
+        shutil.rmtree(new, ignore_errors=True)  # now the former one
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}-old-", dir=path.parent))
     try:
         path.rename(old / "previous")
         new.rename(path)
     except BaseException:
-        if (old / "previous").exists():
+        if (old / "previous").exists() and not path.exists():
             (old / "previous").rename(path)
         old.rmdir()  # only ever empty here: a dataset that could not be put back is not deleted
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders exchange their names at once; False where the system cannot (Linux can, mostly)."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _search_folders() -> list[Path]:

@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 
 from crossfunc.datasets.functionals import Functional, mark_columns, parse_functionals
 from crossfunc.datasets.schema import TABLES, DatasetError, split_rows, validate_table
-from crossfunc.datasets.store import META_FILE, _check_meta, _replace_folder, _sha256, check_target
+from crossfunc.datasets.store import (
+    META_FILE,
+    _check_meta,
+    _replace_folder,
+    _sha256,
+    check_target,
+    target_folder,
+)
+from crossfunc.files import LOCK_FILE, FolderInUse, locked_folder
 
 ZSTD_LEVEL = 3
 RowCheck = Callable[[pa.Table], Iterator[tuple[np.ndarray, str]]]
@@ -56,7 +64,7 @@ class DatasetWriter:
     """
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
-        self.path = Path(path)
+        self.path = target_folder(path)
         check_target(self.path, overwrite)
         self.scratch = self.path.with_name(f".{self.path.name}.partial")
         self.n_frames = 0
@@ -66,16 +74,32 @@ class DatasetWriter:
         self._ledger: list[tuple] = []
         self._files: dict[str, pq.ParquetWriter] = {}
         self._pending: Future | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "DatasetWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.scratch.mkdir(exist_ok=True)
-        self._lock = _lock_folder(self.scratch)
-        for left_over in self.scratch.iterdir():
-            if left_over.name != _LOCK_FILE:
-                left_over.unlink()
+        if self.scratch.is_symlink():
+            raise DatasetError(f"{self.scratch}: a link is in the way of the import; remove it.")
+        try:
+            self._held.enter_context(locked_folder(self.scratch))
+        except FolderInUse as error:
+            raise DatasetError(
+                f"{self.path}: another import is writing this dataset now; wait for it, or stop it."
+            ) from error
+        with contextlib.ExitStack() as undo:
+            undo.push(self._held)
+            self._clear_scratch()
+            undo.pop_all()
         self._thread = ThreadPoolExecutor(1)
         return self
+
+    def _clear_scratch(self) -> None:
+        """Remove what a killed import left; anything else is somebody's."""
+        for left_over in self.scratch.iterdir():
+            if left_over.name == LOCK_FILE:
+                continue
+            if left_over.is_dir() or left_over.suffix not in (".parquet", ".json"):
+                raise DatasetError(f"{self.scratch}: holds {left_over.name}, which no import left; move it away.")
+            left_over.unlink()
 
     def __exit__(self, *exception) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -83,7 +107,7 @@ class DatasetWriter:
             with contextlib.suppress(OSError, pa.ArrowException):
                 file.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
-        self._lock.close()
+        self._held.close()
 
     def add_frames(self, table: pa.Table, source_rows: np.ndarray, checks: Iterable[RowCheck] = ()) -> pa.Table:
         """Check a batch, write its good rows as one row group and put the others into the ledger.
@@ -168,7 +192,7 @@ class DatasetWriter:
                 files[file.name] = {"sha256": _sha256(file), "rows": pq.read_metadata(file).num_rows}
         text = json.dumps({**meta, "files": files}, indent=2, ensure_ascii=False) + "\n"
         (self.scratch / META_FILE).write_text(text, encoding="utf-8")
-        (self.scratch / _LOCK_FILE).unlink(missing_ok=True)
+        (self.scratch / LOCK_FILE).unlink(missing_ok=True)
         self.scratch.chmod(0o755)
         _replace_folder(self.scratch, self.path)
         return self.path
@@ -199,25 +223,10 @@ class DatasetWriter:
     def _close(self, kind: str) -> None:
         self._wait()
         if kind in self._files:
-            self._files.pop(kind).close()
-
-
-_LOCK_FILE = ".lock"
-
-
-def _lock_folder(folder: Path):
-    """Hold a lock that the system lets go of when the process ends, however it ends."""
-    lock = (folder / _LOCK_FILE).open("w", encoding="ascii")
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows; there a second import at the same time is not noticed
-        pass
-    except OSError as error:
-        lock.close()
-        raise DatasetError(f"{folder}: another import is writing this dataset now; wait for it, or stop it.") from error
-    return lock
+            try:
+                self._files.pop(kind).close()
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
 
 
 def _open_parquet(file: Path, schema: pa.Schema) -> pq.ParquetWriter:

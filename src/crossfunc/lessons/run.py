@@ -26,6 +26,7 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
 from crossfunc.lessons.timings import record_timing
 from crossfunc.lessons.traces import remove_traces
+from crossfunc.waiting import SLEEP_WHILE_WAITING
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -227,7 +228,8 @@ def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
         display_name="Python 3",
         language="python",
-        env={
+        env={name: os.environ.get(name, value) for name, value in SLEEP_WHILE_WAITING.items()}
+        | {
             # Relative folders are meant from where the command was given, not from the lesson's folder.
             FIGURES_VARIABLE: str(figures or ""),
             "CROSSFUNC_DATA": os.pathsep.join(str(Path(f).expanduser().resolve()) for f in folders if f),

@@ -6,11 +6,13 @@ operation, and its results do not depend on how many threads there are.
 
 import ctypes
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 
@@ -19,6 +21,7 @@ from crossfunc.potential.graphs import MAX_ANGLES
 _MAX_ANGLES_ON_GPU = 300_000  # a step keeps 20 to 35 kB an angle
 _MAX_ANGLES_COMPILED = 12_000  # fused operations keep fewer intermediate results, so that more fit near the caches
 _KEPT_BYTES = 256 * 2**20
+_LOOK_S = 5.0
 
 
 def map_batches(function: Callable, batches: Iterable, *, n_threads: int | None = None) -> Iterator:
@@ -75,6 +78,7 @@ def keep_freed_memory() -> bool:
 
 
 def _call(function, batch, grad: bool):
+    _choose_core()
     with torch.set_grad_enabled(grad):
         return function(batch)
 
@@ -98,7 +102,37 @@ def _cores_for(n_threads: int) -> list[int | None]:
 
 def _settle(cores: Iterator[int | None]) -> None:
     torch.set_num_threads(1)
-    core = next(cores)
-    if core is not None:
+    _OF_THREAD.core, _OF_THREAD.tied = next(cores), False
+    _choose_core()
+
+
+_OF_THREAD = threading.local()
+
+
+def _choose_core() -> None:
+    """Tie this thread to its core while the machine is ours; where others work too, let it go where there is room.
+
+    A core that somebody else has as well is half a core: tied to it, a thread holds up the others.
+    """
+    core = _OF_THREAD.core
+    if core is None:
+        return
+    alone = _has_the_machine(int(time.monotonic() / _LOOK_S))
+    if alone != _OF_THREAD.tied:
         with suppress(OSError):  # a sandbox may forbid it: then it is only slower
-            os.sched_setaffinity(0, {core})  # of this thread
+            os.sched_setaffinity(0, {core} if alone else _allowed_cores())  # of this thread
+        _OF_THREAD.tied = alone
+
+
+@lru_cache(maxsize=1)
+def _has_the_machine(_moment: int) -> bool:
+    """Whether no more is running than there are cores; looked up every few seconds."""
+    try:
+        return os.getloadavg()[0] <= (os.cpu_count() or 1) + 0.5
+    except OSError:
+        return True
+
+
+@cache
+def _allowed_cores() -> frozenset[int]:
+    return frozenset(os.sched_getaffinity(os.getpid()))  # of the main thread, which is never tied

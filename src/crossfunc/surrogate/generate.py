@@ -17,7 +17,7 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
-from crossfunc.datasets.store import check_target
+from crossfunc.datasets.store import check_target, target_folder
 from crossfunc.files import locked_folder, remove_drafts, write_atomically
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
 from crossfunc.surrogate.prototypes import build_crystal, closest_contact, contact_range, prototypes
@@ -82,7 +82,7 @@ def make_surrogate(
     -----
     The labels are predictions of two published CHGNet checkpoints, not DFT: see the datasheet page of the book.
     """
-    out = Path(out)
+    out = target_folder(out)
     check_target(out, overwrite)  # now, not after half an hour
     plan = plan_materials(seed=seed)
     if n_limit is not None:
