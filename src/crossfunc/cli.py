@@ -295,6 +295,26 @@ def make_surrogate(
     typer.echo(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
+@data_app.command("drop-twins")
+def drop_twins(
+    dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames and pairs.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be the dataset's own with --overwrite.")],
+    version: Annotated[str | None, typer.Option(help="Version of the dataset written.  [default: as it was]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
+) -> None:
+    """Write a dataset again in which no two materials are one crystal, so that no split has it on both sides.
+
+    Of each group that pymatgen's StructureMatcher finds alike the first material stays; the others go to the ledger.
+    The embedded dataset is made this way already.
+    """
+    from crossfunc.datasets import open_dataset
+    from crossfunc.surrogate import twins
+
+    before = open_dataset(dataset)
+    after = twins.drop_twins(before, out, version=version, overwrite=overwrite)
+    typer.echo(f"wrote {out}: {len(before.pairs) - len(after.pairs)} of {len(before.pairs)} materials were twins")
+
+
 @import_app.command("materials-project")
 def import_materials_project(
     out: Annotated[Path, typer.Option(help="Folder to write.")],

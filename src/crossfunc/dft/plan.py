@@ -70,9 +70,7 @@ RECIPE = (
     Step("rattled", 0.01, 0.05, 0.15),
 )
 """Frames of a material, in the order in which they are computed: every material gets the first before any the second."""
-_MOLECULE_RECIPE = tuple(
-    Step("equilibrium" if s == 0 else "volume", s) for s in (0.0, -0.03, 0.03, -0.06, 0.06, 0.10)
-)
+_MOLECULE_RECIPE = tuple(Step("equilibrium" if s == 0 else "volume", s) for s in (0.0, -0.03, 0.03, -0.06, 0.06, 0.10))
 
 
 @dataclass(frozen=True)
@@ -317,9 +315,7 @@ def _molecule(material: Material, k: int) -> Frame | None:
     settings = _box_settings(symbol, BOX_A, UNPAIRED_MOLECULES.get(symbol))
     coords = (0.5, 0.5, round(0.5 - half, 8), 0.5, 0.5, round(0.5 + half, 8))
     numbers = (ATOMIC_NUMBERS[symbol],) * 2
-    return Frame(
-        f"{material.material_id}-{k:02d}", material, step, numbers, coords, _flat(np.diag(BOX_A)), settings
-    )
+    return Frame(f"{material.material_id}-{k:02d}", material, step, numbers, coords, _flat(np.diag(BOX_A)), settings)
 
 
 def _atom(symbol: str) -> Frame:
@@ -339,9 +335,7 @@ def free_atom_moment_mub(symbol: str) -> float:
 
 def _box_settings(symbol: str, sides_a: tuple[float, ...], moment_mub: float | None) -> Settings:
     hard = symbol in HARD
-    return Settings(
-        CUTOFF_EV[hard], (1, 1, 1), False, _grid(np.array(sides_a), GRID_SPACING_A[hard]), 0.0, moment_mub
-    )
+    return Settings(CUTOFF_EV[hard], (1, 1, 1), False, _grid(np.array(sides_a), GRID_SPACING_A[hard]), 0.0, moment_mub)
 
 
 def _flat(values: np.ndarray) -> tuple[float, ...]:

@@ -52,7 +52,9 @@ class Prototype:
 @cache
 def prototypes() -> dict[str, Prototype]:
     """Return all prototypes by name, from `prototypes.csv` beside this module."""
-    return read_prototypes(resources.files("crossfunc.surrogate").joinpath("prototypes.csv").read_text(encoding="utf-8"))
+    return read_prototypes(
+        resources.files("crossfunc.surrogate").joinpath("prototypes.csv").read_text(encoding="utf-8")
+    )
 
 
 def read_prototypes(table: str) -> dict[str, Prototype]:
