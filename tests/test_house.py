@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "crossfunc"
 # A module may import from its own part and from those before it.
 ORDER = (
-    *("symbols", "units", "vendor", "datasets", "energies", "potential", "training", "stability"),
+    *("symbols", "units", "bootstrap", "vendor", "datasets", "energies", "potential", "training", "stability"),
     *("surrogate", "lessons", "bench", "cluster", "cli"),
 )
 HEAVY = ("torch", "chgnet", "matplotlib", "plotly", "xgboost", "pymatgen", "sklearn", "ase", "seaborn")

@@ -10,10 +10,12 @@ from crossfunc.potential.checkpoints import (
 )
 from crossfunc.potential.chgnet import load_model, predict
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.features import crystal_features
 
 __all__ = [
     "CheckpointError",
     "Crystals",
+    "crystal_features",
     "element_references",
     "load_model",
     "predict",

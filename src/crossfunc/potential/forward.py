@@ -90,7 +90,20 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
     return sums / batch.n_atoms
 
 
+def atom_features(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
+    """What the readout of energies gets: 64 numbers an atom after the last convolution, shape (n_atoms, 64)."""
+    with torch.no_grad():
+        positions = (batch.frac_coords[:, None, :] @ batch.lattices.index_select(0, batch.owners))[:, 0]
+        kernels = Kernels(False, batch.lattices.device.type)
+        return _readout_features(model, batch, positions, batch.lattices, kernels)[0]
+
+
 def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
+    features, magmoms = _readout_features(model, batch, positions, lattices, kernels)
+    return model.mlp(features)[:, 0], magmoms
+
+
+def _readout_features(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
     vectors = _bond_vectors(batch, positions, lattices)  # (n_bonds, 3), as CHGNet: centre minus neighbour
     lengths = vectors.norm(dim=1)
     bond_basis = model.bond_basis_expansion.rbf_expansion_ag(lengths)
@@ -106,7 +119,7 @@ def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tu
             bonds = bond_graph.update(k, atoms, bonds)
     magmoms = model.site_wise(atoms)[:, 0].abs()
     atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
-    return model.mlp(model.readout_norm(atoms))[:, 0], magmoms
+    return model.readout_norm(atoms), magmoms
 
 
 def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """Fine-tuning: four methods through one loop, on whatever labels a dataset has."""
 
+from crossfunc.training.baselines import frame_errors, refit_references, slope_and_cosine, why_not_quote, zero_errors
 from crossfunc.training.evaluate import EvaluationError, FramePredictions, evaluate, predict_frames
 from crossfunc.training.fit import FinetuneResult, finetune
+from crossfunc.training.frozen import FrozenCorrection, cross_validate_frozen, fit_frozen_correction
 from crossfunc.training.labels import TARGETS, LabelledFrames
-from crossfunc.training.methods import METHODS, Method, MethodError, Start, find_method, start_model
+from crossfunc.training.methods import METHODS, Method, MethodError, Start, find_method, fit_references, start_model
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
 from crossfunc.training.settings import Settings
 
@@ -14,6 +16,7 @@ __all__ = [
     "EvaluationError",
     "FinetuneResult",
     "FramePredictions",
+    "FrozenCorrection",
     "LabelledFrames",
     "Method",
     "MethodError",
@@ -21,11 +24,19 @@ __all__ = [
     "ScalingError",
     "Settings",
     "Start",
+    "cross_validate_frozen",
     "data_efficiency",
     "evaluate",
     "find_method",
     "finetune",
+    "fit_frozen_correction",
     "fit_power_law",
+    "fit_references",
+    "frame_errors",
     "predict_frames",
+    "refit_references",
+    "slope_and_cosine",
     "start_model",
+    "why_not_quote",
+    "zero_errors",
 ]

@@ -36,6 +36,7 @@ def finetune(
     split: Mapping[str, Sequence[int]] | Sequence[float] | None = None,
     pretrained="0.3.0",
     references=None,
+    prior="auto",
     callbacks: Sequence = (),
     resume: bool = True,
     progress: bool = True,
@@ -64,7 +65,10 @@ def finetune(
     pretrained : str, path or CHGNet
         Where methods that start from trained weights take them.
     references : optional
-        Element references to use instead of those that the method would fit; see `start_model`.
+        Element references to use instead of those that the method would fit; see `start_model`. "MP-r2SCAN" is the
+        published table, with which the paper's own Method 4 was trained.
+    prior : str or array_like, shape (94,)
+        What refitted references are pulled to: "auto", "trend", "published" or shifts in eV; see `start_model`.
     callbacks : sequence of lightning.pytorch.Callback
     resume : bool
         False refuses a folder that holds a run already, even the same one.
@@ -103,6 +107,7 @@ def finetune(
     folder = None
     if out is not None and is_first_process():
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
+        about["prior"] = prior
         folder = RunFolder(out, describe_run(method, settings, frames, parts, **about))
         finished = folder.open(resume=resume)
         if finished is not None:
@@ -110,7 +115,7 @@ def finetune(
     elif out is not None:
         folder = RunFolder(out, {})  # of the first process; the others only read its checkpoint
     run = _Run(method, settings, frames, parts, folder)
-    run.start(pretrained, references)
+    run.start(pretrained, references, prior)
     run.train(callbacks, progress=progress)
     return run.result()
 
@@ -121,7 +126,7 @@ class _Run:
     def __init__(self, method: Method, settings: Settings, frames: LabelledFrames, split: dict, folder):
         self.method, self.settings, self.frames, self.split, self.folder = method, settings, frames, split, folder
 
-    def start(self, pretrained, references) -> None:
+    def start(self, pretrained, references, prior) -> None:
         """Make the model that training starts from."""
         import torch
 
@@ -136,6 +141,7 @@ class _Run:
                 pretrained=pretrained,
                 seed=self.settings.seed,
                 references=references,
+                prior=prior,
                 other_frames=self.frames.take(others),
             )
         if self.settings.precision == "64":

@@ -19,7 +19,7 @@ HISTORY_FILE = "history.csv"
 CHECKPOINT_FILE = "last.ckpt"
 BEST_FILE, BEST_TENSORS_FILE, LAST_FILE = "best.pt", "best.safetensors", "last.pt"
 REFERENCES_FILE = "references.json"
-_COMPARED = ("method", "functional", "pretrained", "references", "data", "split", "settings")
+_COMPARED = ("method", "functional", "pretrained", "references", "prior", "data", "split", "settings")
 
 
 class RunError(ValueError):
@@ -140,13 +140,16 @@ class RunFolder:
             )
 
 
-def describe_run(method, settings, frames, split, *, functional, pretrained, references, name) -> dict[str, Any]:
+def describe_run(
+    method, settings, frames, split, *, functional, pretrained, references, name, prior="auto"
+) -> dict[str, Any]:
     """Return what makes a run this one, in plain values: two runs with equal descriptions give equal weights."""
     return {
         "method": method.key,
         "functional": functional,
         "pretrained": _identify(pretrained),
         "references": _identify(references),
+        "prior": _identify(prior),
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},
         "settings": settings.to_dict(),
