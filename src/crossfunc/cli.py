@@ -614,6 +614,55 @@ def _show_errors(measured: dict[str, Any]) -> None:
 
 
 @app.command()
+def units(
+    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04 or 07.")],
+    profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="As for `crossfunc run`.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Units whose name holds this text; may be repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one CPU thread each.")] = 1,
+    cluster: OnCluster = None,
+    status: Annotated[bool, typer.Option("--status", help="Run nothing; list what is done.")] = False,
+    out: Annotated[Path | None, typer.Option(help="As for `crossfunc run`.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
+) -> None:
+    """Make the runs of a lesson one by one, apart from its notebook: each goes on where it was stopped.
+
+    A unit is one method with one seed (and one size). When it is done, its numbers are a small file in
+    build/PROFILE/units/LESSON; `crossfunc run LESSON --profile PROFILE` then finds all of them whole and draws the
+    figures. Stop it whenever you like, and call it again, also on several machines that share the folder with --only.
+    """
+    import torch
+
+    from crossfunc.cluster import use_cluster
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.lessons.sources import LessonError, find_root
+    from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.training.units import progress, progress_table, run_units
+
+    (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
+    folder = units_folder(plan.results, plan.lesson.stem)
+    frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]
+    if not chosen:
+        raise LessonError(f"no unit's name holds {' or '.join(only)}; there are: {', '.join(u.name for u in planned)}.")
+    if not status:
+        torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
+        with use_cluster(cluster):
+            run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
+                      report=lambda name: typer.echo(f"{name}: whole"))  # fmt: skip
+    states = progress(chosen, frames, folder)
+    typer.echo(progress_table(states).to_string())
+    n_whole = sum(state.state == "whole" for state in states)
+    typer.echo(f"{n_whole} of {len(states)} units are whole, in {folder}")
+
+
+@app.command()
 def finetune(
     method: Annotated[str, typer.Option(help="1, 2, 3, 4, references-only or model-aware; see xf.METHODS.")],
     dataset: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Dataset with frames: a folder, or a name.")],
@@ -622,6 +671,15 @@ def finetune(
     pretrained: Annotated[
         str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
     ] = "0.3.0",
+    references: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help='Other references than the method\'s: "MP-r2SCAN" is the published table of the paper.'
+        ),
+    ] = None,
+    prior: Annotated[
+        str, typer.Option(help="What refitted references are pulled to: auto, trend or published (r2SCAN).")
+    ] = "auto",
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training frames.  [default: 50]")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Frames an optimiser step.  [default: 16]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Where the cosine starts.  [default: 0.001]")] = None,
@@ -676,6 +734,8 @@ def finetune(
         out=out,
         functional=functional,
         pretrained=pretrained,
+        references=references,
+        prior=prior,
         progress=sys.stdout.isatty() and not as_json,
         **settings,
     )
