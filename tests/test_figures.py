@@ -64,7 +64,7 @@ def test_use_style_gives_an_opaque_white_ground_for_both_themes():
 
 
 def test_wide_panels_are_wider_than_a_single_figure():
-    assert figures.wide()[0] > figures._STYLE["figure.figsize"][0]
+    assert figures.wide()[0] > figures.style.STYLE["figure.figsize"][0]
 
 
 def test_every_label_of_an_energy_names_its_unit():
@@ -150,7 +150,9 @@ def test_static_table_draws_into_the_axes_it_is_given():
 
 
 def test_diverging_colours_are_symmetric_about_zero():
-    norm, _ = figures._color_scale(figures._element_values({"H": -1.0, "O": 3.0}, log=False), False, True)
+    norm, _ = figures.elements._color_scale(
+        figures.elements._element_values({"H": -1.0, "O": 3.0}, log=False), False, True
+    )
     assert (norm.vmin, norm.vmax) == (-3.0, 3.0)
 
 
