@@ -10,8 +10,10 @@ from crossfunc.training import (
     LabelledFrames,
     evaluate,
     frame_errors,
+    last_refit_ev,
     predict_frames,
     refit_references,
+    refitted_energy_errors,
     slope_and_cosine,
     why_not_quote,
     zero_errors,
@@ -61,6 +63,12 @@ def test_a_last_refit_undoes_any_change_of_references_and_touches_nothing_else(m
     before = evaluate(model, frames)
     for name in ("force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub"):
         assert first[name] == before[name] == second[name]
+
+
+def test_errors_after_a_last_refit_are_those_of_the_refitted_model(model, frames, seen):
+    quick = refitted_energy_errors(seen, last_refit_ev(model, frames))
+    slow = frame_errors(predict_frames(refit_references(model, frames), frames), "energy")
+    np.testing.assert_allclose(quick, slow, atol=0.05)  # meV/atom: float32 energies
 
 
 def test_a_last_refit_leaves_the_given_model_alone_and_needs_an_energy(model, frames):

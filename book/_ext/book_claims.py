@@ -37,18 +37,20 @@ def read_claims(root):
 def judge(row, rule, other):
     """Return the verdict on a result: one of `VERDICTS`.
 
-    "unclear": our value satisfies the rule, but not every value within its interval (and that of the result that it
-    is compared with) does.
+    "holds": every value within our interval (and within that of the result it is compared with) satisfies the rule;
+    "does not hold here": none does. "unclear": some do, or a number has no interval, so that nothing says how far it
+    may be from what another draw of materials or seeds would give.
     """
     sign, operand = _RULE.fullmatch(rule).groups()
     compare = _COMPARE[sign]
-    target = other(operand) if re.match("[a-z]", operand) else {"value": float(operand), "interval": None}
-    if not compare(row["value"], target["value"]):
-        return VERDICTS[2]
-    if sign == "=":
-        return VERDICTS[0]
-    ends = [(a, b) for a in row["interval"] or [row["value"]] for b in target["interval"] or [target["value"]]]
-    return VERDICTS[0] if all(compare(a, b) for a, b in ends) else VERDICTS[1]
+    is_number = not re.match("[a-z]", operand)
+    target = {"value": float(operand), "interval": [float(operand)] * 2} if is_number else other(operand)
+    if not row["interval"] or not target["interval"]:
+        return VERDICTS[1]
+    found = {compare(a, b) for a in row["interval"] for b in target["interval"]}
+    if sign == "=" and row["interval"][0] < target["value"] < row["interval"][1]:
+        return VERDICTS[1]
+    return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
 
 
 def rule_text(rule, other):

@@ -1,6 +1,14 @@
 """Fine-tuning: four methods through one loop, on whatever labels a dataset has."""
 
-from crossfunc.training.baselines import frame_errors, refit_references, slope_and_cosine, why_not_quote, zero_errors
+from crossfunc.training.baselines import (
+    frame_errors,
+    last_refit_ev,
+    refit_references,
+    refitted_energy_errors,
+    slope_and_cosine,
+    why_not_quote,
+    zero_errors,
+)
 from crossfunc.training.evaluate import EvaluationError, FramePredictions, evaluate, predict_frames
 from crossfunc.training.fit import FinetuneResult, finetune
 from crossfunc.training.frozen import FrozenCorrection, cross_validate_frozen, fit_frozen_correction
@@ -33,8 +41,10 @@ __all__ = [
     "fit_power_law",
     "fit_references",
     "frame_errors",
+    "last_refit_ev",
     "predict_frames",
     "refit_references",
+    "refitted_energy_errors",
     "slope_and_cosine",
     "start_model",
     "why_not_quote",

@@ -4,8 +4,9 @@ import copy
 
 import numpy as np
 
+from crossfunc.potential import predict
 from crossfunc.potential.checkpoints import element_references, set_element_references
-from crossfunc.training.evaluate import METRICS, FramePredictions, predict_frames
+from crossfunc.training.evaluate import METRICS, FramePredictions
 from crossfunc.training.labels import LabelledFrames
 
 REFIT_RIDGE = 0.1
@@ -58,18 +59,44 @@ def refit_references(model, frames_train: LabelledFrames, *, ridge: float = REFI
     AtomRefError
         No frame with an energy.
     """
+    change = last_refit_ev(model, frames_train, ridge=ridge)
+    refitted = copy.deepcopy(model)
+    energies = np.nan_to_num(element_references(model)) + change
+    set_element_references(refitted, energies, source=f"last refit of a trained model to {len(frames_train)} frames")
+    return refitted
+
+
+def last_refit_ev(model, frames_train: LabelledFrames, *, ridge: float = REFIT_RIDGE) -> np.ndarray:
+    """Change of a trained model's references that its own training energies ask for, eV/atom, shape (94,).
+
+    Zero for elements that the frames do not hold. Parameters and errors as for `refit_references`.
+    """
     from crossfunc.energies import AtomRefError, fit_atomref
 
     rows = np.flatnonzero(frames_train.labelled("energy"))
     if not len(rows):
         raise AtomRefError(f"none of the {len(frames_train)} training frames has an energy to fit references to.")
-    seen = predict_frames(model, frames_train.take(rows))
-    residual = seen.frames.energy_per_atom_ev - seen.energy_per_atom_ev
-    fit = fit_atomref(seen.frames.composition, residual, material_ids=seen.frames.material_ids, ridge=ridge)
-    refitted = copy.deepcopy(model)
-    energies = np.nan_to_num(element_references(model)) + np.nan_to_num(fit.energies_ev)
-    set_element_references(refitted, energies, source=f"refit of a trained model to its {len(rows)} training frames")
-    return refitted
+    some = frames_train.take(rows)
+    residual = some.energy_per_atom_ev - predict(model, some.crystals, derivatives=False)["energy_per_atom_ev"]
+    fit = fit_atomref(some.composition, residual, material_ids=some.material_ids, ridge=ridge)
+    return np.nan_to_num(fit.energies_ev)
+
+
+def refitted_energy_errors(predictions: FramePredictions, change_ev: np.ndarray) -> np.ndarray:
+    """Absolute energy error of each frame after a last refit, meV/atom, from predictions without it.
+
+    Parameters
+    ----------
+    predictions : FramePredictions
+    change_ev : ndarray, shape (94,)
+        From `last_refit_ev`.
+
+    Returns
+    -------
+    ndarray, shape (n_frames,)
+    """
+    labels, predicted = predictions.pairs("energy")
+    return 1000 * np.abs(labels - predicted - predictions.frames.composition @ change_ev)
 
 
 def frame_errors(predictions: FramePredictions, target: str) -> np.ndarray:

@@ -197,24 +197,24 @@ def score(run: FinetuneResult, frames: LabelledFrames, part: str = "test") -> di
         references on the training frames. `force_slope`, `force_cosine`: of predicted against labelled components,
         None without labels. `by_frame`: material ids and each frame's errors, for `crossfunc.bootstrap`.
     """
-    from crossfunc.training.baselines import frame_errors, refit_references, slope_and_cosine
+    from crossfunc.training.baselines import frame_errors, last_refit_ev, refitted_energy_errors, slope_and_cosine
     from crossfunc.training.evaluate import predict_frames
 
     rows = np.asarray(run.split[part])
     seen = predict_frames(run.model, frames.take(rows))
-    refitted = predict_frames(refit_references(run.model, frames.take(run.split["train"])), frames.take(rows))
+    refitted = refitted_energy_errors(seen, last_refit_ev(run.model, frames.take(run.split["train"])))
     has_forces = bool(seen.frames.labelled("forces").any())
     slope, cosine = slope_and_cosine(seen) if has_forces else (None, None)
     errors = seen.metrics()
     by_frame = {
         "material_id": seen.frames.material_ids.tolist(),
         "energy": _plain(frame_errors(seen, "energy")),
-        "refitted_energy": _plain(frame_errors(refitted, "energy")),
+        "refitted_energy": _plain(refitted),
         "forces": _plain(frame_errors(seen, "forces")),
     }
     return {
         "errors": errors,
-        "refitted_energy_mae_mev_per_atom": refitted.metrics()["energy_mae_mev_per_atom"],
+        "refitted_energy_mae_mev_per_atom": float(np.nanmean(refitted)),
         "force_slope": slope,
         "force_cosine": cosine,
         "by_frame": by_frame,
