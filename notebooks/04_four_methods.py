@@ -495,9 +495,7 @@ def judge(model, s):
     )
     by_frame = {
         "energy_mae_mev_per_atom": frame_errors(seen, "energy"),
-        "refitted_energy_mae_mev_per_atom": frame_errors(
-            refitted, "energy"
-        ),
+        "refitted_energy_mae_mev_per_atom": refitted,
         "force_mae_mev_per_a": frame_errors(seen, "forces"),
     }
     scores = seen.metrics() | {

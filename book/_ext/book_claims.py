@@ -1,4 +1,4 @@
-"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml.
+"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml; ``{table-1}``.
 
 Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results files. A number that is missing stops
 the build; one that changes may change the verdict.
@@ -119,7 +119,53 @@ class ClaimsSummary(SphinxDirective):
         return [container]
 
 
+TABLE_1 = (  # column: lesson, beginning of the key
+    ("energy, meV/atom", "04_four_methods", "energy_mae_"),
+    ("force, meV/Å", "04_four_methods", "force_mae_"),
+    ("stress, GPa", "04_four_methods", "stress_mae_"),
+    ("magmom, μB", "04_four_methods", "magmom_mae_"),
+    ("decomposition energy, meV/atom", "06_hull_workflow", "decomposition_mae_"),
+    ("formation energy, meV/atom", "06_hull_workflow", "formation_mae_"),
+)
+_METHOD_NAMES = ("from scratch", "transfer, trainable references", "transfer, frozen references", "transfer, refitted")
+
+
+def table_1_rows(root, profile, find=None):
+    """Return the paper's Table 1, a row a method: ours, and the paper's number in brackets, in all six columns.
+
+    A column whose lesson recorded nothing for a method (data without forces, for one) shows a dash.
+    """
+    rows = []
+    for k, name in enumerate(_METHOD_NAMES, start=1):
+        cells = [f"{k} {name}"]
+        for _, lesson, beginning in TABLE_1:
+            content = (find or read_results)(root, profile, lesson)
+            found = [row for row in content["results"] if row["key"] == f"{beginning}method_{k}"]
+            cells.append(_both(found[0]) if found else "—")
+        rows.append(tuple(cells))
+    return rows
+
+
+def _both(row):
+    bare = {**row, "unit": ""}
+    return f"{value_text(bare)} ({paper_text(bare)})"
+
+
+class TableOne(SphinxDirective):
+    """The paper's Table 1 in one piece, from the lessons that measure its columns."""
+
+    def run(self):
+        """Write it as MyST."""
+        rows = table_1_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        header = ["Method", *(name for name, _, _ in TABLE_1)]
+        lines = list_table(header, rows, "22 16 16 14 14 16 16")
+        container = nodes.container(classes=["xf-claims", "xf-table-1"])
+        self.state.nested_parse(StringList(lines, source="table-1"), self.content_offset, container)
+        return [container]
+
+
 def setup(app):
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("claims-summary", ClaimsSummary)
+    app.add_directive("table-1", TableOne)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
