@@ -22,7 +22,7 @@
 #
 # **You will be able to**: draw a learning curve that compares like with like, fit a power law with an honest interval, and say when a scaling law must not be quoted.
 #
-# **Paper**: Figs. 5 and 6 of {cite:t}`huang2025crossfunctional`. **Run time**: five minutes.
+# **Paper**: Fig. 6 of {cite:t}`huang2025crossfunctional`. **Run time**: eight minutes.
 # :::
 #
 # r²SCAN calculations are expensive, so the practical question is not whether transfer helps but how many of them it saves.
@@ -40,6 +40,9 @@ max_atoms = 6  # larger cells are left out; 1000 keeps all
 max_steps = 100  # optimiser steps of every run, whatever its N
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
+curves = ["transfer", "model-aware", "scratch"]  # also: "published"
+n_looks = 1  # validations (and checkpoints) of a run, the last among them
+keep_runs = False  # keep each run, so that a stopped lesson goes on
 n_bootstrap = 2000  # resamples behind each interval
 
 # %%
@@ -48,19 +51,23 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
-from matplotlib.ticker import LogLocator
 
 import crossfunc as xf
-from crossfunc.lessons import LessonResults, figures, own_data
+from crossfunc.bootstrap import mean_error
+from crossfunc.lessons import LessonResults, figures, own_data, units
+from crossfunc.lessons.figures import scaling as draw
 from crossfunc.training import (
-    LabelledFrames,
     ScalingError,
     data_efficiency,
     evaluate,
     fit_power_law,
-    start_model,
+    frame_errors,
+    predict_frames,
+    why_not_quote,
+    zero_errors,
 )
 from crossfunc.training.settings import Settings, learning_rate_at
+from crossfunc.training.units import run_units
 
 # %%
 figures.use_style()
@@ -76,7 +83,7 @@ print(f"{ds.name}: {ds.label_notice}")
 #
 # - *validation frames*: the same for all runs, of materials that no run trains on;
 # - *training frames*: at each N and seed the same for both methods, and *nested*, so that a larger set is the smaller one and more;
-# - *element references*: the same for all runs, fitted once to all training frames. Fitted to each subset instead, the small ones would measure how badly references are known there;
+# - *element references*: those of a curve are the same at every N, fitted once to all training frames. Fitted to each subset instead, the small ones would measure how badly references are known there;
 # - *optimisation budget*: the same number of steps of the same batch size for all runs. With a fixed number of epochs, small sets would also train less;
 # - *schedule*: the learning rate ends at its minimum in every run.
 
@@ -85,21 +92,15 @@ if lack := own_data.describe_lack(ds, "forces"):
     own_data.stop_here(lack, results)
 
 # %%
-frames = LabelledFrames.from_dataset(ds)
-usable, n_atoms = frames.labelled("energy"), frames.crystals.n_atoms
-usable &= frames.labelled("forces")
-n_wanted = sizes[-1] + n_validation
-max_atoms = own_data.fit_size_limit(n_atoms[usable], max_atoms, n_wanted)
-usable &= n_atoms <= max_atoms
-frames = frames.take(np.flatnonzero(usable))
-parts = xf.split_by_material(frames.material_ids, seed=seed)
-rng = np.random.default_rng(seed)
-validation = np.sort(rng.permutation(parts["validation"])[:n_validation])
-pool = parts["train"]
-sizes = [n for n in sizes if n <= len(pool)]
+names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate curves n_looks"
+parameters = {name: globals()[name] for name in names.split()}
+frames, pool, validation, sizes, references = units.plan_scaling(
+    ds, parameters
+)
 print(
     f"{len(pool)} training frames of {len(np.unique(frames.material_ids[pool]))} "
-    f"materials, {len(validation)} validation frames of others; N = {sizes}"
+    f"materials, {len(validation)} validation frames of "
+    f"{len(np.unique(frames.material_ids[validation]))} others; N = {sizes}"
 )
 
 # %% tags=["hide-input"]
@@ -110,12 +111,7 @@ if len(sizes) < 2:
     )
 
 # %%
-subsets = {
-    k: xf.nested_subsets(frames.material_ids[pool], sizes, seed=k)
-    for k in range(seed, seed + n_seeds)
-}
-references = start_model("4", frames.take(pool)).references
-print(references.summary())
+print(references["transfer"].summary())
 
 # %% [markdown]
 # ## Where does transfer stand without any training?
@@ -130,12 +126,8 @@ METRICS = {
     "energy": "validation_energy_mae_mev_per_atom",
     "force": "validation_force_mae_mev_per_a",
 }
-common = {
-    "dataset": frames,
-    "references": references,
-    "progress": False,
-    "validate_every_n_epochs": 10**6,  # at the start and at the end only
-}
+common = {"dataset": frames, "references": references["transfer"]}
+common |= {"progress": False, "prior": "trend"}
 
 # %%
 split = {"train": pool, "validation": validation}
@@ -145,52 +137,72 @@ untrained = {
         "model-aware", split=split, **common | {"references": None}
     ),
 }
+if "published" in curves:
+    untrained["published"] = xf.finetune(
+        "references-only",
+        split=split,
+        **common | {"references": "MP-r2SCAN"},
+    )
 at_zero = pd.DataFrame(
     {
         name: {m: run.history.iloc[0][c] for m, c in METRICS.items()}
         for name, run in untrained.items()
     }
 ).T
-at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}")
+zero = zero_errors(frames.take(validation))
+FREE = {  # the lowest error that costs no training
+    "energy": at_zero["energy"].min(),
+    "force": min(zero["force_mae_mev_per_a"], at_zero["force"].min()),
+}
+SCRATCH_FREE = FREE | {"force": zero["force_mae_mev_per_a"]}
+at_zero.loc["predict zero"] = [np.nan, zero["force_mae_mev_per_a"]]
+at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}", na_rep="–")
 
 # %% [markdown]
 # Forces are the same in both, because references do not touch them.
-# Energies are not: a plain refit counts the bonding energy of each element's compounds twice, once in the reference and once in the network.
+# Energies are not: a plain refit counts the *difference* between this set's average bonding and that of the pretraining set twice, once in the reference and once in the network (lesson 3).
 # Transfer by Method 4 has to unlearn that first, which scratch does not, so look out for it at the left end of the energy curves.
+# The last row is what a model without any forces gets.
+#
+# These rows cost no training.
+# A curve that lies above them does not measure how fast r²SCAN is learned, but how fast something misplaced is unlearned, or nothing; so this lesson quotes no exponent and no factor from such a curve, and says where that is.
 
 # %% [markdown]
 # ## The runs
 #
-# Method 4 starts from the pretrained network, Method 1 from random weights; nothing else differs.
+# Method 4 starts from the pretrained network (*transfer*), Method 1 from random weights (*scratch*); nothing else differs.
+# A third curve starts from the pretrained network with model-aware references; the profile `converged` adds a fourth, the published table.
 # Each point is the error after the last step.
 # Nothing is stopped early, so no choice was made on the validation frames.
 
 # %%
-budget = {
-    "max_steps": max_steps,
-    "batch_size": batch_size,
-    "learning_rate": learning_rate,
-}
+planned = units.scaling_units(
+    frames, pool, validation, references, {**parameters, "sizes": sizes}
+)
+folder = (
+    units.units_folder(results_dir, results.lesson) if keep_runs else None
+)
+done = run_units(list(planned.values()), frames, folder)
 
 
-def train_on(rows, method, k, **more):
-    split = {"train": pool[rows], "validation": validation}
-    run = xf.finetune(
-        method, split=split, seed=k, **budget, **common, **more
-    )
+def measure(key, run):
+    """The last row of a run's history, and the error on its own frames."""
+    name, n, k = key
+    rows = run.split["train"]
     some = np.random.default_rng(k).permutation(rows)[:n_validation]
-    own = evaluate(run.last_model, frames.take(pool[some]))
-    own = {f"train_{name}": own[name] for name in own if "_mae_" in name}
-    return run.history.iloc[-1].to_dict() | own
+    own = evaluate(run.last_model, frames.take(some))
+    own = {f"train_{m}": own[m] for m in own if "_mae_" in m}
+    return (
+        run.history.iloc[-1].to_dict()
+        | own
+        | {"method": name, "seed": k, "n": n}
+    )
 
 
 # %%
 METHODS = {"4": "transfer", "1": "scratch"}
 runs = pd.DataFrame(
-    train_on(rows, key, k) | {"method": name, "seed": k, "n": len(rows)}
-    for k in subsets
-    for rows in subsets[k]
-    for key, name in METHODS.items()
+    measure(key, run) for key, run in zip(planned, done, strict=True)
 )
 SHORT = {column: f"{metric} MAE" for metric, column in METRICS.items()}
 means = runs.rename(columns=SHORT).groupby(["method", "n"])
@@ -204,7 +216,7 @@ means[list(SHORT.values())].mean().style.format("{:.0f}")
 # $$\mathrm{MAE}(N) = a\,N^{-b},$$ (eq-scaling)
 #
 # which is a straight line of slope $-b$ when both axes are logarithmic.
-# The paper fits it above 1,000 frames, where its curves have become straight; here it is fitted from `n_min` on.
+# The paper fits it above 1,000 frames; here it is fitted from `n_min` on.
 # The interval comes from resampling seeds, so it knows how much runs scatter, but not whether the law is the right one: that is for $R^2$ and the eye.
 # Too few sizes, and the fit declines.
 
@@ -220,51 +232,36 @@ def attempt(function, *arguments, **options):
 options = {"n_min": n_min, "n_bootstrap": n_bootstrap, "seed": seed}
 laws = {}
 for metric, column in METRICS.items():
-    for name in METHODS.values():
+    for name in curves:
         curve = runs[runs["method"] == name]
-        law, why = attempt(
-            fit_power_law, curve["n"], curve[column], **options
+        free = (SCRATCH_FREE if name == "scratch" else FREE)[metric]
+        why = why_not_quote(
+            curve["n"], curve[column], free, what=f"{metric}, {name}"
         )
+        law = None
+        if not why:
+            law, why = attempt(
+                fit_power_law, curve["n"], curve[column], **options
+            )
         laws[metric, name] = law
-        print(f"{metric}, {name}: {law.summary() if law else why}")
+        print(f"{metric}, {name}: {law.summary()}" if law else why)
 
 # %% tags=["hide-input"]
 UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 LOOKS = {"transfer": "method_4", "scratch": "method_1"}
 
-
-def draw_curves(ax, metric):
-    column = METRICS[metric]
-    for name, look in LOOKS.items():
-        curve, law = runs[runs["method"] == name], laws[metric, name]
-        style, mark = {"color": figures.COLORS[look]}, figures.MARKERS[look]
-        ax.plot(curve["n"], curve[column], mark, label=name, **style)
-        if law is None:
-            ax.plot(curve.groupby("n")[column].mean(), ls=":", **style)
-            continue
-        n = np.geomspace(law.n.min(), law.n.max(), 50)
-        label = f"b = {law.exponent:.2f}, R² = {law.r2:.2f}"
-        ax.plot(n, law.predict(n), label=label, **style)
-        ax.fill_between(n, *law.interval(n), alpha=0.2, lw=0, **style)
-    for name, look in (("refitted", "method_4"), ("model-aware", "fit")):
-        style = {"color": figures.COLORS[look], "ls": "--", "lw": 1}
-        if metric == "energy" or name == "refitted":
-            label = f"N = 0, {name}" if metric == "energy" else "N = 0"
-            ax.axhline(at_zero.loc[name, metric], label=label, **style)
-    ax.set(xscale="log", yscale="log", xlabel="training frames N")
-    ax.set(ylabel=f"validation {metric} MAE ({UNITS[metric]})")
-    ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    ax.minorticks_off()
-    low, high = ax.get_ylim()
-    ticks = [v * 10**k for k in range(-1, 5) for v in (1, 2, 5)]
-    ticks = [v for v in ticks if low <= v <= high]
-    ax.set_yticks(ticks, [f"{v:g}" for v in ticks])
-
-
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=figures.wide())
 for ax, metric in zip(axes, METRICS, strict=True):
-    draw_curves(ax, metric)
+    lines = at_zero[metric].dropna().to_dict()
+    if metric == "force":  # references do not touch them
+        lines = {
+            "no training": lines["refitted"],
+            "predict zero": lines["predict zero"],
+        }
+    found = {name: laws[metric, name] for name in curves}
+    draw.draw_learning_curves(ax, runs, METRICS[metric], found, lines)
+    ax.set_ylabel(f"validation {metric} MAE ({UNITS[metric]})")
     ax.legend(
         fontsize="small",
         loc="lower center",
@@ -272,24 +269,46 @@ for ax, metric in zip(axes, METRICS, strict=True):
         ncols=2,
     )
 if None in laws.values():
-    fig.supxlabel("dotted: means, no law was fitted", fontsize="small")
+    fig.supxlabel("dotted: means; no law is quoted", fontsize="small")
 fig.tight_layout()
 last = runs[runs["n"] == sizes[-1]].groupby("method")
 best, other = (last[list(METRICS.values())].mean().loc[m] for m in LOOKS)
 figures.show(
     fig,
     alt="Two log-log plots of the validation error against the number of training frames, energy left and force right, for "
-    f"transfer and from scratch, with fitted lines where there are enough sizes; at N = {sizes[-1]} transfer reaches "
-    f"{best.iloc[0]:.0f} meV/atom and {best.iloc[1]:.0f} meV/Å, scratch {other.iloc[0]:.0f} and {other.iloc[1]:.0f}.",
-    caption=f"At N = {sizes[-1]} transfer errs by {best.iloc[0]:.0f} meV/atom, scratch by {other.iloc[0]:.0f}",
+    f"transfer and from scratch, with fitted lines where one may be quoted and dashed lines for what costs no training; at N = {sizes[-1]} transfer reaches "
+    f"{best.iloc[0]:.0f} meV/atom and {best.iloc[1]:.0f} meV/Å, scratch {other.iloc[0]:.0f} and {other.iloc[1]:.0f}; without training there are {FREE['energy']:.0f} meV/atom.",
+    caption=f"At N = {sizes[-1]} transfer errs by {best.iloc[0]:.0f} meV/atom, scratch by {other.iloc[0]:.0f}, model-aware references without training by {at_zero.loc['model-aware', 'energy']:.0f}",
     name="fig-07-curves",
     dataset=ds,
 )
 
 # %% tags=["hide-input", "remove-output"]
 seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+
+
+def over_materials(name, target):
+    """Interval of the error at the largest N over validation materials."""
+    run = dict(zip(planned, done, strict=True))[name, sizes[-1], seed]
+    seen = predict_frames(run.last_model, frames.take(validation))
+    error = frame_errors(seen, target)
+    e = mean_error(error, seen.frames.material_ids)
+    return e.interval or (e.value, e.value)
+
+
+results.record(
+    "force_zero",
+    zero["force_mae_mev_per_a"],
+    unit="meV/Å",
+    title="Force MAE of predicting zero",
+    note="validation frames",
+)
 for metric, column in METRICS.items():
-    for name in at_zero.index if metric == "energy" else ["refitted"]:
+    for name in (
+        at_zero.index.drop("predict zero")
+        if metric == "energy"
+        else ["refitted"]
+    ):
         results.record(
             f"{metric}_n0_{name.replace('-', '_')}",
             at_zero.loc[name, metric],
@@ -298,21 +317,23 @@ for metric, column in METRICS.items():
             + (f", {name} references" if metric == "energy" else ""),
             note=f"references from {len(pool)} training frames, network untrained",
         )
-    for name in METHODS.values():
+    for name in curves:
         end = runs[(runs["method"] == name) & (runs["n"] == sizes[-1])][
             column
         ]
+        target = "energy" if metric == "energy" else "forces"
+        low, high = over_materials(name, target)
         results.record(
-            f"{metric}_largest_{name}",
+            f"{metric}_largest_{name.replace('-', '_')}",
             end.mean(),
-            interval=(end.min(), end.max()),
+            interval=(min(low, end.min()), max(high, end.max())),
             unit=UNITS[metric],
             title=f"Validation {metric} MAE at the largest N: {name}",
-            note=f"N = {sizes[-1]}, {max_steps} steps; range over {seeds}",
+            note=f"N = {sizes[-1]}, {max_steps} steps; range over {seeds} and 95 % over validation materials",
         )
         if (law := laws[metric, name]) is not None:
             results.record(
-                f"{metric}_exponent_{name}",
+                f"{metric}_exponent_{name.replace('-', '_')}",
                 law.exponent,
                 interval=law.exponent_interval,
                 title=f"Exponent b of the {metric} error: {name}",
@@ -321,7 +342,8 @@ for metric, column in METRICS.items():
 
 # %% [markdown]
 # Look first at the dashed lines, the models that were not trained at all.
-# The model-aware one costs nothing and lies far below the refitted one; with few steps, training from the plain refit need not catch up with it, because the network first has to unlearn what was counted twice.
+# The model-aware one costs no training and lies far below the refitted one; with few steps, training from the plain refit need not catch up with it, because the network first has to unlearn what was counted twice.
+# A curve above such a line is dotted, and no law is quoted from it, however straight it looks: for the energies of transfer, the slope would be that of unlearning a misplaced reference, and for forces of scratch above *predict zero* it would be that of a model that has no forces yet.
 #
 # Then read {numref}`fig-07-curves` along a horizontal line, not a vertical one.
 # Where does scratch reach the error that transfer has at its left end, if at all?
@@ -336,13 +358,21 @@ for metric, column in METRICS.items():
 # The flatter its curve, the further the law has to be stretched: an exponent of 0.05 turns a factor of two in the error into a million frames.
 # So a factor is drawn only where the interval of scratch's exponent is clear of zero and where at most ten times as many scratch frames are needed as were tried.
 #
+# And it is quoted only if neither curve lies above what costs no training.
+#
 # What needs no law at all is a lower limit: wherever transfer at $N$ was measured to be better than scratch at its largest $N_\mathrm{max}$, even in its worst seed against the best, one transfer frame is worth more than $N_\mathrm{max}/N$ scratch frames.
 
 # %%
 REACH = 10  # how far beyond the largest scratch run a law is followed
 
 
-def factor_within_reach(*points):
+def factor_within_reach(metric, *points):
+    for name, n, error in zip(
+        METHODS.values(), points[::2], points[1::2], strict=True
+    ):
+        free = (SCRATCH_FREE if name == "scratch" else FREE)[metric]
+        if why := why_not_quote(n, error, free, what=name):
+            raise ScalingError(why)
     factor = data_efficiency(*points, **options)
     if factor.scratch.exponent_interval[0] <= 0:
         low, high = factor.scratch.exponent_interval
@@ -360,13 +390,17 @@ worth, limits = {}, {}
 for metric, column in METRICS.items():
     curves = [runs[runs["method"] == m] for m in METHODS.values()]
     points = [c[name] for c in curves for name in ("n", column)]
-    worth[metric], why = attempt(factor_within_reach, *points)
+    worth[metric], why = attempt(factor_within_reach, metric, *points)
     print(f"{metric}: {worth[metric].summary() if worth[metric] else why}")
 
     worst = curves[0].groupby("n")[column].max()
     goal = curves[1].groupby("n")[column].min().loc[sizes[-1]]
     better = worst.index[worst < goal]
     limits[metric] = pd.Series(sizes[-1] / better, better)
+    if (
+        goal >= SCRATCH_FREE[metric]
+    ):  # nothing was learned, so nothing is worth more than it
+        limits[metric] = limits[metric].iloc[:0]
     no_training = at_zero.loc["refitted", metric]
     print(
         f"scratch at its best, N = {sizes[-1]}: {goal:.0f} {UNITS[metric]}; "
@@ -401,44 +435,8 @@ for metric, factor in worth.items():
 
 
 # %% tags=["hide-input"]
-def draw_law(ax, factor, mark, color, label):
-    t = factor.table()
-    high = t["high"].where(np.isfinite(t["high"]), 10 * t["factor"])
-    ax.vlines(t["n"], t["low"], high, color=color)
-    for beyond, face in ((False, color), (True, "white")):
-        at = t[t["extrapolated"] == beyond]
-        text = f"{label}, law{' beyond the runs made' if beyond else ''}"
-        style = {"mfc": face, "color": color, "ms": 6}
-        ax.plot(at["n"], at["factor"], mark, label=text, **style)
-
-
-def draw_worth(ax):
-    looks = zip(METRICS, "os", ("r2scan", "fit"), (0.96, 1.04), strict=True)
-    for metric, mark, color, aside in looks:
-        color, limit = figures.COLORS[color], limits[metric]
-        if worth[metric]:
-            draw_law(ax, worth[metric], mark, color, metric)
-        if len(limit):
-            label, x = f"{metric}, more than this", limit.index * aside
-            ax.plot(x, limit, "^", color=color, ms=7, label=label)
-            ax.vlines(x, limit, 2 * limit, color=color, lw=1)
-    ax.axhline(1, color=figures.COLORS["identity"], lw=1, ls="--")
-    ax.set(xscale="log", yscale="log", xlabel="transfer frames N")
-    ax.set(ylabel="scratch frames per transfer frame")
-    ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:,g}")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.minorticks_off()
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend()
-    else:
-        ax.text(0.5, 0.5, "no factor", transform=ax.transAxes, ha="center")
-
-
-# %% tags=["hide-input"]
 fig, ax = plt.subplots()
-draw_worth(ax)
+draw.draw_worth(ax, worth, limits, sizes)
 text = "; ".join(
     f"{metric} more than {limit.max():.0f} at N = {limit.idxmax()}"
     for metric, limit in limits.items()
@@ -475,7 +473,7 @@ table.style.format("{:.1f}")
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table lies near 1: a flat curve then shows the budget, not a law, and the fits above say so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
-# {doc}`/long_run` shows these figures after ten times the steps, where a law can be quoted; profiles with larger budgets (`long`, `gpu`, `paper`) change parameters and nothing else.
+# {doc}`/long_run` shows these figures after ten times the steps; profiles with larger budgets (`long`, `converged`, `gpu`, `paper`) change parameters and nothing else.
 
 # %% [markdown]
 # ## A schedule that depends on N
@@ -566,10 +564,22 @@ class GivenRates(Callback):
 
 n_batches = -(-sizes[0] // batch_size)
 rates = chgnet_rates(n_batches, -(-max_steps // n_batches))
+budget = {"max_steps": max_steps, "batch_size": batch_size}
+budget |= {"learning_rate": learning_rate, "validate_every_n_epochs": 10**6}
+smallest = [
+    planned["transfer", sizes[0], k] for k in range(seed, seed + n_seeds)
+]
 as_chgnet = pd.DataFrame(
-    train_on(rows[0], "4", k, callbacks=[GivenRates(rates)])
-    for k, rows in subsets.items()
-)[list(METRICS.values())]
+    xf.finetune(
+        "4",
+        split=unit.split,
+        seed=unit.seed,
+        callbacks=[GivenRates(rates)],
+        **budget,
+        **common,
+    ).history.iloc[-1]
+    for unit in smallest
+)[list(METRICS.values())].reset_index(drop=True)
 as_here = runs[(runs["method"] == "transfer") & (runs["n"] == sizes[0])]
 as_here = as_here[list(METRICS.values())].reset_index(drop=True)
 pd.DataFrame(
@@ -642,7 +652,7 @@ else:
 
 # %% tags=["hide-cell"]
 # Solution: elements that the subset lacks are guessed, and those it holds in one compound only carry its bonds.
-few = {"train": pool[subsets[seed][0]], "validation": validation}
+few = smallest[0].split
 alone = xf.finetune(
     "references-only", split=few, **common | {"references": None}
 )

@@ -273,11 +273,15 @@ def claims_checkout(folder, rule, interval=None, **changes):
     ("rule", "interval", "verdict"),
     [
         ("< 0.6", [0.4, 0.55], "holds"),
-        ("< 0.6", None, "holds"),
+        ("< 0.6", None, "unclear"),  # nothing says how far another draw would be
         ("< 0.6", [0.4, 0.7], "unclear"),
-        ("> 0.6", [0.4, 0.7], "does not hold here"),
-        ("= 0.5", None, "holds"),
-        ("= 8", None, "does not hold here"),
+        ("> 0.6", [0.4, 0.7], "unclear"),
+        ("> 0.6", [0.4, 0.55], "does not hold here"),
+        ("= 8", [8, 8], "holds"),
+        ("= 8", [6, 8], "unclear"),
+        ("= 8", [6, 9], "unclear"),
+        ("= 8", [0.4, 0.7], "does not hold here"),
+        ("= 8", None, "unclear"),
     ],
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
@@ -291,8 +295,11 @@ def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, inte
 def test_a_claim_may_compare_two_results_and_knows_both_intervals():
     rows = {"a": {"value": 1.0, "interval": [0.9, 1.1]}, "b": {"value": 2.0, "interval": [1.05, 3.0]}}
     assert book_claims.judge(rows["a"], "< b", rows.get) == "unclear"  # 1.1 is not below 1.05
-    rows["b"]["interval"] = None
+    rows["b"]["interval"] = [1.5, 3.0]
     assert book_claims.judge(rows["a"], "< b", rows.get) == "holds"
+    assert book_claims.judge(rows["a"], "> b", rows.get) == "does not hold here"
+    rows["b"]["interval"] = None  # one seed: no verdict at all
+    assert book_claims.judge(rows["a"], "< b", rows.get) == "unclear"
 
 
 def test_verdicts_are_counted_in_words():
@@ -301,12 +308,14 @@ def test_verdicts_are_counted_in_words():
 
 
 def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
-    root = claims_checkout(tmp_path, "< 0.6")
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
     path = root / "build" / "p" / "results" / "01_x.json"
-    path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.875'))
+    changed = json.loads(path.read_text())
+    changed["results"][0] |= {"value": 0.875, "interval": [0.8, 0.95]}
+    path.write_text(json.dumps(changed))
     verdicts, [row] = book_claims.summary_rows(root, "p")
     assert verdicts == ["does not hold here"]
-    assert row[1].startswith("0.875 ")
+    assert row[1].startswith("0.88 ± 0.07 ")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfunc.datasets import nested_subsets, split_by_material
+from crossfunc.datasets import (
+    leave_composition_out,
+    leave_prototype_out,
+    nested_subsets,
+    split_by_group,
+    split_by_material,
+)
 from crossfunc.datasets.splits import PARTS
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -165,3 +171,52 @@ def test_different_seeds_start_from_different_materials():
 def test_sizes_that_fall_or_lie_outside_the_rows_are_refused(sizes):
     with pytest.raises(ValueError, match="sizes must rise and lie between 0 and 4 rows"):
         nested_subsets(list("abcd"), sizes)
+
+
+# --- whole groups of materials ---
+
+
+@settings(deadline=None)
+@given(groups(), st.integers(5, 20), SEEDS)
+def test_no_group_is_ever_in_two_parts_and_every_row_is_in_one(ids, n_groups, seed):
+    of_material = {name: f"g{k % n_groups}" for k, name in enumerate(sorted(set(ids)))}
+    labels = np.array([of_material[name] for name in ids])
+    parts = split_by_group(labels, ids, (0.6, 0.2, 0.2), seed)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(ids)))
+    for one, other in itertools.combinations(PARTS, 2):
+        assert not set(labels[parts[one]]) & set(labels[parts[other]])
+
+
+def test_a_large_group_does_not_overfill_a_small_part():
+    ids = np.arange(1000).astype(str)
+    labels = np.where(np.arange(1000) < 300, "large", (np.arange(1000) % 100).astype(str))
+    for seed in range(20):
+        parts = split_by_group(labels, ids, (0.8, 0.1, 0.1), seed)
+        assert abs(len(parts["train"]) - 800) <= 10  # the size of a small group
+        assert "large" in set(labels[parts["train"]])
+
+
+def test_polymorphs_stay_together_however_their_formula_is_written():
+    ids = [f"m{k}" for k in range(20)]
+    formulas = ["TiO2", "O4Ti2"] * 2 + [f"Li{n}O" for n in range(1, 17)]
+    for seed in range(10):
+        parts = leave_composition_out(ids, formulas, (0.5, 0.25, 0.25), seed)
+        assert sum(bool({0, 1, 2, 3} & set(rows)) for rows in parts.values()) == 1
+
+
+def test_structure_types_stay_together():
+    ids = np.array([f"m{k}" for k in range(40)])
+    types = np.array(["rock-salt", "spinel", "perovskite", "rutile"] * 10)
+    parts = leave_prototype_out(ids, types, (0.5, 0.25, 0.25))
+    assert [len(parts[name]) for name in PARTS] == [20, 10, 10]
+    assert all(len(set(types[parts[name]])) == len(parts[name]) // 10 for name in PARTS)
+
+
+def test_a_material_in_two_groups_or_in_none_is_named():
+    with pytest.raises(ValueError, match="material a is in two groups, x and y"):
+        split_by_group(["x", "y", "x"], ["a", "a", "b"])
+    for nothing in (None, float("nan"), ""):
+        with pytest.raises(ValueError, match="material b has no group"):
+            split_by_group(["x", nothing, "x"], ["a", "b", "c"])
+    with pytest.raises(ValueError, match="1 groups are too few"):
+        split_by_group(["x"] * 20, np.arange(20))

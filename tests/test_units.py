@@ -1,58 +1,180 @@
-"""Conversions between units: each factor against a number that can be looked up."""
+"""Runs that know nothing of each other: stopped and gone on with, read back when whole, and never taken for others."""
+
+import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from crossfunc import units
+import crossfunc as xf
+from crossfunc.datasets import open_dataset
+from crossfunc.lessons.sources import LessonError
+from crossfunc.lessons.units import CASES, method_units, plan_scaling, runs_of, scaling_units, unit_name, usable_frames
+from crossfunc.training.run_folder import RunError
+from crossfunc.training.units import Unit, identify, progress, progress_table, read_results, run_units
 
-FINITE = st.floats(-1e6, 1e6)
-
-
-def test_one_ev_per_cubic_angstrom_is_the_elementary_charge_in_gpa():
-    # 1 eV/Å³ = 1.602176...e-19 J / 1e-30 m³ = 1.602176...e11 Pa; the last digits are CODATA 2014's.
-    assert units.gpa_from_ev_per_a3(1.0) == pytest.approx(160.2176634, rel=1e-7)
-    assert units.gpa_from_ev_per_a3(1.0) == 160.21766208
+SMALL = {"max_steps": 4, "batch_size": 4}
 
 
-def test_the_stress_factor_agrees_with_ase():
-    import ase.units
-
-    assert units.ev_per_a3_from_gpa(1.0) == pytest.approx(ase.units.GPa, rel=1e-7)
-
-
-def test_an_electronvolt_is_a_thousand_millielectronvolt():
-    assert units.mev_per_atom(0.025) == 25.0
-    assert units.mev_per_atom(-1) == -1000.0
+@pytest.fixture(scope="module")
+def frames():
+    every = usable_frames(open_dataset("surrogate"), 2, 40, need_forces=True)
+    return every.take(np.arange(0, len(every), max(1, len(every) // 24))[:24])
 
 
-def test_vasp_prints_compression_as_positive_kbar():
-    assert units.gpa_from_vasp_kbar(10.0) == -1.0
-    assert units.gpa_from_vasp_kbar(-25.0) == 2.5
+@pytest.fixture
+def units(frames):
+    split = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(18, 24)}
+    return [
+        Unit("method-4-seed0", "4", 0, split, settings=SMALL),
+        Unit("published-seed0", "4", 0, split, references="MP-r2SCAN", settings=SMALL),
+    ]
 
 
-@settings(deadline=None)
-@given(FINITE)
-def test_stress_comes_back_from_a_round_trip(stress_gpa):
-    assert units.gpa_from_ev_per_a3(units.ev_per_a3_from_gpa(stress_gpa)) == pytest.approx(stress_gpa, rel=1e-15)
+def test_units_leave_a_small_file_each_and_are_read_back(frames, units, tmp_path, monkeypatch):
+    assert [s.state for s in progress(units, frames, tmp_path)] == ["waiting", "waiting"]
+    with pytest.raises(ValueError, match="2 of 2 units are not whole, first of all method-4-seed0"):
+        read_results(units, frames, tmp_path)
+    done = []
+    first = run_units(units, frames, tmp_path, report=done.append)
+    assert done == ["method-4-seed0", "published-seed0"]
+    assert [s.state for s in progress(units, frames, tmp_path)] == ["whole", "whole"]
+    assert all((tmp_path / f"{u.name}.json").stat().st_size < 20_000 for u in units)
+    results = read_results(units, frames, tmp_path)
+    assert results[0]["errors"]["energy_mae_mev_per_atom"] == pytest.approx(
+        first[0].metrics["test"]["energy_mae_mev_per_atom"], rel=1e-4
+    )
+    assert results[0]["n_steps"] == 4
+    assert results[1]["references"] == "MP-r2SCAN"
+    assert len(results[0]["by_frame"]["energy"]) == len(results[0]["by_frame"]["material_id"]) == 6
+    monkeypatch.setattr("crossfunc.training.fit._Run.train", lambda *_, **__: pytest.fail("trained again"))
+    again = run_units(units, frames, tmp_path)
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(xf.element_references(one.model), xf.element_references(two.model))
+        assert one.metrics["test"] == two.metrics["test"]
 
 
-@pytest.mark.parametrize(
-    "convert", [units.mev_per_atom, units.gpa_from_vasp_kbar, units.gpa_from_ev_per_a3, units.ev_per_a3_from_gpa]
-)
-def test_arrays_convert_element_by_element_and_nan_stays_nan(convert):
-    values = np.array([[0.0, 1.0], [-2.5, np.nan]])
-    converted = convert(values)
-    assert converted.shape == (2, 2)
-    assert converted[0, 0] == 0
-    assert converted[1, 0] == convert(-2.5)
-    assert np.isnan(converted[1, 1])
+def test_a_unit_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(frames, units, tmp_path):
+    from lightning.pytorch.callbacks import Callback
+
+    class Killed(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            if module.n_steps_done >= 3:
+                raise KeyboardInterrupt
+
+    unit = units[0]
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        xf.finetune("4", frames, out=tmp_path / "runs" / unit.name, split=unit.split, prior="trend", seed=0,
+                    progress=False, callbacks=[Killed()], **SMALL)  # fmt: skip
+    (state,) = progress([unit], frames, tmp_path)
+    assert state.state == "stopped"
+    assert state.n_steps == 4
+    (resumed,) = run_units([unit], frames, tmp_path)
+    (undisturbed,) = run_units([unit], frames)
+    assert resumed.metrics["test"]["force_mae_mev_per_a"] == undisturbed.metrics["test"]["force_mae_mev_per_a"]
 
 
-@pytest.mark.parametrize(
-    "convert", [units.mev_per_atom, units.gpa_from_vasp_kbar, units.gpa_from_ev_per_a3, units.ev_per_a3_from_gpa]
-)
-def test_text_is_not_a_number(convert):
-    with pytest.raises(TypeError):
-        convert("1.0")
+def test_a_result_of_other_frames_or_settings_does_not_count(frames, units, tmp_path):
+    (tmp_path / "method-4-seed0.json").write_text(
+        json.dumps({"unit": "method-4-seed0", "identity": "of another run", "errors": {}, "by_frame": {}})
+    )
+    assert progress(units, frames, tmp_path)[0].state == "waiting"
+    (tmp_path / "method-4-seed0.json").write_text('{"unit": "cut off')
+    assert progress(units, frames, tmp_path)[0].state == "waiting"
+
+
+def test_a_folder_with_another_run_of_this_name_is_refused(frames, units, tmp_path):
+    none = {"n_epochs": 0}
+    first = Unit("a", "3", 0, units[0].split, settings=none)
+    run_units([first], frames, tmp_path)
+    with pytest.raises(RunError, match="holds another run"):
+        run_units([Unit("a", "3", 1, units[0].split, settings=none)], frames, tmp_path)
+
+
+def test_everything_that_decides_the_numbers_is_part_of_the_identity(frames, units):
+    unit = units[0]
+    same = identify(unit, frames)
+    assert identify(units[0], frames) == same
+    others = [
+        Unit(unit.name, "3", 0, unit.split, settings=SMALL),
+        Unit(unit.name, "4", 1, unit.split, settings=SMALL),
+        Unit(unit.name, "4", 0, unit.split, settings=SMALL | {"max_steps": 5}),
+        Unit(unit.name, "4", 0, unit.split, settings=SMALL, references="MP-r2SCAN"),
+        Unit(unit.name, "4", 0, unit.split, settings=SMALL, references=xf.published_atomref("MP-r2SCAN")),
+        Unit(unit.name, "4", 0, unit.split, settings=SMALL, prior="published"),
+        Unit(unit.name, "4", 0, unit.split | {"test": np.arange(18, 23)}, settings=SMALL),
+    ]
+    found = {identify(other, frames) for other in others} | {identify(unit, frames.take(np.arange(23)))}
+    assert same not in found
+    assert len(found) == len(others) + 1
+
+
+def test_two_units_of_one_name_are_an_error(frames, units):
+    with pytest.raises(ValueError, match="share the name 'method-4-seed0'"):
+        run_units([units[0], units[0]], frames)
+
+
+def test_progress_reads_like_a_table(frames, units, tmp_path):
+    table = progress_table(progress(units, frames, tmp_path))
+    assert table.index.tolist() == ["method-4-seed0", "published-seed0"]
+    assert table["state"].tolist() == ["waiting", "waiting"]
+
+
+# --- the lessons' units ---
+
+LESSON_4 = {
+    "seed": 0, "n_seeds": 2, "n_train_frames": 60, "n_eval_frames": 10, "n_epochs": 2, "max_steps": None,
+    "batch_size": 8, "learning_rate": 1e-3, "n_workers": 0, "max_atoms": 4, "validate_every_n_epochs": 1,
+}  # fmt: skip
+LESSON_7 = {
+    "seed": 0, "n_seeds": 2, "sizes": [8, 16], "n_validation": 16, "max_atoms": 2, "max_steps": 3, "batch_size": 4,
+    "learning_rate": 1e-3, "n_looks": 1, "curves": ["transfer", "published", "scratch"],
+}  # fmt: skip
+
+
+def test_all_runs_of_a_seed_differ_in_the_method_and_in_nothing_else():
+    frames, units = runs_of("04_four_methods", open_dataset("surrogate"), LESSON_4)
+    assert len(units) == 2 * len(CASES)
+    assert len({unit.name for unit in units}) == len(units)
+    for seed in (0, 1):
+        mine = [unit for unit in units if unit.seed == seed]
+        for part, rows in mine[0].split.items():
+            assert all(np.array_equal(unit.split[part], rows) for unit in mine)
+        trained = [
+            unit.settings for unit in mine if unit.name.split("-seed")[0] not in ("references-only", "model-aware")
+        ]
+        assert all(settings == trained[0] for settings in trained)
+        train, test = (set(frames.material_ids[mine[0].split[part]]) for part in ("train", "test"))
+        assert not train & test
+    assert {unit.references for unit in units} == {None, "pretrained", "MP-r2SCAN"}
+
+
+def test_steps_go_before_epochs_where_both_are_given():
+    frames = usable_frames(open_dataset("surrogate"), 4, 80, need_forces=False)
+    by_steps = method_units(frames, LESSON_4 | {"max_steps": 7})[0].settings
+    assert by_steps["max_steps"] == 7
+    assert "n_epochs" not in by_steps
+
+
+def test_curves_have_equal_budgets_nested_frames_and_one_table_of_references_each():
+    dataset = open_dataset("surrogate")
+    frames, pool, validation, sizes, references = plan_scaling(dataset, LESSON_7)
+    units = scaling_units(frames, pool, validation, references, LESSON_7 | {"sizes": sizes})
+    assert len(units) == 2 * 2 * 3
+    assert references["published"] == "MP-r2SCAN"
+    assert references["transfer"] is references["scratch"]
+    for seed in (0, 1):
+        small, large = (units["transfer", n, seed].split["train"] for n in (8, 16))
+        assert set(small) < set(large)
+        assert np.array_equal(units["scratch", 8, seed].split["train"], small)
+    assert len({unit.settings["max_steps"] for unit in units.values()}) == 1
+
+
+def test_names_of_units_are_names_of_files():
+    assert unit_name("4 on the published table", 1) == "method-4-on-the-published-table-seed1"
+    assert unit_name("model-aware, then trained", 0) == "model-aware-then-trained-seed0"
+    assert unit_name("transfer", 2, 800) == "transfer-n800-seed2"
+
+
+def test_a_lesson_without_units_says_which_have_them():
+    with pytest.raises(LessonError, match="04_four_methods and 07_scaling_laws"):
+        runs_of("01_data_statistics", open_dataset("surrogate"), {})

@@ -1,4 +1,4 @@
-"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml.
+"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml; ``{table-1}``.
 
 Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results files. A number that is missing stops
 the build; one that changes may change the verdict.
@@ -37,18 +37,20 @@ def read_claims(root):
 def judge(row, rule, other):
     """Return the verdict on a result: one of `VERDICTS`.
 
-    "unclear": our value satisfies the rule, but not every value within its interval (and that of the result that it
-    is compared with) does.
+    "holds": every value within our interval (and within that of the result it is compared with) satisfies the rule;
+    "does not hold here": none does. "unclear": some do, or a number has no interval, so that nothing says how far it
+    may be from what another draw of materials or seeds would give.
     """
     sign, operand = _RULE.fullmatch(rule).groups()
     compare = _COMPARE[sign]
-    target = other(operand) if re.match("[a-z]", operand) else {"value": float(operand), "interval": None}
-    if not compare(row["value"], target["value"]):
-        return VERDICTS[2]
-    if sign == "=":
-        return VERDICTS[0]
-    ends = [(a, b) for a in row["interval"] or [row["value"]] for b in target["interval"] or [target["value"]]]
-    return VERDICTS[0] if all(compare(a, b) for a, b in ends) else VERDICTS[1]
+    is_number = not re.match("[a-z]", operand)
+    target = {"value": float(operand), "interval": [float(operand)] * 2} if is_number else other(operand)
+    if not row["interval"] or not target["interval"]:
+        return VERDICTS[1]
+    found = {compare(a, b) for a in row["interval"] for b in target["interval"]}
+    if sign == "=" and row["interval"][0] < target["value"] < row["interval"][1]:
+        return VERDICTS[1]
+    return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
 
 
 def rule_text(rule, other):
@@ -119,7 +121,53 @@ class ClaimsSummary(SphinxDirective):
         return [container]
 
 
+TABLE_1 = (  # column: lesson, beginning of the key
+    ("energy, meV/atom", "04_four_methods", "energy_mae_"),
+    ("force, meV/Å", "04_four_methods", "force_mae_"),
+    ("stress, GPa", "04_four_methods", "stress_mae_"),
+    ("magmom, μB", "04_four_methods", "magmom_mae_"),
+    ("decomposition energy, meV/atom", "06_hull_workflow", "decomposition_mae_"),
+    ("formation energy, meV/atom", "06_hull_workflow", "formation_mae_"),
+)
+_METHOD_NAMES = ("from scratch", "transfer, trainable references", "transfer, frozen references", "transfer, refitted")
+
+
+def table_1_rows(root, profile, find=None):
+    """Return the paper's Table 1, a row a method: ours, and the paper's number in brackets, in all six columns.
+
+    A column whose lesson recorded nothing for a method (data without forces, for one) shows a dash.
+    """
+    rows = []
+    for k, name in enumerate(_METHOD_NAMES, start=1):
+        cells = [f"{k} {name}"]
+        for _, lesson, beginning in TABLE_1:
+            content = (find or read_results)(root, profile, lesson)
+            found = [row for row in content["results"] if row["key"] == f"{beginning}method_{k}"]
+            cells.append(_both(found[0]) if found else "—")
+        rows.append(tuple(cells))
+    return rows
+
+
+def _both(row):
+    bare = {**row, "unit": ""}
+    return f"{value_text(bare)} ({paper_text(bare)})"
+
+
+class TableOne(SphinxDirective):
+    """The paper's Table 1 in one piece, from the lessons that measure its columns."""
+
+    def run(self):
+        """Write it as MyST."""
+        rows = table_1_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        header = ["Method", *(name for name, _, _ in TABLE_1)]
+        lines = list_table(header, rows, "22 16 16 14 14 16 16")
+        container = nodes.container(classes=["xf-claims", "xf-table-1"])
+        self.state.nested_parse(StringList(lines, source="table-1"), self.content_offset, container)
+        return [container]
+
+
 def setup(app):
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("claims-summary", ClaimsSummary)
+    app.add_directive("table-1", TableOne)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -35,6 +35,7 @@ def keep_run(root, profile, lesson):
     (plan,) = plan_run(root, profile, [lesson])
     if found := check_fresh(root, profile, names=[lesson]):
         raise LessonError(f"only a fresh run is kept: {found[0]}")
+    check_units(plan)
     stem, folder = plan.lesson.stem, kept_folder(root, profile)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{stem}.*"):
@@ -54,6 +55,26 @@ def keep_run(root, profile, lesson):
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def check_units(plan):
+    """Refuse a run that is made of units unless each of them is whole."""
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons import LessonError
+    from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.training.units import progress
+
+    if not plan.parameters.get("keep_runs"):
+        return
+    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    states = progress(units, frames, units_folder(plan.results, plan.lesson.stem))
+    open_ones = [state.name for state in states if state.state != "whole"]
+    if open_ones:
+        number = plan.lesson.stem[:2]
+        raise LessonError(
+            f"{len(open_ones)} of {len(states)} units are not whole, first of all {open_ones[0]}: "
+            f"crossfunc units {number} --profile {plan.profile} makes them."
+        )
 
 
 def static_figures(notebook):

@@ -452,6 +452,26 @@ def check_dft(
         say(f"wrote {out}")
 
 
+@data_app.command("drop-twins")
+def drop_twins(
+    dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames and pairs.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; may be the dataset's own with --overwrite.")],
+    version: Annotated[str | None, typer.Option(help="Version of the dataset written.  [default: as it was]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
+) -> None:
+    """Write a dataset again in which no two materials are one crystal, so that no split has it on both sides.
+
+    Of each group that pymatgen's StructureMatcher finds alike the first material stays; the others go to the ledger.
+    The embedded dataset is made this way already.
+    """
+    from crossfunc.datasets import open_dataset
+    from crossfunc.surrogate import twins
+
+    before = open_dataset(dataset)
+    after = twins.drop_twins(before, out, version=version, overwrite=overwrite)
+    typer.echo(f"wrote {out}: {len(before.pairs) - len(after.pairs)} of {len(before.pairs)} materials were twins")
+
+
 @import_app.command("materials-project")
 def import_materials_project(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -820,6 +840,55 @@ def verdict(
 
 
 @app.command()
+def units(
+    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04 or 07.")],
+    profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="As for `crossfunc run`.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Units whose name holds this text; may be repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one CPU thread each.")] = 1,
+    cluster: OnCluster = None,
+    status: Annotated[bool, typer.Option("--status", help="Run nothing; list what is done.")] = False,
+    out: Annotated[Path | None, typer.Option(help="As for `crossfunc run`.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
+) -> None:
+    """Make the runs of a lesson one by one, apart from its notebook: each goes on where it was stopped.
+
+    A unit is one method with one seed (and one size). When it is done, its numbers are a small file in
+    build/PROFILE/units/LESSON; `crossfunc run LESSON --profile PROFILE` then finds all of them whole and draws the
+    figures. Stop it whenever you like, and call it again, also on several machines that share the folder with --only.
+    """
+    import torch
+
+    from crossfunc.cluster import use_cluster
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.lessons.sources import LessonError, find_root
+    from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.training.units import progress, progress_table, run_units
+
+    (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
+    folder = units_folder(plan.results, plan.lesson.stem)
+    frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]
+    if not chosen:
+        raise LessonError(f"no unit's name holds {' or '.join(only)}; there are: {', '.join(u.name for u in planned)}.")
+    if not status:
+        torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
+        with use_cluster(cluster):
+            run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
+                      report=lambda name: typer.echo(f"{name}: whole"))  # fmt: skip
+    states = progress(chosen, frames, folder)
+    typer.echo(progress_table(states).to_string())
+    n_whole = sum(state.state == "whole" for state in states)
+    typer.echo(f"{n_whole} of {len(states)} units are whole, in {folder}")
+
+
+@app.command()
 def finetune(
     method: Annotated[
         str,
@@ -834,6 +903,15 @@ def finetune(
     pretrained: Annotated[
         str, typer.Option(metavar="NAME_OR_PATH", help="Model that methods other than 1 start from.")
     ] = "0.3.0",
+    references: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help='Other references than the method\'s: "MP-r2SCAN" is the published table of the paper.'
+        ),
+    ] = None,
+    prior: Annotated[
+        str, typer.Option(help="What refitted references are pulled to: auto, trend or published (r2SCAN).")
+    ] = "auto",
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training frames.  [default: 50]")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Frames per optimiser step.  [default: 16]")] = None,
     learning_rate: Annotated[
@@ -911,6 +989,8 @@ def finetune(
         pretrained=pretrained,
         source=None if source == "none" else source,
         options=strategy,
+        references=references,
+        prior=prior,
         progress=sys.stdout.isatty() and not as_json,
         **settings,
     )

@@ -5,7 +5,13 @@ from crossfunc.datasets.functionals import Functional, describe_functionals
 from crossfunc.datasets.registry import public_datasets
 from crossfunc.datasets.report import CheckReport, Finding, check_dataset
 from crossfunc.datasets.schema import DatasetError, validate_table
-from crossfunc.datasets.splits import nested_subsets, split_by_material
+from crossfunc.datasets.splits import (
+    leave_composition_out,
+    leave_prototype_out,
+    nested_subsets,
+    split_by_group,
+    split_by_material,
+)
 from crossfunc.datasets.store import (
     Dataset,
     dataset_fingerprint,
@@ -14,6 +20,7 @@ from crossfunc.datasets.store import (
     open_dataset,
     write_dataset,
 )
+from crossfunc.datasets.twins import find_twin_materials, find_twins
 
 __all__ = [
     "CheckReport",
@@ -27,10 +34,15 @@ __all__ = [
     "describe_functionals",
     "fetch_dataset",
     "find_dataset",
+    "find_twin_materials",
+    "find_twins",
+    "leave_composition_out",
+    "leave_prototype_out",
     "list_datasets",
     "nested_subsets",
     "open_dataset",
     "public_datasets",
+    "split_by_group",
     "split_by_material",
     "validate_table",
     "write_dataset",

@@ -18,6 +18,7 @@ from crossfunc.energies.corrections import (
     remove_mp2020,
 )
 from crossfunc.energies.importance import ElementImportance, element_importance
+from crossfunc.energies.priors import ShiftPrior, free_atom_shifts_ev, published_shift
 from crossfunc.energies.published import published_atomref
 from crossfunc.energies.shifts import Pearson, RefitAdvice, correlation_report, element_shifts, pearson, refit_advice
 
@@ -29,6 +30,7 @@ __all__ = [
     "ElementImportance",
     "Pearson",
     "RefitAdvice",
+    "ShiftPrior",
     "add_raw_gga",
     "apply_mp2020",
     "composition_matrix",
@@ -39,12 +41,14 @@ __all__ = [
     "elements_present",
     "fit_atomref",
     "fit_model_aware_atomref",
+    "free_atom_shifts_ev",
     "held_out_error",
     "material_folds",
     "mp2020_correction_per_atom_ev",
     "mp2020_corrections",
     "pearson",
     "published_atomref",
+    "published_shift",
     "refit_advice",
     "remove_mp2020",
 ]

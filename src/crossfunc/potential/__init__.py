@@ -12,6 +12,7 @@ from crossfunc.potential.checkpoints import (
 )
 from crossfunc.potential.chgnet import load_model, predict
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.features import crystal_features
 
 __all__ = [
     "AseModel",
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "Crystals",
     "as_model",
+    "crystal_features",
     "element_references",
     "load_calculator",
     "load_model",

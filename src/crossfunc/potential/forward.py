@@ -92,7 +92,24 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
     return sums / batch.n_atoms
 
 
+def atom_features(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
+    """What the readout of energies gets: 64 numbers an atom after the last convolution, shape (n_atoms, 64)."""
+    with torch.no_grad():
+        positions = (batch.frac_coords[:, None, :] @ batch.lattices.index_select(0, batch.owners))[:, 0]
+        kernels = Kernels(False, batch.lattices.device.type)
+        return _readout_features(model, batch, positions, batch.lattices, kernels)[0]
+
+
 def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
+    features, magmoms, correction = _readout_features(model, batch, positions, lattices, kernels)
+    site_energies = model.mlp(features)[:, 0]
+    return site_energies if correction is None else site_energies + correction, magmoms
+
+
+def _readout_features(
+    model, batch: GraphBatch, positions, lattices, kernels
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Features that the readout gets, magnetic moments, and what a correction network adds to the energies."""
     vectors = _bond_vectors(batch, positions, lattices)  # (n_bonds, 3), as CHGNet: centre minus neighbour
     lengths = vectors.norm(dim=1)
     bond_basis = model.bond_basis_expansion.rbf_expansion_ag(lengths)
@@ -109,12 +126,11 @@ def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tu
     magmoms = model.site_wise(atoms)[:, 0].abs()
     atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
     features = model.readout_norm(atoms)
-    site_energies = model.mlp(features)[:, 0]
     correction = getattr(model, "correction", None)
     if correction is None:
-        return site_energies, magmoms
+        return features, magmoms, None
     to_energies, to_magmoms = correction(CorrectionInputs(batch, bond_basis, features))
-    return site_energies + to_energies, (magmoms + to_magmoms).abs()
+    return features, (magmoms + to_magmoms).abs(), to_energies
 
 
 def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:

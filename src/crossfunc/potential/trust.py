@@ -244,9 +244,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     # Only these were calculated with the settings of the models' own training data.
     low, high = dataset.functionals
     absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
-    report.findings += check_labels(
-        sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model
-    )
+    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model)
     return report
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from crossfunc.datasets import Dataset, write_dataset
+from crossfunc.datasets import Dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.datasets.store import check_target, target_folder
 from crossfunc.files import locked_folder, remove_drafts, write_atomically
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
 from crossfunc.surrogate.prototypes import build_crystal, closest_contact, contact_range, prototypes
+from crossfunc.surrogate.twins import write_without_twins
 from crossfunc.symbols import ATOMIC_NUMBERS
 
 NAME = "surrogate"
@@ -319,13 +320,12 @@ def _write(out: Path, records: list[dict], *, seed: int, overwrite: bool) -> Dat
         [("pairs", k, Material(**m).material_id, reason) for k, (m, reason) in enumerate(rejected)],
         columns=REJECTED_COLUMNS,
     )
-    frames = _frames(kept)
     meta = _meta(seed, n_built=len(records), n_rejected=len(ledger))
-    return write_dataset(
+    return write_without_twins(
         out,
         meta=meta,
-        frames=frames,
-        pairs=pairs[~too_high],
+        frames=_frames(kept),
+        pairs=pairs[~too_high].reset_index(drop=True),
         elements=elements,
         rejected=ledger,
         overwrite=overwrite,
@@ -418,7 +418,7 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
 
     return {
         "name": NAME,
-        "version": "2",
+        "version": "3",
         "licence": "MIT (crossfunc); predicted with the CHGNet checkpoints 0.3.0 and r2scan (chgnet, modified BSD)",
         "citation": (
             "B. Deng et al., Nature Machine Intelligence 5, 1031 (2023); X. Huang et al., arXiv:2504.05565 (2025)"

@@ -38,6 +38,7 @@ def finetune(
     split: Mapping[str, Sequence[int]] | Sequence[float] | None = None,
     pretrained="0.3.0",
     references=None,
+    prior="auto",
     source=None,
     options: Mapping[str, Any] | None = None,
     callbacks: Sequence = (),
@@ -69,7 +70,10 @@ def finetune(
     pretrained : str, path or CHGNet
         Where methods that start from trained weights take them.
     references : optional
-        Element references to use instead of those that the method would fit; see `start_model`.
+        Element references to use instead of those that the method would fit; see `start_model`. "MP-r2SCAN" is the
+        published table, with which the paper's own Method 4 was trained.
+    prior : str or array_like, shape (94,)
+        What refitted references are pulled to: "auto", "trend", "published" or shifts in eV; see `start_model`.
     source : LabelledFrames, Dataset, str or path, optional
         Frames of the functional that the pretrained model comes from, for methods that hold on to it and for the
         report of what was forgotten; "auto" takes those of the dataset's other functional or, where it has none, the
@@ -125,7 +129,7 @@ def finetune(
     folder = None
     if out is not None and is_first_process():
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
-        about["source"] = origin if method.needs_source else None
+        about |= {"prior": prior, "source": origin if method.needs_source else None}
         folder = RunFolder(out, describe_run(method, settings, frames, parts, **about), method.strategy)
         finished = folder.read_finished(resume=resume)
         if finished is not None:
@@ -137,7 +141,7 @@ def finetune(
         folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
     run = _Run(method, settings, frames, parts, folder, origin)
     with folder.held() if folder is not None and is_first_process() else contextlib.nullcontext():
-        run.start(pretrained, references)
+        run.start(pretrained, references, prior)
         run.train(callbacks, progress=progress)
         return run.result(pretrained)
 
@@ -161,7 +165,7 @@ class _Run:
         self.method, self.settings, self.frames, self.split, self.folder = method, settings, frames, split, folder
         self.origin = origin
 
-    def start(self, pretrained, references) -> None:
+    def start(self, pretrained, references, prior) -> None:
         """Make the model that training starts from."""
         import torch
 
@@ -177,6 +181,7 @@ class _Run:
                 pretrained=pretrained,
                 seed=self.settings.seed,
                 references=references,
+                prior=prior,
                 other_frames=self.frames.take(others),
                 source=source,
             )

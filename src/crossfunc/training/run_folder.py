@@ -25,7 +25,9 @@ BEST_FILE, BEST_TENSORS_FILE, LAST_FILE = "best.pt", "best.safetensors", "last.p
 LAST_TENSORS_FILE = "last.safetensors"
 SOURCE_FILE, SOURCE_TENSORS_FILE = "best-source.pt", "best-source.safetensors"
 REFERENCES_FILE = "references.json"
-_COMPARED = ("method", "options", "functional", "pretrained", "references", "source", "data", "split", "settings")
+_COMPARED = (
+    *("method", "options", "functional", "pretrained", "references", "prior", "source", "data", "split", "settings"),
+)
 
 
 class RunError(ValueError):
@@ -240,7 +242,7 @@ def find_model_file(run: str | os.PathLike, functional: str) -> Path:
 
 
 def describe_run(
-    method, settings, frames, split, *, functional, pretrained, references, name, source=None
+    method, settings, frames, split, *, functional, pretrained, references, name, prior="auto", source=None
 ) -> dict[str, Any]:
     """Return what makes a run this one, in plain values: two runs with equal descriptions give equal weights."""
     return {
@@ -249,6 +251,7 @@ def describe_run(
         "functional": functional,
         "pretrained": _identify(pretrained),
         "references": _identify(references),
+        "prior": _identify(prior),
         "source": source and {"functional": source.functional, "fingerprint": source.pool.fingerprint()},
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},

@@ -1,0 +1,164 @@
+"""Intervals and verdicts from resampled materials: how far a difference of two errors is more than luck.
+
+Frames of one material rise and fall together, and so do the errors of two methods on the same material. So materials
+are drawn, not frames, and the two methods are compared on the same draw.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+VERDICTS = ("lower", "unclear", "higher")
+
+
+class BootstrapError(ValueError):
+    """Errors that cannot be resampled; the message says which value or how many materials are in the way."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval over materials.
+
+    Attributes
+    ----------
+    value, low, high : float
+        In the unit of the errors; the ends are NaN with fewer than `FEWEST` materials.
+    n_materials : int
+    level : float
+    """
+
+    value: float
+    low: float
+    high: float
+    n_materials: int
+    level: float = LEVEL
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval, None where there are too few materials for one."""
+        return None if np.isnan(self.low) else (self.low, self.high)
+
+    @property
+    def verdict(self) -> str:
+        """Of a difference: "lower" or "higher" than zero with its whole interval, else "unclear"."""
+        if np.isnan(self.low) or self.low <= 0 <= self.high:
+            return VERDICTS[1]
+        return VERDICTS[0] if self.high < 0 else VERDICTS[2]
+
+
+FEWEST = 5
+"""With fewer materials no interval is given: resampling so few says next to nothing."""
+
+
+def mean_error(error, material_ids, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0) -> Estimate:
+    """Mean error over rows, with a percentile interval from resampled materials.
+
+    Parameters
+    ----------
+    error : array_like, shape (n_rows,)
+        For example |prediction - label| of each frame. Rows with NaN have no label and are left out.
+    material_ids : array_like, shape (n_rows,)
+    n_bootstrap, level, seed
+        Resamples, probability of the interval, random numbers.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    BootstrapError
+        Arrays of different lengths, an infinite error, or none at all.
+    """
+    sums, counts = _by_material(error, material_ids)
+    return _estimate(sums, counts, n_bootstrap, level, seed)
+
+
+def paired_difference(
+    error, other, material_ids, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
+) -> Estimate:
+    """Mean of error - other over the same rows, with an interval from resampled materials; see `Estimate.verdict`.
+
+    Parameters
+    ----------
+    error, other : array_like, shape (n_rows,)
+        Errors of two methods on the same frames.
+    material_ids : array_like, shape (n_rows,)
+    n_bootstrap, level, seed
+        As for `mean_error`.
+
+    Returns
+    -------
+    Estimate
+        Negative where the first method errs less.
+
+    Raises
+    ------
+    BootstrapError
+        As `mean_error`; or rows that one method has and the other lacks.
+    """
+    one, two = np.asarray(error, float), np.asarray(other, float)
+    if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
+        raise BootstrapError("two methods are compared on the same rows: evaluate both on the same labelled frames.")
+    return mean_error(one - two, material_ids, n_bootstrap=n_bootstrap, level=level, seed=seed)
+
+
+def paired_over_seeds(errors, others, material_ids, **options) -> Estimate:
+    """As `paired_difference`, for several seeds: materials are drawn within each seed, and the seeds' means averaged.
+
+    Parameters
+    ----------
+    errors, others, material_ids : sequence of array_like
+        One array a seed; each seed may have its own frames.
+    **options
+        As for `mean_error`.
+
+    Returns
+    -------
+    Estimate
+        `n_materials` adds up the seeds'. The interval holds the draw of materials; what seeds add beyond it is seen in
+        their scatter, which belongs beside it.
+    """
+    level, n_bootstrap = options.get("level", LEVEL), options.get("n_bootstrap", 2000)
+    seeds = np.random.SeedSequence(options.get("seed", 0)).spawn(len(errors))
+    means, draws, n = [], [], 0
+    for one, two, ids, stream in zip(errors, others, material_ids, seeds, strict=True):
+        one, two = np.asarray(one, float), np.asarray(two, float)
+        if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
+            raise BootstrapError("two methods are compared on the same rows: evaluate both on the same frames.")
+        sums, counts = _by_material(one - two, ids)
+        means.append(sums.sum() / counts.sum())
+        draws.append(_draw(sums, counts, n_bootstrap, stream))
+        n += len(sums)
+    low, high = _ends(np.mean(draws, axis=0), level, n)
+    return Estimate(float(np.mean(means)), low, high, n, level)
+
+
+def _by_material(error, material_ids) -> tuple[np.ndarray, np.ndarray]:
+    error, ids = np.asarray(error, float), np.asarray(material_ids)
+    if error.shape != ids.shape or error.ndim != 1:
+        raise BootstrapError(f"errors have shape {error.shape} and ids {ids.shape}: give one id a row.")
+    there = ~np.isnan(error)
+    if not there.any() or not np.isfinite(error[there]).all():
+        raise BootstrapError("no error is finite." if there.any() else "no row has an error: nothing is labelled.")
+    _, group = np.unique(ids[there], return_inverse=True)
+    return np.bincount(group, error[there]), np.bincount(group).astype(float)
+
+
+def _draw(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed) -> np.ndarray:
+    """Mean over the rows of materials drawn with replacement, shape (n_bootstrap,)."""
+    times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), n_bootstrap)
+    return (times @ sums) / (times @ counts)
+
+
+def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
+    low, high = _ends(_draw(sums, counts, n_bootstrap, seed), level, len(sums))
+    return Estimate(float(sums.sum() / counts.sum()), low, high, len(sums), level)
+
+
+def _ends(draws: np.ndarray, level: float, n_materials: int) -> tuple[float, float]:
+    if n_materials < FEWEST:
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,143 @@
+"""Plots of a comparison of methods: histories, errors, parity, and which weights have moved."""
+
+import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from crossfunc.lessons.figures.style import COLORS, MARKERS, FigureError
+
+
+def look_of(method: str) -> dict:
+    """Colour and marker of a method by its key: "1" to "4" have their own, any other that of a fit."""
+    key = f"method_{method[:1]}"
+    if len(method) == 1 and key in COLORS:
+        return {"color": COLORS[key], "marker": MARKERS[key], "ls": "-"}
+    return {"color": COLORS["fit"], "marker": "^", "ls": "--"}
+
+
+def draw_histories(ax, table, *, train=None):
+    """Errors against epochs, mean and range over seeds; one line a method.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    table : pandas.DataFrame
+        Columns `method`, `seed`, `epoch` and `validation`; with `train`, also that column.
+    train : str, optional
+        Column that is drawn dotted beside the validation, as the paper's Figs. 3b and 3c have it.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    FigureError
+        No row with an error.
+    """
+    if table["validation"].isna().all():
+        raise FigureError("no epoch has a validation error: draw only what is labelled.")
+    for method, rows in table.groupby("method", sort=False):
+        look = look_of(method)
+        by_epoch = rows.groupby("epoch")["validation"]
+        label = f"Method {method}" if len(method) == 1 else method
+        # Method 3 lies on top of Method 2, whose marker is therefore larger.
+        ax.plot(by_epoch.mean(), label=label, ms=9 if method == "2" else 5, **look)
+        ax.fill_between(by_epoch.mean().index, by_epoch.min(), by_epoch.max(), alpha=0.18, lw=0, color=look["color"])
+        if train is not None:
+            ax.plot(rows.groupby("epoch")[train].mean(), ls=":", color=look["color"])
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def draw_errors(ax, rows, *, free=None):
+    """Errors of methods as dots with intervals, one row a method, logarithmic; hollow where nothing was trained.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    rows : pandas.DataFrame
+        Indexed by the method; columns `value`, `low`, `high` (NaN: no interval), `trained` (bool) and `paper` (NaN: the
+        paper has none, else a tick is drawn). Rows whose value is NaN stay empty.
+    free : float, optional
+        Error that costs nothing, drawn as a line.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    for k, (method, row) in enumerate(rows.iterrows()):
+        if not np.isfinite(row["value"]) or row["value"] <= 0:
+            continue
+        look = look_of(method.removeprefix("Method "))
+        ends = None
+        if np.isfinite(row["low"]):
+            ends = [[row["value"] - max(row["low"], 1e-9)], [row["high"] - row["value"]]]
+        face = look["color"] if row["trained"] else "white"
+        style = {"fmt": look["marker"], "color": look["color"], "mfc": face, "ms": 7, "capsize": 2}
+        ax.errorbar([row["value"]], [k], xerr=ends, **style)
+        if np.isfinite(row["paper"]):
+            ax.plot(row["paper"], k, "|", color=look["color"], ms=12)
+    if free is not None:
+        ax.axvline(free, color=COLORS["identity"], lw=1, ls="--")
+    ax.set(yticks=range(len(rows)), yticklabels=rows.index, ylim=(len(rows) - 0.5, -0.5))
+    return mark_decades(ax)
+
+
+def mark_decades(ax):
+    """Few and plain labels on a logarithmic x axis."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1,) if high > 50 * low else (1, 3)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 10 * low else steps))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.grid(axis="y", color="#e6e6e6", lw=0.6)
+    return ax
+
+
+def draw_parity(ax, labels, predicted, method: str, unit: str, slope=None):
+    """Predictions against labels with y = x, the error in the title, and the slope through the origin if given."""
+    ax.axline((0, 0), slope=1, color=COLORS["identity"], lw=1, ls="--")
+    color = look_of(method)["color"]
+    ax.scatter(labels, predicted, s=7, alpha=0.4, lw=0, color=color)
+    text = f"Method {method}\nMAE {np.abs(np.subtract(labels, predicted)).mean():.2g} {unit}"
+    if slope is not None:
+        ax.axline((0, 0), slope=slope, color=color, lw=1)
+        text += f", slope {slope:.2f}"
+    ax.set_title(text, size=9, loc="left")
+    ax.set_xlabel(f"label ({unit})")
+    # At least as high as wide: a flat cloud must not look steep.
+    ends = np.concatenate([ax.get_xlim(), ax.get_ylim()])
+    ax.set_ylim(ends.min(), ends.max())
+    return ax
+
+
+def draw_moved(ax, change, published=None):
+    """Relative change of the weights block by block, mean and range over seeds, in % of their length.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    change : dict of str to pandas.DataFrame
+        Method to a table with a row for each seed and a column for each block, as fractions.
+    published : pandas.Series, optional
+        The same for a published checkpoint, drawn as stars.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    blocks = list(next(iter(change.values())).columns)
+    for k, (method, table) in enumerate(change.items()):
+        percent, look = 100 * table, look_of(method)
+        ends = [percent.mean() - percent.min(), percent.max() - percent.mean()]
+        at = np.arange(len(blocks)) + 0.22 * (k - 1)
+        style = {"fmt": look["marker"], "color": look["color"], "ms": 5, "label": f"Method {method}"}
+        ax.errorbar(percent.mean(), at, xerr=ends, **style)
+    if published is not None:
+        at = np.arange(len(blocks)) + 0.22 * (len(change) - 1)
+        ax.plot(100 * published[blocks], at, "*", ms=9, color=COLORS["r2scan"], label="published checkpoint")
+    ax.set(yticks=range(len(blocks)), yticklabels=blocks, xlabel="change of the weights (% of their length)")
+    mark_decades(ax).invert_yaxis()
+    return ax

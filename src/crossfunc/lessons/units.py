@@ -1,0 +1,183 @@
+"""The runs behind lessons 4 and 7, from the lessons' own parameters: for the notebooks, and for running them apart.
+
+`crossfunc units 04 --profile converged` makes them one by one beside the notebook; the lesson then finds them whole.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossfunc.datasets import Dataset, nested_subsets, split_by_material
+from crossfunc.lessons.own_data import fit_size_limit
+from crossfunc.lessons.sources import LessonError
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.units import Unit
+
+SCRATCH_ON_GGA = "1 on GGA references"
+PAPERS_TABLE = "4 on the published table"
+AWARE = "model-aware, then trained"
+CASES: Mapping[str, tuple[str, str | None]] = {
+    "1": ("1", None),
+    "2": ("2", None),
+    "3": ("3", None),
+    "4": ("4", None),
+    "references-only": ("references-only", None),
+    "model-aware": ("model-aware", None),
+    SCRATCH_ON_GGA: ("1", "pretrained"),
+    PAPERS_TABLE: ("4", "MP-r2SCAN"),
+    AWARE: ("model-aware", None),
+}
+"""Runs of lesson 4 by name: method, and other references than its own."""
+
+STARTS: Mapping[str, tuple[str, str]] = {
+    "transfer": ("4", "given"),
+    "model-aware": ("model-aware", "own"),
+    "published": ("4", "MP-r2SCAN"),
+    "scratch": ("1", "given"),
+}
+"""Curves of lesson 7: method, and where its references come from: given (refitted once to all training frames), fitted
+by the method itself, again to all of them, or a published table."""
+
+
+class Runs(NamedTuple):
+    """What a lesson trains: the frames that splits point into, and the units."""
+
+    frames: LabelledFrames
+    units: list[Unit]
+
+
+def choose_frames(frames: LabelledFrames, rows, n: int, rng: np.random.Generator) -> np.ndarray:
+    """At most n of these frames, spread over materials and elements.
+
+    First one frame of each material, those that bring elements seen least so far in front, then a second of each.
+    """
+    import pandas as pd
+
+    rows = rng.permutation(rows)
+    ids = frames.material_ids[rows]
+    turn = pd.Series(ids).groupby(ids).cumcount()  # 0: first of its own
+    has = frames.composition[rows].toarray() > 0
+    seen = np.where(has, has.cumsum(axis=0), len(rows) + 1)
+    order = np.lexsort([seen.min(axis=1), turn])
+    return np.sort(rows[order[:n]])
+
+
+def usable_frames(dataset: Dataset, max_atoms: int, n_wanted: int, *, need_forces: bool) -> LabelledFrames:
+    """The r²SCAN frames of a lesson: small enough, with an energy; with forces if any has them or it needs them."""
+    every = LabelledFrames.from_dataset(dataset, "high")
+    usable, n_atoms = every.labelled("energy"), every.crystals.n_atoms
+    if need_forces or every.labelled("forces").any():
+        usable &= every.labelled("forces")
+    usable &= n_atoms <= fit_size_limit(n_atoms[usable], max_atoms, n_wanted)
+    return every.take(np.flatnonzero(usable))
+
+
+def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict[int, dict[str, np.ndarray]]:
+    """Split of each seed of lesson 4: materials first, then frames of each part."""
+    sizes = [parameters["n_train_frames"], parameters["n_eval_frames"], parameters["n_eval_frames"]]
+    splits = {}
+    for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
+        parts = split_by_material(frames.material_ids, seed=seed)
+        rng = np.random.default_rng(seed)
+        splits[seed] = {
+            part: choose_frames(frames, rows, n, rng) for (part, rows), n in zip(parts.items(), sizes, strict=True)
+        }
+    return splits
+
+
+def method_units(frames: LabelledFrames, parameters: Mapping[str, Any]) -> list[Unit]:
+    """Units of lesson 4: every case with every seed, all with the same frames, order, steps and learning rates."""
+    budget = {name: parameters[name] for name in ("batch_size", "learning_rate", "n_workers")}
+    budget |= (
+        {"max_steps": parameters["max_steps"]} if parameters["max_steps"] else {"n_epochs": parameters["n_epochs"]}
+    )
+    budget["validate_every_n_epochs"] = parameters["validate_every_n_epochs"]
+    return [
+        Unit(
+            name=unit_name(case, seed),
+            method=method,
+            seed=seed,
+            split=split,
+            references=references,
+            settings={} if case in ("references-only", "model-aware") else budget,
+        )
+        for seed, split in method_splits(frames, parameters).items()
+        for case, (method, references) in CASES.items()
+    ]
+
+
+def unit_name(case: str, seed: int, size: int | None = None) -> str:
+    """File name of a unit: case, size if there are several, seed."""
+    words = case.lower().replace(",", "").split()
+    return "-".join(
+        ["method" if words[0].isdigit() else "", *words, *([f"n{size}"] if size else []), f"seed{seed}"]
+    ).strip("-")
+
+
+def scaling_units(
+    frames: LabelledFrames, pool: np.ndarray, validation: np.ndarray, references, parameters: Mapping[str, Any]
+) -> dict[tuple[str, int, int], Unit]:
+    """Units of lesson 7, (curve, N, seed) -> Unit: nested subsets, equal budgets, one table of references a curve."""
+    budget = {name: parameters[name] for name in ("max_steps", "batch_size", "learning_rate")}
+    units = {}
+    for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
+        for rows in nested_subsets(frames.material_ids[pool], parameters["sizes"], seed=seed):
+            for curve in parameters["curves"]:
+                method, _ = STARTS[curve]
+                n_epochs = -(-budget["max_steps"] // -(-len(rows) // budget["batch_size"]))
+                looks = {"validate_every_n_epochs": max(1, n_epochs // parameters["n_looks"])}
+                units[curve, len(rows), seed] = Unit(
+                    name=unit_name(curve, seed, len(rows)),
+                    method=method,
+                    seed=seed,
+                    split={"train": pool[rows], "validation": validation},
+                    references=references[curve],
+                    settings=budget | looks,
+                )
+    return units
+
+
+def plan_scaling(dataset: Dataset, parameters: Mapping[str, Any]):
+    """Frames, pool of training rows, validation rows, sizes that fit and references of lesson 7."""
+    from crossfunc.training.methods import start_model
+
+    sizes, n_validation = parameters["sizes"], parameters["n_validation"]
+    frames = usable_frames(dataset, parameters["max_atoms"], sizes[-1] + n_validation, need_forces=True)
+    parts = split_by_material(frames.material_ids, seed=parameters["seed"])
+    rng = np.random.default_rng(parameters["seed"])
+    validation = np.sort(rng.permutation(parts["validation"])[:n_validation])
+    pool = parts["train"]
+    train = frames.take(pool)
+    references = {
+        "given": start_model("4", train, prior="trend").references,
+        "own": start_model("model-aware", train, prior="trend").references,
+    }
+    of_curve = {curve: references.get(source, source) for curve, (_, source) in STARTS.items()}
+    return frames, pool, validation, [n for n in sizes if n <= len(pool)], of_curve
+
+
+def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Runs:
+    """Units of a lesson from its parameters.
+
+    Raises
+    ------
+    LessonError
+        A lesson without units.
+    """
+    if lesson == "04_four_methods":
+        n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
+        frames = usable_frames(dataset, parameters["max_atoms"], n_wanted, need_forces=False)
+        return Runs(frames, method_units(frames, parameters))
+    if lesson == "07_scaling_laws":
+        frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
+        units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes})
+        return Runs(frames, list(units.values()))
+    raise LessonError(f"lesson {lesson} is not made of units; 04_four_methods and 07_scaling_laws are.")
+
+
+def units_folder(results_dir, lesson: str):
+    """Folder of a lesson's units, beside the results of its profile; None where nothing is kept."""
+    from pathlib import Path
+
+    return None if results_dir is None else Path(results_dir).parent / "units" / lesson

@@ -1,0 +1,44 @@
+"""What a CHGNet knows about a crystal before its readout: features for regressions that leave the network as it is."""
+
+import numpy as np
+
+from crossfunc.potential.crystals import Crystals
+
+N_FEATURES = 64
+
+
+def crystal_features(model, structures) -> np.ndarray:
+    """Mean over the atoms of what the energy readout gets, x = (1/n) Σ_a v_a.
+
+    Parameters
+    ----------
+    model : CHGNet
+        From `load_model`; nothing in it changes.
+    structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
+
+    Returns
+    -------
+    ndarray of float64, shape (n_crystals, 64)
+        In the order given.
+
+    Raises
+    ------
+    GraphError
+        Names a crystal that has no graph.
+
+    Notes
+    -----
+    Neither the cell chosen nor the order of the atoms matters: a supercell has the features of its crystal.
+    """
+    from crossfunc.potential.forward import atom_features
+    from crossfunc.potential.graphs import build_graphs
+
+    crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
+    parameter = next(model.parameters())
+    features = np.zeros((len(crystals), N_FEATURES))
+    for indices, batch in build_graphs(crystals):
+        per_atom = atom_features(model, batch.to(parameter.device, parameter.dtype)).double().cpu().numpy()
+        sums = np.zeros((len(indices), N_FEATURES))
+        np.add.at(sums, np.repeat(np.arange(len(indices)), crystals.n_atoms[indices]), per_atom)
+        features[indices] = sums / crystals.n_atoms[indices][:, None]
+    return features

@@ -1,0 +1,280 @@
+"""A comparison as a list of runs that know nothing of each other: made one by one, in any order, and each once.
+
+One unit is one run, a method with a seed. It goes on from its checkpoint when it was stopped, and when it is done its
+numbers are a small file of their own. Units are given to joblib, so they spread over cores or a cluster.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.result import FinetuneResult
+
+RUN_FOLDER, RESULT_SUFFIX = "runs", ".json"
+STATES = ("whole", "stopped", "waiting")
+"""Of a unit: its result is there; it has begun and goes on from its checkpoint; nothing of it is there yet."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run: what `finetune` is called with, and a name for its file.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, dashes, dots and underscores.
+    method : str
+    seed : int
+    split : dict of str to ndarray
+        Indices of `train`, `validation` and, optionally, `test`.
+    references, prior : optional
+        As for `finetune`.
+    settings : dict
+        Fields of `Settings` but the seed.
+    """
+
+    name: str
+    method: str
+    seed: int
+    split: Mapping[str, np.ndarray] = field(repr=False)
+    references: Any = None
+    prior: Any = "trend"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """How far a unit is."""
+
+    name: str
+    state: str
+    step: int
+    n_steps: int | None
+    seconds: float
+
+
+def run_units(
+    units: Sequence[Unit],
+    frames: LabelledFrames,
+    folder: str | os.PathLike | None = None,
+    *,
+    pretrained="0.3.0",
+    n_jobs: int = 1,
+    report=None,
+) -> list[FinetuneResult]:
+    """Make every unit that is not whole yet, and return the runs in the order of the units.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+    frames : LabelledFrames
+    folder : str or path, optional
+        Where runs and results are kept; None keeps nothing, and nothing can be resumed.
+    pretrained
+        As for `finetune`.
+    n_jobs : int
+        Runs side by side, one CPU thread each; inside `crossfunc.cluster.use_cluster` the cluster's workers take them,
+        and have to see the folder.
+    report : callable, optional
+        Called with the name of each unit as it ends.
+
+    Returns
+    -------
+    list of FinetuneResult
+        Those that were whole are read back from the folder.
+
+    Raises
+    ------
+    RunError
+        The folder holds a unit of this name that was made with other data or settings; names the difference.
+    """
+    from joblib import Parallel, delayed
+
+    folder = None if folder is None else Path(folder)
+    names = [unit.name for unit in units]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two units share the name {next(n for n in names if names.count(n) > 1)!r}.")
+    found = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(run_unit)(unit, frames, folder, pretrained) for unit in units
+    )
+    runs = []
+    for name, run in zip(names, found, strict=True):
+        runs.append(run)
+        if report:
+            report(name)
+    return runs
+
+
+def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0") -> FinetuneResult:
+    """Make one unit, or go on with it, or read it back; write its result file when it is done."""
+    from crossfunc.training.fit import finetune
+
+    began = time.perf_counter()
+    out = None if folder is None else folder / RUN_FOLDER / unit.name
+    run = finetune(
+        unit.method,
+        frames,
+        out=out,
+        split=unit.split,
+        pretrained=pretrained,
+        references=unit.references,
+        prior=unit.prior,
+        seed=unit.seed,
+        progress=False,
+        **unit.settings,
+    )
+    if folder is not None and _read(_result_file(folder, unit), identify(unit, frames)) is None:
+        _write_result(folder, unit, frames, run, time.perf_counter() - began)
+    return run
+
+
+def identify(unit: Unit, frames: LabelledFrames) -> str:
+    """Return a sha256 of all that decides a unit's numbers: frames, split, method, references, settings."""
+    given = unit.references
+    energies = getattr(given, "energies_ev", None)
+    plain = [
+        unit.method,
+        unit.seed,
+        str(given) if energies is None else "",
+        str(unit.prior),
+        sorted(unit.settings.items()),
+    ]
+    digest = hashlib.sha256(json.dumps(plain, default=str).encode())
+    digest.update(frames.fingerprint().encode())
+    for part in sorted(unit.split):
+        digest.update(part.encode() + np.ascontiguousarray(unit.split[part], dtype=np.int64).tobytes())
+    digest.update(b"" if energies is None else np.ascontiguousarray(energies).tobytes())
+    return digest.hexdigest()
+
+
+def _result_file(folder: Path, unit: Unit) -> Path:
+    return folder / f"{unit.name}{RESULT_SUFFIX}"
+
+
+def _write_result(folder: Path, unit: Unit, frames: LabelledFrames, run: FinetuneResult, seconds: float) -> None:
+    """Write a unit's numbers: errors of both models, with and without a last refit, frame by frame for intervals."""
+    from crossfunc.potential.checkpoints import write_bytes
+
+    part = "test" if len(unit.split.get("test", ())) else "validation"
+    document = {
+        "unit": unit.name,
+        "identity": identify(unit, frames),
+        "method": unit.method,
+        "seed": unit.seed,
+        "references": unit.references if isinstance(unit.references, str) else None,
+        "n_train_frames": len(unit.split["train"]),
+        "n_steps": int(run.history["step"].iloc[-1]),
+        "seconds": round(seconds, 1),
+        "part": part,
+        **score(run, frames, part),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(_result_file(folder, unit), (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+def score(run: FinetuneResult, frames: LabelledFrames, part: str = "test") -> dict[str, Any]:
+    """Errors of a run on a part of its split, as plain values.
+
+    Parameters
+    ----------
+    run : FinetuneResult
+    frames : LabelledFrames
+        The frames that `run.split` points into.
+    part : str
+
+    Returns
+    -------
+    dict
+        `errors`: those of `evaluate`. `refitted_energy_mae_mev_per_atom`: the energy error after a last refit of the
+        references on the training frames. `force_slope`, `force_cosine`: of predicted against labelled components,
+        None without labels. `by_frame`: material ids and each frame's errors, for `crossfunc.bootstrap`.
+    """
+    from crossfunc.training.baselines import frame_errors, last_refit_ev, refitted_energy_errors, slope_and_cosine
+    from crossfunc.training.evaluate import predict_frames
+
+    rows = np.asarray(run.split[part])
+    seen = predict_frames(run.model, frames.take(rows))
+    refitted = refitted_energy_errors(seen, last_refit_ev(run.model, frames.take(run.split["train"])))
+    has_forces = bool(seen.frames.labelled("forces").any())
+    slope, cosine = slope_and_cosine(seen) if has_forces else (None, None)
+    errors = seen.metrics()
+    by_frame = {
+        "material_id": seen.frames.material_ids.tolist(),
+        "energy": _plain(frame_errors(seen, "energy")),
+        "refitted_energy": _plain(refitted),
+        "forces": _plain(frame_errors(seen, "forces")),
+    }
+    return {
+        "errors": errors,
+        "refitted_energy_mae_mev_per_atom": float(np.nanmean(refitted)),
+        "force_slope": slope,
+        "force_cosine": cosine,
+        "by_frame": by_frame,
+    }
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(v) else round(float(v), 4) for v in values]
+
+
+def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike) -> list[dict]:
+    """Return the result files of units.
+
+    Raises
+    ------
+    ValueError
+        A unit without a whole result; names it and how many others lack one.
+    """
+    folder = Path(folder)
+    found = [_read(_result_file(folder, unit), identify(unit, frames)) for unit in units]
+    lacking = [unit.name for unit, document in zip(units, found, strict=True) if document is None]
+    if lacking:
+        raise ValueError(
+            f"{folder}: {len(lacking)} of {len(units)} units are not whole, first of all {lacking[0]}; "
+            "make them with: crossfunc units LESSON --profile PROFILE"
+        )
+    return found
+
+
+def progress(units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike) -> list[UnitState]:
+    """Return how far each unit is, without touching anything; a result of other data or settings does not count."""
+    return [_state(unit, frames, Path(folder)) for unit in units]
+
+
+def progress_table(states: Sequence[UnitState]):
+    """Return the states as a pandas table, indexed by the name of the unit."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(state) for state in states]).set_index("name")
+
+
+def _state(unit: Unit, frames: LabelledFrames, folder: Path) -> UnitState:
+    result = _read(_result_file(folder, unit), identify(unit, frames))
+    if result is not None:
+        return UnitState(unit.name, STATES[0], result["n_steps"], result["n_steps"], result["seconds"])
+    history = folder / RUN_FOLDER / unit.name / "history.csv"
+    n_steps = unit.settings.get("max_steps")
+    if not history.is_file():
+        return UnitState(unit.name, STATES[2], 0, n_steps, 0.0)
+    import pandas as pd
+
+    rows = pd.read_csv(history)
+    return UnitState(unit.name, STATES[1], int(rows["step"].max()), n_steps, float(rows["seconds"].sum()))
+
+
+def _read(path: Path, identity: str) -> dict | None:
+    """The document of a result file; None if there is none, or one that is not whole or of another run."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(document, dict) and {"unit", "errors", "by_frame"} <= set(document)
+    return document if whole and document.get("identity") == identity else None

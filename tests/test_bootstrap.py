@@ -1,0 +1,91 @@
+"""Intervals over materials: against what theory says, and where nothing may be said."""
+
+import numpy as np
+import pytest
+
+from crossfunc.bootstrap import FEWEST, BootstrapError, Estimate, mean_error, paired_difference, paired_over_seeds
+
+
+def materials(n, frames_each=1):
+    return np.repeat([f"m{k}" for k in range(n)], frames_each)
+
+
+def test_the_interval_of_independent_materials_is_that_of_the_standard_error():
+    error = np.random.default_rng(0).normal(5.0, 2.0, 400)
+    found = mean_error(error, materials(400))
+    half = 1.96 * error.std() / np.sqrt(400)
+    assert found.value == pytest.approx(error.mean())
+    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    assert found.value - found.low == pytest.approx(half, rel=0.1)
+
+
+def test_copies_of_a_frame_do_not_narrow_the_interval():
+    error = np.random.default_rng(1).normal(5.0, 2.0, 60)
+    once, often = mean_error(error, materials(60)), mean_error(np.repeat(error, 25), materials(60, 25))
+    assert often.value == pytest.approx(once.value)
+    assert often.interval == pytest.approx(once.interval)
+    assert often.n_materials == 60
+
+
+def test_ninety_five_percent_of_the_intervals_hold_the_true_mean():
+    rng = np.random.default_rng(2)
+    held = [mean_error(rng.normal(1.0, 1.0, 50), materials(50), n_bootstrap=400, seed=k) for k in range(300)]
+    share = np.mean([e.low <= 1.0 <= e.high for e in held])
+    assert 0.90 < share < 0.98
+
+
+def test_pairing_sees_a_difference_that_two_separate_intervals_hide():
+    rng = np.random.default_rng(3)
+    hard = rng.lognormal(3, 1, 80)  # some materials are hard for both methods
+    one, two = hard + rng.normal(0, 1, 80), hard + 3 + rng.normal(0, 1, 80)
+    ids = materials(80)
+    assert mean_error(one, ids).high > mean_error(two, ids).low  # apart, they overlap
+    assert paired_difference(one, two, ids).verdict == "lower"
+    assert paired_difference(two, one, ids).verdict == "higher"
+    assert paired_difference(one, two, ids).value == pytest.approx((one - two).mean())
+
+
+def test_no_difference_is_unclear_and_so_are_too_few_materials():
+    error = np.random.default_rng(4).normal(0, 1, 100)
+    assert paired_difference(error, error[::-1], materials(100)).verdict == "unclear"
+    few = mean_error(np.full(FEWEST - 1, -9.0), materials(FEWEST - 1))
+    assert few.interval is None
+    assert few.verdict == "unclear"
+    assert mean_error(np.full(FEWEST, -9.0), materials(FEWEST)).verdict == "lower"
+
+
+def test_the_seed_decides_and_repeats():
+    error = np.random.default_rng(5).normal(0, 1, 30)
+    first, again, other = (mean_error(error, materials(30), seed=k) for k in (0, 0, 1))
+    assert first == again
+    assert first.interval != other.interval
+
+
+def test_several_seeds_are_drawn_each_on_its_own():
+    rng = np.random.default_rng(6)
+    errors, others = rng.normal(1, 1, (3, 40)), rng.normal(2, 1, (3, 40))
+    found = paired_over_seeds(errors, others, [materials(40)] * 3)
+    assert found.value == pytest.approx((errors - others).mean())
+    assert found.n_materials == 120
+    assert found.verdict == "lower"
+    alone = paired_difference(errors[0], others[0], materials(40))
+    assert found.high - found.low < alone.high - alone.low
+
+
+def test_rows_without_a_label_are_left_out_and_must_be_the_same_for_both():
+    error = np.array([1.0, np.nan, 3.0, 2.0, 2.0, 2.0])
+    assert mean_error(error, materials(6)).value == pytest.approx(2.0)
+    with pytest.raises(BootstrapError, match="the same rows"):
+        paired_difference(error, np.ones(6), materials(6))
+    with pytest.raises(BootstrapError, match="the same rows"):
+        paired_difference(np.ones(6), np.ones(5), materials(6))
+    with pytest.raises(BootstrapError, match="nothing is labelled"):
+        mean_error([np.nan], ["a"])
+    with pytest.raises(BootstrapError, match="one id a row"):
+        mean_error([1.0, 2.0], ["a"])
+    with pytest.raises(BootstrapError, match="finite"):
+        mean_error([np.inf], ["a"])
+
+
+def test_an_estimate_without_an_interval_says_so():
+    assert Estimate(1.0, float("nan"), float("nan"), 2).interval is None

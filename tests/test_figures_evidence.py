@@ -1,0 +1,133 @@
+"""Drawing of lessons 3, 4, 5 and 7: tables of a few rows in, axes out, every element where the number says."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossfunc.lessons import figures
+from crossfunc.lessons.figures import gradients, methods, references, scaling
+from crossfunc.training import data_efficiency, fit_power_law
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    fig, ax = plt.subplots()
+    yield ax
+    plt.close(fig)
+
+
+def test_histories_are_means_over_seeds_with_their_range(ax):
+    table = pd.DataFrame(
+        [("4", 0, 0, 10.0), ("4", 1, 0, 20.0), ("4", 0, 1, 4.0), ("4", 1, 1, 8.0)],
+        columns=["method", "seed", "epoch", "validation"],
+    ).assign(train=1.0)
+    methods.draw_histories(ax, table, train="train")
+    solid, dotted = ax.get_lines()
+    assert solid.get_ydata().tolist() == [15.0, 6.0]
+    assert dotted.get_linestyle() == ":"
+    assert dotted.get_ydata().tolist() == [1.0, 1.0]
+    assert ax.get_legend_handles_labels()[1] == ["Method 4"]
+    with pytest.raises(figures.FigureError, match="no epoch has a validation error"):
+        methods.draw_histories(ax, table.assign(validation=np.nan))
+
+
+def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax):
+    rows = pd.DataFrame(
+        {
+            "value": [100.0, 30.0, np.nan],
+            "low": [80.0, np.nan, np.nan],
+            "high": [130.0, np.nan, np.nan],
+            "trained": [False, True, True],
+            "paper": [np.nan, 17.0, 26.0],
+        },
+        index=["model-aware", "Method 4", "Method 3"],
+    )
+    methods.draw_errors(ax, rows, free=50.0)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["model-aware", "Method 4", "Method 3"]
+    assert len(ax.containers) == 2  # Method 3 has no value
+    assert ax.containers[0].lines[0].get_markerfacecolor() == "white"
+    ticks = [line for line in ax.get_lines() if line.get_marker() == "|"]
+    assert [float(line.get_xdata()[0]) for line in ticks][0] == 17.0
+    assert any(list(line.get_xdata()) == [50.0, 50.0] for line in ax.get_lines())
+    assert ax.get_ylim() == (2.5, -0.5)
+
+
+def test_parity_says_error_and_slope_and_is_never_flatter_than_it_is(ax):
+    methods.draw_parity(ax, np.array([-1.0, 1.0]), np.array([-1.5, 1.5]), "3", "eV/Å", slope=1.5)
+    assert ax.get_title(loc="left") == "Method 3\nMAE 0.5 eV/Å, slope 1.50"
+    low, high = ax.get_ylim()
+    assert low <= ax.get_xlim()[0]
+    assert high >= ax.get_xlim()[1]
+
+
+def test_blocks_that_moved_are_percent_and_the_published_checkpoint_is_among_them(ax):
+    change = {"3": pd.DataFrame({"a": [0.01, 0.03], "b": [0.1, 0.1]}), "4": pd.DataFrame({"a": [0.02], "b": [0.05]})}
+    methods.draw_moved(ax, change, pd.Series({"b": 0.12, "a": 0.08}))
+    first = ax.containers[0].lines[0]
+    assert first.get_xdata().tolist() == pytest.approx([2.0, 10.0])
+    stars = next(line for line in ax.get_lines() if line.get_marker() == "*")
+    assert stars.get_xdata().tolist() == pytest.approx([8.0, 12.0])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_few_materials_show_each_prior(ax):
+    rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, "published": 170.0, "table": 188.0} for n in (10, 30) for d in (0, 1)]  # fmt: skip
+    references.draw_few_materials(ax, pd.DataFrame(rows))
+    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.get_lines()}
+    assert lines["model-aware, prior: published shift"] == [170.0, 170.0]
+    assert lines["plain refit"] == [90.0, 30.0]
+    assert len(ax.get_legend().get_texts()) == 4
+
+
+def test_pulls_have_a_histogram_a_start_and_a_line_that_saturates(ax):
+    gradients.draw_pulls(ax, {"refit": [0.01, 5.0], "GGA": [20.0]}, 0.1, {"refit": "C0", "GGA": "C1"})
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["refit", "GGA"]
+    (right,) = [other for other in ax.figure.axes if other is not ax]
+    pull = right.get_lines()[0]
+    assert pull.get_ydata().max() == 1
+    assert np.interp(0.05, pull.get_xdata(), pull.get_ydata()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_course_has_cosines_above_and_forces_below():
+    figures.use_style()
+    fig, axes = plt.subplots(2, 1)
+    cosines = pd.DataFrame({"start": ["3"] * 2, "seed": [0, 0], "fraction": [0.0, 1.0], "cosine_with_energy": [0.1, 0.2]})  # fmt: skip
+    forces = pd.DataFrame({"start": ["3"] * 2, "seed": [0, 0], "epoch": [0, 1], "force": [110.0, 200.0]})
+    gradients.draw_course(axes, cosines, forces, {"3": "C0"}, {"3": "GGA references"})
+    assert axes[0].get_lines()[0].get_ydata().tolist() == [0.1, 0.2]
+    assert axes[1].get_lines()[0].get_ydata().tolist() == [110.0, 200.0]
+    plt.close(fig)
+
+
+def test_a_curve_without_a_law_is_dotted_and_what_is_free_is_dashed(ax):
+    runs = pd.DataFrame(
+        {"method": ["transfer"] * 3 + ["scratch"] * 3, "n": [10, 100, 1000] * 2, "e": [60, 40, 20, 300, 200, 100]}
+    )
+    law = fit_power_law([10, 100, 1000], [60, 40, 20], n_bootstrap=50)
+    scaling.draw_learning_curves(
+        ax, runs, "e", {"transfer": law, "scratch": None}, {"model-aware": 66.0, "predict zero": 200.0}
+    )
+    dotted = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
+    assert [line.get_ydata().tolist() for line in dotted] == [[300.0, 200.0, 100.0]]
+    labels = ax.get_legend_handles_labels()[1]
+    assert "N = 0, model-aware" in labels
+    assert "predict zero" in labels
+    assert sum(label.startswith("b = ") for label in labels) == 1
+
+
+def test_worth_says_so_where_there_is_no_factor(ax):
+    empty = pd.Series(dtype=float)
+    scaling.draw_worth(ax, {"energy": None, "force": None}, {"energy": empty, "force": empty}, [10, 100])
+    assert [text.get_text() for text in ax.texts] == ["no factor"]
+
+
+def test_worth_draws_laws_and_limits(ax):
+    n = [10, 100, 1000]
+    factor = data_efficiency(n, [30, 20, 12], n, [90, 60, 40], n_bootstrap=50)
+    limits = {"energy": pd.Series([50.0], index=[10]), "force": pd.Series(dtype=float)}
+    scaling.draw_worth(ax, {"energy": factor, "force": None}, limits, [10, 100, 1000])
+    labels = ax.get_legend_handles_labels()[1]
+    assert "energy, more than this" in labels
+    assert any(label.startswith("energy, law") for label in labels)
