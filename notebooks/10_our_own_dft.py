@@ -38,6 +38,7 @@ material = "NaCl-rock-salt"  # material whose energy curve is drawn
 model = "0.3.0"  # name or path of the model whose forces are compared
 
 # %%
+import numpy as np
 import pandas as pd
 
 import crossfunc as xf
@@ -293,6 +294,56 @@ figures.show(
     name="fig-10-costs",
     dataset=ds,
 )
+
+# %% [markdown]
+# ## Try it yourself
+#
+# :::{admonition} Exercise 1
+# A parabola through the three volumes gives a bulk modulus as well.
+# Fit one to the energies of the material above and compare: what does the parabola leave out?
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: a crystal is stiffer under pressure than under tension, which the third-order term of Birch and Murnaghan
+# has and a parabola has not; so the parabola's modulus depends on how far apart the volumes are.
+for key, rows in points.groupby("functional"):
+    v, e = rows["volume_a3_per_atom"], rows["energy_mev_per_atom"]
+    a, b, _ = np.polyfit(v, e / 1000, 2)
+    by_hand = 160.2177 * 2 * a * (-b / (2 * a))
+    curve = minima.loc[key, "bulk_modulus_gpa"]
+    print(f"{key}: parabola {by_hand:.1f} GPa, curve {curve:.1f} GPa")
+    assert abs(by_hand / curve - 1) < 0.3
+
+# %% [markdown]
+# :::{admonition} Exercise 2
+# Which elements decide the correlation of total energies?
+# Leave out every structure with an element of Z = 55 or more and compute Pearson's $r$ again.
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: the shift grows with Z, so without heavy elements the totals agree better; a correlation of total energies
+# says which elements a dataset holds.
+light = pair["atomic_numbers"].map(max) < 55
+without = pearson(pair["r2scan"][light], pair["pbe"][light])
+print(f"all {raw.r:.2f}, without heavy elements {without.r:.2f}")
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** Two codes agree in every force and differ by 30 eV/atom in the energies of gold compounds. Is one of them wrong?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Not for that reason.
+# A constant per atom of gold has no derivative, and frozen cores leave such constants open.
+# :::
+#
+# **2.** Why does the plan fix cutoff, k-points and grid per material rather than per frame?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Differences between frames of one material are then smooth: what the settings get wrong is nearly the same in both and cancels.
+# :::
 
 # %% [markdown]
 # ## Recap

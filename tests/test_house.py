@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "crossfunc"
 # A module may import from its own part and from those before it.
 ORDER = (
-    *("symbols", "units", "bootstrap", "vendor", "plain_text", "errors", "endings", "files", "datasets", "energies"),
+    *("symbols", "units", "bootstrap", "vendor", "plain_text", "errors", "endings", "waiting", "files", "datasets", "energies"),
     *("potential", "training", "stability", "advice", "surrogate", "dft", "lessons", "bench", "cluster", "cli"),
 )
 HEAVY = ("torch", "chgnet", "matplotlib", "plotly", "xgboost", "pymatgen", "sklearn", "ase", "seaborn")

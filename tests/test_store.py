@@ -390,8 +390,8 @@ def test_names_too_long_for_the_hidden_folder_beside_are_refused_and_shorter_one
 def test_meta_that_is_no_text_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="licence, label_notice must be text"):
         write_tiny(tmp_path / "tiny", meta=META | {"label_notice": ["a"], "licence": 3})
-    with pytest.raises(DatasetError, match="functionals must name"):
-        write_tiny(tmp_path / "tiny", meta=META | {"functionals": {"gga": ["x"], "r2scan": "y"}})
+    with pytest.raises(DatasetError, match="functionals must describe"):
+        write_tiny(tmp_path / "tiny", meta=META | {"functionals": {"low": ["x"], "high": "y"}})
 
 
 BAD_WRITES = {
