@@ -427,7 +427,20 @@ def import_extxyz(
     material_key: Annotated[str | None, typer.Option(help="Names the material: never split across sets.")] = None,
     energy_unit: Annotated[str, typer.Option(help="ev, ev/atom, mev/atom, hartree, rydberg.")] = "ev",
     force_unit: Annotated[str, typer.Option(help="ev/a, hartree/bohr, rydberg/bohr.")] = "ev/a",
-    stress_unit: StressUnit = "ev/a3",
+    stress_unit: Annotated[
+        str,
+        typer.Option(
+            help="ev/a3, ev/a3-compression, gpa, gpa-compression, kbar, vasp-kbar; ev-virial for a virial of the whole "
+            "cell, -V x stress, ev-virial-tension with the other sign."
+        ),
+    ] = "ev/a3",
+    moments: Annotated[
+        str, typer.Option(help="number; for three numbers a moment: length, or the axis to read: x, y, z.")
+    ] = "number",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A column that looks like a label and is not wanted; may be repeated."),
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of the data.")] = "not stated",
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
     notice: Annotated[str | None, typer.Option(help="What figures and tables say of these labels.")] = None,
@@ -448,6 +461,8 @@ def import_extxyz(
         energy_unit=energy_unit,
         force_unit=force_unit,
         stress_unit=stress_unit,
+        moments=moments,
+        leave_out=tuple(leave_out or ()),
     )
     inspect = _inspection(no_check, stress_unit, absolute=False, high=functional_key(high_name))
     origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
