@@ -44,7 +44,7 @@ def test_totals_become_energies_per_atom_and_voigt_becomes_a_tensor_in_gpa(tmp_p
     summary = import_matpes([write(tmp_path / "a.json", [record()])], tmp_path / "out")
     (row,) = open_dataset(summary.path).frames.to_pylist()
     assert (row["frame_id"], row["material_id"], row["functional"], row["energy_kind"]) == (
-        *("matpes-1/gga", "mp-1", "gga", "raw"),
+        *("matpes-1/pbe", "mp-1", "pbe", "raw"),
     )
     assert row["energy_per_atom_ev"] == -5.0
     assert row["stress_gpa"] == pytest.approx([-1, -0.3, -0.2, -0.3, -2, -0.1, -0.2, -0.1, -3])
@@ -77,7 +77,8 @@ def test_one_structure_in_both_functionals_is_a_pair_of_its_material(tmp_path, b
     assert pairs.loc["mp-2", "high_energy_per_atom_ev"] == -14.0
     assert set(pairs["pairing"]) == {"same structure"}
     assert pairs["composition"].tolist() == ["Li1F1", "Li1F1"]
-    assert open_dataset(summary.path).meta["corrections"].startswith("none")
+    low = open_dataset(summary.path).functional("low")
+    assert (low.name, low.key, low.energy_kind) == ("PBE", "pbe", "raw")
 
 
 def test_the_order_of_the_files_does_not_matter_for_the_pairs(tmp_path, both):
@@ -100,7 +101,7 @@ def test_one_id_on_two_cells_is_not_paired_but_told(tmp_path):
 def test_two_files_of_one_functional_are_refused(tmp_path):
     files = [write(tmp_path / name, [record()]) for name in ("a.json", "b.json")]
     files[1].write_text(json.dumps([record(2)]))
-    with pytest.raises(DatasetError, match="are both gga: give the PBE and the r²SCAN release"):
+    with pytest.raises(DatasetError, match="are both pbe: give the PBE and the r²SCAN release"):
         import_matpes(files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

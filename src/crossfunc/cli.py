@@ -601,7 +601,23 @@ def import_extxyz(
         str, typer.Option(help="Unit of the energy: ev, ev/atom, mev/atom, hartree, rydberg.")
     ] = "ev",
     force_unit: Annotated[str, typer.Option(help="Unit of the forces: ev/a, hartree/bohr, rydberg/bohr.")] = "ev/a",
-    stress_unit: StressUnit = "ev/a3",
+    stress_unit: Annotated[
+        str,
+        typer.Option(
+            help="Unit and sign of the stress: ev/a3, gpa, kbar (tension positive), or with -compression, vasp-kbar; "
+            "ev-virial for a virial of the whole cell, -V x stress, ev-virial-tension with the other sign."
+        ),
+    ] = "ev/a3",
+    moments: Annotated[
+        str,
+        typer.Option(
+            help="What a moment is: number; for three numbers per moment length, or the axis to read: x, y, z."
+        ),
+    ] = "number",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A column that looks like a label and is not wanted; may be repeated."),
+    ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the data.")] = "not stated",
     citation: Annotated[str, typer.Option(help="Text to cite when the data are used.")] = "not stated",
     notice: Annotated[
@@ -624,6 +640,8 @@ def import_extxyz(
         energy_unit=energy_unit,
         force_unit=force_unit,
         stress_unit=stress_unit,
+        moments=moments,
+        leave_out=tuple(leave_out or ()),
     )
     inspect = _inspection(no_check, stress_unit, absolute=False, high=functional_key(high_name))
     origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}

@@ -6,6 +6,15 @@ EV_PER_A3_TO_GPA = 160.21766208
 EV_PER_HARTREE = 27.211386246
 """1 Hartree in eV (CODATA 2018); a Rydberg is half of it."""
 
+BOHR_A = 0.529177210903
+"""1 Bohr in Å (CODATA 2018)."""
+
+EV_TO_KJ_PER_MOL = 96.48533212
+"""1 eV a particle in kJ/mol: Faraday's constant (CODATA 2018)."""
+
+EV_TO_KCAL_PER_MOL = EV_TO_KJ_PER_MOL / 4.184
+"""1 eV a particle in thermochemical kcal/mol."""
+
 
 def mev_per_atom(energy_per_atom_ev):
     """Energy in meV/atom = 1000 x energy in eV/atom."""
@@ -36,6 +45,10 @@ STRESS_UNITS = {
     "ev/a3-compression": -EV_PER_A3_TO_GPA,
 }
 """GPa (tension positive) per unit that stress is found in; tension is positive there too, unless the name says else."""
+
+
+VIRIAL_UNITS = {"ev-virial": -EV_PER_A3_TO_GPA, "ev-virial-tension": EV_PER_A3_TO_GPA}
+"""GPa x Å³ (tension positive) per eV of a virial of the whole cell: W = -V x stress, or with the other sign."""
 
 
 def gpa_per_unit(stress_unit: str) -> float:

@@ -128,8 +128,10 @@ def parse_formula(formula: str) -> tuple[tuple[int, float], ...]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
+            charge = " without charges and spins" if text[position] in "+-," else ""
             raise CompositionError(
-                f"cannot read {formula!r} from {text[position:]!r}: write element symbols and amounts, as in 'LiCoO2'"
+                f"cannot read {formula!r} from {text[position:]!r}: write element symbols and amounts{charge}, as in "
+                "'LiCoO2'"
             )
         name, amount = token[1], float(token[2]) if token[2] else 1.0
         position = token.end()
@@ -225,7 +227,9 @@ def _from_formulas(formulas, row_name):
     parsed = []
     for row, formula in enumerate(formulas):
         if not isinstance(formula, str):
-            raise CompositionError(f"{row_name(row)}: formula is {formula!r}, not text: drop the row or fill it in")
+            raise CompositionError(
+                f"{row_name(row)}: formula is {formula!r}, not text: drop the row or fill it in{_as_text(formula)}"
+            )
         try:
             parsed.append(parse_formula(formula))
         except CompositionError as error:
@@ -235,6 +239,15 @@ def _from_formulas(formulas, row_name):
     totals = np.add.reduceat(flat[:, 1], indptr[:-1])
     fractions = flat[:, 1] / np.repeat(totals, np.diff(indptr))
     return _canonical(fractions, flat[:, 0].astype(np.int32), indptr.astype(np.int32))
+
+
+def _as_text(formula):
+    """How to keep a formula that a table reader takes for something else."""
+    if isinstance(formula, (float, bool)):
+        return (
+            "; a table reader takes NaN, InF and TRUE for values: read the file with dtype=str, keep_default_na=False"
+        )
+    return ""
 
 
 def _from_lists(lists, row_name):

@@ -14,7 +14,15 @@ from crossfunc.datasets import Finding
 from crossfunc.energies import composition_matrix
 from crossfunc.potential.chgnet import predict
 from crossfunc.potential.crystals import Crystals
-from crossfunc.units import EV_PER_A3_TO_GPA, EV_PER_HARTREE, STRESS_UNITS
+from crossfunc.units import (
+    BOHR_A,
+    EV_PER_A3_TO_GPA,
+    EV_PER_HARTREE,
+    EV_TO_KCAL_PER_MOL,
+    EV_TO_KJ_PER_MOL,
+    STRESS_UNITS,
+    VIRIAL_UNITS,
+)
 
 MIN_FRAMES = 8
 MIN_COSINE = 0.25
@@ -37,12 +45,15 @@ class Scale:
     n : int
         Frames or pairs of frames.
     is_conclusive : bool
+    spread : float
+        Of the logarithm of the factor over the frames (median absolute deviation); NaN where it is not measured.
     """
 
     factor: float
     cosine: float
     n: int
     is_conclusive: bool
+    spread: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,8 @@ def scale_against_model(labels: list, predictions: list, materials: np.ndarray) 
     error = votes.std(ddof=1) / np.sqrt(len(votes)) if len(votes) > 1 else np.inf
     cosine = float(votes.mean())
     clear = abs(cosine) >= MIN_COSINE and abs(cosine) >= 3 * error
-    return Scale(float(np.sign(cosine) * np.exp(np.median(logs))), cosine, len(cosines), bool(clear))
+    spread = float(np.median(np.abs(logs - np.median(logs))))
+    return Scale(float(np.sign(cosine) * np.exp(np.median(logs))), cosine, len(cosines), bool(clear), spread)
 
 
 def stress_scale_from_energies(labels: Labels) -> Scale:
@@ -209,6 +221,16 @@ def check_stress(labels: Labels, declared: str | None = None, *, use_energies: b
     evidence = "; ".join(text for text in (_say("the model's", model), _say("dE of neighbouring frames", work)) if text)
     verdicts = [_unit_of(scale.factor, declared) for scale in (model, work) if scale.is_conclusive]
     verdicts = [name for name in verdicts if name]
+    virial = _virial_finding(labels, model, declared, evidence)
+    if virial is not None and not (verdicts and all(factor == 1 for _, factor in verdicts)):
+        return [virial]
+    if not verdicts and _is_far_off(model):
+        text = (
+            f"in no known unit: {evidence}, where 1 x with a cosine of 1 is right, and no unit of "
+            f"{', '.join(STRESS_UNITS)} makes up for it. Look up what the source writes, and convert it to GPa with "
+            "tension positive."
+        )
+        return [Finding("error", "stress_gpa", text)]
     if not verdicts:
         return [Finding("warning", "stress_gpa", f"unit and sign cannot be told ({evidence or 'too few frames'})")]
     if len(set(verdicts)) > 1:
@@ -224,13 +246,47 @@ def check_stress(labels: Labels, declared: str | None = None, *, use_energies: b
     return [Finding("error", "stress_gpa", text + remedy)]
 
 
+FAR_OFF = 5.0
+"""A model may be wrong by less than this factor, its cosine being near 1."""
+_SURE = 0.8  # cosine from which on a scale that fits nothing is the labels' fault
+
+
+def _is_far_off(scale: Scale) -> bool:
+    return (
+        scale.is_conclusive
+        and abs(scale.cosine) >= _SURE
+        and (scale.factor < 0 or not 1 / FAR_OFF < scale.factor < FAR_OFF)
+    )
+
+
+def _virial_finding(labels: Labels, model: Scale, declared: str | None, evidence: str) -> Finding | None:
+    """Say so when the labels fit the model as virials, W = -V x stress in eV: then their scale goes with the volume."""
+    if not model.is_conclusive or abs(model.cosine) < _SURE or declared in VIRIAL_UNITS:
+        return None
+    volume_a3 = np.abs(np.linalg.det(labels.crystals.lattices_a))[:, None, None]
+    for read_as in [declared] if declared else ["gpa", "ev/a3"]:
+        as_virial = -labels.stress_gpa / STRESS_UNITS[read_as] / volume_a3 * EV_PER_A3_TO_GPA
+        scale = scale_against_model(list(as_virial), list(labels.model_stress_gpa), labels.materials)
+        fits = 1 / WITHIN <= abs(scale.factor) <= WITHIN
+        if fits and (scale.spread < 0.5 * model.spread or _unit_of(model.factor, declared) is None):
+            unit, sign = ("ev-virial", "-") if scale.factor > 0 else ("ev-virial-tension", "")
+            text = (
+                f"no stress but a virial, {sign}V x stress in eV: {evidence} as it stands, {abs(scale.factor):.3g} x "
+                f"the model's when divided by {sign}V. "
+            )
+            remedy = f"--stress-unit {unit}" if declared else f"--stress-unit {unit}, if that is what the source has"
+            return Finding("error", "stress_gpa", f"{text}Import it with {remedy}.")
+    return None
+
+
 def _unit_of(factor: float, declared: str | None) -> tuple[str, float] | None:
     """The unit that the source must have had for this factor, and the factor exactly; None where no unit fits.
 
     What was read as a unit of d GPa and has a unit of u GPa comes out d / u times what it is.
     """
     read_as = [declared] if declared else ["gpa", "vasp-kbar"]
-    exact = {(read, unit): STRESS_UNITS[read] / STRESS_UNITS[unit] for read in read_as for unit in STRESS_UNITS}
+    units = VIRIAL_UNITS if declared in VIRIAL_UNITS else STRESS_UNITS
+    exact = {(read, unit): units[read] / units[unit] for read in read_as for unit in units}
     near = {k: abs(np.log(factor / v)) for k, v in exact.items() if np.isfinite(factor) and factor * v > 0}
     best = min(near, key=near.get, default=None)
     return (best[1], exact[best]) if best is not None and near[best] <= np.log(WITHIN) else None
@@ -248,7 +304,7 @@ def check_forces(labels: Labels) -> list[Finding]:
     findings = []
     scale = scale_against_model(labels.forces_ev_per_a, labels.model_forces_ev_per_a, labels.materials)
     if scale.is_conclusive and (scale.factor < 0 or not 1 / 5 < scale.factor < 5):
-        word = "the gradient (opposite sign)" if -5 < scale.factor < -1 / 5 else "another unit"
+        word = "the gradient (opposite sign)" if -5 < scale.factor < -1 / 5 else _other_force_unit(scale.factor)
         text = f"not eV/Å: {word} ({_say('the model', scale)}). Multiply by {1 / scale.factor:.3g} or name the unit."
         findings.append(Finding("error", "forces_ev_per_a", text))
     elif scale.is_conclusive:
@@ -267,6 +323,22 @@ def check_forces(labels: Labels) -> list[Finding]:
         text = f"{len(pushed)} frames have a net force above 0.05 eV/Å an atom: atoms are missing or out of order"
         findings.append(Finding("warning", "forces_ev_per_a", text, tuple(labels.ids[pushed][:ROWS_SHOWN])))
     return findings
+
+
+_FORCE_UNITS = {  # what a truth of 1 eV/Å is in each, and the option that reads it
+    "Hartree/Bohr (--force-unit hartree/bohr)": BOHR_A / EV_PER_HARTREE,
+    "Rydberg/Bohr (--force-unit rydberg/bohr)": 2 * BOHR_A / EV_PER_HARTREE,
+    "kcal/mol/Å": EV_TO_KCAL_PER_MOL,
+    "kJ/mol/Å": EV_TO_KJ_PER_MOL,
+    "meV/Å": 1000.0,
+}
+
+
+def _other_force_unit(factor: float) -> str:
+    """Guess which unit gives this factor."""
+    distance = {name: abs(np.log(abs(factor) / one)) for name, one in _FORCE_UNITS.items()}
+    best = min(distance, key=distance.get)
+    return f"another unit, perhaps {best}" if distance[best] < np.log(1.4) else "another unit, none that is known here"
 
 
 def _turned_frames(labels: Labels) -> Finding | None:
@@ -293,6 +365,8 @@ _ENERGY_CANDIDATES = {  # eV per unit, whether it is the cell's total, what to d
     "meV/atom": (1e-3, False, "divide it by 1000"),
     "Hartree/atom": (EV_PER_HARTREE, False, f"multiply it by {EV_PER_HARTREE}"),
     "Rydberg/atom": (EV_PER_HARTREE / 2, False, f"multiply it by {EV_PER_HARTREE / 2}"),
+    "kcal/mol of atoms": (1 / EV_TO_KCAL_PER_MOL, False, f"divide it by {EV_TO_KCAL_PER_MOL}"),
+    "kJ/mol of atoms": (1 / EV_TO_KJ_PER_MOL, False, f"divide it by {EV_TO_KJ_PER_MOL}"),
 }
 
 

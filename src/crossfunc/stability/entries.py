@@ -162,8 +162,17 @@ def check_one_scale(*tables: EntryTable) -> None:
         ]
         raise HullError(
             f"entries of different {column.replace('_', ' ')} have no common zero, so no hull: {'; '.join(groups)}. "
-            "Keep one kind, or correct the others first (crossfunc.energies.apply_mp2020)."
+            f"{_REMEDIES[column]}"
         )
+
+
+_REMEDIES = {
+    "functional": "Keep one functional; where the entries do not say theirs and you know it, say it for all with "
+    "--functional NAME (functional=... in Python).",
+    "energy_kind": "Keep one kind, or correct the others first (crossfunc.energies.apply_mp2020); where it is not "
+    "stated and you know that all are of one kind, say so with --energy-kind raw or mp2020 (energy_kind=... in "
+    "Python).",
+}
 
 
 def reduced_formula(composition: str) -> str:

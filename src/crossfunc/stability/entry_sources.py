@@ -17,10 +17,12 @@ import numpy as np
 from crossfunc.datasets.parquet_sizes import check_unpacked_size
 from crossfunc.energies.corrections import mp2020_corrections
 from crossfunc.stability.entries import NOT_STATED, EntryTable, HullError
+from crossfunc.symbols import ATOMIC_NUMBERS
 
 _FUNCTIONALS = {"gga": "gga", "gga+u": "gga", "pbe": "gga", "pbe+u": "gga", "gga_gga+u": "gga", "r2scan": "r2scan"}
 _CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
-_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?$")  # an oxidation state may follow the symbol
+# An oxidation state and a spin may follow the symbol: Fe3+, Fe3+,spin=5, Fe,spin=-1.
+_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?(?:,\w+=[-+.\w]+)*$")
 _COLUMNS = ("id", "composition", "energy_per_atom_ev")
 
 
@@ -264,8 +266,10 @@ def _facts_of_json(k: int, row, path: Path) -> _Facts:
     name = f"entry {k}" if row.get("entry_id") is None else str(row["entry_id"])
     try:
         amounts: dict[str, float] = {}
+        if not row["composition"]:
+            raise ValueError("its composition is empty")
         for species, amount in row["composition"].items():
-            symbol = _SPECIES.match(species)[1]
+            symbol = _symbol(species)
             amounts[symbol] = amounts.get(symbol, 0.0) + float(amount)
         adjustments = row.get("energy_adjustments") or []
         correction = sum(map(_value, adjustments)) if adjustments else float(row.get("correction") or 0.0)
@@ -280,6 +284,14 @@ def _facts_of_json(k: int, row, path: Path) -> _Facts:
     if correction and not schemes:
         schemes = ("correction without a name",)
     return _Facts(name, _formula(amounts), energy, functional, schemes, hubbards)
+
+
+def _symbol(species: str) -> str:
+    """The element of a species; what comes after it says how it is charged or polarised."""
+    parts = _SPECIES.match(species)
+    if parts is None or parts[1] not in ATOMIC_NUMBERS:
+        raise ValueError(f"{species!r} is none of the {len(ATOMIC_NUMBERS)} elements H to Pu; leave the entry out")
+    return parts[1]
 
 
 def _value(adjustment: dict) -> float:
@@ -331,12 +343,23 @@ def _read_table(path: Path):
     import pyarrow as pa
 
     try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype={"id": str})
-        check_unpacked_size(path)
-        return pd.read_parquet(path)
+        if path.suffix == ".parquet":
+            check_unpacked_size(path)
+            return pd.read_parquet(path)
+        # As text first: NaN is sodium nitride, InF indium fluoride, and 1e5 or 007 may be an id.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise HullError(f"{path}: not readable as a table ({error}); write it again.") from error
+    if "energy_per_atom_ev" in table:
+        energies = pd.to_numeric(table["energy_per_atom_ev"], errors="coerce")
+        for row in np.flatnonzero(energies.isna())[:1]:
+            text, name = table["energy_per_atom_ev"][row], table["id"][row] if "id" in table else "?"
+            raise HullError(
+                f"{path}: row {row} ({name}): energy_per_atom_ev is {text!r}, no number; correct it or "
+                "leave the row out."
+            )
+        table["energy_per_atom_ev"] = energies
+    return table
 
 
 def _from_table(table, source: str, functional: str | None = None, energy_kind: str | None = None) -> EntryTable:
@@ -345,6 +368,13 @@ def _from_table(table, source: str, functional: str | None = None, energy_kind: 
     if missing:
         raise HullError(f"{source}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}.")
     labels = {"functional": functional, "energy_kind": energy_kind}
-    given = {name: value or table.get(name, NOT_STATED) for name, value in labels.items()}
+    given = {name: value or _stated(table, name) for name, value in labels.items()}
     columns = (table[name].tolist() for name in _COLUMNS)
     return EntryTable.from_columns(*columns, **given, source=source)
+
+
+def _stated(table, name: str) -> str | list[str]:
+    """The functionals or kinds of a table's rows; an empty cell states nothing."""
+    if name not in table:
+        return NOT_STATED
+    return [value if isinstance(value, str) and value else NOT_STATED for value in table[name]]

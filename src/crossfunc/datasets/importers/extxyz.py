@@ -18,8 +18,8 @@ from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, structu
 from crossfunc.datasets.importers.import_run import FrameSink, ImportSummary, Inspect, complete_import
 from crossfunc.datasets.schema import ENERGY_KINDS, DatasetError
 from crossfunc.datasets.writer import DatasetWriter
-from crossfunc.symbols import N_ELEMENTS
-from crossfunc.units import EV_PER_HARTREE, gpa_per_unit
+from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
+from crossfunc.units import EV_PER_HARTREE, STRESS_UNITS, VIRIAL_UNITS, UnitError, gpa_per_unit
 
 MAX_ATOMS = 100_000
 MAX_FRAME_BYTES = 64_000_000
@@ -27,6 +27,8 @@ _LINE_BYTES = 1_000_000
 _DATABASES = (".db",)
 ENERGY_UNITS = ("ev", "ev/atom", "mev/atom", "hartree", "rydberg")
 FORCE_UNITS = ("ev/a", "hartree/bohr", "rydberg/bohr")
+MOMENTS = ("number", "length", "x", "y", "z")
+"""How a magnetic moment stands in the file: as one number, or as three: their length or one component is read."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ class Keys:
         Comment-line entries that say which structure a frame is (to pair the two files) and which material it belongs
         to (never split between training and test).
     energy_unit, force_unit, stress_unit : str
-        Of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS`. ASE's convention is eV, eV/Å and eV/Å³ with
-        tension positive.
+        Of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
+        `VIRIAL_UNITS`. ASE's convention is eV, eV/Å and eV/Å³ with tension positive.
+    moments : str
+        Of `MOMENTS`; for three numbers a moment, "length" or the axis to read.
+    leave_out : tuple of str
+        Columns that look like labels and are not wanted.
     """
 
     energy: str = "energy"
@@ -54,6 +60,8 @@ class Keys:
     energy_unit: str = "ev"
     force_unit: str = "ev/a"
     stress_unit: str = "ev/a3"
+    moments: str = "number"
+    leave_out: tuple[str, ...] = ()
 
 
 def import_extxyz(
@@ -100,17 +108,22 @@ def import_extxyz(
     Raises
     ------
     DatasetError
-        A key that no frame has (the keys there are named), a file that cannot be cut into frames, mostly bad rows.
+        A key that no frame has (the keys there are named), columns that look like the labels that are missing, a
+        material or structure whose frames have different compositions, a file that cannot be cut into frames, mostly
+        bad rows.
 
     Notes
     -----
     Without a key for materials, frames of one formula are one material: no structure can then end up on both sides of
-    a split. Without a key for structures, frames with the same atoms in the same places are one structure.
+    a split. Without a key for structures, frames with the same atoms in the same places are one structure. Ids are
+    the text that stands in the file: "1_10", "007" and "225 1" stay what they are.
     """
     started = time.perf_counter()
     keys = keys or Keys()
     energy_factor, per_atom = _energy_factor(keys.energy_unit)
-    scale = {"stress_gpa": gpa_per_unit(keys.stress_unit), "forces_ev_per_a": _force_factor(keys.force_unit)}
+    scale = {"stress_gpa": _stress_factor(keys.stress_unit), "forces_ev_per_a": _force_factor(keys.force_unit)}
+    if keys.moments not in MOMENTS:
+        raise DatasetError(f"moments {keys.moments!r} is none of {', '.join(MOMENTS)}.")
     _check_energy_kinds(energy_kinds)
     described = describe_functionals(*functionals, energy_kinds=energy_kinds)
     sides = zip((low, high), (one["key"] for one in described.values()), energy_kinds, strict=True)
@@ -120,6 +133,9 @@ def import_extxyz(
         for reader in readers:
             sink.read(reader.rows())
             reader.require_labels()
+        for reader in readers:
+            reader.refuse_unread_labels()
+            sink.notes += reader.notes()
         meta = {
             "version": "1",
             "licence": licence,
@@ -130,8 +146,8 @@ def import_extxyz(
             "keys": asdict(keys),
         }
         n_bytes = sum(reader.path.stat().st_size for reader in readers)
-        by_material = keys.material_id is not None
-        return complete_import(sink, meta, n_bytes, started, inspect=inspect, by_material=by_material)
+        named = {"material_id": keys.material_id, "structure_id": keys.structure_id}
+        return complete_import(sink, meta, n_bytes, started, inspect=inspect, named_by=named)
 
 
 def _check_energy_kinds(kinds: tuple[str, str]) -> None:
@@ -154,6 +170,12 @@ def _energy_factor(unit: str) -> tuple[float, bool]:
     return factors[unit]
 
 
+def _stress_factor(unit: str) -> float:
+    if unit not in VIRIAL_UNITS and unit not in STRESS_UNITS:
+        raise UnitError(f"stress unit {unit!r} is none of {', '.join((*STRESS_UNITS, *VIRIAL_UNITS))}")
+    return VIRIAL_UNITS[unit] if unit in VIRIAL_UNITS else gpa_per_unit(unit)
+
+
 def _force_factor(unit: str) -> float:
     from ase.units import Bohr
 
@@ -163,14 +185,24 @@ def _force_factor(unit: str) -> float:
     return factors[unit]
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """One frame as ASE reads it, and the text of its entries before anything was made of it."""
+
+    atoms: object
+    texts: Callable[[str], str | None]
+
+
 class _Reader:
     """Reads the frames of one file, and remembers which labels it met."""
 
     def __init__(self, path: Path, functional: str, kind: str, keys: Keys, energy_factor: float, per_atom: bool):
         self.path, self.functional, self.kind, self.keys = path, functional, kind, keys
         self.energy_factor, self.per_atom = energy_factor, per_atom
+        self.is_virial = keys.stress_unit in VIRIAL_UNITS
         self.met: set[str] = set()
         self.found: set[str] = set()
+        self.unread: dict[str, Unread] = {}
 
     def rows(self) -> Iterator[tuple[str, Callable]]:
         read = _read_database if self.path.suffix in _DATABASES else _read_blocks
@@ -190,14 +222,34 @@ class _Reader:
                 "Name the right one with --energy-key, --forces-key, --stress-key, --magmoms-key."
             )
 
-    def _add(self, rows: FrameRows, row: int, identifier: str, atoms) -> None:
+    def refuse_unread_labels(self) -> None:
+        """Raise where a kind of label is missing and a column is there that may be it."""
+        missing = {k for k in _OPTIONAL if getattr(self.keys, k) not in self.met}
+        suspects = [one for one in self.unread.values() if one.may_be in missing]
+        if suspects:
+            lines = "\n  ".join(one.describe() for one in suspects)
+            names = " ".join(f"--leave-out {one.name}" for one in suspects)
+            raise DatasetError(
+                f"{self.path}: nothing written: its frames have columns that look like labels and are not read:\n"
+                f"  {lines}\nName those that are labels, and leave the others out knowingly: {names}."
+            )
+
+    def notes(self) -> list[str]:
+        """What is numeric, an atom or a tensor wide, and not read."""
+        if not self.unread:
+            return []
+        listed = ", ".join(f"{one.name} ({one.shape})" for one in self.unread.values())
+        return [f"{self.path.name}: not read: {listed}"]
+
+    def _add(self, rows: FrameRows, row: int, identifier: str, frame: _Frame) -> None:
+        atoms = frame.atoms
         numbers = atoms.numbers
         if len(numbers) == 0:
             raise RowError("the frame has no atoms")
         if not atoms.pbc.all():
             raise RowError('not periodic in all directions; put it in a cell with pbc="T T T"')
         if numbers.min() < 1 or numbers.max() > N_ELEMENTS:
-            raise RowError(f"unknown element; only {N_ELEMENTS} elements (H to Pu) are known")
+            raise RowError(_unknown_elements(numbers))
         if abs(np.linalg.det(atoms.cell.array)) < 1e-3:
             raise RowError("lattice_a spans no volume")
         results = {} if atoms.calc is None else atoms.calc.results
@@ -206,22 +258,21 @@ class _Reader:
         energy *= self.energy_factor / (1 if self.per_atom else len(atoms))
         coords = np.linalg.solve(atoms.cell.array.T, atoms.positions.T).T
         structure = (numbers.tolist(), atoms.cell.array.ravel().tolist(), coords.ravel().tolist())
-        stress = self._value(atoms, results, self.keys.stress)
         labels = {
             "forces_ev_per_a": _array(self._value(atoms, results, self.keys.forces), self.keys.forces, 3 * len(atoms)),
-            "stress_gpa": None if stress is None else _tensor(stress, self.keys.stress),
-            "magmoms_mub": _array(self._value(atoms, results, self.keys.magmoms), self.keys.magmoms, len(atoms)),
+            "stress_gpa": self._stress(atoms, results),
+            "magmoms_mub": self._moments(atoms, results),
         }
-        structure_id = self._text(atoms, self.keys.structure_id) or structure_digest("", *structure)
         texts = {
             "frame_id": identifier,
-            "material_id": self._text(atoms, self.keys.material_id) or atoms.get_chemical_formula(empirical=True),
+            "material_id": self._text(frame, self.keys.material_id) or atoms.get_chemical_formula(empirical=True),
             "functional": self.functional,
             "energy_kind": self.kind,
             "source": self.path.name,
-            "structure_id": structure_id,
+            "structure_id": self._text(frame, self.keys.structure_id) or structure_digest("", *structure),
         }
         rows.append(row, texts, structure, energy, **labels)
+        self._list_unread(atoms, results)
 
     def _value(self, atoms, results: dict, key: str):
         for place in (results, atoms.info, atoms.arrays):
@@ -230,12 +281,106 @@ class _Reader:
                 return place[key]
         return None
 
-    def _text(self, atoms, key: str | None) -> str | None:
+    def _stress(self, atoms, results: dict) -> list[float] | None:
+        stress = self._value(atoms, results, self.keys.stress)
+        if stress is None:
+            return None
+        tensor = _tensor(stress, self.keys.stress)
+        return [value / atoms.cell.volume for value in tensor] if self.is_virial else tensor
+
+    def _moments(self, atoms, results: dict) -> list[float] | None:
+        values, key, n = self._value(atoms, results, self.keys.magmoms), self.keys.magmoms, len(atoms)
+        if values is None:
+            return None
+        shape = np.shape(values)
+        if shape == (n, 3):
+            if self.keys.moments == "number":
+                raise RowError(
+                    f"{key} has three numbers a moment (non-collinear): read their length with --moments length, or "
+                    "one component with --moments x, y or z"
+                )
+            vectors = np.reshape(_array(values, key, 3 * n), (n, 3))
+            if self.keys.moments == "length":
+                return np.linalg.norm(vectors, axis=1).tolist()
+            return vectors[:, "xyz".index(self.keys.moments)].tolist()
+        if self.keys.moments != "number":
+            raise RowError(f"{key} has shape {shape}, where --moments {self.keys.moments} reads three numbers a moment")
+        return _array(values, key, n)
+
+    def _list_unread(self, atoms, results: dict) -> None:
+        read = {getattr(self.keys, k) for k in ("energy", *_OPTIONAL, "material_id", "structure_id")}
+        for place in (results, atoms.info, atoms.arrays):
+            for name, values in place.items():
+                if name in read or name in _NO_LABELS or name in self.keys.leave_out:
+                    continue
+                unread = Unread.of(name, values, len(atoms), in_columns=place is atoms.arrays)
+                if unread is not None:
+                    self.unread.setdefault(name, unread)
+
+    def _text(self, frame: _Frame, key: str | None) -> str | None:
         if key is None:
             return None
-        if atoms.info.get(key) in (None, ""):
+        text = frame.texts(key)
+        if not text:
             raise RowError(f"no {key} in the comment line")
-        return str(atoms.info[key])
+        return text
+
+
+_NO_LABELS = {"numbers", "positions", "tags", "masses", "momenta", "initial_magmoms", "initial_charges", "energies"}
+_MOMENT_WORDS = ("mag", "mom", "spin")
+_OPTIONS = {
+    "forces": "--forces-key {name}",
+    "stress": "--stress-key {name}",
+    "virial": "--stress-key {name} --stress-unit ev-virial",
+    "magmoms": "--magmoms-key {name}",
+}
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A column that nothing reads although it has the shape of a label.
+
+    Attributes
+    ----------
+    name, shape : str
+    may_be : str
+        "forces", "stress" or "magmoms"; "" for a number an atom that no name makes a moment.
+    """
+
+    name: str
+    shape: str
+    may_be: str
+
+    @classmethod
+    def of(cls, name: str, values, n_atoms: int, *, in_columns: bool) -> "Unread | None":
+        """Return what a value of one frame looks like; None where it is no numbers of a label's shape.
+
+        What stands outside the columns of atoms is a tensor where it could be both.
+        """
+        array = np.asarray(values)
+        if array.dtype.kind not in "fi":
+            return None
+        is_moment = any(word in name.lower() for word in _MOMENT_WORDS)
+        if array.shape in ((6,), (9,), (3, 3)) and not in_columns:
+            return cls(name, f"{array.size} numbers", "stress")
+        if array.shape == (n_atoms, 3) and (array.dtype.kind == "f" or is_moment):
+            return cls(name, "3 numbers an atom", "magmoms" if is_moment else "forces")
+        if array.shape == (n_atoms,) and (in_columns or is_moment):
+            return cls(name, "a number an atom", "magmoms" if is_moment else "")
+        return None
+
+    def describe(self) -> str:
+        """The column, and the option that reads it."""
+        kind = "virial" if self.may_be == "stress" and "vir" in self.name.lower() else self.may_be
+        return f"{self.name} ({self.shape}): {_OPTIONS[kind].format(name=self.name)}"
+
+
+def _unknown_elements(numbers: np.ndarray) -> str:
+    from ase.data import chemical_symbols
+
+    strange = sorted({int(z) for z in numbers if not 1 <= z <= N_ELEMENTS})
+    names = [f"{chemical_symbols[z]} (Z = {z})" if 0 <= z < len(chemical_symbols) else f"Z = {z}" for z in strange]
+    return f"unknown element {', '.join(names)}; only {N_ELEMENTS} elements ({ELEMENT_SYMBOLS[0]} to Pu) are known"
 
 
 _OPTIONAL = ("forces", "stress", "magmoms")
@@ -311,15 +456,64 @@ def _limited(path: Path, lines: Iterator[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _parse_block(block: bytes):
+def _parse_block(block: bytes) -> _Frame:
     import ase.io
 
     try:
-        return ase.io.read(io.StringIO(block.decode("utf-8")), format="extxyz", index=0)
+        text = block.decode("utf-8")
+        atoms = ase.io.read(io.StringIO(text), format="extxyz", index=0)
+        return _Frame(atoms, lambda key: entry_text(text.split("\n", 2)[1], key))
     except UnicodeDecodeError:
         raise RowError("holds bytes that are not UTF-8") from None
     except Exception as error:  # whatever its parser meets in a bad frame, that frame is left out and told
         raise RowError(f"ASE cannot read the frame ({type(error).__name__}: {str(error)[:100]})") from None
+
+
+def entry_text(comment: str, key: str) -> str | None:
+    """Return the text of an entry of a comment line, key=text or key="text", exactly as it stands there.
+
+    ASE makes numbers, truth values and arrays of what looks like them: of 1_10, 007, T, 225 1 and 1e5.
+
+    Raises
+    ------
+    RowError
+        The key is there twice.
+    """
+    found = [(name, value) for name, value in _entries(comment) if name == key]
+    if len(found) > 1:
+        raise RowError(f"{key} occurs twice in the comment line")
+    return found[0][1] if found else None
+
+
+_CLOSING = {"'": "'", '"': '"', "{": "}", "[": "]"}
+
+
+def _entries(comment: str) -> Iterator[tuple[str, str | None]]:
+    """Cut a comment line into keys and texts by the rules of ASE's reader; None for a key without a value."""
+    parts, current, until, escaped, is_open = [], [], None, False, False
+    for char in f"{comment.strip()} ":
+        if escaped:
+            current.append(char)
+            escaped = False
+        elif char == "\\":
+            escaped = is_open = True
+        elif until:
+            if char == until:
+                until = None
+            else:
+                current.append(char)
+        elif char in _CLOSING:
+            until, is_open = _CLOSING[char], True
+        elif char.isspace():
+            if current or parts or is_open:
+                parts.append("".join(current))
+                yield parts[0], "=".join(parts[1:]) if len(parts) > 1 else None
+            parts, current, is_open = [], [], False
+        elif char == "=":
+            parts.append("".join(current))
+            current = []
+        else:
+            current.append(char)
 
 
 def _read_database(path: Path) -> Iterator[Callable]:
@@ -339,5 +533,15 @@ def _from_row(row):
         atoms = row.toatoms()
     except Exception as error:  # as above
         raise RowError(f"ASE cannot read the row ({type(error).__name__}: {str(error)[:100]})") from None
-    atoms.info |= {**row.key_value_pairs, **row.data}
-    return atoms
+    values = {**row.key_value_pairs, **row.data}
+    atoms.info |= values
+    return _Frame(atoms, lambda key: _plain_text(values.get(key), key))
+
+
+def _plain_text(value, key: str) -> str | None:
+    """The text of a value in a database; a number is written as it prints."""
+    if value is None or isinstance(value, str):
+        return value
+    if np.ndim(value) or isinstance(value, dict | bool | np.bool_ | float | np.floating):
+        raise RowError(f"{key} is {value!r:.60}, which is no id; store it as text")
+    return str(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 
@@ -159,12 +160,20 @@ def parse_structure(structure) -> tuple[list[int], list[float], list[float]]:
     try:
         numbers = [ATOMIC_NUMBERS[symbol] for symbol in single]
     except (KeyError, TypeError):
-        unknown = next(s for s in single if not isinstance(s, str) or s not in ATOMIC_NUMBERS)
-        raise RowError(f"unknown element {str(unknown)[:20]!r}; only 94 elements (H to Pu) are known") from None
+        numbers = [_number_of(species) for species in single]
     return numbers, flat_numbers(lattice["matrix"], 3, "lattice.matrix"), flat_numbers(rows, len(sites), "abc")
 
 
 _PERIODIC = [True, True, True]
+_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?(?:,\w+=[-+.\w]+)*$")
+
+
+def _number_of(species) -> int:
+    """Atomic number of a species such as Fe3+ or Fe,spin=5: how it is charged or polarised is no label here."""
+    parts = _SPECIES.match(species) if isinstance(species, str) else None
+    if parts is None or parts[1] not in ATOMIC_NUMBERS:
+        raise RowError(f"unknown element {str(species)[:20]!r}; only 94 elements (H to Pu) are known")
+    return ATOMIC_NUMBERS[parts[1]]
 
 
 def _site_fault(sites: list) -> str:
@@ -210,6 +219,10 @@ def checked_numbers(flat: list, name: str) -> list[float]:
     RowError
     """
     strange = set(map(type, flat)) - _NUMBER_TYPES
+    if strange == {list} and all(len(value) == 3 for value in flat):
+        raise RowError(
+            f"{name} has three numbers each (non-collinear moments), where one is read; put their lengths in, or null"
+        )
     if strange:
         value = next(v for v in flat if type(v) in strange)
         raise RowError(f"{name} holds {kind_of(value)} where a number belongs")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from crossfunc.datasets.functionals import parse_functionals
 from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, impossible_rows
-from crossfunc.datasets.importers.pairing import add_elements_and_pairs
+from crossfunc.datasets.importers.pairing import add_elements_and_pairs, refuse_shared_ids
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 
@@ -35,6 +35,8 @@ class ImportSummary:
     n_frames, n_rejected, n_materials, n_pairs : int
     reasons : Counter
         How many rows each reason has kept out.
+    notes : list of str
+        What else there is to know: columns that were not read, isolated atoms, checks that had nothing to measure.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class ImportSummary:
     n_bytes: int
     seconds: float
     reasons: Counter = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """The summary as plain values, for JSON."""
@@ -57,7 +60,8 @@ class ImportSummary:
         if self.n_rejected:
             most = "; ".join(f"{n} x {reason}" for reason, n in self.reasons.most_common(3))
             text += f"; {self.n_rejected:,} rows left out, listed in rejected.parquet ({most})"
-        return f"{text}; {self.n_bytes / 1e6:,.0f} MB in {self.seconds:.1f} s"
+        text += f"; {self.n_bytes / 1e6:,.0f} MB in {self.seconds:.1f} s"
+        return "\n".join([text, *(f"note: {note}" for note in self.notes)])
 
 
 class Sample:
@@ -71,17 +75,32 @@ class Sample:
     n_per_material : int
     max_atoms : int
         Larger crystals are left out: they cost the most and tell no more.
+    n_large, largest_atoms : int
+        So many of the smallest crystals above `max_atoms`, of at most `largest_atoms`, stand in where there is no
+        smaller one.
     """
 
-    def __init__(self, n_frames: int = 256, n_per_material: int = 16, max_atoms: int = 100):
+    def __init__(
+        self,
+        n_frames: int = 256,
+        n_per_material: int = 16,
+        max_atoms: int = 100,
+        *,
+        n_large: int = 16,
+        largest_atoms: int = 1000,
+    ):
         self.n_frames, self.n_per_material, self.max_atoms = n_frames, n_per_material, max_atoms
+        self.n_large, self.largest_atoms = n_large, largest_atoms
         self._kept: pa.Table | None = None
+        self._large: pa.Table | None = None
         self._largest = 2**64
 
     def add(self, table: pa.Table) -> None:
         """Consider the frames of one more batch."""
         order, counts, rows = [], Counter(), []
         n_atoms = np.asarray(table["atomic_numbers"].combine_chunks().value_lengths())
+        if self._kept is None:
+            self._add_large(table, n_atoms)
         for row, material in enumerate(table["material_id"].to_pylist()):
             counts[material] += 1
             if counts[material] <= self.n_per_material and n_atoms[row] <= self.max_atoms:
@@ -99,10 +118,31 @@ class Sample:
             self._largest = int(digests[chosen[-1]])
         self._kept = both.take(pa.array(np.sort(chosen)))
 
+    def _add_large(self, table: pa.Table, n_atoms: np.ndarray) -> None:
+        wanted = np.flatnonzero((n_atoms > self.max_atoms) & (n_atoms <= self.largest_atoms))
+        if len(wanted) == 0:
+            return
+        new = table.take(pa.array(wanted))
+        both = new if self._large is None else pa.concat_tables([self._large, new])
+        sizes = np.asarray(both["atomic_numbers"].combine_chunks().value_lengths())
+        self._large = both.take(pa.array(np.sort(np.argsort(sizes, kind="stable")[: self.n_large])))
+
     @property
     def frames(self) -> pa.Table | None:
-        """The frames chosen so far, in the order they came."""
-        return None if self._kept is None else self._kept.drop_columns("_order").combine_chunks()
+        """The frames chosen so far, in the order they came; None where all are too large."""
+        if self._kept is None:
+            return self._large
+        return self._kept.drop_columns("_order").combine_chunks()
+
+    @property
+    def note(self) -> str:
+        """Why there is nothing to measure; an empty text if there is."""
+        if self.frames is not None:
+            return ""
+        return (
+            f"units and signs were not measured: every frame has more than {self.largest_atoms} atoms; add some "
+            "smaller ones to have them checked"
+        )
 
 
 def _digest(identifier: str) -> int:
@@ -124,6 +164,7 @@ class FrameSink:
         self.rows = FrameRows()
         self.n_rows = 0
         self.sample = Sample()
+        self.notes: list[str] = []
 
     def read(self, rows: Iterable[tuple[str, Callable]]) -> None:
         """Take (id, function that adds the row); what a function refuses goes to the ledger.
@@ -169,7 +210,9 @@ class FrameSink:
         n_bad = sum(self.writer.reasons.values())
         if self.writer.n_frames == 0 or n_bad > MAX_BAD_SHARE * max(self.n_rows, 1):
             self._refuse_bad_file(final=True)
-        if inspect is not None:
+        if inspect is not None and self.sample.frames is None:
+            self.notes.append(self.sample.note)
+        elif inspect is not None:
             inspect(self.sample.frames)
 
     def _refuse_bad_file(self, *, final: bool) -> None:
@@ -197,7 +240,13 @@ def _no_garbage_collection():
 
 
 def complete_import(
-    sink: FrameSink, meta: dict, n_bytes: int, started: float, *, inspect: Inspect | None, by_material: bool = True
+    sink: FrameSink,
+    meta: dict,
+    n_bytes: int,
+    started: float,
+    *,
+    inspect: Inspect | None,
+    named_by: dict[str, str | None] | None = None,
 ) -> ImportSummary:
     """End an import of frames: have the sample inspected, add elements and pairs, put all in place, and sum up.
 
@@ -213,18 +262,28 @@ def complete_import(
         `time.perf_counter()` when the import began.
     inspect : callable or None
         See `FrameSink.finish`.
-    by_material : bool
+    named_by : dict, optional
         See `add_elements_and_pairs`.
     """
-    sink.finish(inspect)
     writer = sink.writer
+    if named_by and writer.n_frames:
+        refuse_shared_ids(writer, named_by)
+    sink.finish(inspect)
     functionals = parse_functionals(meta["functionals"], str(writer.path / "dataset.json"))
-    n_materials, n_pairs, extra = add_elements_and_pairs(writer, functionals, by_material=by_material)
+    n_materials, n_pairs, extra, notes = add_elements_and_pairs(writer, functionals, named_by=named_by)
     writer.commit({"name": writer.path.name, **meta, **extra})
     n_rejected = sum(writer.reasons.values())
     seconds = time.perf_counter() - started
     return ImportSummary(
-        writer.path, writer.n_frames, n_rejected, n_materials, n_pairs, n_bytes, seconds, writer.reasons
+        writer.path,
+        writer.n_frames,
+        n_rejected,
+        n_materials,
+        n_pairs,
+        n_bytes,
+        seconds,
+        writer.reasons,
+        [*sink.notes, *notes],
     )
 
 

@@ -24,6 +24,7 @@ _RENAMED = {
 }
 _EXPERIMENT = "experiment_nbs_formation_energy_per_atom_ev"
 _KEPT = ["formula", "chemistry", _EXPERIMENT]
+_TEXT = ["mp_id", "composition", "formula", "chemistry", "element"]
 _ENERGIES = ["gga_mp2020_energy_per_atom_ev", "r2scan_energy_per_atom_ev"]
 _ELEMENT_COLUMNS = {"mp_gga_gga_u_ev_per_atom": ("gga", "mp2020"), "mp_r2scan_ev_per_atom": ("r2scan", "raw")}
 
@@ -137,8 +138,9 @@ def _check_numbers(raw: pd.DataFrame, columns: list[str], path: Path) -> None:
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        # "Na" and "None" are chemistry here, not missing values.
-        raw = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        # "Na", "NaN" and "InF" are chemistry here, neither missing values nor numbers; 007 may be an id.
+        text = dict.fromkeys(_TEXT, str)
+        raw = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not readable as CSV ({str(error).strip()}); fetch it again.") from error
     missing = [c for c in columns if c not in raw]

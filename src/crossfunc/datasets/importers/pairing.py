@@ -12,36 +12,61 @@ from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 MANY = 10
+REACH_A = 6.0
+"""An atom without a neighbour within this distance, CHGNet's cutoff, is an isolated atom in a box."""
 SAME_VOLUME = 1e-3
 """Largest relative difference in volume between two frames that are said to be one structure."""
 
 
 def add_elements_and_pairs(
-    writer: DatasetWriter, functionals: tuple[Functional, Functional], *, by_material: bool = True
-) -> tuple[int, int, dict]:
+    writer: DatasetWriter,
+    functionals: tuple[Functional, Functional],
+    *,
+    named_by: dict[str, str | None] | None = None,
+) -> tuple[int, int, dict, list[str]]:
     """Write the elements and pairs that the frames written so far give.
 
     A pair of one material is the structure labelled in both functionals (`structure_id`) that has the lowest energy in
     the high one; where no structure has both labels, the lowest frame of each functional, each in its own structure.
+    The compositions of a pair agree. An isolated atom is no crystal: it makes neither a pair nor a ground state.
 
     Parameters
     ----------
     writer : DatasetWriter
     functionals : tuple of Functional
         The low and the high one, with the kind of their energies.
-    by_material : bool
-        False: only structures labelled in both make pairs, because the materials are no more than formulas.
+    named_by : dict, optional
+        Which entry of the user's file names materials (`material_id`) and structures (`structure_id`). Without one for
+        materials these are no more than formulas, and only structures labelled in both functionals make pairs. By
+        default a source with ids of its own.
 
     Returns
     -------
     n_materials, n_pairs : int
     extra : dict
         For `dataset.json`: how pairs and elements came to be.
+    notes : list of str
+        What the user should know of it.
+
+    Raises
+    ------
+    DatasetError
+        Two files with the same labels.
     """
     frames, numbers = _read_light(writer)
+    by_material = named_by is None or named_by.get("material_id") is not None
+    n_materials, notes = frames["material_id"].nunique(), []
+    isolated = _isolated_atoms(frames)
+    if isolated.any():
+        symbols = sorted({ELEMENT_SYMBOLS[z - 1] for z in frames["element"][isolated]})
+        notes.append(
+            f"{isolated.sum()} isolated atoms ({', '.join(symbols)}) are kept as frames; they are no ground states and "
+            "make no pairs"
+        )
+        frames = frames[~isolated]
     elements = _ground_states(frames)
     pairs = _pairs(frames, numbers, writer, functionals, by_material=by_material)
-    extra = {}
+    extra = {"isolated_atoms": notes[0]} if notes else {}
     if len(elements):
         writer.add_table("elements", _arrow(elements), functionals)
         extra["elements_from"] = "the frame of lowest energy of each element in this dataset"
@@ -49,7 +74,7 @@ def add_elements_and_pairs(
         pairs = _with_formation_energies(pairs, elements, functionals)
         writer.add_table("pairs", _arrow(pairs), functionals)
         extra["pairs_from"] = "the structures and materials labelled in both functionals; see the column pairing"
-    return frames["material_id"].nunique(), len(pairs), extra
+    return n_materials, len(pairs), extra, notes
 
 
 _LIGHT = ["material_id", "functional", "energy_kind", "energy_per_atom_ev", "atomic_numbers", "lattice_a"]
@@ -74,11 +99,84 @@ def _read_light(writer: DatasetWriter) -> tuple[pd.DataFrame, np.ndarray]:
     low, high = np.minimum.reduceat(flat, first), np.maximum.reduceat(flat, first)
     frames["element"] = np.where(low == high, low, 0)
     frames["first"] = first
+    frames["signature"] = np.add.reduceat(_WEIGHTS[flat], first) / lengths
     lattices = table["lattice_a"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3)
     frames["volume"] = np.abs(np.linalg.det(lattices))
+    frames["reach"] = np.nan
+    roomy = (lengths == 1) & (frames["volume"].to_numpy() > REACH_A**3 / np.sqrt(2))  # no lattice is denser than fcc
+    frames.loc[roomy, "reach"] = [_nearest_image_a(lattice) for lattice in lattices[roomy]]
     if "structure_id" in table.column_names:
         frames["structure_id"] = table["structure_id"].to_pandas()
     return frames, flat
+
+
+_WEIGHTS = np.random.default_rng(0).random(95)
+"""One number an element: their mean over the atoms tells compositions apart, whatever the size of the cell."""
+_SAME_SIGNATURE = 1e-9
+
+
+def _nearest_image_a(lattice: np.ndarray) -> float:
+    """Distance from an atom to its nearest image, in Å."""
+    from ase.geometry import minkowski_reduce
+
+    reduced, _ = minkowski_reduce(lattice)
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    distances = np.linalg.norm(steps @ reduced, axis=1)
+    return float(distances[distances > 0].min())
+
+
+def _isolated_atoms(frames: pd.DataFrame) -> np.ndarray:
+    """Frames of one atom that has no neighbour within reach."""
+    return (frames["reach"] > REACH_A).to_numpy()
+
+
+def refuse_shared_ids(writer: DatasetWriter, named_by: dict[str, str | None]) -> None:
+    """Refuse an entry of the user's file that calls two compositions by one name: their energies would be paired.
+
+    Parameters
+    ----------
+    writer : DatasetWriter
+    named_by : dict
+        As in `add_elements_and_pairs`.
+
+    Raises
+    ------
+    DatasetError
+        Names both.
+    """
+    keys = {column: key for column, key in named_by.items() if key is not None}
+    if keys:
+        frames, numbers = _read_light(writer)
+        for column, key in keys.items():
+            _refuse_shared(frames, numbers, writer, column, key)
+
+
+def _refuse_shared(frames: pd.DataFrame, numbers: np.ndarray, writer: DatasetWriter, column: str, key: str) -> None:
+    """Raise where one id of the user's stands for two compositions."""
+    groups = frames.groupby(column, observed=True)["signature"]
+    ends = pd.DataFrame({"first": groups.idxmin(), "last": groups.idxmax(), "width": groups.max() - groups.min()})
+    shared = ends[ends["width"] > _SAME_SIGNATURE]
+    if shared.empty:
+        return
+    name, worst = shared.index[0], shared.iloc[0]
+    ids = writer.read_frames(["frame_id"])["frame_id"]
+    one, other = (
+        f"{_formula_of(frames, numbers, row)} (frame {ids[int(row)].as_py()})"
+        for row in (worst["first"], worst["last"])
+    )
+    more = f", and {len(shared) - 1} more of its values are shared likewise" if len(shared) > 1 else ""
+    option = "--material-key" if column == "material_id" else "--structure-key"
+    raise DatasetError(
+        f"{writer.path}: nothing written: {key} {str(name)!r} names {one} and {other}{more}; energies of different "
+        f"compositions would be paired. Name an entry that tells them apart with {option}, or leave the option out."
+    )
+
+
+def _formula_of(frames: pd.DataFrame, numbers: np.ndarray, row: int) -> str:
+    from pymatgen.core import Composition
+
+    first, n_atoms = int(frames["first"][row]), int(frames["n_atoms"][row])
+    return Composition(_formula(numbers[first : first + n_atoms])).reduced_formula
 
 
 def _ground_states(frames: pd.DataFrame) -> pd.DataFrame:
@@ -101,10 +199,10 @@ def _pairs(
     by_functional = {one.key: frames[frames["functional"] == one.key] for one in functionals}
     if any(len(some) == 0 for some in by_functional.values()):
         return pd.DataFrame()
-    matched = _matched(by_functional, writer) if "structure_id" in frames else pd.DataFrame(columns=_PAIR)
+    matched = _matched(by_functional, numbers, writer) if "structure_id" in frames else pd.DataFrame(columns=_PAIR)
     parts = [matched]
     if by_material:
-        parts.append(_own_minima(by_functional, set(matched["material_id"])))
+        parts.append(_own_minima(by_functional, set(matched["material_id"]), numbers, writer))
     pairs = pd.concat([p for p in parts if len(p)], ignore_index=True) if any(map(len, parts)) else matched
     if pairs.empty:
         return pairs
@@ -117,7 +215,7 @@ def _pairs(
 _PAIR = ["material_id", "low", "high", "row", "pairing"]
 
 
-def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> pd.DataFrame:
+def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer: DatasetWriter) -> pd.DataFrame:
     """Structures with one frame in each functional; the same id on two different cells is told in the ledger."""
     sides = []
     for frames in by_functional.values():
@@ -127,10 +225,14 @@ def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> p
     differ = (both["n_atoms_low"] != both["n_atoms_high"]) | (
         (both["volume_low"] / both["volume_high"] - 1).abs() > SAME_VOLUME
     )
-    for row in both[differ].itertuples():
+    mixed = _other_composition(both)
+    for row in both[differ & ~mixed].itertuples():
         reason = "one structure id on two different cells in the two functionals: frames kept, not paired"
         writer.reject("pairs", row.row_low, row.structure_id, reason)
-    both = both[~differ]
+    for row in both[mixed].itertuples():
+        reason = f"structure id: {_why_not_paired(by_functional, numbers, row)}"
+        writer.reject("pairs", row.row_low, row.structure_id, reason)
+    both = both[~differ & ~mixed]
     same = int((both["energy_low"] == both["energy_high"]).sum())
     if len(both) >= MANY and same > len(both) / 2:
         raise DatasetError(
@@ -148,7 +250,19 @@ def _matched(by_functional: dict[str, pd.DataFrame], writer: DatasetWriter) -> p
     )
 
 
-def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.DataFrame:
+def _other_composition(both: pd.DataFrame) -> pd.Series:
+    return (both["signature_low"] - both["signature_high"]).abs() > _SAME_SIGNATURE
+
+
+def _why_not_paired(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, row) -> str:
+    sides = zip(by_functional.values(), (row.row_low, row.row_high), strict=True)
+    low, high = (_formula_of(frames, numbers, one) for frames, one in sides)
+    return f"{low} in the low functional, {high} in the high one: frames kept, not paired"
+
+
+def _own_minima(
+    by_functional: dict[str, pd.DataFrame], known: set[str], numbers: np.ndarray, writer: DatasetWriter
+) -> pd.DataFrame:
     """The lowest frame of each functional, for materials that have both but no structure labelled twice."""
     lowest = []
     for frames in by_functional.values():
@@ -156,6 +270,11 @@ def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.D
         at = frames.groupby("material_id", observed=True)["energy"].idxmin()
         lowest.append(frames.loc[at].reset_index(names="row").astype({"material_id": str}))
     both = lowest[0].merge(lowest[1], on="material_id", suffixes=("_low", "_high"))
+    differ = _other_composition(both)
+    for row in both[differ].itertuples():
+        reason = f"material id: {_why_not_paired(by_functional, numbers, row)}"
+        writer.reject("pairs", row.row_low, row.material_id, reason)
+    both = both[~differ]
     return pd.DataFrame(
         {
             "material_id": both["material_id"],
@@ -168,8 +287,8 @@ def _own_minima(by_functional: dict[str, pd.DataFrame], known: set[str]) -> pd.D
 
 
 def _pair_columns(pairs: pd.DataFrame, frames: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
-    rows = pairs["row"].to_numpy()
-    first, n_atoms = frames["first"].to_numpy()[rows], frames["n_atoms"].to_numpy()[rows]
+    some = frames.loc[pairs["row"]]
+    first, n_atoms = some["first"].to_numpy(), some["n_atoms"].to_numpy()
     return pd.DataFrame(
         {
             "material_id": pairs["material_id"].astype(str).to_numpy(),
