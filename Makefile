@@ -57,8 +57,8 @@ help:  ## list these commands
 # The stamp is written last, so an install that failed half-way is tried again.
 $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or name yours: make book PYTHON=/path/to/python" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "crossfunc needs Python 3.11 or newer, $(PYTHON) is older; name another: make book PYTHON=python3.12" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or 3.12, or name yours: make book PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "crossfunc needs Python 3.11 or 3.12 (chgnet has no packages for newer ones), $(PYTHON) is another; name one: make book PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,train,mp,cluster,dev]'

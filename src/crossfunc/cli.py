@@ -611,7 +611,7 @@ def import_extxyz(
     moments: Annotated[
         str,
         typer.Option(
-            help="What a moment is: number; for three numbers per moment length, or the axis to read: x, y, z."
+            help="What a moment is: number; of three numbers the length, or the axis to read: x, y, z."
         ),
     ] = "number",
     leave_out: Annotated[
