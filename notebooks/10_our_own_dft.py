@@ -278,7 +278,7 @@ table.style.format(precision=3, escape="html")
 # %% [markdown]
 # The two functionals differ in the forces by a fraction of the model's error against either.
 # On such data a change of functional is nearly all offset, and what training improves in forces is the model's distance from *any* DFT.
-# Its slope below one is the softening that universal potentials are known for {cite:p}`deng2025softening`.
+# Its slope below one is the softening that universal potentials are known for {cite:p}`deng2024softening`.
 #
 # ## What does a frame cost?
 

@@ -1113,6 +1113,31 @@ def bench_relax(as_json: AsJson = False) -> None:
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("calculators")
+def bench_calculators(
+    jobs: Annotated[int, typer.Option(min=2, help="Processes.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Time predictions through ASE's interface, beside ASE itself and the flat forward pass."""
+    from crossfunc.bench import calculators as benchmark
+
+    measured = benchmark.run(n_jobs=jobs)
+    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("verdicts")
+def bench_verdicts(
+    dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: book/verdicts/NAME for the book.")],
+    functional: Annotated[str | None, typer.Option(help="Whose labels; default: the high functional's.")] = None,
+    jobs: CalculatorJobs = 1,
+) -> None:
+    """Write a verdict on each published model whose package is installed (chgnet, sevenn, diep), for the book."""
+    from crossfunc.bench import verdicts as benchmark
+
+    benchmark.run(dataset, out, functional=functional, n_jobs=jobs, report=typer.echo)
+
+
 @bench_app.command("train")
 def bench_train(
     device: Annotated[str, typer.Option(help="Device: cpu or cuda.")] = "cpu",

@@ -3,6 +3,7 @@
 __all__ = ["report", "what_to_do"]
 
 _SMALL_EV = 0.03  # errors below this are those of a good model; nothing to mend
+_WORTH_IT_EV = 0.01
 _SLOPE_OFF = 0.1
 _QUANTITIES = (("energy", "energies", "eV"), ("forces", "forces", "eV/Å"), ("stress", "stresses", "eV/Å³"))
 _NEARLY_RELAXED_EV_PER_A = 0.05  # mean |force component| below which models' own minima decide
@@ -67,7 +68,7 @@ def _on_references(verdict: dict) -> list[str]:
         return [f"{text}: {_mev(rows['as it is']['mae_of_all_ev_per_atom'])} become {_mev(after_all)} meV/atom."]
     best = min((row for row in verdict["errors"] if row["references"] not in ("as it is", "composition alone")),
                key=lambda row: row["mae_ev_per_atom"])  # fmt: skip
-    if after < 0.8 * before:
+    if after < 0.8 * before and before - after > _WORTH_IT_EV:
         share = verdict["linear"]["explained_offset"]
         text = f"Add the offsets below before any training: {_mev(before)} become {_mev(after)} meV/atom on held-out"
         text += f" materials; {100 * share:.0f} % of the mean square is linear in the composition."
@@ -78,7 +79,7 @@ def _on_references(verdict: dict) -> list[str]:
             text += f" Do not refit to the labels' energies alone, which leaves {_mev(plain['mae_ev_per_atom'])}."
         return [text]
     if before < _SMALL_EV:
-        return [f"Take it as it is: {_mev(before)} meV/atom, and new references would not help ({_mev(after)})."]
+        return [f"Take it as it is: {_mev(before)} meV/atom, and new references would hardly help ({_mev(after)})."]
     return [
         f"Leave its references alone ({_mev(before)} meV/atom as it is, {_mev(after)} with new ones): what is wrong is "
         "not linear in the composition, so it takes training, or better labels."

@@ -20,7 +20,7 @@ from crossfunc.potential.calculator_source import CalculatorError, CalculatorSou
 from crossfunc.potential.crystals import Crystals
 from crossfunc.units import gpa_from_ev_per_a3
 
-__all__ = ["AseModel", "as_model", "load_calculator"]
+__all__ = ["AseModel", "as_model", "load_calculator", "to_atoms"]
 
 PROPERTIES = ("stress", "forces", "energy", "magmoms")
 """In the order they are asked for: what makes a calculator compute most comes first, the rest is then there already."""
@@ -259,7 +259,7 @@ def _predict_some(model: AseModel, crystals: Crystals, asked: list[str]) -> list
     """Properties of a few crystals in our units, or for each the reason why there are none."""
     with _ONE_AT_A_TIME, contextlib.redirect_stdout(sys.stderr):
         calculator = model.calculator
-        return [_predict_one(model, calculator, atoms, asked) for atoms in _to_atoms(crystals)]
+        return [_predict_one(model, calculator, atoms, asked) for atoms in to_atoms(crystals)]
 
 
 def _predict_one(model: AseModel, calculator, atoms, asked: list[str]) -> dict | str:
@@ -307,7 +307,7 @@ def _in_our_units(raw: dict, n_atoms: int) -> dict:
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # xx, yy, zz, yz, xz, xy
 
 
-def _to_atoms(crystals: Crystals) -> Iterator:
+def to_atoms(crystals: Crystals) -> Iterator:
     """ASE Atoms, one crystal after another."""
     from ase import Atoms
 
