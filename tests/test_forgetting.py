@@ -148,6 +148,7 @@ def test_source_frames_are_parted_by_what_the_target_trains_on():
     found = split_source(source, target, "r2scan", target, parts)
     assert found.functional is None
     held = {kind: set(frames.material_ids) for kind, frames in found.held_out.items()}
+    assert set(held) == set(KINDS)
     assert held["held-out materials"] == {"NaCl", "Fe"}
     assert held["far from equilibrium"] == {"Fe"}
     assert held["other chemistry"] < {name for name, _ in new}

@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from small_frames import small_frames, thirds
 
 import crossfunc as xf
-from crossfunc.potential import element_references, load_model, predict
+from crossfunc.potential import Crystals, element_references, load_model, predict
 from crossfunc.potential.checkpoints import CheckpointError
+from crossfunc.potential.correction import add_correction
 from crossfunc.potential.forward import forward
 from crossfunc.potential.low_rank import LowRankLinear
 from crossfunc.training import METHODS, STARTS, finetune
@@ -434,3 +435,38 @@ def test_options_are_fields_of_the_strategy():
     ):
         with pytest.raises(StrategyError, match=words):
             change_strategy(strategy, options)
+
+
+# --- other corrections ---
+
+
+def test_any_correction_of_the_frozen_features_has_forces_that_are_its_slope(frames, pretrained, tmp_path):
+    class OnFeatures(torch.nn.Module):
+        """A stand-in for a regression on frozen features."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.linspace(-0.1, 0.1, 64))
+
+        def forward(self, inputs):
+            site = torch.tanh(inputs.features @ self.weight)
+            return site, torch.zeros_like(site)
+
+    model = start_model("model-aware", frames, pretrained=pretrained, references="pretrained").model
+    crystals = frames.crystals.take([1])
+    plain = predict(model, crystals)
+    add_correction(model, OnFeatures())
+    model = model.double()
+    there = predict(model, crystals)
+    assert abs(there["energy_per_atom_ev"][0] - plain["energy_per_atom_ev"][0]) > 1e-3
+    step, n_atoms = 1e-4, int(crystals.n_atoms[0])
+    energies = []
+    for sign in (1, -1):
+        coords = crystals.frac_coords.copy()
+        coords[0] += sign * step * np.array([1, 0, 0]) @ np.linalg.inv(crystals.lattices_a[0])
+        moved = Crystals(crystals.atomic_numbers, coords, crystals.lattices_a, crystals.n_atoms)
+        energies.append(n_atoms * predict(model, moved)["energy_per_atom_ev"][0])
+    slope = (energies[0] - energies[1]) / (2 * step)
+    assert -slope == pytest.approx(there["forces_ev_per_a"][0][0, 0], abs=1e-5)
+    with pytest.raises(CheckpointError, match="a file can hold a SmallNetwork as correction, not OnFeatures"):
+        xf.save_model(model, tmp_path / "model.safetensors")

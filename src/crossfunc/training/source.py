@@ -16,6 +16,7 @@ KINDS = ("held-out materials", "other chemistry", "other stoichiometry", "far fr
 
 _FAR_FORCE_EV_PER_A = 3.0  # the largest force of a frame far from equilibrium, or
 _FAR_STRESS_GPA = 20.0  # its largest stress component
+_ENOUGH = 20_000  # source frames to choose from; drawn at random from more
 _HALF = 0.5  # of the materials that the target does not have: for replay, the others to judge by
 
 
@@ -156,7 +157,11 @@ def split_source(
     DatasetError
         A source without any frame that is not of a validation or test material.
     """
-    found, name = _read_source(source, dataset, functional, frames)
+    found, name, is_stand_in = _read_source(source, dataset, functional, frames)
+    if len(found) > _ENOUGH:
+        found = found.take(np.sort(np.random.default_rng([seed, len(found)]).permutation(len(found))[:_ENOUGH]))
+    if is_stand_in:
+        found = without_labels(found)
     pool, held_out = _divide(found, frames, parts, seed)
     if not len(pool):
         raise DatasetError(
@@ -166,17 +171,22 @@ def split_source(
     return SourceSplit(found.take(pool), {kind: found.take(rows) for kind, rows in held_out.items()}, name)
 
 
-def _read_source(source, dataset, functional: str | None, frames: LabelledFrames) -> tuple[LabelledFrames, str | None]:
+def _read_source(source, dataset, functional: str | None, frames: LabelledFrames) -> tuple:
+    """Source frames, what the dataset calls their functional, and whether they are the target's own."""
     if isinstance(source, LabelledFrames):
-        return source, None
+        return source, None, False
     if source is None and isinstance(dataset, LabelledFrames):
-        return without_labels(frames), None
+        return frames, None, True
     given = dataset if source is None else source
     opened = given if isinstance(given, Dataset) else open_dataset(os.fspath(given))
     name = other_functional(opened, functional)
     if name is None and source is None:
-        return without_labels(frames), None
-    return LabelledFrames.from_dataset(opened, functional if name is None else name), name
+        return frames, None, True
+    return (
+        LabelledFrames.from_dataset(opened, functional_key(opened, functional) if name is None else name),
+        name,
+        False,
+    )
 
 
 def _divide(found: LabelledFrames, frames: LabelledFrames, parts, seed: int) -> tuple[np.ndarray, dict]:
@@ -195,7 +205,7 @@ def _divide(found: LabelledFrames, frames: LabelledFrames, parts, seed: int) -> 
     far = _is_far(found)
     judged = ~in_pool
     masks = {
-        KINDS[0]: judged & is_kept & ~far,
+        KINDS[0]: judged & ~far & ~(is_new & (other_chemistry | other_form)),
         KINDS[1]: judged & is_new & ~far & other_chemistry,
         KINDS[2]: judged & is_new & ~far & other_form,
         KINDS[3]: judged & far,
