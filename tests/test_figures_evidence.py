@@ -48,8 +48,8 @@ def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["model-aware", "Method 4", "Method 3"]
     assert len(ax.containers) == 2  # Method 3 has no value
     assert ax.containers[0].lines[0].get_markerfacecolor() == "white"
-    ticks = [line for line in ax.get_lines() if line.get_marker() == "|"]
-    assert [float(line.get_xdata()[0]) for line in ticks][0] == 17.0
+    ticks = [line for line in ax.get_lines() if line.get_marker() == "|" and line.get_markersize() == 12]
+    assert [float(line.get_xdata()[0]) for line in ticks] == [17.0]
     assert any(list(line.get_xdata()) == [50.0, 50.0] for line in ax.get_lines())
     assert ax.get_ylim() == (2.5, -0.5)
 
@@ -73,7 +73,8 @@ def test_blocks_that_moved_are_percent_and_the_published_checkpoint_is_among_the
 
 
 def test_few_materials_show_each_prior(ax):
-    rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, "published": 170.0, "table": 188.0} for n in (10, 30) for d in (0, 1)]  # fmt: skip
+    same = {"published": 170.0, "table": 188.0}
+    rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, **same} for n in (10, 30) for d in (0, 1)]
     references.draw_few_materials(ax, pd.DataFrame(rows))
     lines = {line.get_label(): line.get_ydata().tolist() for line in ax.get_lines()}
     assert lines["model-aware, prior: published shift"] == [170.0, 170.0]
@@ -93,7 +94,8 @@ def test_pulls_have_a_histogram_a_start_and_a_line_that_saturates(ax):
 def test_the_course_has_cosines_above_and_forces_below():
     figures.use_style()
     fig, axes = plt.subplots(2, 1)
-    cosines = pd.DataFrame({"start": ["3"] * 2, "seed": [0, 0], "fraction": [0.0, 1.0], "cosine_with_energy": [0.1, 0.2]})  # fmt: skip
+    when = {"start": ["3"] * 2, "seed": [0, 0]}
+    cosines = pd.DataFrame({**when, "fraction": [0.0, 1.0], "cosine_with_energy": [0.1, 0.2]})
     forces = pd.DataFrame({"start": ["3"] * 2, "seed": [0, 0], "epoch": [0, 1], "force": [110.0, 200.0]})
     gradients.draw_course(axes, cosines, forces, {"3": "C0"}, {"3": "GGA references"})
     assert axes[0].get_lines()[0].get_ydata().tolist() == [0.1, 0.2]
