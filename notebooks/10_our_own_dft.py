@@ -66,7 +66,7 @@ if ds.records is None:
 frames = ds.frames.to_pandas()
 counts = evidence.count(frames)
 for key, value in counts.items():
-    results.record(key, value)
+    results.record(f"n_{key}", value)
 pd.Series(counts).to_frame("how many").T
 
 # %%
@@ -113,7 +113,7 @@ figures.show(
 # %%
 solids = evidence.elemental_solids(ds)
 for key, value in evidence.solid_errors(solids).items():
-    results.record(key, value)
+    results.record(f"solids_{key}", value)
 solids.style.format(precision=1, escape="html")
 
 # %%
@@ -143,9 +143,8 @@ figures.show(
 
 # %%
 grid = evidence.kept_check("grid")
-for row in grid.to_dict("records"):
-    key = f"net_force_grid_{row['functional']}_{row['points']}"
-    results.record(key, row["net_force_mev_per_a"])
+for key, value in evidence.grid_net_forces(grid).items():
+    results.record(f"net_force_grid_{key}", value)
 grid.style.hide(axis="index").format(precision=3, escape="html")
 
 # %% [markdown]
@@ -177,7 +176,7 @@ figures.show(
 # %%
 derivatives = evidence.kept_check("derivatives")
 for key, value in evidence.worst_derivatives(derivatives).items():
-    results.record(key, value)
+    results.record(f"derivative_{key}", value)
 derivatives.style.hide(axis="index").format(precision=4, escape="html")
 
 # %% [markdown]
@@ -191,7 +190,7 @@ derivatives.style.hide(axis="index").format(precision=4, escape="html")
 # %%
 convergence = evidence.kept_check("convergence")
 for key, value in evidence.worst_convergence(convergence).items():
-    results.record(key, value)
+    results.record(f"convergence_{key}", value)
 convergence.style.hide(axis="index").format(precision=2, escape="html")
 
 # %% [markdown]
@@ -244,7 +243,7 @@ shifts = evidence.shifts_three_ways(ds, fits)
 near = shifts.dropna(subset=["ours", "published"])
 agreement = evidence.compare_shifts(near)
 for key, value in agreement.items():
-    results.record(key, value)
+    results.record(f"shift_{key}", value)
 near.T.style.format(precision=2, escape="html")
 
 # %%
@@ -285,7 +284,7 @@ table.style.format(precision=3, escape="html")
 # %%
 costs = evidence.costs(ds)
 for key, value in evidence.cost_summary(costs).items():
-    results.record(key, value)
+    results.record(f"cost_{key}", value)
 figures.show(
     draw.cost_against_size(costs),
     alt="Processor seconds of a frame in both functionals against atoms times "

@@ -28,10 +28,10 @@ def count(frames: pd.DataFrame) -> dict[str, int]:
     """Count structures, materials, elements and heavy elements (Z >= 55) of a frames table."""
     numbers = np.unique(np.concatenate(frames["atomic_numbers"].to_list()))
     return {
-        "n_structures": int(frames["frame_id"].str.rsplit("/", n=1).str[0].nunique()),
-        "n_materials": int(frames["material_id"].nunique()),
-        "n_elements": len(numbers),
-        "n_heavy_elements": int((numbers >= HEAVY_Z).sum()),
+        "structures": int(frames["frame_id"].str.rsplit("/", n=1).str[0].nunique()),
+        "materials": int(frames["material_id"].nunique()),
+        "elements": len(numbers),
+        "heavy_elements": int((numbers >= HEAVY_Z).sum()),
     }
 
 
@@ -141,10 +141,10 @@ def solid_errors(solids: pd.DataFrame) -> dict[str, float]:
         return {}
     mean = solids.abs().mean()
     return {
-        "volume_error_pbe": mean["pbe_minus_measured"],
-        "volume_error_r2scan": mean["r2scan_minus_measured"],
-        "volume_off_all_electron": mean["pbe_minus_all_electron"],
-        "bulk_off_all_electron": mean["pbe_minus_all_electron_bulk"],
+        "volume_pbe": mean["pbe_minus_measured"],
+        "volume_r2scan": mean["r2scan_minus_measured"],
+        "volume_all_electron": mean["pbe_minus_all_electron"],
+        "bulk_all_electron": mean["pbe_minus_all_electron_bulk"],
     }
 
 
@@ -170,19 +170,25 @@ def kept_check(name: str) -> pd.DataFrame:
     return pd.DataFrame(tables[name])
 
 
+def grid_net_forces(table: pd.DataFrame) -> dict[str, float]:
+    """Net force by functional and number of grid points along an axis, meV/Å."""
+    names = table["functional"] + "_" + table["points"].astype(str)
+    return dict(zip(names, table["net_force_mev_per_a"], strict=True))
+
+
 def worst_derivatives(table: pd.DataFrame) -> dict[str, float]:
     """Largest deviation from finite differences: forces in meV/Å, stress in GPa."""
     off = table["difference"].abs()
     is_force = table["quantity"].str.startswith("force")
-    return {"derivative_force": 1000 * off[is_force].max(), "derivative_stress": off[~is_force].max()}
+    return {"force": 1000 * off[is_force].max(), "stress": off[~is_force].max()}
 
 
 def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
     """Largest change with finer settings: meV/atom, meV/Å, GPa."""
     return {
-        "convergence_energy": table["energy_mev_per_atom"].max(),
-        "convergence_force": table["force_mev_per_a"].max(),
-        "convergence_stress": table["stress_gpa"].max(),
+        "energy": table["energy_mev_per_atom"].max(),
+        "force": table["force_mev_per_a"].max(),
+        "stress": table["stress_gpa"].max(),
     }
 
 
@@ -214,8 +220,8 @@ def compare_shifts(table: pd.DataFrame) -> dict[str, float]:
     z = table.index.map(ATOMIC_NUMBERS)
     light, heavy = table[z <= _KRYPTON], table[z > _KRYPTON]
     rank = table["ours"].corr(table["published"], method="spearman")
-    found = {"shift_rank_correlation": rank, "shift_slope_light": _slope(light)}
-    return found | ({"shift_slope_heavy": _slope(heavy)} if len(heavy) > 1 else {})
+    found = {"rank_correlation": rank, "slope_light": _slope(light)}
+    return found | ({"slope_heavy": _slope(heavy)} if len(heavy) > 1 else {})
 
 
 _KRYPTON = 36

@@ -24,10 +24,12 @@ WAVE_SPACING_A = {True: 0.21, False: 0.25}
 cutoff 25 eV higher."""
 WIDTH_EV = {"insulator": 0.05, "semiconductor": 0.05, "metal": 0.1, "molecule": 0.0, "atom": 0.0}
 """Width of the Fermi function."""
-K_LENGTH_A = {"insulator": 4.8, "semiconductor": 10.4, "metal": 16.0}
+K_LENGTH_A = {"insulator": 4.8, "semiconductor": 10.4, "metal": 20.0}
 """Number of k-points along an axis times the distance of the lattice planes there: at least this, shifted meshes."""
-CENTRED_K_LENGTH_A = {"insulator": 8.0, "semiconductor": 13.0, "metal": 16.0}
+CENTRED_K_LENGTH_A = {"insulator": 8.0, "semiconductor": 13.0, "metal": 20.0}
 """The same for meshes that hold the zone's centre: hexagonal cells, whose symmetry a shift would break, and metals."""
+ONE_ATOM_K_LENGTH_A = 26.0
+"""For metals with one atom per cell, which cost little: at 16 the volume of barium came out 10 % too large."""
 LONG_A = 6.5
 """Along axes with lattice planes closer than this there are at least two k-points."""
 BOX_A = (8.0, 8.2, 8.4)
@@ -289,6 +291,8 @@ def _settings(material: Material, lattice: np.ndarray) -> Settings:
     planes_a = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # distance of the lattice planes along each axis
     shifted = material.binding != "metal" and not _is_hexagonal(lattice)
     length = (K_LENGTH_A if shifted else CENTRED_K_LENGTH_A)[material.binding]
+    if material.binding == "metal" and len(material.elements) == 1 and material.prototype in ("bcc", "fcc"):
+        length = ONE_ATOM_K_LENGTH_A
     mesh = np.maximum(np.where(planes_a < LONG_A, 2, 1), np.ceil(length / planes_a - 1e-6).astype(int))
     if shifted:
         mesh = np.where(mesh > 1, mesh + mesh % 2, mesh)
