@@ -182,12 +182,14 @@ def test_an_atom_in_a_box_is_no_ground_state_and_no_pair(tmp_path, lattice):
     atoms = [atom_in(lattice, s) for s in ("Li", "F")]
     summary = load_atoms(tmp_path, [*crystals, *atoms], [*(of(c.copy(), -30.0) for c in crystals), *atoms])
     dataset = open_dataset(summary.path)
-    assert dataset.frames.num_rows == 8  # kept as they are
+    assert dataset.frames.num_rows == 4
     assert dataset.elements is None
     assert dataset.pairs["material_id"].tolist() == ["FLi"]
     assert dataset.pairs["low_formation_energy_per_atom_ev"].isna().all()
-    assert summary.notes == [dataset.meta["isolated_atoms"]]
-    assert "4 isolated atoms (F, Li) are kept as frames; they are no ground states" in str(summary)
+    ledger = dataset.rejected.set_index("id")["reason"]
+    assert ledger["low/low.xyz#2"].startswith("isolated atom of Li (no neighbour within 6 Å): no crystal")
+    assert ledger["high/high.xyz#3"].startswith("isolated atom of F")
+    assert "4 rows left out, listed in rejected.parquet (2 x isolated atom of" in str(summary)
     hull = CliRunner().invoke(app, ["hull", str(summary.path)]).output
     assert "no entry of the element Li, F" in hull
 
@@ -214,13 +216,20 @@ def test_a_crystal_beside_the_atom_is_the_ground_state(tmp_path):
 def test_an_atom_with_a_neighbour_in_reach_is_a_crystal(tmp_path, lattice):
     dataset = open_dataset(load_atoms(tmp_path, [atom_in(lattice)], [atom_in(lattice, energy=-5.0)]).path)
     assert sorted(dataset.elements["energy_per_atom_ev"]) == [-5.0, -0.3]
-    assert "isolated_atoms" not in dataset.meta
+    assert dataset.rejected.empty
 
 
-def test_isolated_atoms_alone_are_a_dataset_without_pairs_and_elements(tmp_path):
-    summary = load_atoms(tmp_path, [atom_in(np.eye(3) * 15)], [atom_in(np.eye(3) * 15, energy=-1.0)])
-    dataset = open_dataset(summary.path)
-    assert (summary.n_frames, summary.n_materials, dataset.pairs, dataset.elements) == (2, 1, None, None)
+def test_many_isolated_atoms_do_not_make_a_file_a_bad_one(tmp_path):
+    crystal = [of(bulk("LiF", "rocksalt", a=4.0), -9.7)]
+    atoms = [atom_in(np.eye(3) * 15, symbol) for symbol in ("H", "Li", "F", "Fe", "Pu")]
+    summary = load_atoms(tmp_path, [*crystal, *atoms], [*crystal, *atoms])
+    assert (summary.n_frames, summary.n_rejected) == (2, 10)
+
+
+def test_a_file_of_isolated_atoms_alone_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="2 x isolated atom of Li"):
+        load_atoms(tmp_path, [atom_in(np.eye(3) * 15)], [atom_in(np.eye(3) * 15, energy=-1.0)])
+    assert not (tmp_path / "out").exists()
 
 
 # --- labels under another name ---
