@@ -334,7 +334,7 @@ def test_a_dataset_gives_entries_of_one_functional():
         assert set(entries.energy_kind) == {kind}
         assert len(entries) == len(surrogate.pairs) + 88
     assert (xf.hull_report(entries.take(np.arange(20)), entries)["status"] == "ok").all()
-    with pytest.raises(HullError, match="no energies of hf, raw"):
+    with pytest.raises(HullError, match="no functional 'hf'; it has gga"):
         entries_from_dataset(surrogate, functional="hf")
 
 
