@@ -15,7 +15,14 @@ from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.cli import app
-from crossfunc.stability import HullError, as_entries, entries_from_dataset, entries_from_pymatgen, hull
+from crossfunc.stability import (
+    HullError,
+    as_entries,
+    entries_from_dataset,
+    entries_from_pymatgen,
+    hull,
+    read_entries,
+)
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 # Two elements, Li2O 1.0 eV/atom below them, Li2O2 0.9 eV/atom.
@@ -327,7 +334,7 @@ def test_a_dataset_gives_entries_of_one_functional():
         assert set(entries.energy_kind) == {kind}
         assert len(entries) == len(surrogate.pairs) + 88
     assert (xf.hull_report(entries.take(np.arange(20)), entries)["status"] == "ok").all()
-    with pytest.raises(HullError, match="no energies of hf, raw"):
+    with pytest.raises(HullError, match="no functional 'hf'; it has gga"):
         entries_from_dataset(surrogate, functional="hf")
 
 
@@ -355,3 +362,108 @@ def test_the_command_takes_targets_and_prints_a_table(tmp_path):
     failed = CliRunner().invoke(app, ["hull", str(tmp_path / "none.json")])
     assert failed.exit_code == 1
     assert "no such file" in failed.stderr
+
+
+# --- formulas that look like something else, kinds that nobody stated ---
+
+
+@pytest.mark.parametrize(
+    ("formulas", "targets"),
+    [
+        (["Na", "N2", "NaN"], "NaN"),  # sodium nitride
+        (["In", "F2", "InF"], "InF"),  # not infinity
+        (["NaN"] * 1 + ["Na", "N2"], "NaN"),
+        (["No1", "Ne"], None),  # nobelium is beyond the table
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_formulas_stay_text(tmp_path, formulas, targets, suffix):
+    table = pd.DataFrame({"id": ["007", "NA", "1e5"][: len(formulas)], "composition": formulas})
+    table["energy_per_atom_ev"] = -np.arange(1.0, len(formulas) + 1)
+    path = tmp_path / f"table.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+    if targets is None:
+        with pytest.raises(HullError, match=r"007 .*unknown element 'No'"):
+            read_entries(path)
+        return
+    entries = read_entries(path)
+    assert entries.ids.tolist() == table["id"].tolist()
+    assert targets in entries.compositions
+
+
+@pytest.mark.parametrize("formula", ["TRUE", "None", "1e5", "nan", "inf", "", "Inf"])
+def test_what_is_no_formula_is_refused_with_its_row(tmp_path, formula):
+    path = tmp_path / "table.csv"
+    path.write_text(f"id,composition,energy_per_atom_ev\na,Na,-1\nb7,{formula},-2\n")
+    with pytest.raises(HullError, match=r"b7 \(row 1"):
+        read_entries(path)
+
+
+@pytest.mark.parametrize("energy", ["", "nan", "low", "-1,5", "TRUE"])
+def test_an_energy_that_is_no_number_is_refused_with_its_row(tmp_path, energy):
+    path = tmp_path / "table.csv"
+    path.write_text(f'id,composition,energy_per_atom_ev\na,Na,-1\nb7,Na,"{energy}"\n')
+    with pytest.raises(HullError, match=rf"row 1 \(b7\): energy_per_atom_ev is '{energy}', no number"):
+        read_entries(path)
+
+
+def test_a_table_reader_that_took_a_formula_for_a_number_is_named():
+    table = pd.DataFrame({"composition": ["Na", float("nan")], "energy_per_atom_ev": [-1.0, -2.0]})
+    with pytest.raises(xf.energies.CompositionError, match=r"row 1 .*NaN, InF and TRUE .*keep_default_na=False"):
+        xf.composition_matrix(table)
+
+
+@pytest.mark.parametrize(
+    ("species", "formula"),
+    [
+        ({"Fe3+": 2, "O2-": 3}, "Fe2O3"),
+        ({"Fe3+,spin=5": 2, "O2-,spin=0": 3}, "Fe2O3"),
+        ({"Fe2+,spin=4": 1, "Fe3+,spin=5": 2, "O2-": 4}, "Fe3O4"),
+        ({"Mn,spin=-1": 1, "Mn,spin=1": 1, "O": 2}, "Mn2O2"),
+        ({"Na0+": 1.0}, "Na1"),
+    ],
+)
+def test_species_with_charge_and_spin_are_their_elements(tmp_path, species, formula):
+    path = tmp_path / "entries.json"
+    path.write_text(json.dumps([{"composition": species, "energy": -1.0, "entry_id": "e"}]))
+    assert Composition(read_entries(path).compositions[0]) == Composition(formula)
+
+
+@pytest.mark.parametrize(
+    ("species", "message"),
+    [
+        ({"Am3+": 1, "O2-": 1}, r"e cannot be read .*'Am3\+' is none of the 94 elements H to Pu"),
+        ({"X0+": 1}, r"'X0\+' is none of the 94 elements"),
+        ({"D": 2, "O": 1}, "'D' is none of the 94 elements"),
+        ({}, "e cannot be read .*its composition is empty"),
+        ({"Fe3": 1}, "'Fe3' is none of the 94 elements"),
+    ],
+)
+def test_what_is_no_element_is_refused_with_the_entry(tmp_path, species, message):
+    path = tmp_path / "entries.json"
+    path.write_text(json.dumps([{"composition": species, "energy": -1.0, "entry_id": "e"}]))
+    with pytest.raises(HullError, match=message):
+        read_entries(path)
+
+
+def test_entries_of_unclear_kind_name_the_option_that_says_it(tmp_path):
+    oxide = {"composition": {"Li": 2, "O": 1}, "energy": -14.0, "entry_id": "oxide"}
+    stated = {"parameters": {"run_type": "GGA"}}
+    elements = [{"composition": {e: 1}, "energy": -2.0, "entry_id": e} | stated for e in ("Li", "O")]
+    path = tmp_path / "entries.json"
+    path.write_text(json.dumps([oxide, *elements]))
+    refused = CliRunner().invoke(app, ["hull", str(path)])
+    assert refused.exit_code == 1
+    assert "--functional" in refused.output
+    refused = CliRunner().invoke(app, ["hull", str(path), "--functional", "gga"])
+    assert refused.exit_code == 1
+    assert "not stated (1: oxide)" in refused.output
+    assert "--energy-kind raw or mp2020" in refused.output
+    done = CliRunner().invoke(app, ["hull", str(path), "--functional", "gga", "--energy-kind", "raw"])
+    assert done.exit_code == 0, done.output
+
+
+def test_an_empty_cell_states_no_kind(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id,composition,energy_per_atom_ev,energy_kind\na,Na,-1,raw\nb,Cl,-2,\n")
+    assert read_entries(path).energy_kind.tolist() == ["raw", "not stated"]

@@ -480,3 +480,32 @@ def errors(table, predicted):
     labels = table["forces_ev_per_a"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
     tensors = np.array(table["stress_gpa"].to_pylist()).reshape(-1, 3, 3)
     return off.mean(), by_material, np.abs(forces - labels).mean(), np.abs(stress - tensors).mean()
+
+
+def test_materials_whose_compositions_differ_between_functionals_are_no_pair(tmp_path):
+    """Both layouts are read one functional at a time; what pairs them is the same for every importer."""
+    import pyarrow as pa
+
+    from crossfunc.datasets.functionals import describe_functionals, parse_functionals
+    from crossfunc.datasets.importers.pairing import add_elements_and_pairs
+    from crossfunc.datasets.schema import FRAMES
+    from crossfunc.datasets.writer import DatasetWriter
+
+    def row(key, material, numbers, energy, edge):
+        coords = [k / len(numbers) for k in range(len(numbers)) for _ in range(3)]
+        names = {"frame_id": f"{material}/{key}", "material_id": material, "functional": key, "energy_kind": "raw"}
+        cell = {"atomic_numbers": numbers, "lattice_a": [edge, 0, 0, 0, edge, 0, 0, 0, edge], "frac_coords": coords}
+        return names | cell | {"energy_per_atom_ev": energy}
+
+    rows = [
+        row("pbe", "m1", [11, 17], -3.4, 4.0),
+        row("r2scan", "m1", [12, 8], -12.0, 4.1),  # MgO under the id of NaCl
+        row("pbe", "m2", [3, 9], -5.0, 4.0),
+        row("r2scan", "m2", [9, 3], -15.0, 4.1),
+    ]
+    functionals = parse_functionals(describe_functionals("PBE", "r²SCAN"), "toy")
+    with DatasetWriter(tmp_path / "out") as writer:
+        writer.add_frames(pa.Table.from_pylist(rows, schema=pa.schema([c.field for c in FRAMES])), [0, 1, 2, 3])
+        assert add_elements_and_pairs(writer, functionals)[:2] == (2, 1)
+        (reason,) = writer.reasons
+    assert reason == "material id: NaCl in the low functional, MgO in the high one: frames kept, not paired"

@@ -117,6 +117,24 @@ def test_sodium_and_nobelium_like_words_are_not_missing_values(tmp_path):
     assert pairs[["material_id", "composition", "chemistry"]].to_numpy().tolist() == [["NA", "Na", "None"]]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["mp-9,NaN,NaN,2,-4.7,0.1,-9.0,0.1,,nitride"],
+        ["mp-9,InF,InF,2,-4.7,0.1,-9.0,0.1,,halide"],  # alone in its column, infinity to a table reader
+        ["007,NaN,NaN,2,-4.7,0.1,-9.0,0.1,,TRUE"],
+        ["1e5,InF,InF,2,-4.7,0.1,-9.0,0.1,,"],
+        ["1_0,NaN,NaN,2,-4.7,0.1,-9.0,0.1,,nitride", "10,InF,InF,2,-4.7,0.1,-9.0,0.1,,halide"],
+    ],
+)
+def test_ids_and_formulas_that_look_like_numbers_stay_text(tmp_path, rows):
+    file = tmp_path / FILE_NAME
+    file.write_text("\n".join([HEADER, *rows]) + "\n")
+    pairs = open_dataset(file).pairs
+    assert pairs["material_id"].tolist() == [row.split(",")[0] for row in rows]
+    assert pairs["composition"].tolist() == [row.split(",")[2] for row in rows]
+
+
 def test_elements_beside_the_pairs_give_the_ground_states_they_have(tmp_path):
     write_elements(tmp_path)
     elements = open_dataset(write_csv(tmp_path)).elements

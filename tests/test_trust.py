@@ -67,6 +67,87 @@ def test_a_table_that_is_there_already_gets_the_factor_that_mends_it(labels):
     assert "multiply by -0.1" in only(trust.check_stress(wrong)).message
 
 
+def as_virial(labels, sign=-1.0, declared="ev/a3"):
+    """The labels of a file that holds virials, read as a stress in some unit."""
+    volumes = np.abs(np.linalg.det(labels.crystals.lattices_a))[:, None, None]
+    virials = sign * volumes * labels.stress_gpa / EV_PER_A3_TO_GPA
+    return dataclasses.replace(labels, stress_gpa=virials * STRESS_UNITS[declared])
+
+
+@pytest.mark.parametrize(("sign", "unit"), [(-1.0, "ev-virial"), (1.0, "ev-virial-tension")])
+@pytest.mark.parametrize("declared", ["ev/a3", "gpa", "vasp-kbar", "ev/a3-compression"])
+def test_virials_are_recognised_and_the_option_that_reads_them_named(labels, sign, unit, declared):
+    finding = only(trust.check_stress(as_virial(labels, sign, declared), declared, use_energies=False))
+    assert finding.level == "error"
+    assert f"--stress-unit {unit}." in finding.message
+
+
+def test_virials_in_a_dataset_are_told_without_the_unit_they_were_read_with(labels):
+    finding = only(trust.check_stress(as_virial(labels), use_energies=False))
+    assert (finding.level, "a virial, -V x stress in eV" in finding.message) == ("error", True)
+
+
+def test_virials_in_cells_of_one_volume_are_recognised_too(labels):
+    volumes = np.abs(np.linalg.det(labels.crystals.lattices_a))
+    scaled = labels.crystals.lattices_a * (150.0 / volumes)[:, None, None] ** (1 / 3)
+    same = dataclasses.replace(labels, crystals=dataclasses.replace(labels.crystals, lattices_a=scaled))
+    finding = only(trust.check_stress(as_virial(same), "ev/a3-compression", use_energies=False))
+    assert finding.level == "error"  # 150 is near 160: either a virial or GPa, and in neither case right as it stands
+
+
+@pytest.mark.parametrize(
+    ("declared", "factor", "words"),
+    [
+        ("ev-virial", -1.0, "the source has ev-virial-tension"),
+        ("ev-virial-tension", -1.0, "the source has ev-virial:"),
+        ("ev-virial", 1.0, "GPa, tension positive, as measured"),
+        ("ev-virial", 0.01, "in no known unit"),
+    ],
+)
+def test_what_was_read_as_a_virial_is_held_to_it(labels, declared, factor, words):
+    wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * factor)
+    finding = only(trust.check_stress(wrong, declared, use_energies=False))
+    assert words in finding.message
+    assert finding.level == ("info" if factor == 1 else "error")
+
+
+@pytest.mark.parametrize("factor", [37.0, -37.0, 1 / 37.0])
+def test_a_scale_that_is_measured_and_fits_no_unit_is_refused(labels, factor):
+    wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * factor)
+    finding = only(trust.check_stress(wrong, "gpa", use_energies=False))
+    assert finding.level == "error"
+    assert "in no known unit" in finding.message
+    assert "Look up what the source writes" in finding.message
+
+
+def test_a_model_that_is_merely_soft_refuses_nothing(labels):
+    soft = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * 3)
+    assert only(trust.check_stress(soft, "gpa", use_energies=False)).level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("factor", "name"),
+    [
+        (23.06, "kcal/mol/Å"),
+        (96.49, "kJ/mol/Å"),
+        (1 / 51.42, "Hartree/Bohr"),
+        (1 / 25.71, "Rydberg/Bohr"),
+        (1e3, "meV/Å"),
+    ],
+)
+def test_forces_in_another_unit_come_with_a_guess(labels, factor, name):
+    wrong = dataclasses.replace(labels, forces_ev_per_a=[f * factor for f in labels.forces_ev_per_a])
+    finding = next(f for f in trust.check_forces(wrong) if f.level == "error")
+    assert f"another unit, perhaps {name}" in finding.message
+
+
+@pytest.mark.parametrize(("factor", "name"), [(23.06, "kcal/mol"), (96.49, "kJ/mol")])
+def test_energies_of_chemists_are_recognised(labels, factor, name):
+    wrong = dataclasses.replace(labels, energy_per_atom_ev=labels.energy_per_atom_ev * factor)
+    (finding,) = trust.check_energies(wrong)
+    assert (finding.level, f"not eV/atom but {name}" in finding.message) == ("error", True)
+
+
 def test_without_stresses_there_is_nothing_to_tell(labels):
     none = dataclasses.replace(labels, stress_gpa=np.full_like(labels.stress_gpa, np.nan))
     assert only(trust.check_stress(none)).message == "no labels"

@@ -240,6 +240,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     for start in range(0, dataset.frames.num_rows, _BATCH_ROWS):
         sample.add(dataset.frames.slice(start, _BATCH_ROWS))
     if sample.frames is None:
+        report.findings.append(Finding("warning", "frames.parquet", sample.note))
         return report
     # Only these were calculated with the settings of the models' own training data.
     low, high = dataset.functionals

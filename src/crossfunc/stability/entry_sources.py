@@ -167,21 +167,19 @@ def entries_from_dataset(dataset, *, functional: str = "high", energy_kind: str 
     Raises
     ------
     HullError
-        No pairs, or energies of this kind missing for some of them.
-    DatasetError
-        Another functional than the dataset's two.
+        Another functional than the dataset's two, no pairs, or energies of this kind missing for some of them.
 
     Notes
     -----
     MP2020 leaves elements as they are, so elements of either kind serve both.
     """
-    chosen = dataset.functional(functional)
-    kind = energy_kind or chosen.energy_kind
     pairs = dataset.pairs
     try:
+        chosen = dataset.functional(functional)
+        kind = energy_kind or chosen.energy_kind
         column = chosen.column(kind)
     except ValueError as error:
-        raise HullError(f"{dataset.name}: {error}") from None
+        raise HullError(f"{dataset.path}: {error}") from None
     if pairs is None:
         raise HullError(f"{dataset.name}: no table of pairs to take entries from; give entries as a file.")
     missing = pairs["material_id"][pairs[column].isna()].tolist()

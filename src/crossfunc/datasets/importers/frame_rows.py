@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 MIN_DISTANCE_A = 0.5
 """Two atoms closer than this are one spot twice: the bond of H2 has 0.74 Å."""
@@ -297,6 +297,42 @@ def impossible_rows(table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
     yield flat, f"the cell is thinner than {MIN_CELL_HEIGHT_A:g} Å"
     overlapping = shortest_distances_a(table, skip=flat) < MIN_DISTANCE_A
     yield overlapping, f"two atoms overlap: less than {MIN_DISTANCE_A:g} Å apart"
+
+
+REACH_A = 6.0
+"""An atom without a neighbour within this distance, CHGNet's cutoff, is an isolated atom in a box."""
+ISOLATED = "isolated atom"
+
+
+def isolated_rows(table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield (rows, reason), element by element, for single atoms in a box: no crystals and no ground states.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        A batch that the frames schema has accepted.
+    """
+    numbers = table["atomic_numbers"].combine_chunks()
+    lattices = _lattices(table)
+    roomy = np.abs(np.linalg.det(lattices)) > REACH_A**3 / np.sqrt(2)  # no lattice is denser than fcc
+    rows = np.flatnonzero(roomy & (np.asarray(numbers.value_lengths()) == 1))
+    found = [(int(row), numbers[int(row)].as_py()[0]) for row in rows if nearest_image_a(lattices[row]) > REACH_A]
+    for z in sorted({z for _, z in found}):
+        reason = (
+            f"{ISOLATED} of {ELEMENT_SYMBOLS[z - 1]} (no neighbour within {REACH_A:g} Å): no crystal, so neither a "
+            "ground state nor anything CHGNet can learn from"
+        )
+        yield _mask([row for row, one in found if one == z], table.num_rows), reason
+
+
+def nearest_image_a(lattice: np.ndarray) -> float:
+    """Distance from an atom to its nearest image, in Å, whatever vectors span the lattice."""
+    from ase.geometry import minkowski_reduce
+
+    reduced, _ = minkowski_reduce(lattice)
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    distances = np.linalg.norm(steps @ reduced, axis=1)
+    return float(distances[distances > 0].min())
 
 
 def _mask(rows: Sequence[int] | np.ndarray, n_rows: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from crossfunc.datasets.functionals import parse_functionals
-from crossfunc.datasets.importers.frame_rows import FrameRows, RowError, impossible_rows
+from crossfunc.datasets.importers.frame_rows import ISOLATED, FrameRows, RowError, impossible_rows, isolated_rows
 from crossfunc.datasets.importers.pairing import add_elements_and_pairs, refuse_shared_ids
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.datasets.writer import DatasetWriter
@@ -36,7 +36,7 @@ class ImportSummary:
     reasons : Counter
         How many rows each reason has kept out.
     notes : list of str
-        What else there is to know: columns that were not read, isolated atoms, checks that had nothing to measure.
+        What else there is to know: columns that were not read, checks that had nothing to measure.
     """
 
     path: Path
@@ -196,7 +196,7 @@ class FrameSink:
             return
         rows, self.rows = self.rows, FrameRows()
         table, source_rows = rows.to_table(self.scale), np.asarray(rows.source_rows)
-        good = self.writer.add_frames(table, source_rows, checks=[impossible_rows])
+        good = self.writer.add_frames(table, source_rows, checks=[impossible_rows, isolated_rows])
         if good.num_rows:
             self.sample.add(good)
 
@@ -207,7 +207,7 @@ class FrameSink:
         ------
         DatasetError
         """
-        n_bad = sum(self.writer.reasons.values())
+        n_bad = sum(n for reason, n in self.writer.reasons.items() if not reason.startswith(ISOLATED))
         if self.writer.n_frames == 0 or n_bad > MAX_BAD_SHARE * max(self.n_rows, 1):
             self._refuse_bad_file(final=True)
         if inspect is not None and self.sample.frames is None:
@@ -270,7 +270,7 @@ def complete_import(
         refuse_shared_ids(writer, named_by)
     sink.finish(inspect)
     functionals = parse_functionals(meta["functionals"], str(writer.path / "dataset.json"))
-    n_materials, n_pairs, extra, notes = add_elements_and_pairs(writer, functionals, named_by=named_by)
+    n_materials, n_pairs, extra = add_elements_and_pairs(writer, functionals, named_by=named_by)
     writer.commit({"name": writer.path.name, **meta, **extra})
     n_rejected = sum(writer.reasons.values())
     seconds = time.perf_counter() - started
@@ -283,7 +283,7 @@ def complete_import(
         n_bytes,
         seconds,
         writer.reasons,
-        [*sink.notes, *notes],
+        sink.notes,
     )
 
 

@@ -12,8 +12,6 @@ from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 MANY = 10
-REACH_A = 6.0
-"""An atom without a neighbour within this distance, CHGNet's cutoff, is an isolated atom in a box."""
 SAME_VOLUME = 1e-3
 """Largest relative difference in volume between two frames that are said to be one structure."""
 
@@ -23,12 +21,12 @@ def add_elements_and_pairs(
     functionals: tuple[Functional, Functional],
     *,
     named_by: dict[str, str | None] | None = None,
-) -> tuple[int, int, dict, list[str]]:
+) -> tuple[int, int, dict]:
     """Write the elements and pairs that the frames written so far give.
 
     A pair of one material is the structure labelled in both functionals (`structure_id`) that has the lowest energy in
     the high one; where no structure has both labels, the lowest frame of each functional, each in its own structure.
-    The compositions of a pair agree. An isolated atom is no crystal: it makes neither a pair nor a ground state.
+    The compositions of a pair agree.
 
     Parameters
     ----------
@@ -45,8 +43,6 @@ def add_elements_and_pairs(
     n_materials, n_pairs : int
     extra : dict
         For `dataset.json`: how pairs and elements came to be.
-    notes : list of str
-        What the user should know of it.
 
     Raises
     ------
@@ -55,18 +51,9 @@ def add_elements_and_pairs(
     """
     frames, numbers = _read_light(writer)
     by_material = named_by is None or named_by.get("material_id") is not None
-    n_materials, notes = frames["material_id"].nunique(), []
-    isolated = _isolated_atoms(frames)
-    if isolated.any():
-        symbols = sorted({ELEMENT_SYMBOLS[z - 1] for z in frames["element"][isolated]})
-        notes.append(
-            f"{isolated.sum()} isolated atoms ({', '.join(symbols)}) are kept as frames; they are no ground states and "
-            "make no pairs"
-        )
-        frames = frames[~isolated]
     elements = _ground_states(frames)
     pairs = _pairs(frames, numbers, writer, functionals, by_material=by_material)
-    extra = {"isolated_atoms": notes[0]} if notes else {}
+    extra = {}
     if len(elements):
         writer.add_table("elements", _arrow(elements), functionals)
         extra["elements_from"] = "the frame of lowest energy of each element in this dataset"
@@ -74,7 +61,7 @@ def add_elements_and_pairs(
         pairs = _with_formation_energies(pairs, elements, functionals)
         writer.add_table("pairs", _arrow(pairs), functionals)
         extra["pairs_from"] = "the structures and materials labelled in both functionals; see the column pairing"
-    return n_materials, len(pairs), extra, notes
+    return frames["material_id"].nunique(), len(pairs), extra
 
 
 _LIGHT = ["material_id", "functional", "energy_kind", "energy_per_atom_ev", "atomic_numbers", "lattice_a"]
@@ -102,9 +89,6 @@ def _read_light(writer: DatasetWriter) -> tuple[pd.DataFrame, np.ndarray]:
     frames["signature"] = np.add.reduceat(_WEIGHTS[flat], first) / lengths
     lattices = table["lattice_a"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3)
     frames["volume"] = np.abs(np.linalg.det(lattices))
-    frames["reach"] = np.nan
-    roomy = (lengths == 1) & (frames["volume"].to_numpy() > REACH_A**3 / np.sqrt(2))  # no lattice is denser than fcc
-    frames.loc[roomy, "reach"] = [_nearest_image_a(lattice) for lattice in lattices[roomy]]
     if "structure_id" in table.column_names:
         frames["structure_id"] = table["structure_id"].to_pandas()
     return frames, flat
@@ -113,21 +97,6 @@ def _read_light(writer: DatasetWriter) -> tuple[pd.DataFrame, np.ndarray]:
 _WEIGHTS = np.random.default_rng(0).random(95)
 """One number an element: their mean over the atoms tells compositions apart, whatever the size of the cell."""
 _SAME_SIGNATURE = 1e-9
-
-
-def _nearest_image_a(lattice: np.ndarray) -> float:
-    """Distance from an atom to its nearest image, in Å."""
-    from ase.geometry import minkowski_reduce
-
-    reduced, _ = minkowski_reduce(lattice)
-    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    distances = np.linalg.norm(steps @ reduced, axis=1)
-    return float(distances[distances > 0].min())
-
-
-def _isolated_atoms(frames: pd.DataFrame) -> np.ndarray:
-    """Frames of one atom that has no neighbour within reach."""
-    return (frames["reach"] > REACH_A).to_numpy()
 
 
 def refuse_shared_ids(writer: DatasetWriter, named_by: dict[str, str | None]) -> None:
