@@ -1,6 +1,6 @@
 """However a command ends before its work is done, its status is not 0 and one sentence says why."""
 
-import concurrent.futures
+import concurrent.futures.process
 import errno
 import resource
 import signal
