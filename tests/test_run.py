@@ -672,3 +672,34 @@ def test_a_dataset_that_is_not_here_is_refused_before_a_kernel_starts(two_lesson
         with pytest.raises(LessonError, match=f"lesson 02_second: no dataset '{name}'"):
             run(two_lessons, overrides={"dataset": name})
     assert not (two_lessons / "build").exists()
+
+
+LEAKY = """
+# %% tags=["parameters"]
+results_dir = None
+leak = False
+
+# %%
+import os
+from pathlib import Path
+key = os.environ["MP_API_KEY"]
+print("key", key, "https://me:hunter22@example.org/a?token=abcdef123&x=1", os.environ["MY_TOKEN"])
+if leak:
+    Path(results_dir, "01_leaky.json").write_text(key)
+"""
+
+
+def test_keys_tokens_and_users_of_addresses_are_in_no_output(tmp_path, monkeypatch):
+    monkeypatch.setenv("MP_API_KEY", "sEcReTkEy1234567890")
+    monkeypatch.setenv("MY_TOKEN", "tok-987654321")
+    root = write_checkout(tmp_path / "checkout", lesson_01_leaky=LEAKY)
+    (done,) = run(root)
+    assert done.ok, done.message
+    (leaky,) = run_lessons(plan(root, overrides={"leak": True}))
+    assert "wrote a key, a token or a user of an address into 01_leaky.json" in leaky.message
+    for file in (root / "build").rglob("*"):
+        if file.is_file():
+            text = file.read_text(errors="replace")
+            for secret in ("sEcReTkEy1234567890", "tok-987654321", "hunter22", "abcdef123"):
+                assert secret not in text, file
+    assert "<MP_API_KEY>" in (root / "build/smoke/notebooks/01_leaky.ipynb").read_text()
