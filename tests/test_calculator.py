@@ -157,3 +157,38 @@ def test_other_impossible_cells_are_refused_with_the_reason(model):
     molecule.calc = atoms.calc
     with pytest.raises(ValueError, match="not periodic"):
         molecule.get_forces()
+
+
+UNKNOWN = {
+    "americium": (Atoms("AmO", [[0, 0, 0], [2, 0, 0]], cell=[4] * 3, pbc=True), r"atom 0 is Am \(Z = 95\)"),
+    "oganesson": (Atoms([8, 118], [[0, 0, 0], [2, 0, 0]], cell=[4] * 3, pbc=True), r"atom 1 is Og \(Z = 118\)"),
+    "a ghost": (Atoms("OX", [[0, 0, 0], [2, 0, 0]], cell=[4] * 3, pbc=True), "atom 1 is Z = 0"),
+    "nothing": (Atoms(cell=[4] * 3, pbc=True), "structure 0 has no atoms"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_chgnet_has_no_element_for_is_named_with_its_atom(case):
+    atoms, said = UNKNOWN[case]
+    atoms = atoms.copy()
+    atoms.calc = CHGNetCalculator("0.3.0")
+    with pytest.raises(ValueError, match=said) as caught:
+        atoms.get_potential_energy()
+    assert type(caught.value).__name__ == "CrystalError"
+
+
+def test_structures_of_pymatgen_too():
+    from pymatgen.core import DummySpecies, Lattice, Molecule, Structure
+
+    model, cell, spots = xf.load_model("0.3.0"), Lattice.cubic(4), [[0] * 3, [0.5] * 3]
+    for structure, said in (
+        (
+            Structure(cell, ["O", "Am"], spots),
+            "structure 1: atom 1 is Am, which is none of the 94 elements from H to Pu",
+        ),
+        (Structure(cell, [DummySpecies("X"), "O"], spots), "structure 1: atom 0 is X"),
+        (Structure(cell, [], []), "structure 1 has no atoms"),
+        (Molecule(["O"], [[0] * 3]), "structure 1 is a Molecule, which has no lattice"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            xf.predict(model, [Structure(cell, ["Mg", "O"], spots), structure])

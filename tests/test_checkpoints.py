@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import warnings
 
@@ -340,3 +341,86 @@ def test_loading_a_model_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(3)
     load_model("0.3.0")
     assert torch.equal(torch.rand(2), expected)
+
+
+# --- weights that nobody should compute with ---
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1650000\n"
+
+
+@pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors", ".pt"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (POINTER.encode(), "a pointer of a large-file store .*git lfs pull"),
+        (b"/annex/objects/SHA256E-s1--0", "a pointer of git-annex"),
+        (b"\n <!DOCTYPE html><html>log in</html>", "a web page, perhaps one that asks to log in"),
+        (b'{"error": "not found"}', "a JSON document, perhaps a server's error message"),
+        (b"<?xml version='1.0'?><Error/>", "an XML document"),
+        (b"\x89HDF\r\n\x1a\n" + b"0" * 99, "an HDF5 file"),
+        (b"\x1f\x8b\x08" + b"0" * 99, "a gzip archive; unpack it first"),
+        (b"\x93NUMPY\x01" + b"0" * 99, "an array of NumPy"),
+        (b"\x80\x04\x95 a pickle of another program", "not a CHGNet checkpoint|truncated, or not a safetensors file"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said_to_be_what_it_is(tmp_path, suffix, content, said):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_model(path)
+    assert "weights_only" not in str(caught.value)
+
+
+def change(edit):
+    def of_weights(content):
+        state = content["model"]["state_dict"]
+        state["site_wise.bias"] = edit(state["site_wise.bias"])
+
+    return of_weights
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda t: t.to(torch.int64), r"no plain floating-point numbers, site_wise\.bias first \(int64\)"),
+        (lambda t: t > 0, r"site_wise\.bias first \(bool\)"),
+        (lambda t: t.to(torch.complex64), r"site_wise\.bias first \(complex64\)"),
+        (lambda t: t.to_sparse(), r"site_wise\.bias first \(float32, sparse\)"),
+        (lambda t: t.to("meta"), r"site_wise\.bias first \(float32 without values\)"),
+        (lambda t: t.double() + 1e300, r"hold NaN or infinity, site_wise\.bias first \(read as float32\)"),
+        (lambda t: t.to(torch.float16) * 1e6, "hold NaN or infinity"),
+        (lambda t: torch.zeros(()), r"site_wise\.bias missing, unknown or of another shape"),
+        (lambda t: [1.0], "does not hold tensors only"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, edit, said):
+    with pytest.raises(CheckpointError, match=said):
+        load_model(edited(tmp_path, change(edit)))
+
+
+def test_weights_in_other_precisions_are_converted(tmp_path):
+    for kind in (torch.float64, torch.bfloat16):
+        model = load_model(edited(tmp_path, change(lambda t, kind=kind: t.to(kind))))
+        assert model.site_wise.bias.dtype == torch.float32
+
+
+def test_deeply_nested_arguments_are_refused(tmp_path):
+    import safetensors.torch
+
+    state = load_model("0.3.0").state_dict()
+    args = '{"version": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    safetensors.torch.save_file(state, tmp_path / "deep.safetensors", metadata={"model_args": args})
+    with pytest.raises(CheckpointError, match=r"deep\.safetensors: not a CHGNet checkpoint: .* nested too deeply"):
+        load_model(tmp_path / "deep.safetensors")
+    with pytest.raises(CheckpointError, match="no plain values"):
+        checkpoints._check_args(tmp_path, {"version": json.loads("[" * 900 + "]" * 900), "n_conv": {1: 2}.keys()})
+
+
+def test_equal_models_give_equal_files(tmp_path):
+    for suffix in SUFFIXES:
+        written = []
+        for k in range(3):
+            save_model(load_model("r2scan"), tmp_path / f"{k}{suffix}", provenance={"b": 1, "a": {"z": 1, "y": 2}})
+            written.append((tmp_path / f"{k}{suffix}").read_bytes())
+        assert written[0] == written[1] == written[2], suffix

@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import math
+import multiprocessing
 import os
+import signal
 import warnings
 from itertools import chain
 
@@ -21,6 +23,7 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.datasets import DatasetError, describe_functionals
 from crossfunc.energies import AtomRefError
+from crossfunc.files import FolderInUse, locked_folder
 from crossfunc.potential.checkpoints import CheckpointError, element_references
 from crossfunc.potential.graphs import GraphError
 from crossfunc.training import LabelledFrames, finetune
@@ -497,6 +500,91 @@ def test_a_disk_that_fills_up_at_any_file_loses_nothing(frames, run, tmp_path, m
     resumed = train(frames, out=out)
     assert torch.equal(weights(resumed.last_model), weights(run[0].last_model))
     assert resumed.history["epoch"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_to_the_same_bytes_with_another_number_of_threads(frames, tmp_path, first, then):
+    settings, before = {"n_epochs": 2, "gradient_clip": 1.0}, torch.get_num_threads()
+    try:
+        torch.set_num_threads(first)
+        train(frames, out=tmp_path / "peace", **settings)
+        with pytest.raises(InterruptedError):
+            train(frames, out=tmp_path / "run", callbacks=[Stop(3)], **settings)
+        torch.set_num_threads(then)
+        resumed = train(frames, out=tmp_path / "run", **settings)
+    finally:
+        torch.set_num_threads(before)
+    for name in ("best.safetensors", "best.pt", "last.pt", "references.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "peace" / name).read_bytes(), name
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["computed_with"]["n_parts"] == first
+    assert not any("rounding" in note for note in resumed.notes)
+
+
+def test_a_run_that_goes_on_with_other_parts_says_that_it_rounds_otherwise(frames, tmp_path):
+    with pytest.raises(InterruptedError):
+        train(frames, out=tmp_path / "run", callbacks=[Stop(3)])
+    resumed = train(frames, out=tmp_path / "run", max_angles=50)
+    assert "max_angles None before, 50 now" in resumed.notes[-1]
+    assert "but for the rounding" in resumed.notes[-1]
+    assert train(frames, out=tmp_path / "run", max_angles=50).notes == resumed.notes  # read back
+
+
+class Signal(Callback):
+    """Sends this process a signal at a step."""
+
+    def __init__(self, number, step=3):
+        self.number, self.step = number, step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if pl_module.n_steps_done == self.step:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_is_an_interruption_and_never_a_quiet_end(frames, run, tmp_path, name):
+    """Lightning ends the process with status 0 after SIGTERM, 1 after Ctrl-C, and leaves Ctrl-C without effect."""
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(frames, out=tmp_path / "run", callbacks=[Signal(getattr(signal, name))])
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    resumed = train(frames, out=tmp_path / "run")
+    assert torch.equal(weights(resumed.last_model), weights(run[0].last_model))
+
+
+def test_a_worker_that_is_killed_is_told(frames, tmp_path):
+    class Kill(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+                child.join()
+
+    with pytest.raises(ValueError, match=r"a process that builds graphs ahead was killed.*n_workers=0"):
+        train(frames, out=tmp_path / "run", callbacks=[Kill()], n_workers=1, n_epochs=20)
+
+
+def test_two_runs_in_one_folder_refuse_each_other(frames, tmp_path):
+    with locked_folder(tmp_path / "run"), pytest.raises(FolderInUse, match="another process is writing here now"):
+        train(frames, out=tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_start_that_was_killed_in_its_first_write_is_no_other_run(frames, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".run.json.k2x9.part").write_text('{"method": "4", "func')
+    (out / ".lock").touch()
+    train(frames, out=out, n_epochs=0)
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("where", ["a file", "under a file", "a link to nowhere"])
+def test_a_folder_that_cannot_be_made_is_told(frames, tmp_path, where):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "no" / "where")
+    out = {"a file": "file", "under a file": "file/run", "a link to nowhere": "link"}[where]
+    with pytest.raises(RunError, match=r"choose another"):
+        train(frames, out=tmp_path / out)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_with_another_run_is_left_alone(run, frames):

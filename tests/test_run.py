@@ -4,13 +4,17 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from crossfunc.files import FolderInUse
 from crossfunc.lessons import run as runner
 from crossfunc.lessons import traces
 from crossfunc.lessons.freshness import check_fresh
@@ -497,6 +501,15 @@ def test_a_relative_dataset_folder_is_meant_from_where_the_command_was_given(two
         ("a='12'", "12"),
         ("a=b=c", "b=c"),
         ("a=", None),
+        ("a=PBEsol #2", "PBEsol #2"),  # no comment of YAML, and so on
+        ("a=/data/my #3/frames.xyz", "/data/my #3/frames.xyz"),
+        ("a=#2", "#2"),
+        ("a=PBE: new", "PBE: new"),
+        ("a=&x y", "&x y"),
+        ("a=!own tag", "!own tag"),
+        ("a=@home", "@home"),
+        ("a=- x", "- x"),
+        ("a='a #b'", "a #b"),
     ],
 )
 def test_values_are_read_as_plain_yaml(text, value):
@@ -510,6 +523,7 @@ def test_values_are_read_as_plain_yaml(text, value):
         (["1n=2"], "expected name=value"),
         (["n=1", "n=2"], "`n` is given twice"),
         (["n=[1"], "cannot be read as YAML"),
+        (["n=[1, 2] # two"], "'# two' would be left out"),
     ],
 )
 def test_malformed_overrides_are_errors(items, message):
@@ -613,3 +627,79 @@ def test_the_kernel_sees_data_folders_as_they_are_seen_from_here(tmp_path, monke
     spec = runner._kernel_manager_class(tmp_path)().kernel_spec
     assert spec.env["CROSSFUNC_DATA"].split(os.pathsep) == [str(tmp_path / "data"), "/elsewhere"]
     assert spec.argv[0] == sys.executable
+
+
+# --- ended from outside, two at a time, data that are not here ---
+
+
+SLOW = """
+# %% tags=["parameters"]
+n = 1
+
+# %%
+import time
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_ends_the_run_and_not_only_the_lesson(tmp_path, name):
+    """nbclient would call it a dead kernel, and go on with the next lesson."""
+    root = write_checkout(tmp_path / "checkout", lesson_01_slow=SLOW, lesson_02_next=SECOND)
+    command = "from crossfunc.cli import app; app()"
+    arguments = [sys.executable, "-c", command, "run", "--profile", "smoke", "--root", str(root)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        lock = root / "build" / "smoke" / ".lock"
+        while not lock.exists() and process.poll() is None:
+            time.sleep(0.05)
+        with pytest.raises(FolderInUse, match="another process is writing here now"):
+            run_lessons(plan_run(root, "smoke"))
+        time.sleep(2)
+        process.send_signal(getattr(signal, name))
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + getattr(signal, name), err
+    assert err.startswith("error: stopped ")
+    assert "the same command goes on where it was" in err
+    assert "02_next" not in out
+    assert not lock.exists()
+    assert [p.kind for p in check_fresh(root, "smoke")] == ["missing", "missing"]
+
+
+def test_a_dataset_that_is_not_here_is_refused_before_a_kernel_starts(two_lessons, monkeypatch):
+    monkeypatch.setattr(runner, "run_lesson", lambda *_, **__: pytest.fail("a kernel was started"))
+    for name in ("/nowhere", "no-such-name", "./gone/data"):
+        with pytest.raises(LessonError, match=f"lesson 02_second: no dataset '{name}'"):
+            run(two_lessons, overrides={"dataset": name})
+    assert not (two_lessons / "build").exists()
+
+
+LEAKY = """
+# %% tags=["parameters"]
+results_dir = None
+leak = False
+
+# %%
+import os
+from pathlib import Path
+key = os.environ["MP_API_KEY"]
+print("key", key, "https://me:hunter22@example.org/a?token=abcdef123&x=1", os.environ["MY_TOKEN"])
+if leak:
+    Path(results_dir, "01_leaky.json").write_text(key)
+"""
+
+
+def test_keys_tokens_and_users_of_addresses_are_in_no_output(tmp_path, monkeypatch):
+    monkeypatch.setenv("MP_API_KEY", "sEcReTkEy1234567890")
+    monkeypatch.setenv("MY_TOKEN", "tok-987654321")
+    root = write_checkout(tmp_path / "checkout", lesson_01_leaky=LEAKY)
+    (done,) = run(root)
+    assert done.ok, done.message
+    (leaky,) = run_lessons(plan(root, overrides={"leak": True}))
+    assert "wrote a key, a token or a user of an address into 01_leaky.json" in leaky.message
+    for file in (root / "build").rglob("*"):
+        if file.is_file():
+            text = file.read_text(errors="replace")
+            for secret in ("sEcReTkEy1234567890", "tok-987654321", "hunter22", "abcdef123"):
+                assert secret not in text, file
+    assert "<MP_API_KEY>" in (root / "build/smoke/notebooks/01_leaky.ipynb").read_text()

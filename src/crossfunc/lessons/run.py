@@ -25,7 +25,7 @@ from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
 from crossfunc.lessons.timings import record_timing
-from crossfunc.lessons.traces import remove_traces
+from crossfunc.lessons.traces import hide_secrets, remove_traces
 from crossfunc.waiting import SLEEP_WHILE_WAITING
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -154,6 +154,7 @@ def run_lesson(plan: Plan, *, show_bar: bool = False) -> LessonRun:
                 f"lesson {plan.lesson.stem} wrote into {folder.name}/: {', '.join(sorted(strays))}. "
                 f"Lessons write to `{RESULTS_PARAMETER}` only."
             )
+        message = message or _find_secret(plan)
         remove_traces(notebook, plan, Path(scratch).resolve())
     if message:
         for stale in plan.results_files:
@@ -163,6 +164,16 @@ def run_lesson(plan: Plan, *, show_bar: bool = False) -> LessonRun:
         return LessonRun(plan.lesson.stem, "failed", time.monotonic() - started, message)
     _write_notebook(notebook, plan.notebook)
     return LessonRun(plan.lesson.stem, "done", time.monotonic() - started, shown(plan.notebook))
+
+
+def _find_secret(plan: Plan) -> str:
+    """Say which results file holds a key or a token; they are offered for download."""
+    for file in plan.results_files:
+        if file.suffix in (".json", ".csv"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if hide_secrets(text) != text:
+                return f"lesson {plan.lesson.stem} wrote a key, a token or a user of an address into {file.name}."
+    return ""
 
 
 def _visible_files(folder: Path) -> set[str]:

@@ -132,6 +132,7 @@ class _Hider:
         ]
 
     def __call__(self, text: str) -> str:
+        text = hide_secrets(text)
         for pattern, name in _FIXED[:3]:
             text = pattern.sub(name, text)
         for pattern, name in self._places:
@@ -145,6 +146,20 @@ class _Hider:
         if found.endswith("/"):
             return f"{name}/" if name else ""
         return name or "."
+
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s'\"<>@]+@")
+_TOKEN_IN_URL = re.compile(r"([?&](?:[\w-]*(?:key|token|secret|signature|password))=)[^&\s'\"<>]+", re.IGNORECASE)
+
+
+def hide_secrets(text: str) -> str:
+    """Replace the values of keys and tokens in the environment, and users and tokens in addresses."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET and not value.startswith(os.sep):
+            text = text.replace(value, f"<{name}>")
+    return _TOKEN_IN_URL.sub(r"\1<hidden>", _USER_IN_URL.sub("", text))
 
 
 def _user() -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -318,7 +319,9 @@ def _read_torch(path: Path) -> tuple[dict, dict, dict]:
     if is_archive and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: truncated: the end of the archive is missing; copy or write it again.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by other programs
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # whose text advises to read it without that protection
         hint = "it holds Python objects, which could run code. Of a training run, load best.pt or last.pt"
         raise CheckpointError(
@@ -354,7 +357,7 @@ def _check_args(path: Path, given) -> dict:
     try:
         args = json.loads(json.dumps(given))  # plain values, lists for tuples
         differs = {name: args[name] for name, value in _architecture().items() if args.get(name, value) != value}
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a CHGNet checkpoint: its model_args are no plain values.") from error
     if differs:
         named = ", ".join(f"{name}={str(value)[:40]}" for name, value in differs.items())

@@ -1,0 +1,105 @@
+"""Files whole or not at all, folders that one process writes at a time."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crossfunc.files import LOCK_FILE, FolderInUse, locked_folder, remove_drafts, write_atomically
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 255, "ä" * 127, "日" * 85, "a b # c", ".hidden"])
+def test_any_name_that_the_file_system_takes_can_be_written(tmp_path, name):
+    write_atomically(tmp_path / name, "old")
+    write_atomically(tmp_path / name, b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_permissions_stay(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(0o640)
+    write_atomically(tmp_path / "file", "new")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "replace"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, step, error):
+    write_atomically(tmp_path / "file", "old")
+
+    def fail(*_, **__):
+        raise error
+
+    target = {"fsync": (os, "fsync"), "fchmod": ("pathlib.Path.chmod",), "replace": ("pathlib.Path.replace",)}[step]
+    monkeypatch.setattr(*target, fail)
+    with pytest.raises(type(error)):
+        write_atomically(tmp_path / "file", "new")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+HOLD = """
+import sys, time
+from crossfunc.files import locked_folder
+with locked_folder(sys.argv[1]):
+    print(1, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_process_and_free_when_it_is_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(FolderInUse, match="another process is writing here now"), locked_folder(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with locked_folder(tmp_path):
+        assert (tmp_path / LOCK_FILE).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_after_another_in_one_process_and_errors_inside_reach_the_caller(tmp_path):
+    for error in (FileNotFoundError, KeyboardInterrupt, StopIteration):
+        with pytest.raises((error, RuntimeError)), locked_folder(tmp_path):
+            raise error
+    with locked_folder(tmp_path / "new" / "folder") as folder, pytest.raises(FolderInUse), locked_folder(folder):
+        pass
+
+
+def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with locked_folder(tmp_path):
+        pass
+
+
+def test_drafts_of_killed_writes_are_removed_and_nothing_else(tmp_path):
+    for name in (".run.json.abc.part", "data.part", ".hidden", "file"):
+        (tmp_path / name).write_text("x")
+    remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "data.part", "file"]
+
+
+def test_a_lock_is_not_waited_for(tmp_path):
+    clock = time.monotonic()
+    with locked_folder(tmp_path), pytest.raises(FolderInUse), locked_folder(tmp_path):
+        pass
+    assert time.monotonic() - clock < 5
