@@ -17,7 +17,7 @@ def read_verdicts(folder):
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ExtensionError(
-            f"{folder}: no verdicts; make them with: crossfunc bench verdicts {folder.name} --out book/verdicts/{folder.name}"
+            f"{folder}: no verdicts; make them with: crossfunc bench verdicts DATASET --out book/verdicts/{folder.name}"
         )
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
@@ -44,10 +44,8 @@ def _row(one):
     cells = [_error(rows.get(name)) for name in HEADER_ROWS]
     forces = one["forces"]
     usable = forces and forces["mae_of_zero"] >= NEARLY_RELAXED_EV_PER_A
-    slope = (
-        f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})" if usable else "not judged"
-    )
-    return (one["model"], _spoken(one["functional"]), *cells, slope)
+    slope = f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})" if usable else None
+    return (one["model"], _spoken(one["functional"]), *cells, slope or "not judged")
 
 
 HEADER_ROWS = ("as it is", "model-aware references", "with a prior", "composition alone")
