@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.cli import app
+from crossfunc.datasets import open_dataset, write_dataset
 from crossfunc.potential import AseModel, CalculatorError, as_model, load_calculator, predict
 from crossfunc.potential.calculator_source import parse_arguments, without_network
 from crossfunc.stability import HullError, entries_by_model
@@ -349,15 +350,18 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def small_dataset(tmp_path_factory):
-    """A dataset of a few frames of the embedded one, with a toy's labels."""
-    from crossfunc.datasets import open_dataset, write_dataset
-
+    """A dataset of two dozen strained crystals of the embedded one."""
     surrogate = open_dataset("surrogate", verify=False)
     table = surrogate.frames
-    chosen = [k for k, n in enumerate(table["atomic_numbers"].to_pylist()) if len(n) <= 4][:200:10]
+    columns = (table[name].to_pylist() for name in ("atomic_numbers", "source", "functional"))
+    rows = [
+        k
+        for k, (numbers, source, functional) in enumerate(zip(*columns, strict=True))
+        if len(numbers) <= 4 and source == "dense: strained" and functional == "r2scan"
+    ]
     meta = {k: v for k, v in surrogate.meta.items() if k not in ("files", "generator")}
     out = tmp_path_factory.mktemp("data") / "few"
-    write_dataset(out, meta=meta | {"name": "few"}, frames=table.take(chosen))
+    write_dataset(out, meta=meta | {"name": "few"}, frames=table.take(rows[:24]))
     return out
 
 
@@ -387,7 +391,7 @@ def test_data_check_compares_labels_with_a_calculator(small_dataset):
     chgnet = ("--calculator", "crossfunc.potential.calculator:CHGNetCalculator")
     done = run("data", "check", str(small_dataset), *chgnet, "--calculator-args", '{"model": "r2scan"}')
     assert done.exit_code == 0, done.output
-    assert "r2scan forces_ev_per_a: eV/Å, as measured: 1 x the model" in done.output
+    assert "r2scan stress_gpa: GPa, tension positive, as measured: 1 x the model's" in done.output
     refused = run("data", "check", str(small_dataset), "--calculator", TOY, "--no-model")
     assert refused.exit_code == 1
     assert "leave --no-model and --no-labels out" in refused.output
