@@ -786,12 +786,12 @@ def hull(
         str | None, typer.Option(help="Which energies of a dataset (gga or r2scan), or what those of a file are.")
     ] = None,
     energy_kind: Annotated[str | None, typer.Option(help="raw or mp2020, likewise.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,
+    cluster: OnCluster = None,
     model: Model = None,
     calculator: CalculatorPath = None,
     calculator_args: CalculatorArgs = None,
     allow_download: AllowDownload = False,
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core.")] = 1,
-    cluster: OnCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
