@@ -28,8 +28,16 @@ def verdict_lines(verdicts):
     caption = f"`{first['dataset']}`, labels {first['labels']}; {_size(verdicts)}. {first['label_notice']}."
     lines = list_table(HEADER, [_row(one) for one in verdicts], caption=caption)
     for one in verdicts:
-        lines += [f"**{one['model']}.** {one['advice']}", ""]
+        lines += [f"**{one['model']}.** {one['advice']}", f"Largest offsets: {largest_offsets(one)}.", ""]
     return lines
+
+
+def largest_offsets(one, n=5):
+    """The elements that most is to be added for, in eV with their standard errors; those that the data fix alone."""
+    fixed = {symbol: row for symbol, row in one["elements"].items() if row["determined"] and row["std_error_ev"]}
+    chosen = sorted(fixed, key=lambda symbol: -abs(fixed[symbol]["offset_ev"]))[:n]
+    named = (f"{symbol} {fixed[symbol]['offset_ev']:+.2f} ± {fixed[symbol]['std_error_ev']:.2f}" for symbol in chosen)
+    return f"{', '.join(named)} eV".replace("-", "−") if chosen else "none that the data fix"
 
 
 def _size(verdicts):
