@@ -46,6 +46,13 @@ class KnowsNoIron(Toy):
         super().calculate(atoms, properties, system_changes)
 
 
+class KnowsNoSodium(Toy):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if 11 in atoms.numbers:
+            raise KeyError("Na")
+        super().calculate(atoms, properties, system_changes)
+
+
 class NotFinite(Toy):
     """NaN forces for whatever holds oxygen."""
 
@@ -67,6 +74,14 @@ class WrongShape(Toy):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         self.results["forces"] = self.results["forces"][:-1]
+
+
+class WrongShapeEnergy(Toy):
+    """An energy for each atom where that of the cell belongs."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] = np.full(len(atoms) + 1, self.results["energy"])
 
 
 class Dies(Toy):

@@ -1,5 +1,6 @@
 """Any ASE calculator as a model: the same numbers, frame by frame or in several processes, and what goes wrong."""
 
+import json
 import sys
 import threading
 import time
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.cli import app
+from crossfunc.datasets import open_dataset, write_dataset
 from crossfunc.potential import AseModel, CalculatorError, as_model, load_calculator, predict
 from crossfunc.potential.calculator_source import parse_arguments, without_network
+from crossfunc.stability import HullError, entries_by_model
 from crossfunc.training.evaluate import EvaluationError
 
 TOY = "calculators:Toy"
@@ -347,21 +350,22 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def small_dataset(tmp_path_factory):
-    """A dataset of a few frames of the embedded one, with a toy's labels."""
-    from crossfunc.datasets import open_dataset, write_dataset
-
+    """A dataset of two dozen strained crystals of the embedded one."""
     surrogate = open_dataset("surrogate", verify=False)
     table = surrogate.frames
-    chosen = [k for k, n in enumerate(table["atomic_numbers"].to_pylist()) if len(n) <= 4][:200:10]
+    columns = (table[name].to_pylist() for name in ("atomic_numbers", "source", "functional"))
+    rows = [
+        k
+        for k, (numbers, source, functional) in enumerate(zip(*columns, strict=True))
+        if len(numbers) <= 4 and source == "dense: strained" and functional == "r2scan"
+    ]
     meta = {k: v for k, v in surrogate.meta.items() if k not in ("files", "generator")}
     out = tmp_path_factory.mktemp("data") / "few"
-    write_dataset(out, meta=meta | {"name": "few"}, frames=table.take(chosen))
+    write_dataset(out, meta=meta | {"name": "few"}, frames=table.take(rows[:24]))
     return out
 
 
 def test_evaluate_on_the_command_line(small_dataset):
-    import json
-
     done = run("evaluate", "--calculator", "calculators:Talks", "--calculator-args", "{}", "--dataset",
                str(small_dataset), "--functional", "r2scan", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -387,7 +391,7 @@ def test_data_check_compares_labels_with_a_calculator(small_dataset):
     chgnet = ("--calculator", "crossfunc.potential.calculator:CHGNetCalculator")
     done = run("data", "check", str(small_dataset), *chgnet, "--calculator-args", '{"model": "r2scan"}')
     assert done.exit_code == 0, done.output
-    assert "r2scan forces_ev_per_a: eV/Å, as measured: 1 x the model" in done.output
+    assert "r2scan stress_gpa: GPa, tension positive, as measured: 1 x the model's" in done.output
     refused = run("data", "check", str(small_dataset), "--calculator", TOY, "--no-model")
     assert refused.exit_code == 1
     assert "leave --no-model and --no-labels out" in refused.output
@@ -397,3 +401,66 @@ def test_an_ase_model_says_what_it_can():
     model = AseModel(calculators.NoStress, "mine")
     assert model.can("forces")
     assert not model.can("stress")
+
+
+# --- element references and hulls of a calculator ---
+
+
+def test_atomref_of_a_model_are_offsets_by_least_squares(small_dataset):
+    done = run("atomref", str(small_dataset), "--calculator", TOY, "--functional", "r2scan", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    frames = xf.LabelledFrames.from_dataset(small_dataset, "r2scan")
+    difference = frames.energy_per_atom_ev - predict(calculators.Toy(), frames.crystals)["energy_per_atom_ev"]
+    expected = xf.fit_atomref(frames.composition, difference, material_ids=frames.material_ids).report()
+    assert len(expected) > 5
+    for symbol, value in zip(expected.index, expected["energy_ev"], strict=True):
+        assert found["elements"][symbol]["energy_ev"] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.fixture
+def entries_file(tmp_path):
+    """Three crystals as pymatgen entries with structures; their own energies are nonsense."""
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    made = [bulk("Na", "bcc", a=4.2), bulk("Al", "fcc", a=4.0), bulk("NaAl", "cesiumchloride", a=3.4)]
+    rows = [
+        ComputedStructureEntry(AseAtomsAdaptor.get_structure(atoms), 99.0, entry_id=f"e{k}").as_dict()
+        for k, atoms in enumerate(made)
+    ]
+    file = tmp_path / "entries.json"
+    file.write_text(json.dumps(rows, default=float))
+    return file, made
+
+
+def test_a_hull_of_a_calculators_own_energies(entries_file):
+    file, made = entries_file
+    done = run("hull", str(file), "--calculator", TOY, "--json")
+    assert done.exit_code == 0, done.output
+    sodium, aluminium, alloy = (direct(calculators.Toy(), atoms)[0] for atoms in made)
+    rows = {row["id"]: row for row in json.loads(done.stdout)}
+    by_hand = alloy - (sodium + aluminium) / 2
+    assert rows["e2"]["decomposition_energy_ev_per_atom"] == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_entries_without_a_structure_are_named(entries_file):
+    file, _ = entries_file
+    rows = json.loads(file.read_text())
+    del rows[1]["structure"]
+    file.write_text(json.dumps(rows))
+    done = run("hull", str(file), "--calculator", TOY)
+    assert done.exit_code == 1
+    assert "e1 has no ordered structure, so no model can predict its energy" in done.output
+
+
+def test_entries_that_a_calculator_fails_on_are_left_out_and_named(entries_file):
+    file, made = entries_file
+    table, refused = entries_by_model(calculators.KnowsNoSodium(), file, name="toy")
+    assert table.ids.tolist() == ["e1"]
+    assert set(table.functional) == {"predicted by toy"}
+    assert table.energy_per_atom_ev[0] == pytest.approx(direct(calculators.Toy(), made[1])[0])
+    assert list(refused) == ["e0", "e2"]
+    assert "KeyError: 'Na'" in refused["e0"]
+    with pytest.raises(HullError, match="toy can predict none of 3 entries; the first, e0"):
+        entries_by_model(calculators.WrongShapeEnergy(), file, name="toy")

@@ -37,7 +37,7 @@ def test_the_table_has_a_row_a_model_and_the_notice_of_the_labels():
     assert read[0]["label_notice"] in text
     assert text.count("\n* - ") == 1 + len(read)
     for one in read:
-        assert f"**{one['model']}.** {one['advice']}" in text
+        assert f"**{one['model']}.** {one['advice']}\nLargest offsets: {book_verdicts.largest_offsets(one)}." in text
 
 
 def test_errors_are_in_mev_and_what_is_unknown_is_said():
@@ -47,6 +47,16 @@ def test_errors_are_in_mev_and_what_is_unknown_is_said():
     assert book_verdicts._error(None) == "not known"
     assert book_verdicts._spoken({"spoken": None, "zero": None}) == "cannot be told"
     assert book_verdicts._spoken({"spoken": None, "zero": "r²SCAN"}) == "zero of r²SCAN"
+
+
+def test_largest_offsets_come_with_their_errors_and_only_where_the_data_fix_them():
+    rows = {
+        "H": {"offset_ev": 0.5, "std_error_ev": 0.01, "determined": True},
+        "Sm": {"offset_ev": -6.618, "std_error_ev": 0.104, "determined": True},
+        "Cu": {"offset_ev": 9.0, "std_error_ev": None, "determined": False},
+    }
+    assert book_verdicts.largest_offsets({"elements": rows}) == "Sm −6.62 ± 0.10, H +0.50 ± 0.01 eV"
+    assert book_verdicts.largest_offsets({"elements": {"Cu": rows["Cu"]}}) == "none that the data fix"
 
 
 def test_a_folder_without_verdicts_stops_the_build(tmp_path):

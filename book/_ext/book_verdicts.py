@@ -17,7 +17,7 @@ def read_verdicts(folder):
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ExtensionError(
-            f"{folder}: no verdicts; make them with: crossfunc bench verdicts {folder.name} --out book/verdicts/{folder.name}"
+            f"{folder}: no verdicts; make them with: crossfunc bench verdicts DATASET --out book/verdicts/{folder.name}"
         )
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
@@ -28,8 +28,16 @@ def verdict_lines(verdicts):
     caption = f"`{first['dataset']}`, labels {first['labels']}; {_size(verdicts)}. {first['label_notice']}."
     lines = list_table(HEADER, [_row(one) for one in verdicts], caption=caption)
     for one in verdicts:
-        lines += [f"**{one['model']}.** {one['advice']}", ""]
+        lines += [f"**{one['model']}.** {one['advice']}", f"Largest offsets: {largest_offsets(one)}.", ""]
     return lines
+
+
+def largest_offsets(one, n=5):
+    """The elements that most is to be added for, in eV with their standard errors; those that the data fix alone."""
+    fixed = {symbol: row for symbol, row in one["elements"].items() if row["determined"] and row["std_error_ev"]}
+    chosen = sorted(fixed, key=lambda symbol: -abs(fixed[symbol]["offset_ev"]))[:n]
+    named = (f"{symbol} {fixed[symbol]['offset_ev']:+.2f} ± {fixed[symbol]['std_error_ev']:.2f}" for symbol in chosen)
+    return f"{', '.join(named)} eV".replace("-", "−") if chosen else "none that the data fix"
 
 
 def _size(verdicts):
@@ -44,10 +52,8 @@ def _row(one):
     cells = [_error(rows.get(name)) for name in HEADER_ROWS]
     forces = one["forces"]
     usable = forces and forces["mae_of_zero"] >= NEARLY_RELAXED_EV_PER_A
-    slope = (
-        f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})" if usable else "not judged"
-    )
-    return (one["model"], _spoken(one["functional"]), *cells, slope)
+    slope = f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})" if usable else None
+    return (one["model"], _spoken(one["functional"]), *cells, slope or "not judged")
 
 
 HEADER_ROWS = ("as it is", "model-aware references", "with a prior", "composition alone")

@@ -659,12 +659,22 @@ def atomref(
         bool,
         typer.Option("--by-material", help="Fit on frames, each material counted once however many frames it has."),
     ] = False,
+    model: Model = None,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit element references, y = X c, and say whether a model for the other functional needs its own.
 
-    The fit is on the table of pairs where the dataset has one, else on its frames.
+    The fit is on the table of pairs where the dataset has one, else on its frames. With a model or a calculator it is
+    on what that leaves of the frames' energies: offsets to add to it.
     """
+    if model is not None or calculator is not None:
+        chosen_model = _model(model, calculator, calculator_args, jobs, allow_download)
+        _show_offsets(chosen_model, dataset, functional, ridge, as_json=as_json)
+        return
     from crossfunc.datasets import open_dataset
     from crossfunc.energies.atomref import fit_atomref
 
@@ -689,6 +699,24 @@ def atomref(
     say(f"\n{fit.summary()}")
     say(_advice_line(advice))
     say(f"\n{opened.label_notice}")
+
+
+def _show_offsets(model, dataset: str, functional: str, ridge: float, *, as_json: bool) -> None:
+    """Print what to add to a model for each atom of an element."""
+    from crossfunc.advice.offsets import fit_offsets, offset_sample
+    from crossfunc.datasets import open_dataset
+
+    opened = open_dataset(dataset)
+    sample, refused = offset_sample(model, opened, functional)
+    fit = fit_offsets(sample, ridge=ridge)
+    for frame_id, reason in refused.items():
+        typer.echo(f"refused {frame_id}: {reason}", err=True)
+    if as_json:
+        document = json.loads(fit.to_json()) | {"dataset": opened.name, "label_notice": opened.label_notice}
+        typer.echo(json.dumps(document | {"refused": refused}, indent=1))
+        return
+    typer.echo(fit.report().to_string(float_format="{:.4f}".format))
+    typer.echo(f"\n{fit.summary()}\n\n{opened.label_notice}")
 
 
 def _advice_line(advice: dict[str, Any] | None) -> str:
@@ -1039,20 +1067,32 @@ def hull(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,
+    model: Model = None,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    allow_download: AllowDownload = False,
     as_json: AsJson = False,
 ) -> None:
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
 
     The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
-    target without a result has its reason in `status`; the others keep theirs.
+    target without a result has its reason in `status`; the others keep theirs. With a model or a calculator, all
+    energies are its own, of the structures in the files.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
 
     labels = {"functional": functional, "energy_kind": energy_kind}
-    table = read_entries(entries, **labels)
-    chosen = None if targets is None else read_entries(targets, **labels, among=table)
     progress = sys.stderr.isatty() and not as_json
+    if model is not None or calculator is not None:
+        named = (model, calculator, calculator_args)
+        with use_cluster(cluster):
+            table, chosen = _predicted_entries(
+                _model(*named, jobs, allow_download), _model_name(*named), entries, targets
+            )
+    else:
+        table = read_entries(entries, **labels)
+        chosen = None if targets is None else read_entries(targets, **labels, among=table)
     with use_cluster(cluster):
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
     if as_json:
@@ -1067,6 +1107,19 @@ def hull(
     failed = int((report["status"] != "ok").sum())
     if failed:
         say(f"\n{failed} of {len(report)} targets have no result")
+
+
+def _predicted_entries(model, name: str, entries: str, targets: str | None):
+    """Entries and targets with a model's energies; those that it cannot predict are named and left out."""
+    from crossfunc.stability import entries_by_model
+
+    tables = []
+    for file in (entries, targets):
+        table, refused = (None, {}) if file is None else entries_by_model(model, file, name=name)
+        for entry, reason in refused.items():
+            typer.echo(f"refused {entry}: {reason}", err=True)
+        tables.append(table)
+    return tables
 
 
 @bench_app.command("atomref")

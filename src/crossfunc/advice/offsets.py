@@ -50,6 +50,18 @@ class Sample:
         return Sample(self.X[rows], self.label_ev[rows], self.predicted_ev[rows], self.material_ids[rows])
 
 
+def offset_sample(model, dataset, *functional: str) -> tuple[Sample, dict[str, str]]:
+    """Energies of a dataset's frames and of a model, and the frames that it refused with the reason."""
+    from crossfunc.training.evaluate import predict_frames
+    from crossfunc.training.labels import LabelledFrames
+
+    found = predict_frames(model, LabelledFrames.from_dataset(dataset, *functional))
+    frames = found.frames
+    rows = np.flatnonzero(np.isfinite(frames.energy_per_atom_ev))
+    energies = frames.energy_per_atom_ev[rows], found.energy_per_atom_ev[rows]
+    return Sample(frames.composition[rows], *energies, frames.material_ids[rows]), found.refused
+
+
 def fit_offsets(sample: Sample, *, ridge: float = 0.0, prior=None, absent: str = "nan") -> AtomRefFit:
     """Offset per element with its standard error, d = argmin Σ w |X d - (y - p)|² + ridge |d - prior|².
 

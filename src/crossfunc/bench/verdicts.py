@@ -1,4 +1,4 @@
-"""Verdicts on published models, for the page on other potentials: one JSON file a model, made again when data change."""
+"""Verdicts on published models, for the page on other potentials: a JSON file each, made again when the data change."""
 
 import importlib.util
 import json
@@ -60,7 +60,7 @@ def run(
     functional: str | None = None,
     n_jobs: int = 1,
     models: dict[str, Published] | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], object] = str,
 ) -> list[Path]:
     """Write a verdict on every model that is installed; those there already for the same data are kept.
 
