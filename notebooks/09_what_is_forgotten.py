@@ -296,9 +296,6 @@ for ax, what, unit in zip(
         xlabel=f"{what} error, target ({unit})",
         ylabel=f"{what} error, source ({unit})",
     )
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=1)
-    ax.set_ylim(bottom=-0.3)
 axes[0].get_legend().remove()
 fig.tight_layout()
 means = points.groupby("method")[["target_energy", "source_energy"]].mean()
@@ -386,7 +383,6 @@ by_kind = by_kind.groupby(level=0).mean().loc[CASES]
 fig, ax = plt.subplots()
 draw_kinds(ax, by_kind.rename(index=NAMES))
 ax.set(xlabel="energy error in the source after a refit (meV/atom)")
-ax.set_xscale("log")
 fig.tight_layout()
 figures.show(
     fig,
