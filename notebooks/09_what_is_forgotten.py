@@ -51,6 +51,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+# %%
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.lessons.forgetting_figures import (
@@ -239,6 +240,7 @@ def train_one(key, s):
     return run, time.perf_counter() - began
 
 
+# %%
 tasks = [(key, s) for s in seeds for key in CASES]
 done = Parallel(n_jobs=n_jobs)(delayed(train_one)(*task) for task in tasks)
 runs = {task: run for task, (run, _) in zip(tasks, done, strict=True)}
@@ -266,6 +268,7 @@ def lost(table, column, when="after"):
     return np.average(table[f"{column}_{when}"], weights=table["n_frames"])
 
 
+# %%
 points = []
 for (key, s), run in runs.items():
     new, table = run.metrics["test"], run.forgetting.table
