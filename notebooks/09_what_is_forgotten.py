@@ -51,6 +51,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+# %%
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.lessons.forgetting_figures import (
@@ -239,6 +240,7 @@ def train_one(key, s):
     return run, time.perf_counter() - began
 
 
+# %%
 tasks = [(key, s) for s in seeds for key in CASES]
 done = Parallel(n_jobs=n_jobs)(delayed(train_one)(*task) for task in tasks)
 runs = {task: run for task, (run, _) in zip(tasks, done, strict=True)}
@@ -266,6 +268,7 @@ def lost(table, column, when="after"):
     return np.average(table[f"{column}_{when}"], weights=table["n_frames"])
 
 
+# %%
 points = []
 for (key, s), run in runs.items():
     new, table = run.metrics["test"], run.forgetting.table
@@ -296,9 +299,6 @@ for ax, what, unit in zip(
         xlabel=f"{what} error, target ({unit})",
         ylabel=f"{what} error, source ({unit})",
     )
-    ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=1)
-    ax.set_ylim(bottom=-0.3)
 axes[0].get_legend().remove()
 fig.tight_layout()
 means = points.groupby("method")[["target_energy", "source_energy"]].mean()
@@ -386,7 +386,6 @@ by_kind = by_kind.groupby(level=0).mean().loc[CASES]
 fig, ax = plt.subplots()
 draw_kinds(ax, by_kind.rename(index=NAMES))
 ax.set(xlabel="energy error in the source after a refit (meV/atom)")
-ax.set_xscale("log")
 fig.tight_layout()
 figures.show(
     fig,

@@ -38,6 +38,9 @@ def draw_plane(ax, points, *, names: Mapping[str, str], x: str, y: str) -> None:
     for method, rows in points.groupby("method", sort=False):
         color, marker = LOOKS[method]
         ax.scatter(rows[x], rows[y], color=COLORS[color], marker=marker, s=46, label=names[method], zorder=3)
+    ax.set_xscale("log")
+    ax.set_yscale("symlog", linthresh=1)
+    ax.margins(y=0.08)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
@@ -58,6 +61,7 @@ def draw_kinds(ax, table) -> None:
         ax.plot(table[kind], rows, marker, color=COLORS[color], label=kind, ms=6)
     ax.set_yticks(rows, table.index)
     ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=1)
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, fontsize=8)
 

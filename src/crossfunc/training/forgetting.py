@@ -168,8 +168,9 @@ def measure_forgetting(
     -----
     The energy error of a model with references c, on labels y, is that of :math:`y - E + X (c - c_0) - X r`: the
     starting model's references :math:`c_0` in place of its own, then a refit r. r is fitted to the residuals of the
-    other four fifths of the materials, so an error cannot be fitted away where it is measured; for dimers, one element
-    each, to the curve itself, which leaves its shape. Forces, stresses and moments know nothing of references.
+    other four fifths of the materials, so an error cannot be fitted away where it is measured (elements that these do
+    not have move by the mean); for dimers, one element each, to the curve itself, which leaves its shape. Forces,
+    stresses and moments know nothing of references.
     """
     import pandas as pd
 
@@ -252,8 +253,9 @@ def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, se
 
 
 def _fit(X, left: np.ndarray, material_ids: np.ndarray, *, ridge: float) -> np.ndarray:
-    prior = np.zeros(N_ELEMENTS)
-    return np.nan_to_num(fit_atomref(X, left, material_ids=material_ids, ridge=ridge, prior=prior).energies_ev)
+    prior = np.full(N_ELEMENTS, left.mean())  # a shift common to all elements goes for those not seen too
+    fitted = fit_atomref(X, left, material_ids=material_ids, ridge=ridge, prior=prior).energies_ev
+    return np.where(np.isnan(fitted), prior, fitted)
 
 
 def _parity(predicted: FramePredictions) -> tuple[float, float]:
