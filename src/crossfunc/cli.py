@@ -78,7 +78,8 @@ def run(
         typer.Argument(metavar="LESSON", help="Number (03), name or unique beginning of it; all if none is given."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="Scale of the run: smoke, laptop, long, gpu or paper (notebooks/profiles/*.yml).")
+        str,
+        typer.Option(help="Scale of the run: smoke, laptop, long, converged, gpu or paper (notebooks/profiles/*.yml)."),
     ] = "laptop",
     parameter: Annotated[
         list[str] | None,
