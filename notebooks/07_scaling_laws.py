@@ -396,18 +396,16 @@ def factor_within_reach(metric, *points):
 # %%
 worth, limits = {}, {}
 for metric, column in METRICS.items():
-    curves = [runs[runs["method"] == m] for m in METHODS.values()]
-    points = [c[name] for c in curves for name in ("n", column)]
+    both = [runs[runs["method"] == m] for m in METHODS.values()]
+    points = [c[name] for c in both for name in ("n", column)]
     worth[metric], why = attempt(factor_within_reach, metric, *points)
     print(f"{metric}: {worth[metric].summary() if worth[metric] else why}")
 
-    worst = curves[0].groupby("n")[column].max()
-    goal = curves[1].groupby("n")[column].min().loc[sizes[-1]]
+    worst = both[0].groupby("n")[column].max()
+    goal = both[1].groupby("n")[column].min().loc[sizes[-1]]
     better = worst.index[worst < goal]
     limits[metric] = pd.Series(sizes[-1] / better, better)
-    if (
-        goal >= SCRATCH_FREE[metric]
-    ):  # nothing was learned, so nothing is worth more than it
+    if goal >= SCRATCH_FREE[metric]:  # scratch has learned nothing yet
         limits[metric] = limits[metric].iloc[:0]
     no_training = at_zero.loc["refitted", metric]
     print(
@@ -708,6 +706,7 @@ pd.Series(
 # ## Recap
 #
 # - A learning curve compares methods only at equal validation frames, references, budgets and schedules.
+# - Draw beside a curve what costs no training; above it, a slope measures something else, and no law is quoted.
 # - A power law {eq}`eq-scaling` is a straight line in {numref}`fig-07-curves`; quote it with its range of N, its interval and its budget.
 # - The factor {eq}`eq-efficiency` says what pretraining is worth; a lower limit needs no law, and a law must not be stretched ({numref}`fig-07-worth`).
 # - A schedule that counts tenths of epochs does not anneal small data sets ({numref}`fig-07-schedule`).
