@@ -62,3 +62,4 @@ def test_predicting_zero_has_no_energy(judged):
 def test_names_of_results():
     assert short_name("4") == "method_4"
     assert short_name("model-aware, then trained") == "model_aware_then_trained"
+    assert short_name("published r²SCAN checkpoint") == "published_r_scan_checkpoint"  # keys are plain letters

@@ -87,4 +87,4 @@ def short_name(name: str) -> str:
     """Key of a model in a results file: method_4 for "4", words joined by underscores for all others."""
     import re
 
-    return f"method_{name}" if len(name) == 1 else re.sub(r"\W+", "_", name.lower()).strip("_")
+    return f"method_{name}" if len(name) == 1 else re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
