@@ -45,8 +45,7 @@ class Judged:
         train, test = (self.frames.take(self.splits[seed][part]) for part in ("train", "test"))
         seen = predict_frames(model, test)
         after = refitted_energy_errors(seen, last_refit_ev(model, train))
-        has_forces = bool(seen.frames.labelled("forces").any())
-        slope, cosine = slope_and_cosine(seen) if has_forces else (np.nan, np.nan)
+        slope, cosine = slope_and_cosine(seen)
         self.predictions[name, seed] = seen
         self._rows[name, seed] = seen.metrics() | {REFITTED: np.nanmean(after), "slope": slope, "cosine": cosine}
         errors = (frame_errors(seen, "energy"), after, frame_errors(seen, "forces"))
