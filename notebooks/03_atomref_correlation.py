@@ -558,7 +558,9 @@ real = real_pairs.find_file()
 if real is None:
     print(f"{real_pairs.FILE} is not here, so this section is left out.")
 else:
-    pairs = real_pairs.read_paired_crystals(real, xf.load_model("0.3.0"))
+    pairs = real_pairs.read_paired_crystals(
+        real, xf.load_model("0.3.0"), with_features=False
+    )
     few = real_pairs.compare_few_materials(
         pairs, [10, 30, 60, 120, 240], n_draws=n_draws
     )

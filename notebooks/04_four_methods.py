@@ -45,6 +45,7 @@ keep_runs = False  # keep each run, so that a stopped lesson goes on
 batch_size = 8  # frames an optimiser step
 learning_rate = 1e-3  # of Adam, at its first step; the paper's
 max_atoms = 8  # larger frames are left out: small ones are cheap
+max_atoms_real = 16  # the same for real crystals, where there are any
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
@@ -733,7 +734,9 @@ of_real = None
 if real is None:
     print(f"{real_pairs.FILE} is not here, so this section is left out.")
 else:
-    pairs = real_pairs.read_paired_crystals(real, base, max_atoms=16)
+    pairs = real_pairs.read_paired_crystals(
+        real, base, max_atoms=max_atoms_real
+    )
     frozen = real_pairs.compare_frozen_starts(pairs)
     of_real = pd.DataFrame(frozen).T.drop(columns="error").astype(float)
     of_real = of_real.rename_axis("meV/atom").style.format("{:,.0f}")
