@@ -45,19 +45,18 @@ keep_runs = False  # keep each run, so that a stopped lesson goes on
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # of Adam, at its first step; the paper's
 max_atoms = 8  # larger frames are left out: small ones are cheap
+max_atoms_real = 16  # the same for real crystals, where there are any
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
-# %%
-import re
-
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
 import crossfunc as xf
-from crossfunc.bootstrap import mean_error, paired_over_seeds
+from crossfunc.bootstrap import mean_error
 from crossfunc.datasets import leave_composition_out, leave_prototype_out
 from crossfunc.lessons import (
     LessonResults,
@@ -68,23 +67,23 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import methods as draw
+from crossfunc.lessons.judging import (
+    ENERGY,
+    FORCE,
+    REFITTED,
+    Judged,
+    short_name,
+)
 from crossfunc.plain_text import in_html
 from crossfunc.potential import crystal_features
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training import (
-    fit_frozen_correction,
-    frame_errors,
-    last_refit_ev,
-    predict_frames,
-    refitted_energy_errors,
-    slope_and_cosine,
-    zero_errors,
-)
+from crossfunc.training import fit_frozen_correction
 from crossfunc.training.loss import LossSettings, batch_loss
 from crossfunc.training.methods import STARTS, find_method
 from crossfunc.training.settings import learning_rate_at
 from crossfunc.training.units import run_units
 
+# %%
 figures.use_style()
 ds = xf.open_dataset(dataset)
 results = LessonResults("04_four_methods", results_dir, ds)
@@ -203,33 +202,32 @@ assert np.isclose(loss, by_hand, rtol=1e-5)
 base = xf.load_model(pretrained)
 
 
+def left_by(model, some):
+    """Label minus prediction, eV/atom."""
+    predicted = xf.predict(model, some.crystals, derivatives=False)
+    return some.energy_per_atom_ev - predicted["energy_per_atom_ev"]
+
+
+# %%
 def with_frozen_network(parts):
     """Energy errors on the test part: references alone, then corrected."""
     rng = np.random.default_rng(seed)
     n = {"train": n_train_frames, "test": n_eval_frames}
-    rows = {p: units.choose_frames(frames, parts[p], n[p], rng) for p in n}
-    some, other = (frames.take(rows[part]) for part in n)
+    some, other = (
+        frames.take(units.choose_frames(frames, parts[p], n[p], rng))
+        for p in n
+    )
     start = xf.start_model(
         "model-aware", some, pretrained=base, prior="trend"
     ).model
-    left = [
-        f.energy_per_atom_ev
-        - xf.predict(start, f.crystals, derivatives=False)[
-            "energy_per_atom_ev"
-        ]
-        for f in (some, other)
-    ]
     known = [crystal_features(start, f.crystals) for f in (some, other)]
+    left = [left_by(start, f) for f in (some, other)]
     fit = fit_frozen_correction(known[0], left[0], some.material_ids)
     after = left[1] - fit.predict(known[1])
-    return {
-        "references": mean_error(
-            1000 * np.abs(left[1]), other.material_ids
-        ),
-        "with the frozen network": mean_error(
-            1000 * np.abs(after), other.material_ids
-        ),
-    }
+    return [
+        mean_error(1000 * np.abs(e), other.material_ids)
+        for e in (left[1], after)
+    ]
 
 
 # %% tags=["hide-input"]
@@ -253,19 +251,18 @@ if set(frames.material_ids) <= set(known.index):
 by_split = {
     kind: with_frozen_network(parts) for kind, parts in kinds.items()
 }
+columns = ["references alone", "with the frozen network"]
 pd.DataFrame(
-    {
-        kind: {
-            what: format_value(e.value, e.interval, "meV/atom")
-            for what, e in found.items()
-        }
-        for kind, found in by_split.items()
-    }
-).T
+    [
+        [format_value(e.value, e.interval, "meV/atom") for e in found]
+        for found in by_split.values()
+    ],
+    by_split,
+    columns,
+)
 
 # %% tags=["hide-input", "remove-output"]
-for kind, found in by_split.items():
-    e = found["with the frozen network"]
+for kind, (_, e) in by_split.items():
     results.record(
         "split_" + kind.replace(" ", "_"),
         e.value,
@@ -475,74 +472,28 @@ figures.show(
 
 # %%
 METRICS = {
-    "energy_mae_mev_per_atom": ("energy", "meV/atom"),
-    "refitted_energy_mae_mev_per_atom": ("energy, last refit", "meV/atom"),
-    "force_mae_mev_per_a": ("force", "meV/Å"),
+    ENERGY: ("energy", "meV/atom"),
+    REFITTED: ("energy, last refit", "meV/atom"),
+    FORCE: ("force", "meV/Å"),
     "stress_mae_gpa": ("stress", "GPa"),
     "magmom_mae_mub": ("magmom", "μB"),
 }
 ZERO, AS_IT_IS = "predict zero", "GGA model as it comes"
 PUBLISHED = "published r²SCAN checkpoint"
-
-
-def judge(model, s):
-    """Errors on the test frames of a seed, all and frame by frame."""
-    test, own = (frames.take(splits[s][part]) for part in ("test", "train"))
-    seen = predict_frames(model, test)
-    refitted = refitted_energy_errors(seen, last_refit_ev(model, own))
-    slope, cosine = (
-        slope_and_cosine(seen)
-        if seen.frames.labelled("forces").any()
-        else (np.nan, np.nan)
-    )
-    by_frame = {
-        "energy_mae_mev_per_atom": frame_errors(seen, "energy"),
-        "refitted_energy_mae_mev_per_atom": refitted,
-        "force_mae_mev_per_a": frame_errors(seen, "forces"),
-    }
-    scores = seen.metrics() | {
-        "refitted_energy_mae_mev_per_atom": np.nanmean(refitted),
-        "slope": slope,
-        "cosine": cosine,
-    }
-    return scores, by_frame, seen
-
+first = ENERGY
 
 # %%
-judged = {key: judge(run.model, key[1]) for key, run in runs.items()}
-judged |= {(AS_IT_IS, s): judge(base, s) for s in splits}
-if not ds.label_notice:  # it made the surrogate labels: no error at all
-    there = xf.load_model("r2scan")
-    judged |= {(PUBLISHED, s): judge(there, s) for s in splits}
-found = {key: scores for key, (scores, _, _) in judged.items()} | {
-    (ZERO, s): zero_errors(frames.take(splits[s]["test"])) for s in splits
-}
-scores = pd.DataFrame(found).T
-scores = scores[[*METRICS, "slope", "cosine"]].astype(float)
+judged = Judged(frames, splits, seed)
+for (name, s), run in runs.items():
+    judged.add(name, s, run.model)
+for s in splits:
+    judged.add(AS_IT_IS, s, base)
+    if not ds.label_notice:  # it made the surrogate labels: no error at all
+        judged.add(PUBLISHED, s, xf.load_model("r2scan"))
+judged.add_zero(ZERO)
+scores = judged.scores
 mean = scores.groupby(level=0).mean()
-test_ids = {s: frames.material_ids[splits[s]["test"]] for s in splits}
-
-
-def estimate(name, metric):
-    """Mean over the seeds' test frames, with an interval over materials."""
-    errors = [judged[name, s][1][metric] for s in splits]
-    ids = [judged[name, s][2].frames.material_ids for s in splits]
-    nothing = [np.where(np.isnan(e), np.nan, 0.0) for e in errors]
-    return paired_over_seeds(errors, nothing, ids, seed=seed)
-
-
-def difference(name, other, metric):
-    """Paired over test materials: negative where `name` errs less."""
-    errors, others = (
-        [judged[m, s][1][metric] for s in splits] for m in (name, other)
-    )
-    return paired_over_seeds(
-        errors,
-        others,
-        [judged[name, s][2].frames.material_ids for s in splits],
-        seed=seed,
-    )
-
+shown = {m: u for m, u in METRICS.items() if mean[m].notna().any()}
 
 # %% tags=["hide-input"]
 PAPER = pd.DataFrame(
@@ -556,30 +507,26 @@ PAPER = pd.DataFrame(
 ).T
 UNTRAINED = [ZERO, AS_IT_IS, "references-only", "model-aware"]
 ORDER = [*UNTRAINED, "1", SCRATCH_ON_GGA, *"234", TABLE, AWARE]
-ORDER += [PUBLISHED] * ((PUBLISHED, seed) in judged)
-first = next(iter(METRICS))  # the energy
-WITH_FRAMES = [m for m in list(METRICS)[:3] if mean.loc["4"].notna()[m]]
+ORDER += [PUBLISHED] * (PUBLISHED in mean.index)
 
 
 def cell(name, metric):
-    value = mean.loc[name, metric]
+    value, e = mean.loc[name, metric], judged.estimate(name, metric)
     if np.isnan(value):
         return "–"
-    if metric not in WITH_FRAMES or name == ZERO:
-        return format_value(float(f"{value:.3g}"))
-    return format_value(value, estimate(name, metric).interval)
+    return format_value(value, e.interval) if e else f"{value:.3g}"
 
 
+# %% tags=["hide-input"]
 table_1 = pd.DataFrame(index=pd.Index(ORDER, name="method"))
 for metric, (quantity, unit) in METRICS.items():
     column = f"{quantity} ({unit})"
     table_1[column, "here"] = [cell(name, metric) for name in ORDER]
-    if metric == "refitted_energy_mae_mev_per_atom":
-        continue
-    table_1[column, "paper"] = [
-        f"{PAPER.loc[name, metric]:g}" if name in PAPER.index else "–"
-        for name in ORDER
-    ]
+    if metric != REFITTED:
+        table_1[column, "paper"] = [
+            f"{PAPER.loc[name, metric]:g}" if name in PAPER.index else "–"
+            for name in ORDER
+        ]
 for name in ("slope", "cosine"):
     table_1["force components", name] = [
         "–" if np.isnan(v) else f"{v:.2f}" for v in mean.loc[ORDER, name]
@@ -592,33 +539,33 @@ table_1.style.set_caption(
     f"MAE on the test frames ({repeats}; 95 % intervals over test materials); {in_html(ds.label_notice)}"
 )
 
+
 # %% tags=["hide-input"]
-shown = {m: u for m, u in METRICS.items() if mean[m].notna().any()}
-in_figure = [m for m in shown if "magmom" not in m]
-fig, axes = plt.subplots(
-    1,
-    len(in_figure),
-    figsize=figures.wide(),
-    sharey=True,
-    squeeze=False,
-)
-for ax, metric in zip(axes[0], in_figure, strict=True):
-    ends = {
-        name: estimate(name, metric).interval
-        for name in ORDER
-        if metric in WITH_FRAMES and name != ZERO
-    }
-    rows = pd.DataFrame(
+def in_figure(metric):
+    """One row a method: value, interval, the paper's number."""
+    ends = [judged.estimate(name, metric) for name in ORDER]
+    ends = [(e and e.interval) or (np.nan, np.nan) for e in ends]
+    return pd.DataFrame(
         {
-            "value": mean.loc[ORDER, metric],
-            "low": [(ends.get(n) or (np.nan,) * 2)[0] for n in ORDER],
-            "high": [(ends.get(n) or (np.nan,) * 2)[1] for n in ORDER],
+            "value": mean.loc[ORDER, metric].to_numpy(),
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
             "trained": [n not in UNTRAINED for n in ORDER],
             "paper": [PAPER[metric].get(n, np.nan) for n in ORDER],
-        }
-    ).set_axis(table_1.index)
+        },
+        index=table_1.index,
+    )
+
+
+# %% tags=["hide-input"]
+drawn = [m for m in shown if "magmom" not in m]
+fig, axes = plt.subplots(
+    1, len(drawn), figsize=figures.wide(), sharey=True, squeeze=False
+)
+for ax, metric in zip(axes[0], drawn, strict=True):
     zero = mean.loc[ZERO, metric]
-    draw.draw_errors(ax, rows, free=zero if np.isfinite(zero) else None)
+    free = zero if np.isfinite(zero) else None
+    draw.draw_errors(ax, in_figure(metric), free=free)
     ax.set_xlabel("{}\n({})".format(*METRICS[metric]))
 fig.tight_layout()
 figures.show(
@@ -633,7 +580,7 @@ figures.show(
 # %%
 for other in "23":
     claim = f"Method 4 has a lower energy error than Method {other}"
-    clear = difference("4", other, first).verdict == "lower"
+    clear = judged.difference("4", other, first).verdict == "lower"
     own_data.check_claim(clear, claim, ds)
 ratio = scores.loc["3"][first] / scores.loc["4"][first]
 order = {
@@ -648,127 +595,119 @@ pd.Series(order, name="order of the methods, here").rename(
 small = f"{len(train)} training frames and {n_steps} steps, not the paper's 190,598 frames and 50 epochs"
 why = f"{ds.meta.get('differs_from_paper', 'other materials')}; {small}"
 for metric, (quantity, unit) in shown.items():
-    for name in [*"1234", *UNTRAINED, TABLE, AWARE, SCRATCH_ON_GGA]:
+    for name in ORDER:
         if np.isnan(mean.loc[name, metric]):
             continue
-        of_frames = metric in WITH_FRAMES and name != ZERO
-        short = re.sub(r"\W+", "_", name.lower()).strip("_")
-        paper = PAPER.loc[name, metric] if name in PAPER.index else np.nan
+        e = judged.estimate(name, metric)
+        paper = PAPER[metric].get(name, np.nan)
         results.record(
-            metric.split("_mae")[0]
-            + "_mae_"
-            + (f"method_{name}" if len(name) == 1 else short),
+            metric.split("_mae")[0] + "_mae_" + short_name(name),
             mean.loc[name, metric],
             unit=unit,
-            interval=estimate(name, metric).interval if of_frames else None,
+            interval=e and e.interval,
             title=f"{quantity.capitalize()} error: "
             + (f"Method {name}" if len(name) == 1 else name),
             paper=None if np.isnan(paper) else float(paper),
             why="" if np.isnan(paper) else why,
-            note=f"{repeats}; 95 % over test materials"
-            if of_frames
-            else repeats,
+            note=f"{repeats}; 95 % over test materials" if e else repeats,
         )
 
 # %% tags=["hide-input", "remove-output"]
 PAIRS = {
-    "energy_4_minus_3": ("4", "3", first),
-    "energy_4_minus_1": ("4", "1", first),
-    "energy_3_minus_1": ("3", "1", first),
-    "energy_2_minus_1": ("2", "1", first),
-    "energy_table_minus_4": (TABLE, "4", first),
-    "energy_aware_minus_4": (AWARE, "4", first),
-    "refitted_4_minus_3": ("4", "3", list(METRICS)[1]),
-    "force_4_minus_3": ("4", "3", "force_mae_mev_per_a"),
-    "force_4_minus_1": ("4", "1", "force_mae_mev_per_a"),
-    "force_3_minus_1": ("3", "1", "force_mae_mev_per_a"),
-    "force_3_minus_untrained": ("3", AS_IT_IS, "force_mae_mev_per_a"),
-    "force_2_minus_untrained": ("2", AS_IT_IS, "force_mae_mev_per_a"),
+    "energy": ["43", "41", "31", "21"],
+    "energy, last refit": ["43"],
+    "force": ["43", "41", "31"],
 }
+pairs_of = {u[0]: m for m, u in shown.items()}
+compared = [
+    (f"{quantity}_{a}_minus_{b}", a, b, pairs_of[quantity])
+    for quantity, pairs in PAIRS.items()
+    for a, b in pairs
+    if quantity in pairs_of
+]
+compared += [("energy_table_minus_4", TABLE, "4", ENERGY)]
+compared += [("energy_aware_minus_4", AWARE, "4", ENERGY)]
+if FORCE in shown:
+    compared += [
+        (f"force_{m}_minus_untrained", m, AS_IT_IS, FORCE) for m in "23"
+    ]
 verdicts = {}
-for key, (one, other, metric) in PAIRS.items():
-    if metric not in WITH_FRAMES:
-        continue
-    e = difference(one, other, metric)
+for key, one, other, metric in compared:
+    e = judged.difference(one, other, metric)
+    key = key.replace("energy, last refit", "refitted")
     verdicts[key] = e.verdict
-    quantity, unit = METRICS[metric]
     results.record(
         key,
         e.value,
-        unit=unit,
+        unit=METRICS[metric][1],
         interval=e.interval,
-        title=f"{quantity.capitalize()} error, {one} minus {other}",
+        title=f"{METRICS[metric][0].capitalize()} error, {one} minus {other}",
         note=f"paired over {e.n_materials} test materials of {repeats}",
     )
+
+
+# %% tags=["hide-input", "remove-output"]
+def over_seeds(key, values, title, unit="", **more):
+    """Record the mean over seeds, with their range where there are several."""
+    values = np.asarray(values)
+    results.record(
+        key,
+        values.mean(),
+        unit=unit,
+        interval=(values.min(), values.max()) if n_seeds > 1 else None,
+        title=title,
+        **{"note": f"mean and range of {repeats}", **more},
+    )
+
+
 for metric in ("stress_mae_gpa", "magmom_mae_mub"):
     if metric not in shown:
         continue
     quantity, unit = METRICS[metric]
     for one, other in (("3", "1"), ("1", "4")):
         step = scores.loc[one][metric] - scores.loc[other][metric]
-        results.record(
-            f"{quantity}_{one}_minus_{other}",
-            step.mean(),
-            unit=unit,
-            interval=(step.min(), step.max()) if n_seeds > 1 else None,
-            title=f"{quantity.capitalize()} error, Method {one} minus Method {other}",
-            note=f"range over {repeats}",
-        )
-
-# %% tags=["hide-input", "remove-output"]
+        title = f"{quantity.capitalize()} error, Method {one} minus Method {other}"
+        over_seeds(f"{quantity}_{one}_minus_{other}", step, title, unit)
 for name, paper in {"3": 18.37, "4": 11.82}.items():
-    lowest = pd.Series(
-        {s: runs[name, s].history[f"train_{first}"].min() for s in splits}
-    )
-    results.record(
+    over_seeds(
         f"train_energy_mae_method_{name}",
-        lowest.mean(),
-        unit="meV/atom",
-        interval=(lowest.min(), lowest.max()) if n_seeds > 1 else None,
-        title=f"Lowest training energy error of Method {name}",
+        [runs[name, s].history[f"train_{first}"].min() for s in splits],
+        f"Lowest training energy error of Method {name}",
+        "meV/atom",
         paper=paper,
         why=small,
-        note="mean over an epoch in which the weights change",
     )
-results.record(
+
+# %% tags=["hide-input", "remove-output"]
+over_seeds(
     "ratio_3_to_4",
-    ratio.mean(),
-    interval=(ratio.min(), ratio.max()) if n_seeds > 1 else None,
-    title="Energy error of Method 3 divided by that of Method 4",
+    ratio,
+    "Energy error of Method 3 divided by that of Method 4",
     paper=26 / 17,
     why="this budget decides it: the references of Method 3 cannot arrive in so few steps",
-    note=f"mean and range of {repeats}",
 )
-if "force_mae_mev_per_a" in shown:
-    bent = scores["force_mae_mev_per_a"]
-    bent = bent.loc["3"] / bent.loc[AS_IT_IS]
-    results.record(
+if FORCE in shown:
+    bent = scores.loc["3"][FORCE] / scores.loc[AS_IT_IS][FORCE]
+    over_seeds(
         "force_3_to_untrained",
-        bent.mean(),
-        interval=(bent.min(), bent.max()) if n_seeds > 1 else None,
-        title="Force error of Method 3 after training divided by that of the untrained model",
-        note=f"mean and range of {repeats}",
+        bent,
+        "Force error of Method 3 after training divided by that of the untrained model",
     )
     for name in ("1", "3", "4", AS_IT_IS):
-        short = re.sub(r"\W+", "_", name.lower())
         for what in ("slope", "cosine"):
-            results.record(
-                f"force_{what}_{short}",
-                mean.loc[name, what],
-                title=f"{what.capitalize()} of predicted against labelled forces: "
-                + (f"Method {name}" if len(name) == 1 else name),
-                note=repeats,
+            over_seeds(
+                f"force_{what}_{short_name(name)}",
+                scores.loc[name][what],
+                f"{what.capitalize()} of predicted against labelled forces: {name}",
             )
 
 # %%
-if "force_mae_mev_per_a" in shown:
-    bent_2_and_3 = all(
-        verdicts[f"force_{m}_minus_untrained"] == "higher" for m in "23"
-    )
-    print(
-        "forces of Methods 2 and 3 against the untrained model:",
-        ", ".join(verdicts[f"force_{m}_minus_untrained"] for m in "23"),
-    )
+if FORCE in shown:
+    for name in "23":
+        found = verdicts[f"force_{name}_minus_untrained"]
+        print(
+            f"forces of Method {name} against the untrained model: {found}"
+        )
 
 # %% [markdown]
 # What does the table say, and what does it not?
@@ -793,32 +732,23 @@ if "force_mae_mev_per_a" in shown:
 
 # %%
 real = real_pairs.find_file()
+of_real = None
 if real is None:
     print(f"{real_pairs.FILE} is not here, so this section is left out.")
 else:
-    pairs = real_pairs.read_paired_crystals(real, base, max_atoms=16)
+    pairs = real_pairs.read_paired_crystals(
+        real, base, max_atoms=max_atoms_real
+    )
     frozen = real_pairs.compare_frozen_starts(pairs)
-    rows = {
-        name: {
-            "references alone": f"{row['before']:,.0f}",
-            "with the frozen network": format_value(
-                row["after"],
-                (
-                    row["after"] - row["scatter"],
-                    row["after"] + row["scatter"],
-                ),
-            ),
-        }
-        for name, row in frozen.items()
-    }
-    display_table = pd.DataFrame(rows).T.rename_axis("start (meV/atom)")
-None if real is None else display_table
+    of_real = pd.DataFrame(frozen).T.drop(columns="error").astype(float)
+    of_real = of_real.rename_axis("meV/atom").style.format("{:,.0f}")
+of_real
 
 # %% tags=["hide-input", "remove-output"]
 if real is not None:
     for name, row in frozen.items():
         results.record(
-            "real_frozen_" + re.sub(r"\W+", "_", name.lower()).strip("_"),
+            "real_frozen_" + short_name(name),
             row["after"],
             unit="meV/atom",
             interval=(
@@ -845,7 +775,7 @@ if real is not None:
 c = np.nan_to_num(runs["4", seed].references.energies_ev)
 points = {}
 for name in "1234":
-    seen = judged[name, seed][2]
+    seen = judged.predictions[name, seed]
     there = ~np.isnan(seen.frames.energy_per_atom_ev)
     shift = (seen.frames.composition @ c)[there]
     points[name, "energy"] = [e - shift for e in seen.parity("energy")]

@@ -42,7 +42,7 @@ max_atoms = 8  # larger cells are left out; 1000 keeps all
 batch_size = 16  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -121,6 +121,8 @@ for key in STARTS:
         key, train, prior="trend", other_frames=held_out
     ).model
     before[key] = evaluate(models[key], train, with_predictions=True)
+
+# %%
 pd.DataFrame(
     {
         name: {

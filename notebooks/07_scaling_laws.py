@@ -45,7 +45,7 @@ n_looks = 1  # validations (and checkpoints) of a run, the last among them
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 n_bootstrap = 2000  # resamples behind each interval
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -143,6 +143,8 @@ if "published" in curves:
         split=split,
         **common | {"references": "MP-r2SCAN"},
     )
+
+# %%
 at_zero = pd.DataFrame(
     {
         name: {m: run.history.iloc[0][c] for m, c in METRICS.items()}
@@ -229,6 +231,7 @@ def attempt(function, *arguments, **options):
         return None, str(reason)
 
 
+# %%
 options = {"n_min": n_min, "n_bootstrap": n_bootstrap, "seed": seed}
 laws = {}
 for metric, column in METRICS.items():
@@ -303,6 +306,8 @@ results.record(
     title="Force MAE of predicting zero",
     note="validation frames",
 )
+
+# %% tags=["hide-input", "remove-output"]
 for metric, column in METRICS.items():
     for name in (
         at_zero.index.drop("predict zero")
@@ -331,14 +336,17 @@ for metric, column in METRICS.items():
             title=f"Validation {metric} MAE at the largest N: {name}",
             note=f"N = {sizes[-1]}, {max_steps} steps; range over {seeds} and 95 % over validation materials",
         )
-        if (law := laws[metric, name]) is not None:
-            results.record(
-                f"{metric}_exponent_{name.replace('-', '_')}",
-                law.exponent,
-                interval=law.exponent_interval,
-                title=f"Exponent b of the {metric} error: {name}",
-                note=f"N from {law.n.min():.0f} to {law.n.max():.0f}, R² = {law.r2:.2f}; 95 % interval",
-            )
+
+# %% tags=["hide-input", "remove-output"]
+for (metric, name), law in laws.items():
+    if law is not None:
+        results.record(
+            f"{metric}_exponent_{name.replace('-', '_')}",
+            law.exponent,
+            interval=law.exponent_interval,
+            title=f"Exponent b of the {metric} error: {name}",
+            note=f"N from {law.n.min():.0f} to {law.n.max():.0f}, R² = {law.r2:.2f}; 95 % interval",
+        )
 
 # %% [markdown]
 # Look first at the dashed lines, the models that were not trained at all.
@@ -388,18 +396,16 @@ def factor_within_reach(metric, *points):
 # %%
 worth, limits = {}, {}
 for metric, column in METRICS.items():
-    curves = [runs[runs["method"] == m] for m in METHODS.values()]
-    points = [c[name] for c in curves for name in ("n", column)]
+    both = [runs[runs["method"] == m] for m in METHODS.values()]
+    points = [c[name] for c in both for name in ("n", column)]
     worth[metric], why = attempt(factor_within_reach, metric, *points)
     print(f"{metric}: {worth[metric].summary() if worth[metric] else why}")
 
-    worst = curves[0].groupby("n")[column].max()
-    goal = curves[1].groupby("n")[column].min().loc[sizes[-1]]
+    worst = both[0].groupby("n")[column].max()
+    goal = both[1].groupby("n")[column].min().loc[sizes[-1]]
     better = worst.index[worst < goal]
     limits[metric] = pd.Series(sizes[-1] / better, better)
-    if (
-        goal >= SCRATCH_FREE[metric]
-    ):  # nothing was learned, so nothing is worth more than it
+    if goal >= SCRATCH_FREE[metric]:  # scratch has learned nothing yet
         limits[metric] = limits[metric].iloc[:0]
     no_training = at_zero.loc["refitted", metric]
     print(
@@ -562,6 +568,7 @@ class GivenRates(Callback):
             group["lr"] = learning_rate * self.rates[k]
 
 
+# %%
 n_batches = -(-sizes[0] // batch_size)
 rates = chgnet_rates(n_batches, -(-max_steps // n_batches))
 budget = {"max_steps": max_steps, "batch_size": batch_size}
@@ -569,6 +576,8 @@ budget |= {"learning_rate": learning_rate, "validate_every_n_epochs": 10**6}
 smallest = [
     planned["transfer", sizes[0], k] for k in range(seed, seed + n_seeds)
 ]
+
+# %%
 as_chgnet = pd.DataFrame(
     xf.finetune(
         "4",
@@ -697,6 +706,7 @@ pd.Series(
 # ## Recap
 #
 # - A learning curve compares methods only at equal validation frames, references, budgets and schedules.
+# - Draw beside a curve what costs no training; above it, a slope measures something else, and no law is quoted.
 # - A power law {eq}`eq-scaling` is a straight line in {numref}`fig-07-curves`; quote it with its range of N, its interval and its budget.
 # - The factor {eq}`eq-efficiency` says what pretraining is worth; a lower limit needs no law, and a law must not be stretched ({numref}`fig-07-worth`).
 # - A schedule that counts tenths of epochs does not anneal small data sets ({numref}`fig-07-schedule`).

@@ -109,6 +109,9 @@ def test_slope_and_cosine_of_scaled_and_of_random_forces(seen):
     seen.forces_ev_per_a[:] = np.random.default_rng(0).normal(size=labels.shape)
     assert abs(slope_and_cosine(seen)[1]) < 0.1
     seen.forces_ev_per_a[:] = before
+    seen.forces_ev_per_a[:] = 0
+    assert np.isnan(slope_and_cosine(seen)).all()
+    seen.forces_ev_per_a[:] = before
     slope, cosine = slope_and_cosine(seen)
     assert 0.9 < slope < 1.6
     assert cosine > 0.9

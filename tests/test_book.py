@@ -257,6 +257,45 @@ def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_pat
     assert by_batch == ("ms per frame", ("", "chgnet", "ours"), [("MgO", "60", "15")])
 
 
+def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from crossfunc.lessons import LessonError, units
+    from crossfunc.training import units as training_units
+    from crossfunc.training.units import UnitState
+
+    states = [UnitState("method-4-seed0", "whole", 9, 9, 1.0), UnitState("method-3-seed0", "stopped", 4, 9, 0.5)]
+    monkeypatch.setattr(units, "runs_of", lambda *_: (None, []))
+    monkeypatch.setattr(training_units, "progress", lambda *_: states)
+    lesson = SimpleNamespace(stem="04_four_methods")
+    values = {"dataset": "surrogate", "keep_runs": True}
+    plan = SimpleNamespace(lesson=lesson, profile="converged", parameters=values, results=tmp_path / "results")
+    with pytest.raises(
+        LessonError, match=r"1 of 2 units are not whole, first of all method-3-seed0: crossfunc units 04"
+    ):
+        book_kept.check_units(plan)
+    states.pop()
+    book_kept.check_units(plan)
+    plan.parameters = {"dataset": "surrogate"}  # a lesson that keeps no runs has none to count
+    states.append(UnitState("x", "waiting", 0, None, 0.0))
+    book_kept.check_units(plan)
+
+
+def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):
+    def find(_root, _profile, lesson):
+        keys = {"04_four_methods": ("energy", "force", "magmom"), "06_hull_workflow": ("decomposition", "formation")}
+        rows = [
+            {"key": f"{q}_mae_method_{k}", "value": 10.0 * k, "interval": None, "unit": "x", "paper": 1.0 * k}
+            for q in keys[lesson]
+            for k in (1, 2, 3, 4)
+        ]
+        return {"results": rows}
+
+    rows = book_claims.table_1_rows(tmp_path, "p", find)
+    assert [len(row) for row in rows] == [7] * 4
+    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "40 (4)", "40 (4)")
+
+
 # --- the page of claims ---
 
 

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import crossfunc as xf
+from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import CASES, method_units, plan_scaling, runs_of, scaling_units, unit_name, usable_frames
@@ -173,6 +175,17 @@ def test_names_of_units_are_names_of_files():
     assert unit_name("4 on the published table", 1) == "method-4-on-the-published-table-seed1"
     assert unit_name("model-aware, then trained", 0) == "model-aware-then-trained-seed0"
     assert unit_name("transfer", 2, 800) == "transfer-n800-seed2"
+
+
+def test_the_command_counts_what_is_whole_and_runs_nothing_when_asked_for_the_status(root, tmp_path):
+    call = ["units", "04", "--profile", "smoke", "--status", "--root", str(root), "--out", str(tmp_path)]
+    shown = CliRunner().invoke(app, [*call, "--only", "method-4"])
+    assert shown.exit_code == 0, shown.output
+    assert "0 of 2 units are whole" in shown.output  # Method 4, and Method 4 on the published table
+    assert "method-4-on-the-published-table-seed0" in shown.output
+    assert not (tmp_path / "units").exists()
+    wrong = CliRunner().invoke(app, [*call, "--only", "method-9"])
+    assert wrong.exit_code != 0
 
 
 def test_a_lesson_without_units_says_which_have_them():

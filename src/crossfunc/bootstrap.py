@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+__all__ = ["BootstrapError", "Estimate", "mean_error", "paired_difference", "paired_over_seeds"]
+
 LEVEL = 0.95
 VERDICTS = ("lower", "unclear", "higher")
 

@@ -134,10 +134,16 @@ def slope_and_cosine(predictions: FramePredictions) -> tuple[float, float]:
         Of predicted against labelled force components, through the origin, F·F̂ / F·F: below 1 they are too small.
     cosine : float
         F·F̂ / |F||F̂| over all components: 0 for forces that know nothing.
+
+    Notes
+    -----
+    Both are NaN without a labelled force, and where symmetry makes all of them zero.
     """
-    labels, predicted = predictions.parity("forces")
-    dot = float(labels @ predicted)
-    return dot / float(labels @ labels), dot / float(np.linalg.norm(labels) * np.linalg.norm(predicted))
+    labels, predicted = (values.astype(np.float64) for values in predictions.parity("forces"))
+    dot, length, other = float(labels @ predicted), float(np.linalg.norm(labels)), float(np.linalg.norm(predicted))
+    if not length or not other:
+        return float("nan"), float("nan")
+    return dot / length**2, dot / (length * other)
 
 
 def why_not_quote(n, error, free_baseline: float, *, what: str = "the curve") -> str:

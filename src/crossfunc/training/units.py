@@ -203,8 +203,7 @@ def score(run: FinetuneResult, frames: LabelledFrames, part: str = "test") -> di
     rows = np.asarray(run.split[part])
     seen = predict_frames(run.model, frames.take(rows))
     refitted = refitted_energy_errors(seen, last_refit_ev(run.model, frames.take(run.split["train"])))
-    has_forces = bool(seen.frames.labelled("forces").any())
-    slope, cosine = slope_and_cosine(seen) if has_forces else (None, None)
+    slope, cosine = (None if np.isnan(value) else value for value in slope_and_cosine(seen))
     errors = seen.metrics()
     by_frame = {
         "material_id": seen.frames.material_ids.tolist(),

@@ -7,11 +7,11 @@ from crossfunc.lessons.figures.style import COLORS, MARKERS, FigureError
 
 
 def look_of(method: str) -> dict:
-    """Colour and marker of a method by its key: "1" to "4" have their own, any other that of a fit."""
+    """Colour, marker and line of a method: "1" to "4" have their own, variants of them are dashed, others a fit's."""
     key = f"method_{method[:1]}"
     if len(method) == 1 and key in COLORS:
         return {"color": COLORS[key], "marker": MARKERS[key], "ls": "-"}
-    return {"color": COLORS["fit"], "marker": "^", "ls": "--"}
+    return {"color": COLORS.get(key, COLORS["fit"]), "marker": "^", "ls": "--"}
 
 
 def draw_histories(ax, table, *, train=None):

@@ -1,0 +1,89 @@
+"""Models side by side on the same test frames, over seeds: errors, intervals over materials, paired differences."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.training.baselines import (
+    frame_errors,
+    last_refit_ev,
+    refitted_energy_errors,
+    slope_and_cosine,
+    zero_errors,
+)
+from crossfunc.training.evaluate import METRICS, FramePredictions, predict_frames
+from crossfunc.training.labels import LabelledFrames
+
+ENERGY, FORCE, STRESS, MAGMOM = METRICS
+REFITTED = "refitted_energy_mae_mev_per_atom"
+COLUMNS = (ENERGY, REFITTED, FORCE, STRESS, MAGMOM, "slope", "cosine")
+WITH_INTERVAL = (ENERGY, REFITTED, FORCE)
+"""Errors that are kept frame by frame, so that materials can be drawn again."""
+
+
+class Judged:
+    """What models get wrong on test frames, a model a (name, seed).
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    splits : dict of int to dict of str to ndarray
+        `train` and `test` of each seed.
+    seed : int
+        Of the resampling.
+    """
+
+    def __init__(self, frames: LabelledFrames, splits: Mapping[int, Mapping[str, np.ndarray]], seed: int = 0):
+        self.frames, self.splits, self.seed = frames, splits, seed
+        self.predictions: dict[tuple[str, int], FramePredictions] = {}
+        self._rows: dict[tuple[str, int], dict] = {}
+        self._errors: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+
+    def add(self, name: str, seed: int, model) -> None:
+        """Let a model predict the test frames of a seed; its references are refitted to the seed's training frames."""
+        train, test = (self.frames.take(self.splits[seed][part]) for part in ("train", "test"))
+        seen = predict_frames(model, test)
+        after = refitted_energy_errors(seen, last_refit_ev(model, train))
+        slope, cosine = slope_and_cosine(seen)
+        self.predictions[name, seed] = seen
+        self._rows[name, seed] = seen.metrics() | {REFITTED: np.nanmean(after), "slope": slope, "cosine": cosine}
+        errors = (frame_errors(seen, "energy"), after, frame_errors(seen, "forces"))
+        self._errors[name, seed] = dict(zip(WITH_INTERVAL, errors, strict=True))
+
+    def add_zero(self, name: str) -> None:
+        """Add the errors of predicting no force, stress and moment, for every seed."""
+        for seed, split in self.splits.items():
+            self._rows[name, seed] = zero_errors(self.frames.take(split["test"]))
+
+    @property
+    def scores(self):
+        """Errors as a pandas table, a row for each name and seed; NaN where nothing is labelled."""
+        import pandas as pd
+
+        return pd.DataFrame(self._rows).T.reindex(columns=COLUMNS).astype(float)
+
+    def estimate(self, name: str, metric: str) -> Estimate | None:
+        """Mean over the seeds with an interval over test materials; None for errors that are not kept by frame."""
+        if metric not in WITH_INTERVAL or any((name, seed) not in self._errors for seed in self.splits):
+            return None
+        errors = [self._errors[name, seed][metric] for seed in self.splits]
+        if any(np.isnan(error).all() for error in errors):
+            return None
+        nothing = [np.where(np.isnan(error), np.nan, 0.0) for error in errors]
+        return paired_over_seeds(errors, nothing, self._ids(name), seed=self.seed)
+
+    def difference(self, name: str, other: str, metric: str) -> Estimate:
+        """Error of one model minus that of another on the same frames, drawn by material; see `Estimate.verdict`."""
+        errors, others = ([self._errors[m, seed][metric] for seed in self.splits] for m in (name, other))
+        return paired_over_seeds(errors, others, self._ids(name), seed=self.seed)
+
+    def _ids(self, name: str) -> list[np.ndarray]:
+        return [self.predictions[name, seed].frames.material_ids for seed in self.splits]
+
+
+def short_name(name: str) -> str:
+    """Key of a model in a results file: method_4 for "4", words joined by underscores for all others."""
+    import re
+
+    return f"method_{name}" if len(name) == 1 else re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

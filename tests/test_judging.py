@@ -1,0 +1,65 @@
+"""Models side by side: errors of several seeds, intervals over materials and differences in pairs."""
+
+import numpy as np
+import pytest
+
+from crossfunc.datasets import open_dataset
+from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED, STRESS, Judged, short_name
+from crossfunc.potential import load_model
+from crossfunc.training import LabelledFrames, evaluate
+
+
+@pytest.fixture(scope="module")
+def judged():
+    every = LabelledFrames.from_dataset(open_dataset("surrogate"))
+    small = np.flatnonzero(every.labelled("forces") & (every.crystals.n_atoms == 4))
+    frames = every.take(small[::30])
+    half = len(frames) // 2
+    rows = np.arange(len(frames))
+    splits = {0: {"train": rows[:half], "test": rows[half:]}, 1: {"train": rows[half:], "test": rows[:half]}}
+    table = Judged(frames, splits)
+    for seed in splits:
+        table.add("GGA", seed, load_model("0.3.0"))
+        table.add("labeller", seed, load_model("r2scan"))
+    table.add_zero("predict zero")
+    return table
+
+
+def test_errors_are_those_of_evaluate(judged):
+    expected = evaluate(load_model("0.3.0"), judged.frames, rows=judged.splits[0]["test"])
+    for metric in (ENERGY, FORCE, STRESS):
+        assert judged.scores.loc[("GGA", 0), metric] == pytest.approx(expected[metric])
+
+
+def test_a_last_refit_takes_the_offset_out_and_leaves_forces(judged):
+    mean = judged.scores.groupby(level=0).mean()
+    assert mean.loc["GGA", REFITTED] < 0.2 * mean.loc["GGA", ENERGY]
+    assert mean.loc["GGA", "slope"] == pytest.approx(1.0, abs=0.6)
+    assert mean.loc["labeller", "cosine"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_labeller_is_clearly_ahead_and_nothing_is_ahead_of_itself(judged):
+    assert judged.difference("labeller", "GGA", ENERGY).verdict == "lower"
+    assert judged.difference("GGA", "labeller", FORCE).verdict == "higher"
+    same = judged.difference("GGA", "GGA", ENERGY)
+    assert (same.value, same.verdict) == (0.0, "unclear")
+
+
+def test_an_estimate_holds_the_mean_over_the_seeds(judged):
+    e = judged.estimate("GGA", ENERGY)
+    assert e.low < e.value < e.high
+    assert e.value == pytest.approx(judged.scores.loc["GGA"][ENERGY].mean())
+    assert judged.estimate("GGA", STRESS) is None
+    assert judged.estimate("predict zero", FORCE) is None
+
+
+def test_predicting_zero_has_no_energy(judged):
+    rows = judged.scores.loc["predict zero"]
+    assert rows[ENERGY].isna().all()
+    assert (rows[FORCE] > 0).all()
+
+
+def test_names_of_results():
+    assert short_name("4") == "method_4"
+    assert short_name("model-aware, then trained") == "model_aware_then_trained"
+    assert short_name("published r²SCAN checkpoint") == "published_r_scan_checkpoint"  # keys are plain letters
