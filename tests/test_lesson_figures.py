@@ -129,3 +129,11 @@ def test_hulls_show_their_phases_and_the_ternary_names_its_corners():
     names = [trace.text[0].replace("\u00a0", "") for trace in figure.data if trace.mode == "text"]
     assert sorted(names) == sorted(["Li<sub>2</sub>O", "<br>Fe<sub>2</sub>O<sub>3</sub>", "LiFeO<sub>2</sub>"])
     assert figure.layout.height == 520
+
+
+def test_error_stages_have_one_line_per_dataset_on_a_logarithmic_axis(ax):
+    stages = {"as it comes": 5000.0, "new references": 80.0, "fine-tuned": 60.0}
+    figures.error_stages({"mine": stages, "fluorides, DFT": stages}, ax)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[5000.0, 80.0, 60.0]] * 2
+    assert [line.get_marker() for line in ax.lines] == ["o", "s"]
+    assert ax.get_yscale() == "log"

@@ -131,7 +131,7 @@ def without_network(allowed: bool = False) -> Iterator[_Offline]:
     Other threads, and this machine's own services, are left alone. A guard against surprise, not against malice: code
     that is imported can do anything.
     """
-    global _hook_is_there  # noqa: PLW0603 - an audit hook cannot be taken away again
+    global _hook_is_there
     with _HOOK_LOCK:
         if not _hook_is_there:
             sys.addaudithook(_refuse_network)
