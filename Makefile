@@ -1,4 +1,4 @@
-# Two commands: `make book` and `make test`. Each sets up .venv from nothing and does only what is not done yet.
+# Two commands: `make book` and `make test`; while you work, `make check`. Each sets up .venv from nothing and does only what is not done yet.
 PYTHON  ?= python3
 PROFILE ?= laptop
 VENV    ?= .venv
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
 .DEFAULT_GOAL := help
-.PHONY: book test dft lint format lab figure figures keep clean help
+.PHONY: book test check types lessons dist dft lint format lab figure figures keep clean help
 
 book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
 	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
@@ -22,6 +22,20 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 # is slow and early. One BLAS thread each: matrices are small, and more threads only get in each other's way.
 test: $(STAMP)  ## run every test, JOBS=2 files at a time: the library, the lessons, the strict book build, each page in a browser
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# What a pull request waits for; everything else is `make test`.
+check: $(STAMP) lint types  ## style, types and the quick tests: no training, no lessons, no book (2 minutes on 2 cores)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow and not book"
+
+types: $(STAMP)  ## check the types of the package
+	@$(BIN)/mypy
+
+lessons: $(STAMP)  ## execute every lesson in its smallest form (LESSONS="03 04" for some)
+	@$(BIN)/crossfunc run $(LESSONS) --profile smoke --jobs $(JOBS)
+
+dist: $(STAMP)  ## build the wheel and the source archive into dist/
+	@$(BIN)/python -m pip -q --disable-pip-version-check install build
+	@$(BIN)/python -m build --outdir dist .
 
 dft: $(STAMP)  ## install GPAW, which computes labels (Debian: apt-get install libxc-dev libopenblas-dev libfftw3-dev first)
 	@GPAW_CONFIG=$${GPAW_CONFIG:-$(CURDIR)/.ci/gpaw_siteconfig.py} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dft]'

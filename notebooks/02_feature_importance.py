@@ -194,7 +194,7 @@ figures.show(
 # %% [markdown]
 # The paper finds that, with the corrections on, the difference follows mainly the anions.
 # {numref}`fig-02-groups` does not bear that out on the embedded data: switching the corrections on takes share *from* the anions, for here the difference without them is mostly the corrections themselves, and these sit on anions.
-# The {doc}`claims page </claims>` gives its verdict by the share that is left to them.
+# The {doc}`claims page </claims>` judges it by whether their share grows with the corrections.
 # Which group gains depends on what a dataset holds.
 # Uncorrected +*U* energies put the metals in front wherever their oxides are common, as in the Materials Project; where they are few, the anions stay in front and lose share once their corrections are on.
 # Run this page on `mp-thermo-pairs` beside the embedded data to see both.

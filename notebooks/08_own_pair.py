@@ -51,27 +51,20 @@ n_epochs_real = 3  # passes over the training frames of real_file
 max_atoms_real = 20  # larger crystals of real_file are left out
 
 # %%
-import os
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 from IPython.display import display
 
 import crossfunc as xf
-from crossfunc.datasets import check_dataset
 from crossfunc.datasets.functionals import functional_key
 from crossfunc.datasets.importers import extxyz, mp_r2scan
-from crossfunc.lessons import LessonResults, figures, own_data
+from crossfunc.lessons import LessonResults, figures, own_data, own_pair
 from crossfunc.potential import trust
-from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.units import EV_PER_A3_TO_GPA
 
+# %%
 figures.use_style()
 scratch = tempfile.TemporaryDirectory()
 work = Path(scratch.name)
@@ -88,7 +81,7 @@ work = Path(scratch.name)
 # Its first functional has energies alone, the second one forces, stresses and moments as well; that is how it often is, for a good reason: training needs labels of the second functional only.
 # (If you have no file of the first one at all, give `-` in its place; what compares the functionals then has nothing to compare.)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 if high_file is None and dataset != own_data.BOOKS_DATASET:
     own_data.stop_here(
         f"This page starts from files; {Path(dataset).name} is a dataset already. Give files with -p low_file=... -p high_file=...",
@@ -96,55 +89,13 @@ if high_file is None and dataset != own_data.BOOKS_DATASET:
     )
 
 # %%
-inside = set(elements)
-SOURCES = ["dense: relaxed", "dense: strained", "dense: path-0"]
-
-
-def to_ase(row):
-    """One frame of a dataset as ASE's Atoms with its labels."""
-    atoms = Atoms(
-        row["atomic_numbers"],
-        cell=np.reshape(row["lattice_a"], (3, 3)),
-        scaled_positions=np.reshape(row["frac_coords"], (-1, 3)),
-        pbc=True,
-        info={"material": row["material_id"]},
-    )
-    labels = {"energy": row["energy_per_atom_ev"] * len(atoms)}
-    if row["forces_ev_per_a"] is not None:
-        labels["forces"] = np.reshape(row["forces_ev_per_a"], (-1, 3))
-        stress = np.reshape(row["stress_gpa"], (3, 3)) / EV_PER_A3_TO_GPA
-        labels["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-        labels["magmoms"] = row["magmoms_mub"]
-    atoms.calc = SinglePointCalculator(atoms, **labels)
-    return atoms
-
-
-# %%
 files = {"low": low_file, "high": high_file}
-notice = None  # of your own labels, the names of the functionals
+names, kinds, notice = (low_name, high_name), (low_kind, "raw"), None
 if high_file is None:
     source = xf.open_dataset(dataset)
+    names, kinds = own_pair.names_and_kinds(source)
     notice = source.label_notice
-    low_kind = source.functional("low").energy_kind
-    low_name, high_name = (one.name for one in source.functionals)
-    rows = source.frames.filter(
-        np.isin(source.frames["source"].to_pylist(), SOURCES)
-    ).to_pylist()
-    for side in files:
-        key = source.functional(side).key
-        chosen = [
-            to_ase(row)
-            for row in rows
-            if row["functional"] == key
-            and {ELEMENT_SYMBOLS[z - 1] for z in row["atomic_numbers"]}
-            <= inside
-        ]
-        files[side] = work / f"{key}.extxyz"
-        write(files[side], chosen, format="extxyz")
-        print(f"{files[side].name}: {len(chosen)} frames")
-
-# %%
-if high_file is None:
+    files = own_pair.practice_files(source, work, elements)
     print("\n".join(files["high"].read_text().splitlines()[:4]))
 
 # %% [markdown]
@@ -163,31 +114,28 @@ if high_file is None:
 
 
 # %%
-def refuse(frames, unit):
-    """What the command does: look at a sample before writing."""
-    high = functional_key(high_name)
-    options = {"absolute": False, "stress_unit": unit, "high": high}
-    trust.refuse_wrong_labels(frames, **options)
-
-
 def import_pair(unit):
+    options = {"stress_unit": unit, "high": functional_key(names[1])}
     return extxyz.import_extxyz(
         files["low"],
         files["high"],
         work / "own-pair",
-        functionals=(low_name, high_name),
-        energy_kinds=(low_kind, "raw"),
+        functionals=names,
+        energy_kinds=kinds,
         keys=extxyz.Keys(material_id=material_key, stress_unit=unit),
         label_notice=notice,
-        inspect=lambda frames: refuse(frames, unit),
+        inspect=lambda frames: trust.refuse_wrong_labels(
+            frames, absolute=False, **options
+        ),
     )
 
 
+# %%
 if high_file is None:
     try:
         import_pair("gpa")
-    except trust.TrustError as error:
-        print(error)
+    except trust.TrustError as refusal:
+        print(refusal)
 
 # %% [markdown]
 # Nothing was written.
@@ -198,12 +146,9 @@ if high_file is None:
 summary = import_pair(stress_unit)
 own = xf.open_dataset(summary.path)
 results = LessonResults("08_own_pair", results_dir, own)
-print(
-    f"{summary.n_frames} frames of {summary.n_materials} materials, "
-    f"{summary.n_pairs} of them in both functionals, "
-    f"{summary.n_rejected} rows left out"
-)
-print(own.label_notice)
+print(f"{summary.n_frames} frames of {summary.n_materials} materials,")
+print(f"{summary.n_pairs} of them in both functionals;")
+print(f"{summary.n_rejected} rows left out. {own.label_notice}")
 
 # %% [markdown]
 # Frames that cannot be used (a force that is not a number, two atoms in one place, an unknown element) would now be listed in `own-pair/rejected.parquet`, each with its reason; the others are not touched by them.
@@ -214,20 +159,8 @@ print(own.label_notice)
 # crossfunc data check own-pair
 # ```
 
-
 # %%
-def show_report(folder):
-    """The findings of `crossfunc data check` as a table."""
-    report = check_dataset(folder)
-    trust.add_label_findings(report, xf.open_dataset(folder))
-    lines = [(f.level, f.file, f.message) for f in report.findings]
-    table = pd.DataFrame(lines, columns=["level", "what", "finding"])
-    left = {"text-align": "left", "white-space": "normal"}
-    shown = table.style.format(escape="html").hide(axis="index")
-    return shown.set_properties(**left)
-
-
-show_report(summary.path)
+own_pair.report_table(summary.path)
 
 # %% [markdown]
 # Read it from the end: what was *measured* stands there.
@@ -245,41 +178,26 @@ show_report(summary.path)
 # Lesson {doc}`03_atomref_correlation` in two cells: how far apart are the energies, and how much of that is elemental?
 
 # %%
-pairs, correlation, offsets = own.pairs, {}, {}
+pairs = own.pairs
 if pairs is None:
     print("Frames of one functional alone: there is nothing to compare.")
 else:
-    X = xf.composition_matrix(pairs)
-    low = pairs["low_energy_per_atom_ev"].to_numpy()
-    high = pairs["high_energy_per_atom_ev"].to_numpy()
-    ids = pairs["material_id"]
-    fits = [xf.fit_atomref(X, e, material_ids=ids) for e in (low, high)]
-    low_left, high_left = fits[0].remove(X, low), fits[1].remove(X, high)
-    correlation["total energies"] = np.corrcoef(low, high)[0, 1]
-    correlation["minus refitted references"] = np.corrcoef(
-        low_left, high_left
-    )[0, 1]
-    advice = xf.refit_advice(X, high - low, material_ids=ids, seed=seed)
-    offsets["before a refit"] = advice.initial_mae_ev_per_atom
-    offsets["after a refit, held out"] = advice.refitted_mae_ev_per_atom
-    print(advice.reason)
-pd.Series(correlation, dtype=float).round(3).to_frame("Pearson r")
+    X, ids = xf.composition_matrix(pairs), pairs["material_id"]
+    both = [pairs[one.column()].to_numpy() for one in own.functionals]
+    fits = [xf.fit_atomref(X, e, material_ids=ids) for e in both]
+    left = [fit.remove(X, e) for fit, e in zip(fits, both, strict=True)]
+    total, rest = np.corrcoef(both)[0, 1], np.corrcoef(left)[0, 1]
+    print(f"Pearson r {total:.3f}, minus refitted references {rest:.3f}")
 
-# %% tags=["hide-input", "remove-output"]
-for name, r in correlation.items():
-    results.record(
-        "pearson_" + name.split()[-2],
-        r,
-        title=f"Pearson r between the functionals, {name}",
-        note=f"{len(pairs)} materials",
-    )
-for what, value in offsets.items():
-    results.record(
-        f"offset_{what.split()[0]}",
-        1000 * value,
-        unit="meV/atom",
-        title=f"Mean difference of the functionals {what}",
-    )
+# %%
+if pairs is not None:
+    shift = both[1] - both[0]
+    advice = xf.refit_advice(X, shift, material_ids=ids, seed=seed)
+    results.record("pearson_total", total, n=len(pairs))
+    results.record("pearson_refitted", rest, n=len(pairs))
+    results.record("offset_before", 1000 * advice.initial_mae_ev_per_atom)
+    results.record("offset_after", 1000 * advice.refitted_mae_ev_per_atom)
+    print(advice.reason)
 
 # %% [markdown]
 # ## Fine-tune
@@ -293,87 +211,46 @@ for what, value in offsets.items():
 # If the advice above was *no*, take method 2, which leaves the references to training; and `--method model-aware` is the better refit of lesson 3.
 # The split is by material, 8:1:1; a killed run goes on where it was when the command is given again.
 # This page trains for far too short a time, so that it runs anywhere: read the three rows for their order.
-
-
-# %%
-def tune(folder, out, epochs, max_atoms=1000):
-    """Errors on held-out materials: as it comes, new references, trained."""
-    frames = xf.LabelledFrames.from_dataset(folder, "high")
-    small = np.flatnonzero(frames.crystals.n_atoms <= max_atoms)
-    frames = frames.take(small)
-    split = xf.split_by_material(frames.material_ids, seed=seed)
-    options = {"split": split, "pretrained": pretrained, "progress": False}
-    options |= {"seed": seed, "batch_size": batch_size}
-    base = xf.load_model(pretrained)
-    untrained = xf.finetune("references-only", frames, **options)
-    run = xf.finetune("4", frames, out=out, n_epochs=epochs, **options)
-    errors = {
-        "as it comes": xf.evaluate(base, frames, rows=split["test"]),
-        "new references": untrained.metrics["test"],
-        "fine-tuned": run.metrics["test"],
-    }
-    for note in run.notes:
-        print(note)
-    return run, errors
-
-
-run, errors = tune(summary.path, work / "run", n_epochs)
+# The first row is the pretrained model as it comes, the second the same network with refitted references, which costs a least-squares fit and no training at all, and the third the model after all epochs.
+# If the second row is not much better than the first in energy, the references were not the trouble, and if the third is worse in forces than the first, train longer or with a lower learning rate before you believe anything else.
 
 # %%
-UNITS = {
-    "energy_mae_mev_per_atom": ("energy", "meV/atom"),
-    "force_mae_mev_per_a": ("force", "meV/Å"),
-    "stress_mae_gpa": ("stress", "GPa"),
-    "magmom_mae_mub": ("magmom", "μB"),
+frames = xf.LabelledFrames.from_dataset(summary.path, "high")
+split = xf.split_by_material(frames.material_ids, seed=seed)
+settings = {"seed": seed, "batch_size": batch_size}
+
+# %%
+options = {"split": split, "pretrained": pretrained, "progress": False}
+options |= settings
+untrained = xf.finetune("references-only", frames, **options)
+to = {"out": work / "run", "n_epochs": n_epochs}
+run = xf.finetune("4", frames, **to, **options)
+print("\n".join(run.notes))
+
+# %%
+base = xf.load_model(pretrained)
+errors = {
+    "as it comes": xf.evaluate(base, frames, rows=split["test"]),
+    "new references": untrained.metrics["test"],
+    "fine-tuned": run.metrics["test"],
 }
 
-
-def as_table(errors):
-    """One row per model, one column per label; a dash where nothing is labelled."""
-    table = pd.DataFrame(errors).T[list(UNITS)].astype(float)
-    names = {m: f"{what} ({unit})" for m, (what, unit) in UNITS.items()}
-    return table.rename(columns=names)
-
-
-def style(table):
-    digits = [",.0f", ",.0f", ".2f", ".3f"]
-    columns = zip(table.columns, digits, strict=True)
-    return table.style.format(
-        {c: f"{{:{d}}}" for c, d in columns}, na_rep="–"
-    )
-
-
 # %%
-n_test = len(run.split["test"])
+n_train, n_test = len(run.split["train"]), len(run.split["test"])
+sizes = {"pretrained": pretrained, "n_epochs": n_epochs, "n_train": n_train}
+own_pair.record_errors(results, errors, **sizes)
 print(
-    f"{len(run.split['train'])} frames to learn from, {n_test} of other materials to be judged on"
+    f"{n_train} frames to learn from, {n_test} of other materials to judge"
 )
-style(as_table(errors))
+own_pair.error_table(errors)
 
-# %%
-energy = [e["energy_mae_mev_per_atom"] for e in errors.values()]
+# %% tags=["remove-cell"]
+energy = own_pair.energy_errors(errors)
 own_data.check_claim(
-    energy[1] < energy[0],
+    energy["new references"] < energy["as it comes"],
     "new references alone lower the energy error",
     own if high_file else xf.open_dataset(dataset),
 )
-
-# %% tags=["hide-input", "remove-output"]
-notes = {
-    "as it comes": f"checkpoint {pretrained}",
-    "new references": "no training",
-    "fine-tuned": f"{n_epochs} epochs, {len(run.split['train'])} frames",
-}
-for name, found in errors.items():
-    for metric, (what, unit) in UNITS.items():
-        if found[metric] is not None and np.isfinite(found[metric]):
-            results.record(
-                f"{what}_mae_{name.replace(' ', '_').replace('-', '_')}",
-                found[metric],
-                unit=unit,
-                title=f"{what.capitalize()} error on held-out materials, model {name}",
-                note=notes[name],
-            )
 
 # %% [markdown]
 # ## Use the model
@@ -383,9 +260,11 @@ for name, found in errors.items():
 
 # %%
 if results.folder is not None:
-    about = {"dataset": own.name, "method": "4"}
-    file = results.folder / f"{results.lesson}.model.pt"
-    xf.save_model(run.model, file, provenance=about)
+    kept = results.folder / f"{results.lesson}.model.pt"
+    origin = {"dataset": own.name, "method": "4"}
+    xf.save_model(run.model, kept, provenance=origin)
+
+# %%
 atoms = Atoms("FeO", cell=2.15 * (np.ones((3, 3)) - np.eye(3)), pbc=True)
 atoms.set_scaled_positions([[0, 0, 0], [0.5, 0.5, 0.5]])
 atoms.calc = xf.CHGNetCalculator(run.model)
@@ -416,32 +295,27 @@ print(f"FeO: {atoms.get_potential_energy() / 2:.3f} eV/atom")
 # ```
 
 # %%
-given = os.environ.get("CROSSFUNC_DATA", "").split(os.pathsep)
-places = [Path(folder) / real_file for folder in given if folder]
-real = next((path for path in places if path.is_file()), None)
+real = own_data.find_real_file(real_file)
+fluorides = work / "fluorides"
 if real is None:
     print(f"{real_file} is not here, so this section is left out.")
 else:
-    fluorides = work / "fluorides"
-    summary = mp_r2scan.import_mp_frames(
-        real, fluorides, inspect=trust.refuse_wrong_labels
-    )
-    print(f"{summary.n_frames} frames of {summary.n_materials} materials")
+    check = trust.refuse_wrong_labels
+    taken = mp_r2scan.import_mp_frames(real, fluorides, inspect=check)
+    print(f"{taken.n_frames} frames of {taken.n_materials} materials")
 
 # %%
 if real is not None:
-    frames = xf.LabelledFrames.from_dataset(fluorides, "high")
-    published = xf.evaluate(
-        xf.load_model("r2scan"), frames, with_predictions=True
+    labelled = xf.LabelledFrames.from_dataset(fluorides, "high")
+    labeller = xf.load_model("r2scan")
+    published = xf.evaluate(labeller, labelled, with_predictions=True)
+    over_frames, over_materials = own_pair.record_published(
+        results, published
     )
-    off = np.abs(np.subtract(*published["predictions"].pairs("energy")))
-    by_material = pd.Series(1000 * off).groupby(frames.material_ids).mean()
     print(
-        f"the published r²SCAN model, energies: {published['energy_mae_mev_per_atom']:.1f} meV/atom as the mean over frames,\n"
-        f"{by_material.mean():.1f} meV/atom as the mean over materials; "
-        f"forces {published['force_mae_mev_per_a']:.0f} meV/Å, "
-        f"stress {published['stress_mae_gpa']:.2f} GPa"
+        f"published r²SCAN model: {over_frames:.1f} meV/atom over frames,"
     )
+    print(f"{over_materials:.1f} meV/atom over materials")
 
 # %% [markdown]
 # The two energy errors are both right and must not be mixed up: materials with long relaxations count once in the second and often in the first.
@@ -450,70 +324,29 @@ if real is not None:
 
 # %%
 if real is not None:
-    run_real, errors_real = tune(
-        fluorides, work / "run-fluorides", n_epochs_real, max_atoms_real
+    passes = {"n_epochs": n_epochs_real, "max_atoms": max_atoms_real}
+    settings_real = settings | passes | {"pretrained": pretrained}
+    run_real, errors_real = own_pair.tune(
+        fluorides, work / "run-fluorides", **settings_real
     )
-    table = as_table(errors_real)
-    n = {part: len(rows) for part, rows in run_real.split.items()}
-    about = (
-        f"{n['train']} training and {n['test']} test frames; r²SCAN, DFT"
-    )
-    display(style(table).set_caption(about))
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 if real is not None:
-    for key, value, what in (
-        (
-            "frames",
-            published["energy_mae_mev_per_atom"],
-            "mean over frames",
-        ),
-        ("materials", by_material.mean(), "mean over materials"),
-    ):
-        results.record(
-            f"fluorides_energy_mae_{key}",
-            value,
-            unit="meV/atom",
-            title=f"Published r²SCAN model on DFT of fluorides, energy, {what}",
-            note=f"{len(frames)} frames of {len(by_material)} materials",
-        )
-    for name, found in errors_real.items():
-        results.record(
-            "fluorides_energy_mae_"
-            + name.replace(" ", "_").replace("-", "_"),
-            found["energy_mae_mev_per_atom"],
-            unit="meV/atom",
-            title=f"Energy error on held-out fluorides (DFT), model {name}",
-            note=about,
-        )
+    sizes_real = {part: len(rows) for part, rows in run_real.split.items()}
+    own_pair.record_fluorides(results, errors_real, sizes_real)
+    display(own_pair.error_table(errors_real))
 
-# %% tags=["hide-input"]
-shown = {own.name: energy}
+# %%
+stages = {own.name: energy}
 if real is not None:
-    shown["fluorides, DFT"] = [
-        e["energy_mae_mev_per_atom"] for e in errors_real.values()
-    ]
-fig, ax = plt.subplots()
-looks = zip(shown.items(), "os", ("method_4", "r2scan"), strict=False)
-for (name, values), mark, color in looks:
-    ax.plot(
-        list(errors),
-        values,
-        marker=mark,
-        ms=7,
-        color=figures.COLORS[color],
-        label=name,
-    )
-ax.set(yscale="log", ylabel="energy MAE, held out (meV/atom)")
-ax.legend()
+    stages["fluorides, DFT"] = own_pair.energy_errors(errors_real)
+said = own_pair.in_words(stages)
+
+# %%
 figures.show(
-    fig,
-    alt="Energy errors on held-out materials at three stages, on a logarithmic axis: "
-    + "; ".join(
-        f"{name} {', '.join(f'{v:.0f}' for v in values)} meV/atom"
-        for name, values in shown.items()
-    )
-    + ".",
+    figures.error_stages(stages),
+    alt="Energy errors on held-out materials at three stages in meV/atom, on a "
+    f"logarithmic axis: {said}.",
     caption="Most of the error goes before training starts"
     + ("; squares are DFT, circles" if real is not None else ""),
     name="fig-08-stages",

@@ -8,6 +8,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Files that train, relax or execute lessons, or start a process for each test: `make check` leaves them to `make test`.
+SLOW = {
+    *("test_ase_model", "test_baselines", "test_batches", "test_bootstrap", "test_calculator", "test_checkpoints"),
+    *("test_cli", "test_cluster", "test_evaluate", "test_exports", "test_fetch", "test_fit", "test_fit_parallel"),
+    *("test_fit_resume", "test_forgetting", "test_frozen", "test_gradients", "test_graphs", "test_importance"),
+    *("test_kernels", "test_lessons_on_own_data", "test_lessons_on_real_data", "test_methods", "test_own_pair"),
+    *("test_parallel", "test_parity", "test_physics", "test_potential", "test_priors", "test_real_data_page"),
+    *("test_real_pairs", "test_relax", "test_run", "test_strategies", "test_strategies_runs", "test_surrogate"),
+    *("test_trust", "test_twins", "test_verdict"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `make check` leaves out: by file, so that a newcomer sees one list and not a hundred marks."""
+    for item in items:
+        if item.path.stem in SLOW or item.path.stem.startswith(("test_bench_", "test_book", "test_dft_")):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def root():
     """Folder of the checkout."""

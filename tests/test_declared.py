@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from crossfunc.lessons import LessonResults, ResultsError
-from crossfunc.lessons.declared import DeclarationError, find_declarations, own_lessons, read_declarations, unused_keys
+from crossfunc.lessons.declared import DeclarationError, find_declarations, read_declarations, unused_keys
+from crossfunc.lessons.sources import own_lessons
 
 FILE = """
 03_atomref:

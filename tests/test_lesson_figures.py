@@ -75,3 +75,65 @@ def test_shift_against_z_names_the_material_on_hover():
     assert list(figure.data[0].customdata[2]) == ["c", "Fe"]
     assert figure.layout.yaxis.title.text == "HSE06 − PBE (eV/atom)"
     assert len(figure.data) == 1  # no identity line between unlike quantities
+
+
+# --- hulls and verdicts ---
+
+VERDICTS = pd.DataFrame({"reference_ev": [-0.1, 0.2, -0.3, 0.05], "model_ev": [-0.2, -0.1, -0.3, 0.01]})
+
+
+def test_scheme_has_two_rows_of_steps_between_start_and_end(ax):
+    assert figures.two_hulls_scheme(ax) is ax
+    texts = [text.get_text() for text in ax.texts]
+    assert texts.count("hull") == 2
+    assert {"relaxed\ncrystals", "how far apart?\nsame verdict?", "from a model"} <= set(texts)
+    assert len([text for text in ax.texts if getattr(text, "arrow_patch", None)]) == 10  # five arrows in each row
+
+
+def test_verdict_panel_draws_energies_in_mev_and_keeps_the_panels_alike(ax):
+    assert figures.verdict_panel(VERDICTS, "Method 4", "method_4", ax) is ax
+    (dots,) = ax.collections
+    np.testing.assert_allclose(dots.get_offsets()[1], [200, -100])
+    assert ax.get_xlim() == ax.get_ylim() == (-5e3, 5e3)
+
+
+def test_verdict_panels_are_three_beside_each_other_and_none_is_empty():
+    keys = {"a": "gga", "b": "method_1", "c": "method_2", "d": "method_3"}
+    fig = figures.verdict_panels(dict.fromkeys(keys, VERDICTS), keys)
+    assert [ax.texts[0].get_text() for ax in fig.axes] == ["a", "b", "c", "d"]
+
+
+def test_errors_by_distance_name_the_parts_and_show_both_quantities():
+    parts = pd.DataFrame({"error": [10.0, 30.0], "wrong": [50.0, 0.0]}, index=["1–9", "9–80"])
+    error, wrong = figures.errors_by_distance({"GGA": parts, "other": parts}, {"GGA": "gga", "other": "r2scan"}).axes
+    assert [label.get_text() for label in error.get_xticklabels()] == ["1–9", "9–80"]
+    assert list(wrong.lines[0].get_ydata()) == [50.0, 0.0]
+    assert wrong.lines[0].get_xdata()[0] < wrong.lines[1].get_xdata()[0]  # equal values stay visible
+    assert error.get_yscale() == "log"
+
+
+def test_experiment_parity_has_the_identity_and_a_legend_of_words(ax):
+    figures.experiment_parity([-1.0, np.nan, -2.0], {("gga", "PBE: MAE 9"): [-1.1, -1.0, -2.2]}, ax)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["PBE: MAE 9"]
+    assert len(ax.lines) == 1
+    assert "measured" in ax.get_xlabel()
+
+
+def test_hulls_show_their_phases_and_the_ternary_names_its_corners():
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    energies = {"Li": 0.0, "Fe": 0.0, "O": 0.0, "Li2O": -6.0, "Fe2O3": -8.0, "LiFeO2": -8.0}
+    diagram = PhaseDiagram([PDEntry(Composition(formula), energy) for formula, energy in energies.items()])
+    figure = figures.ternary_hull(diagram, list(energies), ["Li", "Fe", "O"])
+    names = [trace.text[0].replace("\u00a0", "") for trace in figure.data if trace.mode == "text"]
+    assert sorted(names) == sorted(["Li<sub>2</sub>O", "<br>Fe<sub>2</sub>O<sub>3</sub>", "LiFeO<sub>2</sub>"])
+    assert figure.layout.height == 520
+
+
+def test_error_stages_have_one_line_per_dataset_on_a_logarithmic_axis(ax):
+    stages = {"as it comes": 5000.0, "new references": 80.0, "fine-tuned": 60.0}
+    figures.error_stages({"mine": stages, "fluorides, DFT": stages}, ax)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[5000.0, 80.0, 60.0]] * 2
+    assert [line.get_marker() for line in ax.lines] == ["o", "s"]
+    assert ax.get_yscale() == "log"

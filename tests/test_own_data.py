@@ -139,3 +139,12 @@ def test_too_few_formation_energies_are_told(capsys):
     assert len(own_data.formation_energies(known)) == 4
     assert len(own_data.formation_energies(known[["composition"]])) == 0
     assert "no formation energies" in capsys.readouterr().out
+
+
+def test_real_files_and_datasets_are_found_or_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", f"{tmp_path / 'nowhere'}:{tmp_path}")
+    assert own_data.find_real_file("entries.json") is None
+    (tmp_path / "entries.json").write_text("{}")
+    assert own_data.find_real_file("entries.json") == tmp_path / "entries.json"
+    assert own_data.open_if_there("no-such-dataset") is None
+    assert own_data.open_if_there("surrogate", "elements").name == "surrogate"

@@ -21,7 +21,7 @@ from crossfunc.lessons.freshness import check_fresh
 from crossfunc.lessons.plans import hash_package, plan_run, public_parameters
 from crossfunc.lessons.profiles import Profile, parse_overrides, resolve_parameters
 from crossfunc.lessons.run import run_lessons
-from crossfunc.lessons.sources import Lesson, LessonError, find_root
+from crossfunc.lessons.sources import Lesson, LessonError, find_root, own_lessons, place_lessons
 
 HEADER = """\
 # ---
@@ -419,6 +419,15 @@ def test_unknown_and_ambiguous_lessons_are_listed(two_lessons):
 def test_outside_a_checkout_the_error_says_what_is_looked_for(tmp_path):
     with pytest.raises(LessonError, match=r"no folder upwards holds notebooks/ and _config\.yml"):
         find_root(tmp_path)
+
+
+def test_outside_a_checkout_the_packages_own_lessons_run_into_a_folder_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert place_lessons(out=tmp_path / "out") == (tmp_path, own_lessons())
+    with pytest.raises(LessonError, match="`crossfunc run 01 --out DIR` runs the lessons that came with the package"):
+        place_lessons()
+    with pytest.raises(LessonError, match="not inside a checkout"):
+        place_lessons(root=tmp_path, out=tmp_path / "out")
 
 
 def test_the_checkout_is_found_from_below(two_lessons):

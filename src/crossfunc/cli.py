@@ -166,7 +166,7 @@ def run(
             help="Name or folder of a dataset; short for -p dataset=... Other data go to build/PROFILE-DATASET."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write here, whatever the values, instead of build/PROFILE.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of build/PROFILE; needs no checkout.")] = None,
     notebooks: Annotated[Path | None, typer.Option(help="Take the lessons from here instead of notebooks/.")] = None,
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Lessons to run at the same time.")] = 1,
@@ -184,21 +184,15 @@ def run(
     """
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.profiles import parse_overrides
-    from crossfunc.lessons.sources import LessonError, find_root, shown
+    from crossfunc.lessons.sources import LessonError, place_lessons, shown
 
     overrides = parse_overrides(parameter or [])
     if dataset is not None:
         if "dataset" in overrides:
             raise LessonError("dataset is given twice: by --dataset and by -p.")
         overrides["dataset"] = dataset
-    plans = plan_run(
-        Path.cwd() if out and notebooks and not root else find_root(root),
-        profile,
-        lessons or (),
-        overrides,
-        out=out,
-        notebooks=notebooks.resolve() if notebooks else None,
-    )
+    home, folder = place_lessons(root, notebooks, out)
+    plans = plan_run(home, profile, lessons or (), overrides, out=out, notebooks=folder)
     first = plans[0]
     if first.overridden and out is None:
         say(

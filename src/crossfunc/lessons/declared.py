@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from crossfunc.lessons.sources import package_folder
+from crossfunc.lessons.sources import own_lessons
 
 FILE = "results.yml"
 
@@ -68,12 +68,6 @@ def find_declarations(start: Path | None = None) -> Path:
     """Return the `results.yml` in a folder (default: where the kernel runs), or that of the book's own lessons."""
     here = (start or Path.cwd()) / FILE
     return here if here.is_file() else own_lessons() / FILE
-
-
-def own_lessons() -> Path:
-    """Return the folder of the lessons of this package: inside it in a wheel, beside `src` in a checkout."""
-    inside = package_folder() / "lessons" / "notebooks"
-    return inside if inside.is_dir() else package_folder().parents[1] / "notebooks"
 
 
 def read_declarations(path: Path) -> dict[str, dict[str, Declared]]:

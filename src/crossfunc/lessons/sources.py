@@ -41,8 +41,37 @@ def find_root(start: str | os.PathLike | None = None) -> Path:
             return folder
     raise LessonError(
         f"{start}: not inside a checkout of the book (no folder upwards holds notebooks/ and _config.yml). "
-        "The lessons are not part of the installed package: clone the repository and run this there, or give --root."
+        "Clone the repository and run this there, or give --root; `crossfunc run 01 --out DIR` runs the lessons that "
+        "came with the package."
     )
+
+
+def own_lessons() -> Path:
+    """Return the folder of the lessons of this package: inside it in a wheel, beside `src` in a checkout."""
+    inside = package_folder() / "lessons" / "notebooks"
+    return inside if inside.is_dir() else package_folder().parents[1] / "notebooks"
+
+
+def place_lessons(
+    root: Path | None = None, notebooks: Path | None = None, out: Path | None = None
+) -> tuple[Path, Path | None]:
+    """Return the checkout that a run belongs to, and the folder of its lessons (None: the checkout's own).
+
+    Outside a checkout, `out` lets the lessons that came with the package run; nothing else is written then.
+
+    Raises
+    ------
+    LessonError
+        Neither a checkout nor `out`.
+    """
+    if root is None and out and notebooks:
+        return Path.cwd(), notebooks.resolve()
+    try:
+        return find_root(root), notebooks.resolve() if notebooks else None
+    except LessonError:
+        if root is not None or out is None or not own_lessons().is_dir():
+            raise
+        return Path.cwd(), own_lessons()
 
 
 def package_folder() -> Path:

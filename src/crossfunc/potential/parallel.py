@@ -93,8 +93,8 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:  # threads do no
 def _cores_for(n_threads: int) -> list[int | None]:
     """A core for each thread where there are as many as threads, else the system's choice.
 
-    The threads hand the interpreter to each other thousands of times per step, and Linux moves a thread that is woken to
-    the core of the one that woke it, where it waits for its turn: a twentieth to a tenth of a step.
+    The threads hand the interpreter to each other thousands of times per step, and Linux moves a thread that is woken
+    to the core of the one that woke it, where it waits for its turn: a twentieth to a tenth of a step.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores if len(cores) == n_threads else [None] * n_threads

@@ -18,6 +18,7 @@ from crossfunc.lessons.figures.hulls import (
     verdict_panels,
 )
 from crossfunc.lessons.figures.importance import importance_map, measure_shares, share_bars
+from crossfunc.lessons.figures.stages import error_stages
 from crossfunc.lessons.figures.style import COLORS, LABELS, MARKERS, FigureError, use_style, wide
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "MARKERS",
     "FigureError",
     "caption",
+    "error_stages",
     "errors_by_distance",
     "experiment_parity",
     "hull_plot",

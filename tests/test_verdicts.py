@@ -1,0 +1,100 @@
+"""Judging models by their own hulls: numbers that can be checked in one's head."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossfunc.energies import composition_matrix
+from crossfunc.lessons import verdicts
+
+REPORT = pd.DataFrame(
+    {
+        "id": ["a", "b", "c", "d"],
+        "reference_ev": [-0.1, 0.2, -0.3, 0.05],
+        "model_ev": [-0.2, -0.1, -0.3, 0.01],  # b is called stable and is not
+        "reference_formation_ev": [-1.0, -1.0, -1.0, -1.0],
+        "model_formation_ev": [-1.1, -0.9, -1.0, -1.0],
+        "reference_products": ["X + Y", "X", "Y", "X"],
+        "model_products": ["X + Y", "Y", "Y", "X"],
+        "total_ev": [5.0, 5.0, 5.0, 5.0],
+    }
+)
+
+
+def test_score_counts_errors_in_mev_and_verdicts():
+    found = verdicts.score(REPORT, {"a", "b", "c", "d"})
+    assert found["total"] == 5000
+    assert found["decomposition"] == pytest.approx(1000 * (0.1 + 0.3 + 0 + 0.04) / 4)
+    assert found["formation"] == pytest.approx(50)
+    assert found["same products"] == 75
+    assert (found["precision"], found["recall"]) == (2 / 3, 1)
+    assert found["F1"] == pytest.approx(2 * (2 / 3) / (2 / 3 + 1))  # harmonic mean of the two
+    assert found["n"] == 4
+
+
+def test_score_of_a_model_that_calls_nothing_stable_has_no_precision():
+    found = verdicts.score(REPORT.assign(model_ev=1.0), {"a", "b"})
+    assert np.isnan(found["precision"])
+    assert found["recall"] == 0
+
+
+def test_a_model_is_scored_on_what_its_own_seed_has_not_seen():
+    reports = {("published", None): REPORT, ("Method 4", "0"): REPORT}
+    found = verdicts.score_all(reports, {"0": {"a"}, "1": {"a", "b"}})
+    assert list(found.index) == [("published", "0"), ("published", "1"), ("Method 4", "0")]
+    assert found["n"].tolist() == [1, 2, 1]
+
+
+def test_the_relaxed_frame_is_the_one_that_the_pairs_list_or_else_the_lowest():
+    frames = SimpleNamespace(
+        energy_per_atom_ev=np.array([-1.0, -2.0, -3.0, -5.0]), material_ids=np.array(["a", "a", "b", "b"])
+    )
+    assert verdicts.relaxed_frames(frames).tolist() == [1, 3]
+    pairs = pd.DataFrame({"material_id": ["a", "b"], "high_energy_per_atom_ev": [-1.0, -5.0]})
+    assert verdicts.relaxed_frames(frames, pairs).tolist() == [0, 3]
+
+
+def test_inside_a_system_means_no_other_element():
+    X = composition_matrix(["Fe2O3", "LiFeO2", "O2", "Na"])
+    assert verdicts.inside(X, ["Fe", "O"]).tolist() == [True, False, True, False]
+
+
+def test_what_a_hull_lacks_is_named_with_the_options_that_mend_it():
+    assert verdicts.describe_lack_of_phases(["Fe4", "O8", "Fe4O6"], ["Fe", "O"], "Fe2O3") == ""
+    said = verdicts.describe_lack_of_phases(["Fe4", "Fe4O6"], ["Fe", "O"], "FeO")
+    assert "no frames of FeO, O." in said
+    assert "-p by_hand=" in said
+
+
+def test_parts_by_distance_hold_equal_numbers_and_say_where_they_end():
+    binned = verdicts.by_distance(REPORT, 2)
+    assert list(binned.index) == ["50–100", "200–300"]  # |E_d| in meV/atom
+    assert binned["wrong"].tolist() == [0, 50]
+    assert binned["error"].tolist() == pytest.approx([70, 150])
+
+
+def test_scores_stand_beside_the_papers():
+    scores = pd.DataFrame(
+        [verdicts.score(REPORT, {"a", "b", "c", "d"})] * 2, index=["GGA model as it comes", "Method 4"]
+    )
+    results = SimpleNamespace(paper={"decomposition_mae_method_4": 23.66}.get)
+    table = verdicts.beside_paper(scores, scores * 0, results)
+    assert table["decomposition", "paper"].tolist() == ["–", "23.66"]
+    assert table["verdict", "F1"].tolist() == ["0.80", "0.80"]
+
+
+def test_no_models_of_lesson_4_is_no_error(tmp_path):
+    assert verdicts.kept_models(None, 1) == ({}, {None: set()})
+    assert verdicts.kept_models(tmp_path, 1) == ({}, {None: set()})
+
+
+def test_models_of_lesson_4_come_with_what_they_have_seen(tmp_path):
+    models = pd.DataFrame({"seed": [0, 0, 1], "method": ["1", "x", "4"], "file": ["m1.pt", "mx.pt", "m4.pt"]})
+    models.to_csv(tmp_path / "04_four_methods.models.csv", index=False)
+    split = pd.DataFrame({"seed": [0, 0, 1], "part": ["train", "test", "train"], "material_id": ["a", "b", "c"]})
+    split.to_csv(tmp_path / "04_four_methods.split.csv", index=False)
+    kept, seen = verdicts.kept_models(tmp_path, 1)
+    assert kept == {("Method 1", "0"): tmp_path / "m1.pt"}
+    assert seen == {"0": {"a"}}
