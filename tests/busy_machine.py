@@ -75,8 +75,8 @@ def main() -> None:
         (wall, cpu), (busy_wall, busy_cpu) = found
         sys.stdout.write(
             f"lesson {lesson}: alone {wall:.0f} s ({cpu:.0f} s of processors); beside {given.others} others "
-            f"{busy_wall:.0f} s ({busy_cpu:.0f} s): {busy_wall / wall:.1f} times as long, {busy_cpu / cpu:.2f} times the "
-            f"processor time; its share alone would make it {(cores + given.others) / cores:.1f} times as long\n"
+            f"{busy_wall:.0f} s ({busy_cpu:.0f} s): {busy_wall / wall:.1f} times as long, {busy_cpu / cpu:.2f} times "
+            f"the processor time; its share alone would make it {(cores + given.others) / cores:.1f} times as long\n"
         )
         sys.stdout.flush()
 

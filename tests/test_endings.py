@@ -156,6 +156,8 @@ def test_few_open_files_suffice_for_an_import(frames_file, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_little_memory_is_told(frames_file, tmp_path):
-    arguments = ["data", "import", "extxyz", "-", frames_file, "--out", tmp_path / "out", "--no-check"]
-    assert_told(limited(arguments, AS=400_000_000), "memory", "threads", "allow more")
+@pytest.mark.parametrize("command", [["data", "list"], ["hull", "x.csv"], ["run"], ["atomref", "surrogate"]])
+def test_a_limit_under_which_libraries_would_hang_is_told(command):
+    """OpenBLAS asks for memory for ever where there is none."""
+    done = limited(command, AS=400_000_000)
+    assert_told(done, "not enough memory: the limit (ulimit -v) is 381 MB")

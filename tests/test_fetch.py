@@ -712,7 +712,7 @@ def test_a_redirect_to_what_is_no_address_is_told(server, tmp_path, target):
 @pytest.mark.parametrize("mirror", ["http://[", "http://localhost:99999", "http://localhost:port/x"])
 def test_a_mirror_with_an_impossible_port_is_named(tmp_path, monkeypatch, mirror):
     monkeypatch.setenv("CROSSFUNC_MIRROR", mirror)
-    with pytest.raises(FetchError, match="is no address|not an address that can be opened"):
+    with pytest.raises(FetchError, match=r"is no address|not an address that can be opened"):
         fetch_dataset(NAME, tmp_path)
 
 

@@ -18,6 +18,7 @@ from oracle import (
     unimodular,
 )
 
+from crossfunc.potential import graphs
 from crossfunc.potential.graphs import GraphError, build_graphs
 
 CUBE, FCC, BCC = np.eye(3), (1 - np.eye(3)) / 2, (1 - 2 * np.eye(3)) / 2
@@ -157,3 +158,23 @@ def test_batching_and_its_order_leave_every_graph_as_it_is():
     for (edges, angles), (its_edges, its_angles) in zip(together, alone, strict=True):
         np.testing.assert_array_equal(edges, its_edges)
         np.testing.assert_array_equal(angles, its_angles)
+
+
+# --- any size ---
+
+
+@pytest.mark.parametrize("n_atoms", [[1], [1] * 1200, [40_000], [1, 40_000, 1], [20_000, 20_000, 5], [32_768, 1], []])
+def test_crystals_of_any_size_come_in_blocks_that_fit(n_atoms):
+    blocks = list(graphs._blocks(np.array(n_atoms, dtype=np.int64)))
+    assert np.concatenate([np.empty(0, dtype=int), *blocks]).tolist() == list(range(len(n_atoms)))
+    for block in blocks:
+        assert len(block) == 1 or (len(block) <= 512 and sum(n_atoms[k] for k in block) <= 2**15)
+
+
+def test_blocks_do_not_show_in_the_graphs(monkeypatch):
+    crystals = as_crystals([([11, 17], [ORIGIN, CENTRE], 3.6 * CUBE), ([29], [ORIGIN], 3.6 * FCC)] * 3)
+    whole = our_edges_and_angles(crystals)
+    monkeypatch.setattr(graphs, "_BLOCK_ATOMS", 2)
+    for (edges, angles), (expected_edges, expected) in zip(our_edges_and_angles(crystals), whole, strict=True):
+        np.testing.assert_array_equal(edges, expected_edges)
+        np.testing.assert_array_equal(angles, expected)

@@ -692,7 +692,7 @@ leak = False
 import os
 from pathlib import Path
 key = os.environ["MP_API_KEY"]
-print("key", key, "https://me:hunter22@example.org/a?token=abcdef123&x=1", os.environ["MY_TOKEN"])
+print("key", key, os.environ["ADDRESS"], os.environ["MY_TOKEN"])
 if leak:
     Path(results_dir, "01_leaky.json").write_text(key)
 """
@@ -701,6 +701,7 @@ if leak:
 def test_keys_tokens_and_users_of_addresses_are_in_no_output(tmp_path, monkeypatch):
     monkeypatch.setenv("MP_API_KEY", "sEcReTkEy1234567890")
     monkeypatch.setenv("MY_TOKEN", "tok-987654321")
+    monkeypatch.setenv("ADDRESS", "https://me:hunter22@example.org/a?token=abcdef123&x=1")
     root = write_checkout(tmp_path / "checkout", lesson_01_leaky=LEAKY)
     (done,) = run(root)
     assert done.ok, done.message

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from crossfunc.endings import describe_ending, signals_raise, status_of
+from crossfunc.endings import check_machine, describe_ending, signals_raise, status_of
 from crossfunc.plain_text import visible
 from crossfunc.waiting import sleep_while_waiting
 
@@ -23,6 +23,7 @@ class _ErrorsInOneBlock(TyperGroup):
         words = [*ctx._protected_args, *ctx.args]
         sleep_while_waiting()  # before anything heavy is loaded
         try:
+            check_machine()
             with signals_raise():
                 return super().invoke(ctx)
         except (Exception, KeyboardInterrupt) as error:

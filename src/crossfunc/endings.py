@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-__all__ = ["Stopped", "describe_ending", "signals_raise", "status_of"]
+__all__ = ["MachineError", "Stopped", "check_machine", "describe_ending", "signals_raise", "status_of"]
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT raises KeyboardInterrupt already
 _WORDS = {
@@ -39,6 +39,13 @@ _REMEDIES = {
 }
 _MEMORY = "give it more memory (ulimit -v, the queue's limit), or use fewer jobs and smaller batches"
 _THREADS = "allow more processes (ulimit -u), or use fewer jobs and threads"
+
+
+_LEAST_ADDRESS_BYTES = 2 * 2**30
+
+
+class MachineError(ValueError):
+    """A machine whose limits let nothing run; the message says which and what it takes."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -75,6 +82,23 @@ def signals_raise() -> Iterator[None]:
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
+
+
+def check_machine() -> None:
+    """Raise MachineError where a limit is so low that libraries would hang instead of failing.
+
+    OpenBLAS asks for memory again and again, for ever, where `ulimit -v` does not grant it.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_BYTES:
+        raise MachineError(
+            f"not enough memory: the limit (ulimit -v) is {limit // 2**20} MB, and at least "
+            f"{_LEAST_ADDRESS_BYTES // 2**20} MB are needed, for models 8192; raise it or the queue's limit."
+        )
 
 
 def status_of(error: BaseException) -> int:
@@ -125,5 +149,5 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     """MemoryError, what Arrow makes of it, and PyTorch's two kinds, of the CPU and of a GPU."""
     if isinstance(error, MemoryError):
         return True
-    words = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "malloc of size")
+    words = ("not enough memory", "t allocate memory", "out of memory", "bad_alloc", "malloc of size", "map segment")
     return isinstance(error, RuntimeError | ImportError) and any(word in str(error) for word in words)

@@ -20,7 +20,8 @@ ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
 MAX_ANGLES = 9_000  # near the caches of a CPU; smaller batches pay more for each operation than for its numbers
 _EDGE_COST = 0.75  # of an edge in angles: four gated MLPs against five, not all of the same depth
-_BLOCK = 512  # crystals whose neighbours are held at a time
+_BLOCK = 512  # crystals whose neighbours are held at a time, fewer of large ones
+_BLOCK_ATOMS = 2**15
 
 
 class GraphError(ValueError):
@@ -127,13 +128,23 @@ def build_graphs(
     GraphError
         An isolated atom (no neighbour within 6 Å), two atoms on one spot, or a cell without volume.
     """
-    for start in range(0, len(crystals), _BLOCK):  # neighbours of a whole dataset would not fit into memory
-        numbers = np.arange(start, min(start + _BLOCK, len(crystals)))
+    for numbers in _blocks(crystals.n_atoms):  # neighbours of a whole dataset would not fit into memory
         found = {k: bonds for k in numbers if (bonds := _try_bonds(crystals, k, refused)) is not None}
         costs = np.array([bonds.n_angles + 2 * len(bonds.atoms) * _EDGE_COST for bonds in found.values()])
         for members in _share_out(costs, max_angles, n_parts):
             indices = np.fromiter(found, dtype=np.int64)[members]
             yield indices, _assemble(crystals.take(indices), [found[k] for k in indices])
+
+
+def _blocks(n_atoms: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive crystals, so few at a time that their neighbours fit into memory; a huge one comes alone."""
+    ends, start = np.cumsum(n_atoms), 0
+    while start < len(n_atoms):
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + _BLOCK_ATOMS, side="right"))
+        stop = min(max(stop, start + 1), start + _BLOCK)
+        yield np.arange(start, stop)
+        start = stop
 
 
 def _share_out(costs: np.ndarray, bound: int, n_parts: int) -> list[np.ndarray]:
