@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import json
 import re
+import socket
 import sys
 import threading
 import warnings
@@ -155,7 +156,7 @@ def _refuse_network(event: str, arguments: tuple) -> None:
     elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
         host = arguments[1][0]
     host = host.decode(errors="replace") if isinstance(host, bytes) else host
-    if host is not None and host not in _LOCAL_HOSTS:
+    if host is not None and host not in (*_LOCAL_HOSTS, socket.gethostname()):
         _OFFLINE.wanted = str(host)
         raise ConnectionRefusedError(f"crossfunc keeps calculators off the network ({host})")
 
