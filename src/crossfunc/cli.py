@@ -54,7 +54,7 @@ _PLAIN = {"rich_markup_mode": None, "no_args_is_help": True}
 
 def say(text: object, *, err: bool = False) -> None:
     """Print; what files say reaches the terminal as text, never as a command to it."""
-    typer.echo(visible(text), err=err)
+    say(visible(text), err=err)
 
 
 app = typer.Typer(name="crossfunc", cls=_ErrorsInOneBlock, pretty_exceptions_enable=False, **_PLAIN)
@@ -464,7 +464,7 @@ def drop_twins(
 
     before = open_dataset(dataset)
     after = twins.drop_twins(before, out, version=version, overwrite=overwrite)
-    typer.echo(f"wrote {out}: {len(before.pairs) - len(after.pairs)} of {len(before.pairs)} materials were twins")
+    say(f"wrote {out}: {len(before.pairs) - len(after.pairs)} of {len(before.pairs)} materials were twins")
 
 
 @import_app.command("materials-project")
@@ -705,13 +705,13 @@ def _show_offsets(model, dataset: str, functional: str, ridge: float, *, as_json
     sample, refused = offset_sample(model, opened, functional)
     fit = fit_offsets(sample, ridge=ridge)
     for frame_id, reason in refused.items():
-        typer.echo(f"refused {frame_id}: {reason}", err=True)
+        say(f"refused {frame_id}: {reason}", err=True)
     if as_json:
         document = json.loads(fit.to_json()) | {"dataset": opened.name, "label_notice": opened.label_notice}
-        typer.echo(json.dumps(document | {"refused": refused}, indent=1))
+        say(json.dumps(document | {"refused": refused}, indent=1))
         return
-    typer.echo(fit.report().to_string(float_format="{:.4f}".format))
-    typer.echo(f"\n{fit.summary()}\n\n{opened.label_notice}")
+    say(fit.report().to_string(float_format="{:.4f}".format))
+    say(f"\n{fit.summary()}\n\n{opened.label_notice}")
 
 
 def _advice_line(advice: dict[str, Any] | None) -> str:
@@ -922,11 +922,11 @@ def units(
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
             run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
-                      report=lambda name: typer.echo(f"{name}: whole"))  # fmt: skip
+                      report=lambda name: say(f"{name}: whole"))  # fmt: skip
     states = progress(chosen, frames, folder)
-    typer.echo(progress_table(states).to_string())
+    say(progress_table(states).to_string())
     n_whole = sum(state.state == "whole" for state in states)
-    typer.echo(f"{n_whole} of {len(states)} units are whole, in {folder}")
+    say(f"{n_whole} of {len(states)} units are whole, in {folder}")
 
 
 @app.command()
@@ -1112,7 +1112,7 @@ def _predicted_entries(model, name: str, entries: str, targets: str | None):
     for file in (entries, targets):
         table, refused = (None, {}) if file is None else entries_by_model(model, file, name=name)
         for entry, reason in refused.items():
-            typer.echo(f"refused {entry}: {reason}", err=True)
+            say(f"refused {entry}: {reason}", err=True)
         tables.append(table)
     return tables
 
@@ -1170,7 +1170,7 @@ def bench_calculators(
     from crossfunc.bench import calculators as benchmark
 
     measured = benchmark.run(n_jobs=jobs)
-    typer.echo(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("verdicts")
@@ -1206,7 +1206,7 @@ def bench_train(
         from crossfunc.bench import methods as of_methods
 
         measured = of_methods.run(n_steps=repeats, threads=threads)
-        typer.echo(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        say(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
         return
     from crossfunc.bench import train as benchmark
 
