@@ -117,7 +117,8 @@ def limited(arguments, **limits):
         for name, value in limits.items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
-    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, preexec_fn=set_limits)
+    options = {"capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run([*CLI, *map(str, arguments)], **options, preexec_fn=set_limits)
 
 
 @pytest.fixture(scope="module")
