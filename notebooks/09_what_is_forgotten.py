@@ -39,7 +39,7 @@ n_eval = 32  # frames each to validate and test on
 n_source = 240  # frames of the source, to hold on to and to judge by
 n_epochs = 6  # passes over the training frames
 max_atoms = 3  # larger cells are left out; 1000 keeps all
-batch_size = 8  # frames an optimiser step
+batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 n_jobs = 2  # runs at the same time
 
@@ -150,7 +150,7 @@ print(
 # Forces need none of this: a derivative knows no references.
 #
 # And *where* do you measure it?
-# Near the training frames a model may keep what it loses elsewhere.
+# Near the training frames per model may keep what it loses elsewhere.
 # So the frames to judge by come in kinds, from near to far.
 
 # %%
@@ -465,7 +465,7 @@ cost.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts compute a quarter more frames a step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts compute a quarter more frames per step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #

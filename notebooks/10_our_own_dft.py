@@ -54,7 +54,9 @@ print(f"{ds.name}: {ds.label_notice}")
 
 # %% tags=["remove-cell"]
 if ds.records is None:
-    own_data.stop_here("These data keep no record of calculations.", results)
+    own_data.stop_here(
+        "These data keep no record of calculations.", results
+    )
 
 # %% [markdown]
 # ## What was computed?
@@ -72,7 +74,9 @@ pd.Series(counts).to_frame("how many").T
 # %%
 by_element = evidence.materials_per_element(frames)
 figures.show(
-    figures.periodic_table_interactive(by_element, "n_materials", fmt=".0f"),
+    figures.periodic_table_interactive(
+        by_element, "n_materials", fmt=".0f"
+    ),
     alt="Periodic table coloured by the number of materials with each element; "
     f"{by_element.idxmax()} leads with {by_element.max()}.",
     caption=f"{len(by_element)} elements, {by_element.idxmax()} in most materials",
@@ -91,8 +95,9 @@ points, curves, minima = evidence.energy_curve(ds, material)
 minima.style.format(precision=3, escape="html")
 
 # %%
-shift = minima.loc["r2scan", "volume_a3_per_atom"] / (
-    minima.loc["pbe", "volume_a3_per_atom"]
+shift = (
+    minima.loc["r2scan", "volume_a3_per_atom"]
+    / (minima.loc["pbe", "volume_a3_per_atom"])
 )
 figures.show(
     draw.energy_curves(points, curves),

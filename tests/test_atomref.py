@@ -442,7 +442,9 @@ def test_a_missing_checkpoint_names_those_there_are():
 
 @pytest.mark.real_data
 def test_real_r2scan_energies_are_linear_in_composition_to_half_an_ev(real_data_folder):
-    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["high_energy_per_atom_ev"])
+    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv")
+    pairs = pairs.rename(columns={"r2scan_energy_per_atom_ev": "high_energy_per_atom_ev"})
+    pairs = pairs.dropna(subset=["high_energy_per_atom_ev"])
     X = composition_matrix(pairs)
     result = held_out_error(X, pairs["high_energy_per_atom_ev"], pairs["mp_id"], seed=0)
     assert result["mae_ev_per_atom"] < 0.5

@@ -242,7 +242,14 @@ def test_advice_refuses_missing_differences():
 @pytest.fixture(scope="module")
 def real_pairs(real_data_folder):
     """The 974 materials with Materials Project energies in both functionals."""
-    return pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").dropna(subset=["high_energy_per_atom_ev"])
+    kinds = {"gga_mp2020": "low", "r2scan": "high"}
+    names = {
+        f"{old}_{what}_per_atom_ev": f"{new}_{what}_per_atom_ev"
+        for old, new in kinds.items()
+        for what in ("energy", "formation_energy")
+    }
+    pairs = pd.read_csv(real_data_folder / "mp_thermo_pairs.csv").rename(columns=names)
+    return pairs.dropna(subset=["high_energy_per_atom_ev"])
 
 
 @pytest.mark.real_data

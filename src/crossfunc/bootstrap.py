@@ -43,7 +43,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Of a difference: "lower" or "higher" than zero with its whole interval, else "unclear"."""
+        """Verdict on a difference: "lower" or "higher" than zero with its whole interval, else "unclear"."""
         if np.isnan(self.low) or self.low <= 0 <= self.high:
             return VERDICTS[1]
         return VERDICTS[0] if self.high < 0 else VERDICTS[2]

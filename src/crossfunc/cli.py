@@ -54,7 +54,7 @@ _PLAIN = {"rich_markup_mode": None, "no_args_is_help": True}
 
 def say(text: object, *, err: bool = False) -> None:
     """Print; what files say reaches the terminal as text, never as a command to it."""
-    say(visible(text), err=err)
+    typer.echo(visible(text), err=err)
 
 
 app = typer.Typer(name="crossfunc", cls=_ErrorsInOneBlock, pretty_exceptions_enable=False, **_PLAIN)
@@ -80,9 +80,10 @@ CalculatorPath = Annotated[
     typer.Option("--calculator", metavar="MODULE:NAME", help="An ASE calculator, such as ase.calculators.emt:EMT."),
 ]
 CalculatorArgs = Annotated[
-    str | None, typer.Option("--calculator-args", metavar="JSON", help='Its arguments: \'{"model": "7net-0"}\'.')
+    str | None,
+    typer.Option("--calculator-args", metavar="JSON", help='Arguments of the calculator: \'{"model": "7net-0"}\'.'),
 ]
-CalculatorJobs = Annotated[int, typer.Option("--jobs", help="Processes, each with a calculator; -1: one a core.")]
+CalculatorJobs = Annotated[int, typer.Option("--jobs", help="Processes, each with a calculator; -1: one per core.")]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let the calculator reach the network.")]
 
 
@@ -605,9 +606,7 @@ def import_extxyz(
     ] = "ev/a3",
     moments: Annotated[
         str,
-        typer.Option(
-            help="What a moment is: number; of three numbers the length, or the axis to read: x, y, z."
-        ),
+        typer.Option(help="What a moment is: number; of three numbers the length, or the axis to read: x, y, z."),
     ] = "number",
     leave_out: Annotated[
         list[str] | None,

@@ -1,7 +1,7 @@
 """Threads that wait sleep, so that a machine shared with others is not heated by waiting.
 
 OpenMP's threads wait for each other by spinning: on a quiet machine that saves microseconds. Where another process has
-the core of one of them, the others spin for its whole turn, thousands of times a second.
+the core of one of them, the others spin for its whole turn, thousands of times per second.
 """
 
 import os

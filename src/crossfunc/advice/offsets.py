@@ -19,7 +19,7 @@ _BASELINE = "composition alone"
 
 @dataclass(frozen=True)
 class Sample:
-    """What one set of labels and a model's predictions have in common, a row a frame.
+    """What one set of labels and a model's predictions have in common, a row per frame.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
 def format_report(report: dict) -> str:
     """The measurements as a table for the terminal."""
     lines = [
-        f"{report['frames']} frames a step, {report['threads']} threads, torch {report['torch']}, median of "
+        f"{report['frames']} frames per step, {report['threads']} threads, torch {report['torch']}, median of "
         f"{report['steps'] * report['rounds']} steps",
         f"{'method':<22}{'ms/step':>10}{'ratio':>8}{'to first step s':>17}{'trained':>10}{'source frames':>15}",
     ]

@@ -114,7 +114,7 @@ def _is_of(file: Path, fingerprint: str) -> bool:
 
 
 def _rounded(value):
-    """The same values with numbers of six digits: more are noise, and would change the file with every run."""
+    """Round numbers to six digits: more are noise, and would change the file with every run."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):

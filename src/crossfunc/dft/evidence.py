@@ -228,7 +228,7 @@ _KRYPTON = 36
 
 
 def _slope(table: pd.DataFrame) -> float:
-    """Of published shifts against ours, through the origin."""
+    """Slope of published shifts against ours, through the origin."""
     return float((table["published"] @ table["ours"]) / (table["ours"] @ table["ours"]))
 
 

@@ -45,7 +45,7 @@ def draw_plane(ax, points, *, names: Mapping[str, str], x: str, y: str) -> None:
 
 
 def draw_kinds(ax, table) -> None:
-    """Draw errors of each method by kind of source frames: a row a method, a marker a kind.
+    """Draw errors of each method by kind of source frames: a row per method, a marker a kind.
 
     Parameters
     ----------

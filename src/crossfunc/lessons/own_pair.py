@@ -106,7 +106,9 @@ def tune(folder: Path, out: Path, *, n_epochs: int, pretrained: str, max_atoms: 
     errors : dict
         "as it comes", "new references" and "fine-tuned" -> errors on the held-out materials.
     """
-    from crossfunc import LabelledFrames, evaluate, finetune, load_model, split_by_material
+    from crossfunc.datasets import split_by_material
+    from crossfunc.potential import load_model
+    from crossfunc.training import LabelledFrames, evaluate, finetune
 
     frames = LabelledFrames.from_dataset(folder, "high")
     if max_atoms is not None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from crossfunc.errors import InputError
 from crossfunc.lessons.results import format_value
 
 METRICS = {
@@ -27,7 +28,7 @@ def over_seeds(values) -> tuple[float, tuple[float, float]]:
     """
     values = np.asarray(values, dtype=float)
     if not values.size:
-        raise ValueError("no seed has a value: there is nothing to average.")
+        raise InputError("no seed has a value: there is nothing to average.")
     mean = values.mean()
     spread = values.std(ddof=1) if len(values) > 1 else 0.0
     return float(mean), (float(mean - spread), float(mean + spread))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossfunc.energies import material_folds
+from crossfunc.errors import InputError
 
 WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Candidate widths of the kernel, in units of the median distance between training crystals."""
@@ -74,7 +75,7 @@ def fit_frozen_correction(
 
     x, r, ids = np.asarray(features, float), np.asarray(residual_per_atom_ev, float), np.asarray(material_ids)
     if not (len(x) == len(r) == len(ids)) or not (np.isfinite(x).all() and np.isfinite(r).all()):
-        raise ValueError(
+        raise InputError(
             f"{len(x)} crystals, {len(r)} residuals and {len(ids)} ids must match row by row and be finite: leave out "
             "crystals without a graph or a label."
         )

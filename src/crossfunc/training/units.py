@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from crossfunc.errors import InputError
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.result import FinetuneResult
 
@@ -101,7 +102,7 @@ def run_units(
     folder = None if folder is None else Path(folder)
     names = [unit.name for unit in units]
     if len(set(names)) < len(names):
-        raise ValueError(f"two units share the name {next(n for n in names if names.count(n) > 1)!r}.")
+        raise InputError(f"two units share the name {next(n for n in names if names.count(n) > 1)!r}.")
     found = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(run_unit)(unit, frames, folder, pretrained) for unit in units
     )
@@ -236,7 +237,7 @@ def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os
     found = [_read(_result_file(folder, unit), identify(unit, frames)) for unit in units]
     lacking = [unit.name for unit, document in zip(units, found, strict=True) if document is None]
     if lacking:
-        raise ValueError(
+        raise InputError(
             f"{folder}: {len(lacking)} of {len(units)} units are not whole, first of all {lacking[0]}; "
             "make them with: crossfunc units LESSON --profile PROFILE"
         )

@@ -51,7 +51,7 @@ def draw_histories(ax, table, *, train=None):
 
 
 def draw_errors(ax, rows, *, free=None):
-    """Errors of methods as dots with intervals, one row a method, logarithmic; hollow where nothing was trained.
+    """Errors of methods as dots with intervals, one row per method, logarithmic; hollow where nothing was trained.
 
     Parameters
     ----------
