@@ -465,7 +465,7 @@ cost.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts compute a quarter more frames a step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts compute a fifth more frames a step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #
