@@ -318,12 +318,12 @@ figures.show(
 # %% [markdown]
 # Read {numref}`fig-09-plane` from its corners.
 # The pretrained model with new references sits at the bottom: it has lost nothing, and forces in the target are as good as they come for free.
-# A network from scratch is in the other corner: it has nothing to lose.
+# A network from scratch is far up: it had nothing to lose.
 # A good method goes left without going up.
 #
 # Then look at Method 3.
 # Its references stay those of the source, so its network has to make up an offset of several eV/atom; the refit {eq}`eq-forgetting` takes out what is linear in composition, and what remains is the damage.
-# That is forgetting in the plainest sense, and no remedy on this page comes near it: *references first* is worth more than any of them.
+# Compare that with what separates the remedies from plain training: references come first, remedies after.
 
 # %%
 spread = points.groupby("method", sort=False).agg(["mean", "min", "max"])
@@ -465,7 +465,7 @@ cost.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts compute a quarter more frames per step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts compute a fifth more frames per step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #
@@ -562,7 +562,7 @@ for name, run in {
 #
 # - Forgetting is what a refit of references leaves of the error in the old functional ({eq}`eq-forgetting`).
 # - It depends on where one looks ({numref}`fig-09-kinds`).
-# - References first: a network that has to make up an offset forgets most ({numref}`fig-09-plane`).
+# - References first: what they spare the network, no remedy has to repair ({numref}`fig-09-plane`).
 # - Each remedy is one line in the same loop, starts at the pretrained model to the last bit, and trades target for source.
 # - On the embedded data the source labels are the start's own, so the page shows distances from it; real labels decide.
 #

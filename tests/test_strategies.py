@@ -292,7 +292,9 @@ def test_without_labels_there_is_nothing_to_weigh(frames, pretrained):
 
 
 def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames):
-    loader = step_loader(frames, range(8), batch_size=4, source=np.array([8, 9, 10]), n_source=2, seed=3)
+    loader = step_loader(
+        frames, range(8), batch_size=4, source=np.array([8, 9, 10]), n_source=2, source_apart=True, seed=3
+    )
     seen = []
     for epoch in (0, 1, 2):
         loader.set_epoch(epoch)
@@ -310,8 +312,18 @@ def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames)
     assert [k for rows in again for k in rows] == seen[4:8]
 
 
+def test_source_frames_share_batches_with_the_others_where_one_readout_reads_all(frames):
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 2}
+    apart = list(step_loader(frames, range(8), source_apart=True, **options))
+    for one, two in zip(step_loader(frames, range(8), **options), apart, strict=True):
+        assert not any(part.is_source for part in one.micro)
+        assert len(one.micro) == 1 < len(two.micro)
+        assert sorted(one.micro[0].indices) == sorted(k for part in two.micro for k in part.indices)
+        assert one.n_labels == two.n_labels
+
+
 def test_shares_of_several_processes_make_up_the_step(frames):
-    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 3}
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 3, "source_apart": True}
     whole = [sorted(k for p in b.micro for k in p.indices) for b in step_loader(frames, range(8), **options)]
     ranks = [list(step_loader(frames, range(8), rank=r, world_size=2, **options)) for r in (0, 1)]
     both = [sorted(k for b in pair for p in b.micro for k in p.indices) for pair in zip(*ranks, strict=True)]

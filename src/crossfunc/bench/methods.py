@@ -88,7 +88,10 @@ def format_report(report: dict) -> str:
         columns = [report[name][key] for name in ("ratio", "seconds_to_first_step", "n_trained", "n_source_frames")]
         lines.append(f"{key:<22}{ms:>10.1f}{columns[0]:>8.2f}{columns[1]:>17.1f}{columns[2]:>10}{columns[3]:>15}")
     slow = [key for key, ratio in report["ratio"].items() if ratio > LIMIT]
-    lines += [f"{key}: more than {LIMIT} x a plain step" for key in slow]
+    lines += [
+        f"{key}: more than {LIMIT} x a plain step; {report['n_source_frames'][key]} source frames join every step"
+        for key in slow
+    ]
     return "\n".join(lines)
 
 

@@ -99,6 +99,7 @@ def step_loader(
     n_workers: int = 0,
     source: np.ndarray | None = None,
     n_source: int = 0,
+    source_apart: bool = False,
 ) -> StepLoader:
     """Load one process's share of every optimiser step of an epoch.
 
@@ -120,9 +121,11 @@ def step_loader(
     n_workers : int
         Processes that build graphs ahead; 0 builds them in this one.
     source : array_like of int, optional
-        Frames that join the steps beside those of `indices`, in micro-batches of their own.
+        Frames that join the steps beside those of `indices`.
     n_source : int
         How many of them each step gets; in an order drawn from the seed, over and over again.
+    source_apart : bool
+        Put them into micro-batches of their own, marked `is_source`, for a readout of their own.
 
     Returns
     -------
@@ -142,7 +145,7 @@ def step_loader(
     options = {"n_parts": n_parts} | ({} if max_angles is None else {"max_angles": max_angles})
     steps = _Steps(frames, np.asarray(indices, dtype=np.int64), batch_size, seed, shuffle, rank, world_size, options)
     if source is not None and len(source):
-        steps.add_source(np.asarray(source, dtype=np.int64), n_source)
+        steps.add_source(np.asarray(source, dtype=np.int64), n_source, source_apart)
     return StepLoader(
         steps,
         batch_size=None,
@@ -163,10 +166,10 @@ class _Steps(Dataset):
         self.options = options  # of build_graphs
         self.counts = np.stack([frames.label_counts[target] for target in TARGETS])
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
-        self.source, self.n_source = np.empty(0, dtype=np.int64), 0
+        self.source, self.n_source, self.source_apart = np.empty(0, dtype=np.int64), 0, False
 
-    def add_source(self, source: np.ndarray, n_source: int) -> None:
-        self.source, self.n_source = source, n_source
+    def add_source(self, source: np.ndarray, n_source: int, apart: bool) -> None:
+        self.source, self.n_source, self.source_apart = source, n_source, apart
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
@@ -180,8 +183,11 @@ class _Steps(Dataset):
         replayed = self._replayed(epoch, step)
         counts = self.counts[:, np.concatenate([chosen, replayed])].sum(axis=1)
         n_labels = {target: int(count) for target, count in zip(TARGETS, counts, strict=True)}
-        parts = [(chosen, False), (replayed, True)]
-        micro = [m for rows, flag in parts for m in self._micro_batches(rows[self.rank :: self.world_size], flag)]
+        shares = [rows[self.rank :: self.world_size] for rows in (chosen, replayed)]
+        if self.source_apart:
+            micro = self._micro_batches(shares[0], False) + self._micro_batches(shares[1], True)
+        else:
+            micro = self._micro_batches(np.concatenate(shares), False)
         return StepBatch(micro, n_labels, len(chosen) + len(replayed))
 
     def _replayed(self, epoch: int, step: int) -> np.ndarray:

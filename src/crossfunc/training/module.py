@@ -297,6 +297,7 @@ class TrainingModule(pl.LightningModule):
             n_workers=self.settings.n_workers,
             source=self.source_rows if shuffle else None,
             n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,
+            source_apart=self.strategy.has_source_readout,
         )
 
     # --- checkpoints ---

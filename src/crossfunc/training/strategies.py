@@ -206,7 +206,7 @@ class Replay(Strategy):
     """
 
     needs_source: ClassVar[bool] = True
-    share: float = 0.25
+    share: float = 0.2
     n_frames: int = 1024
 
     def n_source_frames(self, batch_size: int) -> int:
@@ -220,6 +220,7 @@ class TwoReadouts(Replay):
     r"""One backbone :math:`h`, a readout and references for each functional: :math:`E^f = \sum_i g^f(h_i) + X c^f`.
 
     Source frames join every step as in replay, and are read by a readout of their own, with the energies they have.
+    That takes batches of their own, so a step costs more than 1 + share times a plain one.
     """
 
     has_source_readout: ClassVar[bool] = True
