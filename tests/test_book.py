@@ -90,31 +90,17 @@ def test_a_missing_results_file_or_key_stops_the_build(tmp_path):
     content = results_file(tmp_path)
     with pytest.raises(ExtensionError, match=r"02_y\.json: the results file is missing"):
         book_results.read_results(tmp_path, "p", "02_y")
+    with pytest.raises(ExtensionError, match="lesson '01_x' has no result 'slope'; it has: r"):
+        book_results.find_result(content, "slope", "01_x")
 
 
 def test_a_declared_key_that_a_lesson_did_not_record_stops_the_build(tmp_path):
-    folder = tmp_path / "build" / "p" / "results"
-    folder.mkdir(parents=True)
-    result = {
-        "key": "r",
-        "value": 1.0,
-        "title": "R",
-        "unit": "",
-        "paper": None,
-        "interval": None,
-        "why": "",
-        "note": "",
-    }
-    content = {"lesson": "01_x", "dataset": "surrogate", "label_notice": "", "results": [result]}
-    (folder / "01_x.json").write_text(json.dumps(content))
+    results_file(tmp_path)  # records r
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "results.yml").write_text(
-        "01_x: {r: {title: R}, s: {title: S}, t: {title: T, when: DFT}}"
-    )
-    with pytest.raises(ExtensionError, match="'01_x' did not record s, which notebooks/results.yml declares"):
+    declared = "01_x: {r: {title: R}, s: {title: S}, t: {title: T, when: DFT}}"
+    (tmp_path / "notebooks" / "results.yml").write_text(declared)
+    with pytest.raises(ExtensionError, match=r"'01_x' did not record s, which notebooks/results\.yml declares"):
         book_results.read_results(tmp_path, "p", "01_x")
-    with pytest.raises(ExtensionError, match="lesson '01_x' has no result 'slope'; it has: r"):
-        book_results.find_result(content, "slope", "01_x")
 
 
 def executed_cell(*notes):
