@@ -30,6 +30,7 @@ from book_results import lesson_figure  # noqa: E402
 READER_PROFILE = "laptop"
 REAL_DATASET = "mp-thermo-pairs"  # the landing page's figure is of it, where a folder in CROSSFUNC_DATA has it
 STORY_LESSON, STORY_FIGURE = "03_atomref_correlation", "fig-03-story"
+WIDE_PX = 700  # a figure of several panels
 # What tex-svg.js may load later: TeX packages on demand (\ce, \cancel ...), and the speech a reader can switch on.
 MATHJAX_PARTS = ("tex-svg.js", "input/tex/extensions", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
 
@@ -134,6 +135,8 @@ def dress_figures(cell, file):
     for note in figures:
         options = cell["metadata"].setdefault("mystnb", {})
         options["image"] = {"alt": note["alt"]} | ({"width": note["width"]} if "width" in note else {})
+        if float(note.get("width", "0px").removesuffix("px")) > WIDE_PX:
+            options["image"]["classes"] = "xf-wide"  # on a phone it scrolls instead of shrinking
         if note["caption"]:
             options["figure"] = {"caption": note["caption"]} | ({"name": note["name"]} if note["name"] else {})
 

@@ -370,8 +370,8 @@ own_data.check_claim(
 # Compare the first column with the second.
 # The GGA/GGA+U model as it comes is off by eV/atom in total energy, and by far less in decomposition energy: what it lacks is mostly the offset, and here nobody asks for it.
 # If all you need is a hull, the untrained model is therefore the baseline to beat, and a small training budget need not beat it.
-# Look at Method 4 in the second column: on this page it is about level with the untrained model, so what training gained in total energy it did not gain in bonding.
-# It is still far ahead of Methods 2 and 3, which make up for the offset with their network; what that takes bends the bonding that the network knew.
+# Compare Method 4 with it in the second column: whatever training gained in total energy, it gains next to nothing in bonding at this size.
+# Methods 2 and 3 have to make up for the offset with their network; whether that bent the bonding that the network knew is what their rows show.
 # Method 1 shows how much chemistry a network learns from a few hundred frames when it starts from nothing.
 # All this rests on a few dozen compounds and on as many seeds as the interval says, one if there is none.
 # The paper, with 50 epochs on DFT labels, finds Method 4 ahead of the other three in both columns; the order at our size is printed here:

@@ -94,6 +94,15 @@ def test_a_missing_results_file_or_key_stops_the_build(tmp_path):
         book_results.find_result(content, "slope", "01_x")
 
 
+def test_a_declared_key_that_a_lesson_did_not_record_stops_the_build(tmp_path):
+    results_file(tmp_path)  # records r
+    (tmp_path / "notebooks").mkdir()
+    declared = "01_x: {r: {title: R}, s: {title: S}, t: {title: T, when: DFT}}"
+    (tmp_path / "notebooks" / "results.yml").write_text(declared)
+    with pytest.raises(ExtensionError, match=r"'01_x' did not record s, which notebooks/results\.yml declares"):
+        book_results.read_results(tmp_path, "p", "01_x")
+
+
 def executed_cell(*notes):
     outputs = [
         {"output_type": "display_data", "data": {"image/png": "AAAA"}, "metadata": {"crossfunc": n}} for n in notes
@@ -110,6 +119,13 @@ def test_a_shown_figure_becomes_a_numbered_figure_with_alternative_text():
         "figure": {"caption": "Energies", "name": "fig-1"},
     }
     assert len(cell["outputs"]) == 1  # the caption line is for JupyterLab
+
+
+@pytest.mark.parametrize(("width", "classes"), [("640px", None), ("871px", "xf-wide")])
+def test_a_figure_of_several_panels_is_marked_so_that_it_scrolls_on_a_phone(width, classes):
+    cell = executed_cell({"alt": "Two panels.", "caption": "", "name": "", "width": width})
+    book_build.dress_figures(cell, "01_x.ipynb")
+    assert cell["metadata"]["mystnb"]["image"].get("classes") == classes
 
 
 def test_two_figures_in_one_cell_are_refused():
@@ -243,7 +259,7 @@ def test_a_benchmark_shows_what_was_measured_and_how_to_measure_it(tmp_path):
     with pytest.raises(ExtensionError, match="crossfunc bench atomref --json"):
         book_benchmarks.benchmark_tables(path)
     path.write_text('{"n_frames": 238247, "seconds_fit": 0.0246754, "backend": "numpy"}')
-    rows = [("n frames", "238,247"), ("seconds fit", "0.0247"), ("backend", "numpy")]
+    rows = [("number of frames", "238,247"), ("fit time (s)", "0.0247"), ("backend", "numpy")]
     assert book_benchmarks.benchmark_tables(path) == [("", ("measured", ""), rows)]
 
 
@@ -253,8 +269,8 @@ def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_pat
         '{"speedup": 4.5, "ms_per_frame": {"MgO": {"chgnet": 60.0, "ours": 15.0}}, "gpu": {"peak_gb": null}}'
     )
     single, by_batch = book_benchmarks.benchmark_tables(path)
-    assert single[2] == [("speedup", "4.5"), ("gpu", "peak gb not measured")]
-    assert by_batch == ("ms per frame", ("", "chgnet", "ours"), [("MgO", "60", "15")])
+    assert single[2] == [("speedup", "4.5"), ("gpu", "peak (GB) not measured")]
+    assert by_batch == ("time per frame (ms)", ("", "chgnet", "ours"), [("MgO", "60", "15")])
 
 
 def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):

@@ -43,8 +43,8 @@ def test_a_list_of_measurements_is_a_table_with_a_column_for_each(tmp_path):
     ]
     path.write_text(json.dumps({"seconds": 2.5, "runs": [2.0, 3.0], "other_basin": other, "nothing": []}))
     single, listed = book_benchmarks.benchmark_tables(path)
-    assert single[2] == [("seconds", "2.5"), ("runs", "2, 3"), ("nothing", "none")]
-    energies = ("energy per atom ev", "-8.13827", "-8.1537")
+    assert single[2] == [("time (s)", "2.5"), ("runs", "2, 3"), ("nothing", "none")]
+    energies = ("energy (eV/atom)", "-8.13827", "-8.1537")
     assert listed == ("other basin", ("frame id", "a", "b"), [("converged", "yes", "no"), energies])
 
 
@@ -72,3 +72,28 @@ def test_the_committed_measurement_of_hulls_can_be_drawn():
     figure, _ = book_benchmarks.growth_figure(measured)
     assert len(figure.axes) == 2
     plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("n_frames", "number of frames"),
+        ("peak_rss_gb", "peak memory (GB)"),
+        ("check_seconds", "check time (s)"),
+        ("seconds_per_target", "time per target (s)"),
+        ("seconds_fit", "fit time (s)"),
+        ("seconds_to_compile", "time to compile (s)"),
+        ("ms_per_frame", "time per frame (ms)"),
+        ("mb_per_s", "speed (MB/s)"),
+        ("matmul_gflop_per_s", "matmul speed (GFLOP/s)"),
+        ("largest_difference_ev_per_atom", "largest difference (eV/atom)"),
+        ("chgnet_volume_per_atom_a3", "chgnet volume (Å³/atom)"),
+        ("largest_difference_ev", "largest difference (eV)"),
+        ("fmax_ev_per_a", "fmax (eV/Å)"),
+        ("chgnet_n_converged", "chgnet number of converged"),
+        ("5", "5"),
+        ("MgAl2O4", "MgAl2O4"),
+    ],
+)
+def test_keys_are_shown_as_words_with_their_units(key, words):
+    assert book_benchmarks._words(key) == words

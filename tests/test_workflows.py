@@ -1,4 +1,4 @@
-"""What runs elsewhere is what runs here: workflows call targets of the Makefile, on Pythons that the project declares."""
+"""What runs elsewhere is what runs here: workflows call targets of the Makefile, on Pythons the project declares."""
 
 import re
 import tomllib

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from pathlib import Path
 
 from book_tables import list_table
@@ -72,8 +73,40 @@ def _inline(value):
     return _digits(value)
 
 
+_UNITS = {
+    "_ev_per_atom": "eV/atom",
+    "_per_atom_ev": "eV/atom",
+    "_per_atom_a3": "Å³/atom",
+    "_ev_per_a": "eV/Å",
+    "_gb": "GB",
+    "_bytes": "bytes",
+    "_ev": "eV",
+}
+_RATES = {"mb": "MB/s", "gflop": "GFLOP/s"}
+_TIMES = {"ms": "ms", "seconds": "s"}
+
+
 def _words(name):
-    return str(name).replace("_", " ")
+    """A measurement's key as people read it: "n_frames" is "number of frames", "peak_rss_gb" "peak memory (GB)"."""
+    name = str(name)
+    if name.endswith("_per_s"):
+        what, _, unit = name.removesuffix("_per_s").rpartition("_")
+        return f"{_plain(what)} speed ({_RATES.get(unit, unit)})".strip()
+    for key, unit in _TIMES.items():
+        if found := re.fullmatch(rf"(?:(.*)_)?{key}(?:_(.*))?", name):
+            before, after = (_plain(part) for part in found.groups(default=""))
+            if after and not after.startswith(("per ", "to ", "of ")):
+                before, after = f"{before} {after}".strip(), ""  # seconds_fit is the fit's time
+            return " ".join(part for part in (before, "time", after, f"({unit})") if part)
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            return f"{_plain(name.removesuffix(suffix))} ({unit})".strip()
+    return _plain(name)
+
+
+def _plain(name):
+    words = re.sub(r"(^|_)n_", r"\1number of ", name).replace("_", " ")
+    return words.replace("rss", "memory")
 
 
 def _digits(value, significant=3):

@@ -32,7 +32,18 @@ def read_results(root, profile, lesson, *, kept=None):
         raise ExtensionError(str(error)) from error
     if not content["results"]:
         raise ExtensionError(f"lesson {lesson!r} recorded no result; each lesson has at least one claim to make.")
+    if not kept and (unused := unused_keys(root, content, lesson)):
+        message = f"did not record {', '.join(unused)}, which notebooks/results.yml declares"
+        raise ExtensionError(f"lesson {lesson!r} {message}.")
     return content
+
+
+def unused_keys(root, content, lesson):
+    """Return the keys that `notebooks/results.yml` promises in every run of a lesson, and that are not recorded."""
+    from crossfunc.lessons import declared
+
+    file = declared.read_declarations(root / "notebooks" / declared.FILE)
+    return declared.unused_keys(lesson, [result["key"] for result in content["results"]], file)
 
 
 def find_result(content, key, lesson):

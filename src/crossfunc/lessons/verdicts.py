@@ -108,7 +108,8 @@ def kept_models(folder, n_seeds: int) -> tuple[dict, dict]:
     seen : dict
         Seed -> materials it was trained or validated on; None stands for models that saw none of these.
     """
-    models, seen = {}, {None: set()}
+    models: dict[tuple[str, str], Path] = {}
+    seen: dict[str | None, set[str]] = {None: set()}
     listed = None if folder is None else Path(folder) / "04_four_methods.models.csv"
     if listed is None or not listed.is_file():
         return models, seen
@@ -149,12 +150,12 @@ def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_
     usable = np.isin(found.status, ["converged", "not converged"])
     ours = reference.take(usable)
     theirs = ours.with_energies(found.energy_per_atom_ev[usable])
-    report = None
-    for name, table in (("reference", ours), ("model", theirs)):
-        hull = hull_report(None, table)
-        report = hull[["id", "formula"]].copy() if report is None else report
-        report[f"{name}_ev"] = hull[E_D]
-        report[f"{name}_products"] = [_products(competitors) for competitors in hull["competitors"]]
+    tables = {"reference": ours, "model": theirs}
+    hulls = {name: hull_report(None, table) for name, table in tables.items()}
+    report = hulls["reference"][["id", "formula"]].copy()
+    for name, table in tables.items():
+        report[f"{name}_ev"] = hulls[name][E_D]
+        report[f"{name}_products"] = [_products(competitors) for competitors in hulls[name]["competitors"]]
         report[f"{name}_formation_ev"] = formation_energy_per_atom_ev(
             table.X, table.energy_per_atom_ev, element_energies_ev(table)
         )
