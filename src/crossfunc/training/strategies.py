@@ -220,7 +220,7 @@ class TwoReadouts(Replay):
     r"""One backbone :math:`h`, a readout and references for each functional: :math:`E^f = \sum_i g^f(h_i) + X c^f`.
 
     Source frames join every step as in replay, and are read by a readout of their own, with the energies they have.
-    That takes batches of their own, so a step costs more than 1 + share times a plain one.
+    That takes batches of their own, so a step can cost more than 1 + share times a plain one.
     """
 
     has_source_readout: ClassVar[bool] = True
