@@ -172,39 +172,14 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=figures.wide())
 before = np.corrcoef(low, high)[0, 1]
 panels = {
     "total energy": (high, low),
     "minus element references": (scaled["r2scan"], scaled["gga"]),
 }
-for ax, (title, (x, y)) in zip(axes, panels.items(), strict=True):
-    ax.scatter(
-        x, y, s=7, alpha=0.35, linewidth=0, color=figures.COLORS["r2scan"]
-    )
-    ax.axline(
-        (x.mean(), x.mean()),
-        slope=1,
-        color=figures.COLORS["identity"],
-        lw=1,
-        ls="--",
-    )
-    names = [one.name for one in ds.functionals]
-    ax.set(
-        xlabel=f"{names[1]} {title} (eV/atom)",
-        ylabel=f"{names[0]} (eV/atom)",
-    )
-    ax.text(
-        0.03,
-        0.97,
-        f"r = {np.corrcoef(x, y)[0, 1]:.2f}",
-        transform=ax.transAxes,
-        va="top",
-        fontsize=12,
-    )
-fig.tight_layout()
+axes = figures.before_and_after(panels, [one.name for one in ds.functionals])
 figures.show(
-    fig,
+    axes[0].figure,
     alt=f"Two scatter plots of GGA against r²SCAN energies of the same materials: total energies with r {before:.2f}, "
     f"and the same minus element references, along the identity line, with r {after:.2f}.",
     caption="Without the element references, two functionals agree on the same materials",

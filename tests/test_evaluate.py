@@ -62,8 +62,8 @@ def model():
 def frames():
     """Ten frames of the packaged dataset: eight with every label, two with energies only."""
     everything = LabelledFrames.from_dataset("surrogate", "r2scan")
-    dense = np.flatnonzero(everything.labelled("forces"))[::600]
-    wide = np.flatnonzero(~everything.labelled("forces"))[::1400]
+    dense = np.flatnonzero(everything.labelled("forces"))[::500]
+    wide = np.flatnonzero(~everything.labelled("forces"))[::1300]
     return everything.take(np.concatenate([dense[:8], wide[:2]]))
 
 
@@ -176,7 +176,8 @@ def test_parts_of_a_split_add_up_to_the_whole(model, frames):
     train, test, empty = found["by_split"].values()
     mean = (7 * train["energy_mae_mev_per_atom"] + 3 * test["energy_mae_mev_per_atom"]) / 10
     assert mean == pytest.approx(found["energy_mae_mev_per_atom"])
-    assert test == {k: v for k, v in evaluate(model, frames, rows=[7, 8, 9]).items() if k != "refused"}
+    alone = {k: v for k, v in evaluate(model, frames, rows=[7, 8, 9]).items() if k != "refused"}
+    assert test == pytest.approx(alone, rel=1e-5)  # float32 rounds differently in a batch of other crystals
     assert empty == {"n_frames": 0, **dict.fromkeys(METRICS)}
 
 

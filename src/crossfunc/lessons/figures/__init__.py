@@ -7,7 +7,7 @@ the alternative text, the caption and the dataset's label notice into JupyterLab
 
 from crossfunc.lessons.figures.display import caption, show, write_interactive
 from crossfunc.lessons.figures.elements import periodic_table, periodic_table_interactive, reference_scheme
-from crossfunc.lessons.figures.energies import joint_energy_plot, parity_hover, shift_against_z
+from crossfunc.lessons.figures.energies import before_and_after, joint_energy_plot, parity_hover, shift_against_z
 from crossfunc.lessons.figures.hulls import (
     errors_by_distance,
     experiment_parity,
@@ -26,6 +26,7 @@ __all__ = [
     "LABELS",
     "MARKERS",
     "FigureError",
+    "before_and_after",
     "caption",
     "error_stages",
     "errors_by_distance",

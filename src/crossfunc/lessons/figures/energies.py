@@ -1,8 +1,9 @@
 """One energy against another: with marginal histograms, or with names on hover."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-from crossfunc.lessons.figures.style import COLORS, LABELS, NOTE_BOX, PLOTLY_FONT, FigureError, finite_pair
+from crossfunc.lessons.figures.style import COLORS, LABELS, NOTE_BOX, PLOTLY_FONT, FigureError, finite_pair, wide
 
 
 def joint_energy_plot(x, y, *, x_label, y_label, color=None, identity=False, fit=False):
@@ -142,3 +143,29 @@ def shift_against_z(mean_z, difference, dataset):
         compositions=dataset.pairs["composition"],
         identity=False,
     )
+
+
+def before_and_after(panels, names, axes=None):
+    """Two scatter plots of one functional against the other: total energies, and the same minus element references.
+
+    Parameters
+    ----------
+    panels : dict of str to (array_like, array_like), each of shape (n_materials,), eV/atom
+        Title of a panel to the energies in the high functional (x) and in the low one (y).
+    names : (str, str)
+        Of the low and of the high functional.
+    axes : sequence of matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    sequence of matplotlib.axes.Axes
+    """
+    axes = plt.subplots(1, len(panels), figsize=wide())[1] if axes is None else axes
+    for ax, (title, (x, y)) in zip(axes, panels.items(), strict=True):
+        x, y = finite_pair(x, y)
+        ax.scatter(x, y, s=7, alpha=0.35, linewidth=0, color=COLORS["r2scan"])
+        ax.axline((x.mean(), x.mean()), slope=1, color=COLORS["identity"], lw=1, ls="--")
+        ax.set(xlabel=f"{names[1]} {title} (eV/atom)", ylabel=f"{names[0]} (eV/atom)")
+        ax.text(0.03, 0.97, f"r = {np.corrcoef(x, y)[0, 1]:.2f}", transform=ax.transAxes, va="top", fontsize=12)
+    axes[0].figure.tight_layout()
+    return axes
