@@ -264,15 +264,15 @@ def test_atomref_prints_table_summary_advice_and_notice(dataset):
     text = call("atomref", "toy").stdout
     assert "energy_ev" in text
     assert "toy, r²SCAN. 3 frames, 2 elements, rank 2" in text
-    assert "From GGA to r²SCAN: Refit: " in text
+    assert "From GGA with MP2020 corrections to r²SCAN: Refit: " in text
     assert text.rstrip().endswith("toy labels")
 
 
 def test_atomref_on_frames_can_count_each_material_once(dataset):
     import pyarrow as pa
 
-    dataset.pairs = None
-    dataset.frames = pa.table(
+    del dataset._tables["pairs"]
+    dataset._tables["frames"] = pa.table(
         {
             "material_id": ["a", "a", "a", "b", "a"],
             "functional": ["gga", "gga", "gga", "gga", "r2scan"],
@@ -289,8 +289,9 @@ def test_atomref_on_frames_can_count_each_material_once(dataset):
 
 
 def test_atomref_of_an_unknown_functional_or_dataset_is_an_error(dataset, monkeypatch):
-    assert call("atomref", "toy", "--functional", "pbe").exit_code == 2
-    dataset.pairs = None
+    refused = call("atomref", "toy", "--functional", "pbe")
+    assert (refused.exit_code, "no functional 'pbe'; it has gga (low: GGA)" in refused.stderr) == (1, True)
+    del dataset._tables["pairs"]
     result = call("atomref", "toy")
     assert result.exit_code == 1
     assert "neither pairs nor frames" in result.stderr

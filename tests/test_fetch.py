@@ -427,7 +427,7 @@ def test_the_registry_names_licence_citation_and_ceiling_of_each_dataset():
         assert entry.licence
         assert "doi" in entry.citation or "arXiv" in entry.citation
         assert 0 < entry.max_bytes <= 13_000_000_000
-        assert set(entry.functionals) <= {"gga", "r2scan"}
+        assert set(entry.functionals) <= {"gga", "pbe", "r2scan"}
         words = shlex.split(entry.import_command.format(files=" ".join(entry.files)))
         assert words[:3] == ["crossfunc", "data", "import"]
         shown = CliRunner().invoke(app, [*words[1:4], "--help"])
