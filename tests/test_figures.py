@@ -89,10 +89,10 @@ def test_caption_of_dft_data_or_of_no_data_stays_as_it_is():
 
 
 def test_joint_plot_prints_pearson_count_and_slope():
-    grid = figures.joint_energy_plot(X, Y, x_label="high_energy_per_atom_ev", y_label="y (eV/atom)", fit=True)
+    grid = figures.joint_energy_plot(X, Y, x_label="element_reference_shift_ev", y_label="y (eV/atom)", fit=True)
     (note,) = [text.get_text() for text in grid.ax_joint.texts]
     assert note == "Pearson r = 1.000\nn = 4\nslope = 2.00"
-    assert grid.ax_joint.get_xlabel() == "r²SCAN energy (eV/atom)"
+    assert grid.ax_joint.get_xlabel() == figures.LABELS["element_reference_shift_ev"]
     assert grid.ax_joint.get_ylabel() == "y (eV/atom)"
     assert grid.ax_joint.get_title() == ""
 
