@@ -18,4 +18,4 @@ def test_a_small_run_reports_every_method_beside_the_plain_step():
     printed = benchmark.format_report(report)
     assert "replay: more than 1.3 x a plain step; 1 source frames join every step" in printed
     assert "lora: more" not in printed
-    assert "2 frames a step, 1 threads" in printed
+    assert "2 frames per step, 1 threads" in printed

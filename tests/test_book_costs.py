@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import book_costs  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
+from crossfunc.lessons.units import CASES  # noqa: E402
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
@@ -41,15 +43,16 @@ def test_the_cost_of_a_frame_is_the_measured_one_times_its_share_of_atoms():
 def test_frames_are_those_of_the_paper_profile():
     n = book_costs.frames_trained(ROOT)
     assert n["one method, one seed"] == 190_598 * 50  # 8:1:1 of 238,247 frames, 50 epochs
-    assert n["Table 1 and Fig. 3 (lesson 4)"] == 6 * 190_598 * 50  # four methods and two more runs
+    assert n["Table 1 and Fig. 3 (lesson 4)"] == 7 * 190_598 * 50  # four methods and three more runs
     sizes = book_costs.paper_parameters(ROOT, "07_scaling_laws")["sizes"]
-    assert n["Figs. 5, 6 (lesson 7)"] == (2 * len(sizes) + 1) * 600_000 * 16
+    assert n["Figs. 5, 6 (lesson 7)"] == (3 * len(sizes) + 1) * 600_000 * 16
 
 
 def test_the_runs_counted_are_those_that_the_lessons_make():
-    lesson = (ROOT / "notebooks" / "04_four_methods.py").read_text(encoding="utf-8")
-    assert "cases |= {ABLATION: " in lesson  # two runs beyond the methods
-    assert "AWARE: " in lesson
+    trained = [name for name in CASES if name not in ("references-only", "model-aware")]
+    assert len(trained) == sum(book_costs.RUNS_OF_LESSON_4.values())
+    seven = book_costs.paper_parameters(ROOT, "07_scaling_laws")
+    assert len(seven["curves"]) == book_costs.CURVES_OF_LESSON_7
     starts = (ROOT / "notebooks" / "05_gradient_diagnostics.py").read_text(encoding="utf-8")
     block = starts[starts.index("STARTS = {") :]
     assert block[: block.index("}")].count(": ") == book_costs.STARTS_OF_LESSON_5

@@ -668,7 +668,8 @@ def test_a_signal_ends_the_run_and_not_only_the_lesson(tmp_path, name):
         process.send_signal(getattr(signal, name))
         out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + getattr(signal, name), err
-    assert err.startswith("error: stopped ")
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [err.splitlines()[-1]]
+    assert err.splitlines()[-1].startswith("error: stopped ")
     assert "the same command goes on where it was" in err
     assert "02_next" not in out
     assert not lock.exists()

@@ -411,7 +411,7 @@ def test_each_readout_has_its_file(frames, tmp_path):
         "two-readouts", frames, split=SPLIT, max_steps=2, batch_size=4, out=tmp_path / "run", progress=False
     )
     about = json.loads((result.out / "run.json").read_text())
-    assert about["functional"] == "r2scan"
+    assert about["functional"] == "high"  # frames given as such have no other name for it
     source = load_model(result.out / "best-source.pt")
     for one, two in zip(
         flat(predict(source, frames.crystals)), flat(predict(result.source_model, frames.crystals)), strict=True
@@ -420,8 +420,8 @@ def test_each_readout_has_its_file(frames, tmp_path):
     for name, tensor in source.state_dict().items():  # one backbone
         same = torch.equal(tensor, result.model.state_dict()[name])
         assert same or name.startswith((*READOUT, "composition_model.")), name
-    assert find_model_file(result.out, "r2scan").name == "best.pt"
-    with pytest.raises(RunError, match="no model for 'hse06'; the run has r2scan"):
+    assert find_model_file(result.out, "high").name == "best.pt"
+    with pytest.raises(RunError, match="no model for 'hse06'; the run has high"):
         find_model_file(result.out, "hse06")
 
 

@@ -283,7 +283,8 @@ def target_folder(path: str | os.PathLike) -> Path:
         )
     if len(os.fsencode(real.name)) > _LONGEST_NAME:
         raise DatasetError(f"{path}: no dataset can be written there (the name is too long); choose another name.")
-    return real
+    # Without links, messages name the folder as it was given.
+    return Path(path) if str(real) == os.path.abspath(path) else real  # noqa: PTH100
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from importlib import metadata
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.plan import K_LENGTH_A, Frame, Material, Settings
+from crossfunc.dft.plan import CENTRED_K_LENGTH_A, Frame, Material, Settings
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 __all__ = ["FUNCTIONALS", "EngineError", "check_engine", "check_frames", "compute_frame"]
@@ -166,7 +166,8 @@ def check_frames(frames: list[Frame]) -> None:
         if frame.material.binding == "metal" and max(frame.settings.k_mesh) == 1:
             raise EngineError(
                 f"{frame.frame_id}: a metal with one k-point; its energy would be off by tenths of an eV. Give a mesh "
-                f"whose number of points times the distance of the lattice planes is {K_LENGTH_A['metal']:g} Å or more."
+                "whose number of points times the distance of the lattice planes is "
+                f"{CENTRED_K_LENGTH_A['metal']:g} Å or more."
             )
 
 
