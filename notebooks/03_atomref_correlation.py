@@ -177,7 +177,9 @@ panels = {
     "total energy": (high, low),
     "minus element references": (scaled["r2scan"], scaled["gga"]),
 }
-axes = figures.before_and_after(panels, [one.name for one in ds.functionals])
+axes = figures.before_and_after(
+    panels, [one.name for one in ds.functionals]
+)
 figures.show(
     axes[0].figure,
     alt=f"Two scatter plots of GGA against r²SCAN energies of the same materials: total energies with r {before:.2f}, "

@@ -316,7 +316,9 @@ for key, rows in points.groupby("functional"):
     by_hand = 160.2177 * 2 * a * (-b / (2 * a))
     curve = minima.loc[key, "bulk_modulus_gpa"]
     print(f"{key}: parabola {by_hand:.1f} GPa, curve {curve:.1f} GPa")
-    assert by_hand > curve  # the stiff side counts in full, and there is no third order to take it
+    assert (
+        by_hand > curve
+    )  # the stiff side counts in full, and there is no third order to take it
 
 # %% [markdown]
 # :::{admonition} Exercise 2
