@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from crossfunc.datasets import DatasetError
-from crossfunc.dft.equation_of_state import GPA_PER_EV_A3, fit_bond, fit_equation_of_state
+from crossfunc.dft.equation_of_state import fit_bond, fit_equation_of_state
+from crossfunc.units import EV_PER_A3_TO_GPA
 
 
 def curve(volumes, e0=-10.0, v0=40.0, b0_gpa=160.0, b1=4.5):
     """Energies and pressures of a Birch-Murnaghan solid, written from the finite strain f = ((V0/V)^(2/3) - 1) / 2."""
-    b0 = b0_gpa / GPA_PER_EV_A3
+    b0 = b0_gpa / EV_PER_A3_TO_GPA
     f = ((v0 / volumes) ** (2 / 3) - 1) / 2
     energy = e0 + 9 / 2 * b0 * v0 * f**2 * (1 + (b1 - 4) * f)
-    pressure = 3 * b0 * f * (1 + 2 * f) ** 2.5 * (1 + 1.5 * (b1 - 4) * f) * GPA_PER_EV_A3
+    pressure = 3 * b0 * f * (1 + 2 * f) ** 2.5 * (1 + 1.5 * (b1 - 4) * f) * EV_PER_A3_TO_GPA
     return energy, pressure
 
 

@@ -15,12 +15,12 @@ from crossfunc.dft.engine import (
     CONVERGENCE,
     CUTOFF_STEP_EV,
     FUNCTIONALS,
-    GPA_PER_EV_A3,
     make_atoms,
     make_calculator,
     pulay_gpa,
 )
 from crossfunc.dft.plan import Frame, plan_frames
+from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = ["CHECKS", "check_convergence", "check_derivatives", "find_frame", "run_checks"]
 
@@ -79,7 +79,7 @@ def check_derivatives(frame: Frame) -> pd.DataFrame:
     volume_a3 = abs(np.linalg.det(np.reshape(frame.lattice_a, (3, 3))))
     ends = [_energies(_scaled(frame, 1 + sign * STRAIN_STEP))[1] for sign in (1, -1)]
     for name in FUNCTIONALS:
-        slope = (ends[0][name] - ends[1][name]) / (2 * STRAIN_STEP) / 3 / volume_a3 * GPA_PER_EV_A3
+        slope = (ends[0][name] - ends[1][name]) / (2 * STRAIN_STEP) / 3 / volume_a3 * EV_PER_A3_TO_GPA
         mean = float(np.trace(base[name]["stress"])) / 3
         rows.append(_compared(frame, name, "mean stress", mean, slope, "GPa"))
     return pd.DataFrame(rows)
@@ -111,7 +111,7 @@ def _energies(frame: Frame, *, derivatives: bool = False, convergence: dict = TI
                 atoms.calc.set(xc=functional)
             free[name] = float(atoms.get_potential_energy(force_consistent=True))
             if derivatives:
-                stress = atoms.get_stress(voigt=False) * GPA_PER_EV_A3
+                stress = atoms.get_stress(voigt=False) * EV_PER_A3_TO_GPA
                 found[name] = {"forces": atoms.get_forces(), "stress": stress}
     return found, free
 

@@ -14,13 +14,13 @@ import numpy as np
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.plan import CENTRED_K_LENGTH_A, Frame, Material, Settings
 from crossfunc.symbols import ELEMENT_SYMBOLS
+from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = ["FUNCTIONALS", "EngineError", "check_engine", "check_frames", "compute_frame"]
 
 FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
 """GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
 r2SCAN calculations use PBE pseudopotentials (there is no r2SCAN set)."""
-GPA_PER_EV_A3 = 160.21766208
 CONVERGENCE = {"density": 1e-5, "eigenstates": 5e-7, "energy": 1e-4}
 """GPAW's default density criterion (1e-4) left net forces of 39 meV/Å in NaCl; this one leaves 0.5."""
 MIXING = (0.5, 5, 1.0)
@@ -191,7 +191,7 @@ def pulay_gpa(de_dcutoff: float, cutoff_ev: float, volume_a3: float) -> float:
     the stress of a fixed set of plane waves lacks that part. Here it is *added*, so that stress is the derivative of
     the energy at converged cutoff (tension positive).
     """
-    return 2 / 3 * cutoff_ev / volume_a3 * de_dcutoff * GPA_PER_EV_A3
+    return 2 / 3 * cutoff_ev / volume_a3 * de_dcutoff * EV_PER_A3_TO_GPA
 
 
 def make_atoms(frame: Frame):
@@ -262,7 +262,7 @@ def _labels(atoms, *, derivatives: bool, stress: bool = False) -> dict:
         forces = atoms.get_forces()
         labels["forces_ev_per_a"] = np.round(forces, 6).ravel().tolist()
         labels["net_force_ev_per_a"] = round(float(np.linalg.norm(forces.sum(axis=0))), 6)
-        tensor = atoms.get_stress(voigt=False) * GPA_PER_EV_A3 if stress else None
+        tensor = atoms.get_stress(voigt=False) * EV_PER_A3_TO_GPA if stress else None
         labels["raw_stress_gpa"] = None if tensor is None else np.round(tensor, 5).ravel().tolist()
     labels["iterations"] = int(atoms.calc.get_number_of_iterations())
     labels["k_points"] = len(atoms.calc.get_ibz_k_points())

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
+from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = ["EquationOfState", "fit_bond", "fit_equation_of_state"]
 
-GPA_PER_EV_A3 = 160.21766208
 ENERGY_ERROR_EV, PRESSURE_ERROR_GPA = 1e-3, 0.1
 """Weights of the two kinds of data: what the finite cutoff leaves in each."""
 
@@ -68,7 +68,7 @@ def fit_equation_of_state(
     if len(np.unique(volumes_a3)) < 3:
         raise DatasetError(f"{len(np.unique(volumes_a3))} volumes fix no equation of state; compute at least three.")
     lowest = int(np.argmin(energies_ev))
-    scale = np.array([1.0, volumes_a3[lowest], 100 / GPA_PER_EV_A3, 4.0])
+    scale = np.array([1.0, volumes_a3[lowest], 100 / EV_PER_A3_TO_GPA, 4.0])
     start = np.array([energies_ev[lowest], 1.0, 1.0, 1.0])
 
     def misfit(parameters: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def fit_equation_of_state(
         return np.concatenate(
             [
                 (energy - energies_ev) / ENERGY_ERROR_EV,
-                (pressure * GPA_PER_EV_A3 - pressures_gpa) / PRESSURE_ERROR_GPA,
+                (pressure * EV_PER_A3_TO_GPA - pressures_gpa) / PRESSURE_ERROR_GPA,
             ]
         )
 
@@ -84,7 +84,7 @@ def fit_equation_of_state(
     e0, v0, b0, b1 = fit.x * scale
     residual = np.abs(_birch_murnaghan(volumes_a3, e0, v0, b0, b1)[0] - energies_ev).max()
     inside = bool(volumes_a3.min() <= v0 <= volumes_a3.max())
-    return EquationOfState(float(e0), float(v0), float(b0 * GPA_PER_EV_A3), float(b1), float(residual), inside)
+    return EquationOfState(float(e0), float(v0), float(b0 * EV_PER_A3_TO_GPA), float(b1), float(residual), inside)
 
 
 def _birch_murnaghan(volume, e0, v0, b0, b1) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pandas as pd
 from crossfunc.datasets import Dataset
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.engine import FUNCTIONALS
-from crossfunc.dft.equation_of_state import GPA_PER_EV_A3, _birch_murnaghan
+from crossfunc.dft.equation_of_state import _birch_murnaghan
 from crossfunc.dft.labels import (
     LARGEST_NET_FORCE_EV_PER_A,
     SIDES_OF,
@@ -19,6 +19,7 @@ from crossfunc.dft.labels import (
 )
 from crossfunc.dft.plan import plan_materials
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
+from crossfunc.units import EV_PER_A3_TO_GPA
 
 LARGEST_NET_FORCE_MEV_PER_A = 1000 * LARGEST_NET_FORCE_EV_PER_A
 HEAVY_Z = 55
@@ -70,7 +71,7 @@ def energy_curve(dataset: Dataset, material_id: str) -> tuple[pd.DataFrame, pd.D
         energies = np.array([r[name]["energy_ev"] for r in frames])
         grid = np.linspace(volumes.min(), volumes.max(), 80)
         energy, _ = _birch_murnaghan(
-            grid, fit.energy_ev, fit.volume_a3, fit.bulk_modulus_gpa / GPA_PER_EV_A3, fit.derivative
+            grid, fit.energy_ev, fit.volume_a3, fit.bulk_modulus_gpa / EV_PER_A3_TO_GPA, fit.derivative
         )
         for table, v, e in ((points, volumes, energies), (curves, grid, energy)):
             table.append(_curve(name, v / n_atoms, 1000 * (e - fit.energy_ev) / n_atoms))
