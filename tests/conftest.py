@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+NUMPY = {"empty": np.empty, "empty_like": np.empty_like}
+NUMPY_ERRORS = np.geterr()
 
 
 # Files that train, relax or execute lessons, or start a process for each test: `make check` leaves them to `make test`.
@@ -25,6 +28,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in SLOW or item.path.stem.startswith(("test_bench_", "test_book", "test_dft_")):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def numpy_as_it_was():
+    """Take back what GPAW does to NumPy where it sees pytest: empty arrays of NaN and raised warnings, for all code."""
+    yield
+    for name, function in NUMPY.items():
+        setattr(np, name, function)
+    np.seterr(**NUMPY_ERRORS)
 
 
 @pytest.fixture(scope="session")

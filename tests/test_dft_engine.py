@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 
+import numpy as np
 import pytest
 
 from crossfunc.dft.engine import EngineError, check_engine, check_frames, pulay_gpa
@@ -57,6 +58,12 @@ def test_versions_are_told():
     versions = check_engine([f.material for f in FRAMES])
     assert set(versions) == {"gpaw", "gpaw-data", "ase", "libxc"}
     assert "unknown" not in versions.values()
+
+
+@needs_gpaw
+def test_what_gpaw_did_to_numpy_ended_with_the_test_that_loaded_it():
+    """Where GPAW sees pytest it fills every empty array with NaN: figures and tables of later tests got them."""
+    assert np.empty(1, dtype=object)[0] is None
 
 
 def test_a_crystal_with_an_isolated_atom_is_refused():
