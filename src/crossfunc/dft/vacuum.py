@@ -35,7 +35,8 @@ def make_functional(name: str):
         def calculate(self, e_g, n_sg, dedn_sg, sigma_xg=None, dedsigma_xg=None, tau_sg=None, dedtau_sg=None):
             """Add libxc's energy density and its derivatives at lifted arguments."""
             if e_g.ndim != 3:  # inside the atoms' spheres densities are exact, and high
-                return super().calculate(e_g, n_sg, dedn_sg, sigma_xg, dedsigma_xg, tau_sg, dedtau_sg)
+                super().calculate(e_g, n_sg, dedn_sg, sigma_xg, dedsigma_xg, tau_sg, dedtau_sg)
+                return
             sigma, tau, put_back = lift_to_weizsaecker(n_sg, sigma_xg, tau_sg)
             dedn, dedsigma, dedtau = np.zeros_like(n_sg), np.zeros_like(sigma), np.zeros_like(tau)
             density = np.where(_is_low(n_sg), 0.0, n_sg)
