@@ -29,7 +29,7 @@
 # If that is so, one number per element should remove it.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder; "mp-thermo-pairs" is real DFT
+dataset = "pbe-r2scan"  # name or folder; "surrogate" has 88 elements
 results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # drives folds and resampling
 n_splits = 5  # folds of the cross-validation over materials

@@ -31,7 +31,7 @@
 # Start from its weights, or anew? And what is to become of its references?
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder of a dataset with r²SCAN frames
+dataset = "pbe-r2scan"  # name or folder of a dataset with r²SCAN frames
 results_dir = None  # folder for claims and models; None keeps nothing
 pretrained = "0.3.0"  # the GGA/GGA+U model, or a file with another one
 seed = 0  # first seed; each has a split, an order and fresh weights

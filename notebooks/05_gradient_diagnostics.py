@@ -30,7 +30,7 @@
 # What does that error do to the layers that know about forces?
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder; needs frames with r²SCAN forces
+dataset = "pbe-r2scan"  # name or folder; needs frames with r²SCAN forces
 results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # first seed; drives split, choice and order of the frames
 n_seeds = 3  # runs behind every spread

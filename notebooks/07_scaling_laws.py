@@ -29,7 +29,7 @@
 # A {term}`learning curve` answers it: train on more and more {term}`frames <frame>`, and watch the error on materials never seen.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder; needs frames with r²SCAN forces
+dataset = "pbe-r2scan"  # name or folder; needs frames with r²SCAN forces
 results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # first seed; drives split, subsets, weights and order
 n_seeds = 2  # runs behind every point, each on subsets of its own

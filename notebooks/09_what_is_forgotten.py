@@ -30,7 +30,7 @@
 # What does it do to the rest?
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # name or folder; needs frames in both functionals
+dataset = "pbe-r2scan"  # name or folder; needs frames in both functionals
 results_dir = None  # folder for the claims table; None keeps nothing
 seed = 0  # first seed; drives split, frames and their order
 n_seeds = 2  # runs behind every spread
