@@ -35,8 +35,8 @@ from crossfunc.stability import formation_energy_per_atom_ev as formation_energy
 from crossfunc.stability import hull_report as hull_report
 from crossfunc.stability import read_entries as read_entries
 from crossfunc.stability import relax as relax
-from crossfunc.training import LabelledFrames as LabelledFrames
 from crossfunc.training import METHODS as METHODS
+from crossfunc.training import LabelledFrames as LabelledFrames
 from crossfunc.training import data_efficiency as data_efficiency
 from crossfunc.training import evaluate as evaluate
 from crossfunc.training import finetune as finetune
