@@ -39,6 +39,9 @@ n_seeds = 2  # repeats behind every spread
 n_train_frames = 256  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
 n_epochs = 6  # passes over the training frames
+n_start_epochs = (
+    12  # passes over the low labels that a start is taught; 0: none
+)
 max_steps = None  # optimiser steps of every run, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
@@ -130,7 +133,7 @@ pd.DataFrame(
 
 # %%
 repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs"
+names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs n_start_epochs pretrained"
 parameters = {name: globals()[name] for name in names.split()}
 splits = units.method_splits(frames, parameters)
 
@@ -356,15 +359,22 @@ SCRATCH_ON_GGA, AWARE, TABLE = (
     units.AWARE,
     units.PAPERS_TABLE,
 )
-planned = units.method_units(frames, parameters)
-keys = [(case, s) for s in splits for case in units.CASES]
+low = units.taught_labels(ds, frames, parameters)
+has_table = units.uses_published_references(ds)
+planned = units.case_units(
+    frames, parameters, low, has_papers_table=has_table
+)
 folder = (
     units.units_folder(results_dir, results.lesson) if keep_runs else None
 )
 done = run_units(
-    planned, frames, folder, pretrained=pretrained, n_jobs=n_jobs
+    [*planned.values()],
+    frames,
+    folder,
+    pretrained=pretrained,
+    n_jobs=n_jobs,
 )
-runs = dict(zip(keys, done, strict=True))
+runs = dict(zip(planned, done, strict=True))
 n_steps = int(runs["4", seed].history["step"].iloc[-1])
 print(f"{len(runs)} runs, {n_steps} steps each where there is training")
 for note in {note for run in runs.values() for note in run.notes}:
