@@ -12,6 +12,7 @@ from crossfunc.datasets import Dataset, nested_subsets, split_by_material
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.taught import TEACHING_METHOD, labels_to_teach
 from crossfunc.training.units import Unit
 
 SCRATCH_ON_GGA = "1 on GGA references"
@@ -30,6 +31,17 @@ CASES: Mapping[str, tuple[str, str | None]] = {
 }
 """Runs of lesson 4 by name: method, and other references than its own."""
 
+TAUGHT = "taught start"
+"""A unit of lesson 4 or 7 that teaches the low functional's labels, for others to start from."""
+
+AS_PUBLISHED = ", start as published"
+PLAIN_CASES: Mapping[str, tuple[str, str | None]] = {
+    "3" + AS_PUBLISHED: ("3", None),
+    "4" + AS_PUBLISHED: ("4", None),
+    AWARE + AS_PUBLISHED: ("model-aware", None),
+}
+"""Runs of lesson 4 from the pretrained model as it comes, where all others start from a taught one."""
+
 STARTS: Mapping[str, tuple[str, str]] = {
     "transfer": ("4", "given"),
     "model-aware": ("model-aware", "own"),
@@ -38,6 +50,9 @@ STARTS: Mapping[str, tuple[str, str]] = {
 }
 """Curves of lesson 7: method, and where its references come from: given (refitted once to all training frames), fitted
 by the method itself, again to all of them, or a published table."""
+
+FEW_MATERIALS = 300
+"""With fewer materials a tenth of them is too small a test."""
 
 
 class Runs(NamedTuple):
@@ -74,11 +89,16 @@ def usable_frames(dataset: Dataset, max_atoms: int, n_wanted: int, *, need_force
 
 
 def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict[int, dict[str, np.ndarray]]:
-    """Split of each seed of lesson 4: materials first, then frames of each part."""
+    """Split of each seed of lesson 4: materials first, then frames of each part.
+
+    Where there are few materials, a fifth of them is for the test: verdicts are drawn over materials.
+    """
+    is_small = len(np.unique(frames.material_ids)) < FEW_MATERIALS
+    fractions = (0.7, 0.1, 0.2) if is_small else (0.8, 0.1, 0.1)
     sizes = [parameters["n_train_frames"], parameters["n_eval_frames"], parameters["n_eval_frames"]]
     splits = {}
     for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
-        parts = split_by_material(frames.material_ids, seed=seed)
+        parts = split_by_material(frames.material_ids, fractions, seed=seed)
         rng = np.random.default_rng(seed)
         splits[seed] = {
             part: choose_frames(frames, rows, n, rng) for (part, rows), n in zip(parts.items(), sizes, strict=True)
@@ -86,25 +106,94 @@ def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict
     return splits
 
 
-def method_units(frames: LabelledFrames, parameters: Mapping[str, Any]) -> list[Unit]:
-    """Units of lesson 4: every case with every seed, all with the same frames, order, steps and learning rates."""
+def start_unit(low: LabelledFrames, split: Mapping[str, np.ndarray], seed: int, parameters: Mapping[str, Any]) -> Unit:
+    """Unit that teaches the low functional's labels of a split's training frames, for other units to start from.
+
+    Parameters
+    ----------
+    low : LabelledFrames
+        From `crossfunc.training.labels_to_teach`: frame by frame those that the split points into.
+    split : dict of str to ndarray
+    seed : int
+    parameters : mapping
+        `n_start_epochs`, `batch_size`, `learning_rate`; optionally `n_workers`.
+
+    Returns
+    -------
+    Unit
+        It keeps its last weights, so validation labels of the low functional have no part in them.
+    """
+    there = low.labelled("energy")
+    known = ("batch_size", "learning_rate", "n_workers")
+    budget = {name: parameters[name] for name in known if name in parameters}
+    n_epochs = parameters["n_start_epochs"]
+    return Unit(
+        name=unit_name(TAUGHT, seed),
+        method=TEACHING_METHOD,
+        seed=seed,
+        split={part: rows[there[rows]] for part, rows in split.items()},
+        settings=budget | {"n_epochs": n_epochs, "validate_every_n_epochs": max(1, n_epochs // 4)},
+        frames=low,
+        keep="last",
+    )
+
+
+def case_units(
+    frames: LabelledFrames,
+    parameters: Mapping[str, Any],
+    low: LabelledFrames | None = None,
+    *,
+    has_papers_table: bool = True,
+) -> dict[tuple[str, int], Unit]:
+    """Units of lesson 4, (case, seed) -> Unit: all with the same frames, order, steps and learning rates.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    parameters : mapping
+    low : LabelledFrames, optional
+        From `crossfunc.training.labels_to_teach`. With it every case starts from a model that was taught these labels,
+        itself the case `TAUGHT`, and `PLAIN_CASES` show what the pretrained model gives as it comes.
+    has_papers_table : bool
+        Whether the published references apply to the labels; see `uses_published_references`.
+    """
     budget = {name: parameters[name] for name in ("batch_size", "learning_rate", "n_workers")}
     budget |= (
         {"max_steps": parameters["max_steps"]} if parameters["max_steps"] else {"n_epochs": parameters["n_epochs"]}
     )
     budget["validate_every_n_epochs"] = parameters["validate_every_n_epochs"]
-    return [
-        Unit(
-            name=unit_name(case, seed),
-            method=method,
-            seed=seed,
-            split=split,
-            references=references,
-            settings={} if case in ("references-only", "model-aware") else budget,
-        )
-        for seed, split in method_splits(frames, parameters).items()
-        for case, (method, references) in CASES.items()
-    ]
+    cases = {case: given for case, given in CASES.items() if has_papers_table or case != PAPERS_TABLE}
+    units: dict[tuple[str, int], Unit] = {}
+    for seed, split in method_splits(frames, parameters).items():
+        start = None if low is None else start_unit(low, split, seed, parameters)
+        if start is not None:
+            units[TAUGHT, seed] = start
+        for case, (method, references) in (cases if low is None else cases | PLAIN_CASES).items():
+            units[case, seed] = Unit(
+                name=unit_name(case, seed),
+                method=method,
+                seed=seed,
+                split=split,
+                references=references,
+                settings={} if case in ("references-only", "model-aware") else budget,
+                start=None if case in PLAIN_CASES else start,
+            )
+    return units
+
+
+def uses_published_references(dataset: Dataset) -> bool:
+    """Whether the published MP-r2SCAN references count energies from the zero that a dataset counts them from.
+
+    They are VASP's, with its pseudopotentials, which CHGNet has learned; another code has another zero of energy.
+    """
+    return "r2scan" in dataset.functional("high").key and dataset.labelled_by in ("DFT, VASP", "model, CHGNet")
+
+
+def taught_labels(dataset: Dataset, frames: LabelledFrames, parameters: Mapping[str, Any]) -> LabelledFrames | None:
+    """Labels that a start is taught in a lesson; None where there is nothing to teach, or no epoch to do it in."""
+    if not parameters["n_start_epochs"]:
+        return None
+    return labels_to_teach(dataset, frames, parameters.get("pretrained", "0.3.0"))
 
 
 def unit_name(case: str, seed: int, size: int | None = None) -> str:
@@ -168,7 +257,9 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
     if lesson == "04_four_methods":
         n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
         frames = usable_frames(dataset, parameters["max_atoms"], n_wanted, need_forces=False)
-        return Runs(frames, method_units(frames, parameters))
+        low = taught_labels(dataset, frames, parameters)
+        has_table = uses_published_references(dataset)
+        return Runs(frames, list(case_units(frames, parameters, low, has_papers_table=has_table).values()))
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
         units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes})

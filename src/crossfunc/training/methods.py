@@ -90,6 +90,11 @@ class Method:
     strategy: Strategy | None = None
 
     @property
+    def trains(self) -> list[str]:
+        """What training moves: "network", "references"."""
+        return ["network"] * self.train_network + ["references"] * self.train_references
+
+    @property
     def needs_source(self) -> bool:
         """Whether it reads frames of the source functional."""
         return self.strategy is not None and self.strategy.needs_source
