@@ -201,8 +201,8 @@ figures.show(
 # *Low only* subtracts the low functional's references from both, the mistake of carrying over a model without touching its references.
 # *Refitted* fits both functionals to these very materials, and *held out* is the figure above.
 # *Published* takes the tables that ship with CHGNet, and stands here only where the labels are on their scale: they were fitted to energies of VASP, and another code counts from other atoms.
-# *Free atoms* fits nothing at all: what is left are cohesive energies.
-# It stands here where the dataset keeps calculations of the atoms.
+# *Free atoms* fits nothing at all: it subtracts isolated atoms computed by the code that made the labels, and what is left are cohesive energies.
+# It stands here where those atoms are known, from the dataset's own records or, for VASP, from `crossfunc.energies.free_atoms`.
 
 # %%
 options["n_bootstrap"] = n_bootstrap
@@ -229,7 +229,7 @@ own_data.check_claim(
 
 # %% [markdown]
 # The paper finds 0.09 and 0.93.
-# The same two lines from energies of the Materials Project {cite:p}`jain2013materialsproject`, computed with VASP, where `CROSSFUNC_DATA` names a folder that has them ({doc}`/datasets`):
+# The same lines from energies of the Materials Project {cite:p}`jain2013materialsproject`, computed with VASP, where `CROSSFUNC_DATA` names a folder that has them ({doc}`/datasets`):
 
 # %%
 mp = own_data.open_if_there("mp-thermo-pairs", "pairs")
@@ -237,13 +237,15 @@ if mp is None:
     print("mp-thermo-pairs is not here, so these lines are left out.")
 else:
     mp_report = evidence.correlations(mp, **options)
-    for stage in ("none", "published"):
+    for stage in ("none", "published", "free atoms"):
         mp_r, *mp_ends = mp_report.iloc[:, :3].loc[stage]
-        results.record(f"mp_pearson_{stage}", mp_r, tuple(mp_ends))
+        last = stage.split()[0]
+        results.record(f"mp_pearson_{last}", mp_r, tuple(mp_ends))
         print(f"{stage}: r = {mp_r:.3f}")
 
 # %% [markdown]
 # The first number depends on which elements a dataset mixes and how often, so it differs from one to the next; the jump is what they share.
+# Where free atoms bring it about as well, without any fit, the shift is a property of atoms and no average of bonds.
 
 # %% [markdown]
 # ## Which elements shift, and by how much?
@@ -280,7 +282,7 @@ if len(shifts):
 
 # %% [markdown]
 # The fit is one source of these numbers, and there are up to three more.
-# A *free atom* in both functionals has a shift without any fit: it is in the records of a dataset that this book computed, and for VASP in curves of dimers whose two atoms are far apart (`dimers_pbe_r2scan.json.gz` of matbench-discovery, where `CROSSFUNC_DATA` has it).
+# A *free atom* in both functionals has a shift without any fit: of the code of this book where the dataset's records hold the atom, and of VASP for most elements (A. Kaplan's isolated atoms, in the package).
 # CHGNet's *published* tables give the shift of VASP's energies in crystals.
 
 # %%

@@ -1,6 +1,5 @@
 """What lesson 3 asks of a dataset: shifts by source, correlations with the references that apply, models untrained."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from crossfunc.datasets import DatasetError, open_dataset
+from crossfunc.datasets import open_dataset
 from crossfunc.energies import composition_matrix, fit_atomref, published_atomref
 from crossfunc.lessons import references
 from crossfunc.symbols import ATOMIC_NUMBERS
@@ -52,27 +51,10 @@ def test_shifts_of_crystals_free_atoms_and_published_tables_stand_side_by_side()
     assert table["fitted"].to_dict() == pytest.approx({e: high - low for e, (low, high) in ATOMS_EV.items()})
     np.testing.assert_allclose(table["free_atom"], table["fitted"])
     assert table.loc["Ba", "published"] == pytest.approx(-24.71, abs=0.01)
-    assert table["published_atom"].isna().all()  # no curves given
+    assert table.loc["O", "published_atom"] == pytest.approx(-1.313, abs=0.01)
     found = references.agreements(table)
     assert found["free_atom"] == pytest.approx(0, abs=1e-9)
-    assert set(found) == {"agreement", "free_atom"}
-
-
-def test_free_atoms_of_vasp_come_from_curves_of_dimers(tmp_path):
-    file = tmp_path / "dimers.json"
-    curve = {"distances": [2.0, 6.0]}
-    curves = {
-        "PBE": {"O-O": curve | {"energies": [-9.0, -3.0]}},
-        "r2SCAN": {"O-O": curve | {"energies": [-12.0, -5.4]}},
-    }
-    file.write_text(json.dumps(curves))
-    dataset = made_up()
-    table = references.shift_evidence(dataset, shift_of(dataset), file)
-    assert table.loc["O", "published_atom"] == pytest.approx(-1.2)
-    assert references.agreements(table)["vasp_atom"] == pytest.approx(abs(-1.2 - table.loc["O", "published"]))
-    file.write_text("{}")
-    with pytest.raises(DatasetError, match="not readable as curves of dimers"):
-        references.shift_evidence(dataset, shift_of(dataset), file)
+    assert set(found) == {"agreement", "free_atom", "vasp_atom"}
 
 
 def test_another_pair_of_functionals_has_no_published_shift():
@@ -87,6 +69,8 @@ def test_an_element_without_a_free_atom_has_none():
     assert (low[2], high[2]) == ATOMS_EV["Li"]
     assert np.isnan(low).sum() == np.isnan(high).sum() == 93
     assert references.free_atom_references(made_up(atoms=())) == {}
+    (_, of_vasp) = references.free_atom_references(made_up(labelled_by="DFT, VASP", atoms=()))["free atoms"]
+    assert of_vasp[7] == pytest.approx(-3.22, abs=0.01)  # VASP's oxygen
 
 
 def test_correlations_use_published_tables_only_where_they_apply():
@@ -96,8 +80,9 @@ def test_correlations_use_published_tables_only_where_they_apply():
     assert ours.loc["free atoms", "pearson"] == pytest.approx(1)
     assert ours.loc["free atoms", "mad_ev_per_atom"] == pytest.approx(0, abs=1e-9)
     vasp = references.correlations(made_up(labelled_by="DFT, VASP", atoms=()), **options)
-    assert "published" in vasp.index
-    assert "free atoms" not in vasp.index
+    assert {"published", "free atoms"} <= set(vasp.index)
+    unknown = references.correlations(made_up(labelled_by="", atoms=()), **options)
+    assert not {"published", "free atoms"} & set(unknown.index)
 
 
 def test_the_embedded_datasets_have_what_the_claims_page_judges():

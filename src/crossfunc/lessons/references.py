@@ -1,13 +1,9 @@
-"""What lesson 3 knows of element references beside its own fits: free atoms, published tables, real pairs."""
-
-import gzip
-import json
-from pathlib import Path
+"""What lesson 3 knows of element references beside its own fits: free atoms and published tables."""
 
 import numpy as np
 import pandas as pd
 
-from crossfunc.datasets import Dataset, DatasetError
+from crossfunc.datasets import Dataset
 from crossfunc.dft.labels import free_atoms
 from crossfunc.energies import (
     AtomRefFit,
@@ -15,35 +11,37 @@ from crossfunc.energies import (
     correlation_report,
     fit_atomref,
     fit_model_aware_atomref,
-    free_atom_shifts_ev,
     material_folds,
     published_atomref,
     published_tables_apply,
 )
+from crossfunc.energies.free_atoms import vasp_free_atoms
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training.dimers import find_dimers
 
 SOURCES = ("free_atom", "published", "published_atom")
 """Columns of `shift_evidence` beside the fit."""
 
 
 def free_atom_references(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the energies of free atoms as references of the low and of the high functional.
+    """Return the energies of free atoms, in the code that made the labels, as references of both functionals.
 
     Returns
     -------
     dict of str to (ndarray, ndarray), each of shape (94,)
-        Under "free atoms", eV; NaN for elements whose atom is not in the dataset's records. Empty without any.
+        Under "free atoms", those of the low and of the high functional, eV: from the dataset's own records, or VASP's
+        where `published_tables_apply`. NaN for elements whose atom is not known. Empty where no atom of that code is.
     """
     atoms = free_atoms(dataset)
     keys = [functional.key for functional in dataset.functionals]
+    if published_tables_apply(dataset):
+        atoms, keys = vasp_free_atoms(), ["pbe", "r2scan"]
     if atoms.empty or not set(keys) <= set(atoms.columns):
         return {}
     low, high = (atoms[key].reindex(list(ELEMENT_SYMBOLS)).to_numpy() for key in keys)
     return {"free atoms": (low, high)}
 
 
-def shift_evidence(dataset: Dataset, fit: AtomRefFit, dimers: Path | None = None) -> pd.DataFrame:
+def shift_evidence(dataset: Dataset, fit: AtomRefFit) -> pd.DataFrame:
     """Return the shift of each element's reference between the functionals, by where it comes from.
 
     Parameters
@@ -51,40 +49,26 @@ def shift_evidence(dataset: Dataset, fit: AtomRefFit, dimers: Path | None = None
     dataset : Dataset
     fit : AtomRefFit
         Of the difference of the energies, high minus low.
-    dimers : path, optional
-        Curves of dimers in VASP; by default those of a folder of CROSSFUNC_DATA, if one has them.
 
     Returns
     -------
     pandas.DataFrame
         Index: symbols of the elements that the fit determines, in order of atomic number; columns in eV: `fitted`,
         `std_error`, `free_atom` (from the dataset's own records), `published` (chgnet's tables, VASP) and
-        `published_atom` (half a dimer at 6 Å, VASP). NaN where a source lacks the element; the last two are NaN where
-        the dataset goes to another functional than they.
+        `published_atom` (free atoms in VASP). NaN where a source lacks the element; the last two are NaN where the
+        dataset goes between other functionals than they.
     """
     table = pd.DataFrame(
         {"fitted": fit.energies_ev, "std_error": fit.std_error_ev}, index=pd.Index(ELEMENT_SYMBOLS, name="element")
     )
-    for name, (low, high) in free_atom_references(dataset).items():
-        table[name.replace(" ", "_").removesuffix("s")] = high - low
-    if _is_the_published_pair(dataset):
+    low, high = (functional.key for functional in dataset.functionals)
+    atoms = free_atoms(dataset)
+    if {low, high} <= set(atoms.columns):
+        table["free_atom"] = atoms[high] - atoms[low]
+    if low in ("gga", "pbe") and high == "r2scan":
         table["published"] = published_atomref("MP-r2SCAN").energies_ev - published_atomref("MPtrj").energies_ev
-        if dimers := dimers or find_dimers():
-            table["published_atom"] = pd.Series(_dimer_shifts(dimers))
+        table["published_atom"] = vasp_free_atoms()["r2scan"] - vasp_free_atoms()["pbe"]
     return table[fit.determined].reindex(columns=["fitted", "std_error", *SOURCES])
-
-
-def _is_the_published_pair(dataset: Dataset) -> bool:
-    low, high = dataset.functionals
-    return low.key in ("gga", "pbe") and high.key == "r2scan"
-
-
-def _dimer_shifts(path: Path) -> dict[str, float]:
-    try:
-        data = Path(path).read_bytes()
-        return free_atom_shifts_ev(json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data))
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise DatasetError(f"{path}: not readable as curves of dimers in PBE and r2SCAN ({error}).") from error
 
 
 def correlations(dataset: Dataset, **options) -> pd.DataFrame:
@@ -93,8 +77,8 @@ def correlations(dataset: Dataset, **options) -> pd.DataFrame:
     Parameters
     ----------
     dataset : Dataset
-        Published tables are subtracted where they are on the scale of its energies, free atoms where its records hold
-        some.
+        Published tables are subtracted where they are on the scale of its energies, free atoms where those of its
+        code are known.
     options
         For `correlation_report`.
 
