@@ -259,6 +259,7 @@ shifts = evidence.shift_evidence(ds, difference)
 if shifts.empty:
     print("Too few materials to fix any single reference.")
 top = shifts.sort_values("fitted", key=np.abs, ascending=False).head(8)
+top = top.rename(columns=evidence.HEADINGS)
 top.style.format(precision=2, na_rep="–", escape="html")
 
 # %% tags=["hide-input"]
@@ -304,6 +305,7 @@ for key, off in evidence.agreements(shifts).items():
 # %% [markdown]
 # Read the figure by pairs.
 # Crystals and free atoms *of one code* are to be compared with each other: as far as they agree, the shift is a property of the atom in that code, and no bonding is hidden in it.
+# (A free atom that stands far aside, as VASP's lanthanum does, may have been computed with another pseudopotential than the crystals, or in another state of its open shell.)
 # Fitted and published shifts compare two *codes* (on the embedded surrogate one and the same, which its labels come from), and there heavy elements may be far apart.
 #
 # What do pseudopotentials have to do with it?

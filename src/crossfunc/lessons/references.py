@@ -21,6 +21,15 @@ from crossfunc.symbols import ELEMENT_SYMBOLS
 SOURCES = ("free_atom", "published", "published_atom")
 """Columns of `shift_evidence` beside the fit."""
 
+HEADINGS = {
+    "fitted": "fitted here (eV)",
+    "std_error": "standard error (eV)",
+    "free_atom": "free atom, same code (eV)",
+    "published": "published tables, VASP (eV)",
+    "published_atom": "free atom, VASP (eV)",
+}
+"""Columns of `shift_evidence` as people read them."""
+
 
 def free_atom_references(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the energies of free atoms, in the code that made the labels, as references of both functionals.

@@ -83,4 +83,4 @@ def draw_shift_evidence(table, names, ax=None):
     return ax
 
 
-_SYMBOLS_ABREAST = 45
+_SYMBOLS_ABREAST = 36
