@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
+from crossfunc.energies import fit_atomref
 from crossfunc.errors import InputError
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -21,6 +22,7 @@ from crossfunc.lessons.units import (
     case_units,
     method_splits,
     plan_scaling,
+    rows_to_judge,
     runs_of,
     scaling_start,
     scaling_units,
@@ -30,6 +32,7 @@ from crossfunc.lessons.units import (
     usable_frames,
     uses_published_references,
 )
+from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
 from crossfunc.training.source import label_with_model, replace_labels
 from crossfunc.training.taught import labels_to_teach, low_labels
@@ -367,6 +370,20 @@ def test_references_are_fitted_to_other_rows_where_a_unit_says_so_and_a_start_is
     ).references  # fmt: skip
     np.testing.assert_allclose(run.references.energies_ev, expected.energies_ev, atol=1e-5)
     assert identify(unit, frames) != identify(replace(unit, fit_to=pool[:5]), frames)
+
+
+def test_frames_that_tell_nothing_are_not_judged_unless_there_are_no_others():
+    frames = LabelledFrames.from_dataset(open_dataset("pbe-r2scan"), "high")
+    rows = np.arange(len(frames))
+    moved = np.array([np.abs(forces).max() > 1e-3 for forces in frames.crystals.split(frames.forces_ev_per_a)])
+    of_all = fit_atomref(frames.composition, frames.energy_per_atom_ev)
+    fixed = of_all.is_determined_for(frames.composition)
+    assert 5 < (moved & fixed).sum() < len(rows)
+    assert np.array_equal(rows_to_judge(frames, rows, of_all), np.flatnonzero(moved & fixed))
+    of_one = fit_atomref(frames.composition[:1], frames.energy_per_atom_ev[:1])
+    assert np.array_equal(rows_to_judge(frames, rows, of_one), np.flatnonzero(moved))
+    still = rows[~moved]
+    assert np.array_equal(rows_to_judge(frames, still, of_all), still)
 
 
 def test_names_of_units_are_names_of_files():

@@ -278,7 +278,7 @@ def curves_of(curves, references, start: Unit | None) -> list[str]:
 
 
 def rows_to_judge(frames: LabelledFrames, rows: np.ndarray, references) -> np.ndarray:
-    """Rows that tell something of energies and of forces; all of them where fewer than a handful do.
+    """Rows that tell something of forces and of energies; all of them where fewer than a handful do.
 
     Parameters
     ----------
@@ -290,13 +290,14 @@ def rows_to_judge(frames: LabelledFrames, rows: np.ndarray, references) -> np.nd
     Returns
     -------
     ndarray of int
-        Those whose composition the references fix, for the error of an element that nothing was fitted to hides all
-        others, and whose forces do not vanish by symmetry, for these are right in any model.
+        Those whose forces do not vanish by symmetry, for these are right in any model, and whose composition the
+        references fix, for the error of an element that nothing was fitted to hides all others. If a handful is not
+        left, the second is not asked for.
     """
     of_rows = frames.take(rows)
     largest = np.array([np.abs(forces).max() for forces in of_rows.crystals.split(of_rows.forces_ev_per_a)])
-    telling = rows[references.is_determined_for(of_rows.composition) & (largest > VANISHING_EV_PER_A)]
-    return telling if len(telling) >= A_HANDFUL else rows
+    moved, fixed = largest > VANISHING_EV_PER_A, references.is_determined_for(of_rows.composition)
+    return next((rows[telling] for telling in (moved & fixed, moved) if telling.sum() >= A_HANDFUL), rows)
 
 
 def plan_scaling(dataset: Dataset, parameters: Mapping[str, Any]):
