@@ -258,6 +258,23 @@ def figures(
     say(f"wrote {len(written)} files and captions.md to {shown(out.resolve())}")
 
 
+@app.command()
+def course(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
+    profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
+    root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
+) -> None:
+    """Write what a course needs: notebooks without and with solutions, checks, quizzes, slides, sheets, a hand-out."""
+    from crossfunc.lessons import course as courses
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.sources import find_root, shown
+
+    checkout = find_root(root)
+    about = courses.read_course(checkout / "notebooks" / courses.FILE)
+    written = courses.write_course(plan_run(checkout, profile), out.resolve(), about)
+    say(f"wrote {len(written)} files to {shown(out.resolve())}: students/ to hand out, instructors/ to keep")
+
+
 @data_app.command("list")
 def list_data(as_json: AsJson = False) -> None:
     """List the datasets that open by name here: from the folders in CROSSFUNC_DATA, then those in the package."""
