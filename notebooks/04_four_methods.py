@@ -36,12 +36,10 @@ results_dir = None  # folder for claims and models; None keeps nothing
 pretrained = "0.3.0"  # the GGA/GGA+U model, or a file with another one
 seed = 0  # first seed; each has a split, an order and fresh weights
 n_seeds = 2  # repeats behind every spread
-n_train_frames = 256  # frames that every method learns from
+n_train_frames = 192  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
-n_epochs = 6  # passes over the training frames
-n_start_epochs = (
-    12  # passes over the low labels that a start is taught; 0: none
-)
+n_epochs = 5  # passes over the training frames
+n_start_epochs = 8  # passes in which a start is taught; 0: not at all
 max_steps = None  # optimiser steps of every run, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
