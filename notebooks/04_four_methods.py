@@ -36,12 +36,10 @@ results_dir = None  # folder for claims and models; None keeps nothing
 pretrained = "0.3.0"  # the GGA/GGA+U model, or a file with another one
 seed = 0  # first seed; each has a split, an order and fresh weights
 n_seeds = 2  # repeats behind every spread
-n_train_frames = 256  # frames that every method learns from
+n_train_frames = 192  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
-n_epochs = 6  # passes over the training frames
-n_start_epochs = (
-    12  # passes over the low labels that a start is taught; 0: none
-)
+n_epochs = 5  # passes over the training frames
+n_start_epochs = 8  # passes in which a start is taught; 0: not at all
 max_steps = None  # optimiser steps of every run, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
@@ -52,7 +50,7 @@ max_atoms_real = 16  # the same for real crystals, where there are any
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
@@ -62,7 +60,6 @@ import crossfunc as xf
 from crossfunc.lessons import (
     LessonResults,
     figures,
-    format_value,
     four_methods,
     own_data,
     real_pairs,
@@ -73,7 +70,6 @@ from crossfunc.lessons.judging import ENERGY, FORCE, short_name
 from crossfunc.plain_text import in_html
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.loss import LossSettings, batch_loss
-from crossfunc.training.methods import STARTS, find_method
 from crossfunc.training.units import run_units
 
 # %%
@@ -116,6 +112,7 @@ pd.DataFrame(
 # As in lesson 1, a material is either trained on, or used to choose the best epoch (validation), or kept for the final verdict (test).
 # Each seed draws its own split, so the spread between seeds also holds the luck of the draw.
 # A verdict is drawn over test materials, so where there are few materials, a larger part of them is kept for the test.
+# Frames with an element that no training frame holds are left out of validation and test: nobody can know its reference.
 #
 # A small training set must still show every element, or the references have nothing to hold on to.
 # So `choose_frames` takes one frame of each material, those with the rarest elements in front, then a second frame of each, until there are enough.
@@ -199,15 +196,7 @@ by_split = {
 }
 
 # %%
-frozen_table = pd.DataFrame(
-    [
-        [format_value(e.value, e.interval, "meV/atom") for e in found]
-        for found in by_split.values()
-    ],
-    by_split,
-    ["references alone", "with the frozen network"],
-)
-frozen_table
+four_methods.split_table(by_split)
 
 # %% tags=["remove-cell"]
 for kind, (_, e) in by_split.items():
@@ -227,17 +216,7 @@ for kind, (_, e) in by_split.items():
 # Its four methods are four answers; the two rows below them train nothing.
 
 # %%
-listed = [
-    {
-        "method": m.number or "–",
-        "name": m.name,
-        "weights": m.start,
-        "references": m.references,
-        "trains": " and ".join(m.trains) or "nothing",
-    }
-    for m in map(find_method, STARTS)
-]
-pd.DataFrame(listed).style.hide(axis="index")
+four_methods.methods_table().style.hide(axis="index")
 
 # %% [markdown]
 # - **Method 1** forgets all that the GGA/GGA+U model knew, and gives a fresh network the r²SCAN references.
@@ -262,17 +241,15 @@ for key, (model, references, _) in begun.items():
     after = xf.predict(model, few.crystals)
     for name in ("forces_ev_per_a", "magmoms_mub", "stress_gpa"):
         assert all(map(np.array_equal, before[name], after[name]))
-    change = after["energy_per_atom_ev"] - before["energy_per_atom_ev"]
+    move = after["energy_per_atom_ev"] - before["energy_per_atom_ev"]
     if references is None:
-        assert np.array_equal(change, np.zeros(len(few)))
+        assert np.array_equal(move, np.zeros(len(few)))
     else:
         new, old = map(xf.element_references, (model, base))
         by_composition = few.composition @ np.nan_to_num(new - old)
         # What is left is the last digit of float32 energies.
-        assert np.abs(change - by_composition).max() < 1e-4
-    print(
-        f"method {key}: largest change {np.abs(change).max():.3f} eV/atom"
-    )
+        assert np.abs(move - by_composition).max() < 1e-4
+    print(f"method {key}: largest change {np.abs(move).max():.3f} eV/atom")
 
 # %% [markdown]
 # ## Where does the comparison start?
@@ -347,16 +324,19 @@ starts = {
 # The row below the models is what no start can know: how far the labels of one functional are from those of the other.
 
 # %%
-of_starts = None
 if low:
     test = splits[seed]["test"]
-    models = {"as published": base, units.TAUGHT: starts[seed]}
     of_starts = four_methods.start_errors(
-        models, low.take(test), held_out, (low_name, high_name)
+        {"as published": base, units.TAUGHT: starts[seed]},
+        low.take(test),
+        held_out,
+        (low_name, high_name),
     )
     four_methods.record_starts(results, of_starts)
-    of_starts = of_starts.style.format("{:.3g}", na_rep="–")
-of_starts
+of_starts.style.format("{:.3g}", na_rep="–") if low else None
+
+# %%
+Markdown(four_methods.gap_in_words(of_starts)) if low else None
 
 # %% [markdown]
 # ## What do the histories look like?
@@ -376,7 +356,7 @@ if has_forces:
         / four_methods.at_epoch(of_force, m, 0)
         for m in "34"
     }
-    course = f"Times the validation force error that it began with: Method 3 {ratios['3']:.2f}, Method 4 {ratios['4']:.2f}"
+    course = f"Validation error of forces after training over before: {ratios['3']:.2f} (Method 3), {ratios['4']:.2f} (Method 4)"
 
 # %%
 figures.show(
@@ -429,7 +409,7 @@ drawn = {
 mean = judged.mean
 ratio = mean.loc["3", ENERGY] / mean.loc["4", ENERGY]
 
-# %%
+# %% tags=["hide-input"]
 figures.show(
     draw.errors_by_method(
         {
@@ -493,9 +473,9 @@ of_real
 
 # %% tags=["remove-cell"]
 for name, row in frozen.items():
-    ends = (row["after"] - row["scatter"], row["after"] + row["scatter"])
+    span = (row["after"] - row["scatter"], row["after"] + row["scatter"])
     key = short_name(name)
-    results.record(f"real_frozen_{key}", row["after"], ends, n=len(pairs))
+    results.record(f"real_frozen_{key}", row["after"], span, n=len(pairs))
 
 # %% [markdown]
 # These labels are DFT of the code that CHGNet has learned from, and every row is at its optimum, so the order does not hang on a schedule.
@@ -514,7 +494,7 @@ points = four_methods.parity_points(judged, runs, seed)
 off = {m: np.abs(np.subtract(*points[m, "energy"])).mean() for m in "1234"}
 slopes = judged.scores["slope"].xs(seed, level=1)
 
-# %%
+# %% tags=["hide-input"]
 figures.show(
     draw.parity_grid(points, slopes),
     alt="Predictions against labels for Methods 1 to 4 on test frames, energies minus references above and force components "
@@ -543,15 +523,8 @@ figures.show(
 # The published r²SCAN checkpoint is the paper's own Method 4 at its end, so it can be measured as well, against the GGA/GGA+U model that it came from.
 
 # %%
-lasts = {m: {s: runs[m, s].last_model for s in splits} for m in "234"}
-change = {
-    m: four_methods.block_changes(models_of, starts)
-    for m, models_of in lasts.items()
-}
-one = {seed: xf.load_model("r2scan")}
-published_change = four_methods.block_changes(
-    one, {seed: xf.load_model("0.3.0")}
-).loc[seed]
+change = four_methods.changes_of(runs, starts)
+published_change = four_methods.published_change()
 most = {m: table.mean().idxmax() for m, table in change.items()}
 
 # %%
@@ -595,15 +568,7 @@ results.record("reference_shift_method_2", walk["went"], n_steps=n_steps)
 results.record("reference_reach", walk["reach"], n_steps=n_steps)
 
 # %%
-share = walk["reach"] / walk["median"]
-Markdown(
-    f"So in {n_steps} steps a reference can walk {share:.0%} of the median way. "
-    + (
-        "On this page, that decides Method 2: it may go where Method 4 starts, but its steps do not reach."
-        if share < 1
-        else "The steps suffice for more than half of the elements, so what Method 2 lacks is not budget alone."
-    )
-)
+Markdown(four_methods.walk_in_words(walk))
 
 # %% [markdown]
 # Least squares gets there at once, and exactly.
@@ -649,29 +614,8 @@ cost.style.format("{:,.0f}", na_rep="–")
 # So every model is kept, with its test errors and with the materials that it has not seen.
 
 # %%
-kept = []
-for (name, s), run in runs.items():
-    if name not in (*STARTS, units.TAUGHT) or results.folder is None:
-        continue
-    file = f"{results.lesson}.method_{short_name(name).removeprefix('method_')}_seed_{s}.pt"
-    about = {"method": name, "seed": s, "dataset": ds.name}
-    model = planned[name, s].model_of(run)
-    xf.save_model(model, results.folder / file, provenance=about)
-    errors = run.metrics["test"] if name in STARTS else {}
-    kept.append({"file": file, "method": name, "seed": s, **errors})
-
-# %%
-held = [
-    {"seed": s, "part": part, "material_id": material}
-    for s, split in splits.items()
-    for part, chosen in split.items()
-    for material in np.unique(frames.material_ids[chosen])
-]
-results.save_table("models", pd.DataFrame(kept))
-results.save_table("split", pd.DataFrame(held))
-print(
-    f"{len(kept)} models kept" if kept else "no results_dir: nothing kept"
-)
+n_kept = four_methods.keep_models(results, ds, frames, planned, runs)
+print(f"{n_kept} models kept" if n_kept else "no results_dir: none kept")
 
 # %% [markdown]
 # ## Try it yourself

@@ -22,13 +22,13 @@ from crossfunc.lessons.units import (
     choose_frames,
     uses_published_references,
 )
-from crossfunc.potential import crystal_features, load_model, predict
+from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.training.baselines import slope_and_cosine, zero_errors
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.frozen import fit_frozen_correction
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.methods import start_model
+from crossfunc.training.methods import STARTS, find_method, start_model
 from crossfunc.training.settings import learning_rate_at
 
 METRICS = {
@@ -127,7 +127,29 @@ def frozen_errors(base, frames: LabelledFrames, parts, n_train: int, n_test: int
     return [mean_error(1000 * np.abs(e), other.material_ids) for e in (left[1], after)]
 
 
+def split_table(by_split: Mapping[str, list]) -> pd.DataFrame:
+    """Return the estimates of `frozen_errors` as people read them, a row for each split."""
+    columns = ["references alone", "with the frozen network"]
+    rows = [[format_value(e.value, e.interval, "meV/atom") for e in found] for found in by_split.values()]
+    return pd.DataFrame(rows, by_split, columns)
+
+
 # --- the start ---
+
+
+def methods_table(keys=STARTS) -> pd.DataFrame:
+    """Return what tells methods apart: weights and references at the start, and what training moves."""
+    rows = [
+        {
+            "method": m.number or "–",
+            "name": m.name,
+            "weights": m.start,
+            "references": m.references,
+            "trains": " and ".join(m.trains) or "nothing",
+        }
+        for m in map(find_method, keys)
+    ]
+    return pd.DataFrame(rows)
 
 
 def start_errors(models: Mapping[str, object], low: LabelledFrames, high: LabelledFrames, names) -> pd.DataFrame:
@@ -350,12 +372,14 @@ def record_differences(results, judged: Judged) -> dict[str, str]:
 
 def record_over_seeds(results, judged: Judged, runs) -> None:
     """Record what has no error frame by frame: means over seeds, with their range where there are several."""
+    n_seeds = len(judged.splits)
+    repeats = f"mean and range of {n_seeds} seeds" if n_seeds > 1 else "1 seed"
     scores, start, metrics = judged.scores, untrained(judged), shown_metrics(judged)
 
     def record(key: str, values) -> None:
-        values, n = np.asarray(values, float), len(judged.splits)
-        ends = (values.min(), values.max()) if n > 1 else None
-        results.record(f"{key}", values.mean(), ends, n=n)
+        values = np.asarray(values, float)
+        ends = (values.min(), values.max()) if n_seeds > 1 else None
+        results.record(f"{key}", values.mean(), ends, repeats=repeats)
 
     for metric in (STRESS, MAGMOM):
         for one, other in (("3", "1"), ("1", "4")) if metric in metrics else ():
@@ -375,20 +399,8 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
 # --- in words ---
 
 _THAN = {"lower": "lower than", "higher": "higher than", "unclear": "not clearly different from"}
-
-
-def _compare(verdicts: Mapping[str, str], keys: Mapping[str, str]) -> str:
-    """Say it in words, from verdicts by key: lower than that of Method 3, not clearly different from Method 1."""
-    by_verdict: dict[str, list[str]] = {}
-    for key, other in keys.items():
-        if key in verdicts:
-            by_verdict.setdefault(verdicts[key], []).append(other)
-    return ", ".join(f"{_THAN[v]} {_listed(others)}" for v, others in by_verdict.items())
-
-
-def _listed(names) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+_MOVES = {"lower": "lowers", "higher": "raises", "unclear": "does not clearly change"}
+_BESIDE = {"lower": "better", "higher": "worse", "unclear": "not clearly different"}
 
 
 def findings(judged: Judged, verdicts: Mapping[str, str]) -> str:
@@ -400,70 +412,103 @@ def findings(judged: Judged, verdicts: Mapping[str, str]) -> str:
     verdicts : dict of str to str
         From `record_differences`.
     """
-    mean, lines = judged.mean, []
-    methods = {"43": "Method 3", "42": "Method 2", "41": "Method 1"}
-    said = _compare(verdicts, {f"energy_{a}_minus_{b}": name for (a, b), name in methods.items()})
-    lines.append(f"**Energy**: the error of Method 4 is {said} (95 % intervals over test materials).")
-    said = _compare(verdicts, {f"refitted_{a}_minus_{b}": name for (a, b), name in methods.items()})
-    lines.append(f"**After a last refit**, which takes the offset out, the error of Method 4 is {said}.")
-    if "force_3_minus_untrained" in verdicts:
-        lines += _force_findings(judged, mean, verdicts)
+    mean = judged.mean
+    of_4 = {
+        quantity: _compare(verdicts, {f"{quantity}_4_minus_{m}": f"Method {m}" for m in "321"})
+        for quantity in ("energy", "refitted", "force")
+    }
+    lines = [
+        f"**Energy**: the error of Method 4 is {of_4['energy']}.",
+        f"**After a last refit**, which takes the offset out, it is {of_4['refitted']}.",
+    ]
+    if of_4["force"]:
+        lines += [f"**Forces**: the error of Method 4 is {of_4['force']}.", *_force_findings(judged, mean, verdicts)]
     free = mean.loc["model-aware", ENERGY]
-    behind = [title_of(m) for m in "1234" if mean.loc[m, ENERGY] > free]
-    trained = {"lower": "lowers", "higher": "raises", "unclear": "does not clearly change"}
-    of_free = "None of the four methods is" if not behind else f"{_listed(behind)} {_verb(behind)}"
+    behind = [f"Method {m}" for m in "1234" if mean.loc[m, ENERGY] > free]
     lines.append(
-        f"**What costs nothing**: model-aware references without any training leave {free:.0f} meV/atom. {of_free} "
-        f"above that. Training from there {trained[verdicts['energy_aware_minus_references']]} the error."
+        f"**What costs nothing**: model-aware references without any training leave {free:.0f} meV/atom; above that "
+        f"{'is none of the four methods' if not behind else ('are ' if len(behind) > 1 else 'is ') + _listed(behind)}. "
+        f"Training from there {_MOVES[verdicts['energy_aware_minus_references']]} the error."
     )
     if TAUGHT in judged.names:
         lines.append(_start_finding(verdicts))
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _verb(names) -> str:
-    return "are" if len(names) > 1 else "is"
+def gap_in_words(table: pd.DataFrame) -> str:
+    """Say whether a start's force errors are larger than what the functional changes, from `start_errors`."""
+    low, high = table.columns.get_level_values(0).unique()
+    gap, own = table.loc[f"{low} labels", (high, "force")], table.loc[TAUGHT, (low, "force")]
+    if not (np.isfinite(gap) and np.isfinite(own)):
+        return ""
+    what = (
+        "So most of what training on the new labels can mend in forces is the model's own error on crystals that it "
+        "does not know, and not the functional."
+        if own > gap
+        else "So the functional is the larger part of what training on the new labels can mend in forces."
+    )
+    return (
+        f"On these frames the force labels of {low} and {high} differ by {gap:.1f} meV/Å. The taught start misses "
+        f"those of {low} itself by {own:.1f} meV/Å, because these materials are new to it. {what}"
+    )
+
+
+def _compare(verdicts: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """Say in words how one method compares with others, by key of the verdict; empty without any."""
+    by_verdict: dict[str, list[str]] = {}
+    for key, other in keys.items():
+        if key in verdicts:
+            by_verdict.setdefault(verdicts[key], []).append(other)
+    return ", and ".join(
+        f"{_THAN[v]} {'that' if len(others) == 1 else 'those'} of {_listed(others)}" for v, others in by_verdict.items()
+    )
+
+
+def _listed(names) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _force_findings(judged: Judged, mean: pd.DataFrame, verdicts: Mapping[str, str]) -> list[str]:
-    start, words = untrained(judged), {"lower": "better", "higher": "worse", "unclear": "not clearly different"}
-    of = {m: words[verdicts[f"force_{m}_minus_untrained"]] for m in "234"}
-    numbers = ", ".join(f"{mean.loc[m, FORCE]:.0f} (Method {m})" for m in "234")
+    start = untrained(judged)
+    of = [f"{_BESIDE[verdicts[f'force_{m}_minus_untrained']]} with Method {m}" for m in "234"]
+    numbers = [f"{mean.loc[m, FORCE]:.0f} (Method {m})" for m in "234"]
     lines = [
-        f"**Forces against no training at all**: {of['2']} with Method 2, {of['3']} with Method 3, {of['4']} with "
-        f"Method 4: {mean.loc[start, FORCE]:.0f} meV/Å before, {numbers} after."
+        f"**Forces against no training at all**: {_listed(of)}. The error is {mean.loc[start, FORCE]:.0f} meV/Å at the "
+        f"start and {_listed(numbers)} after training."
     ]
     slope, cosine = mean.loc["3", "slope"], mean.loc["3", "cosine"]
     if np.isfinite(slope):
         lines.append(
-            f"**Size and direction**: Method 3's forces have a slope of {slope:.2f} and a cosine of {cosine:.2f} with "
-            f"their labels; before training these were {mean.loc[start, 'slope']:.2f} and "
-            f"{mean.loc[start, 'cosine']:.2f}."
+            f"**Size and direction of Method 3's forces**: a slope of {slope:.2f} and a cosine of {cosine:.2f} with "
+            f"their labels; at the start {mean.loc[start, 'slope']:.2f} and {mean.loc[start, 'cosine']:.2f}."
         )
     share, known = mean.loc["1", FORCE] / mean.loc[ZERO, FORCE], mean.loc["1", "cosine"]
-    taught = "so it has learned hardly any forces yet" if share > 0.8 else "so it has learned forces of its own"
+    is_ignorant = share > _KNOWS_FORCES
     lines.append(
-        f"**Method 1** has {share:.2f} times the force error of predicting zero and a cosine of {known:.2f}, {taught}"
-        + ("; a better force error than its proves nothing." if share > 0.8 else ".")
+        f"**Method 1** has {share:.2f} times the force error of predicting zero and a cosine of {known:.2f}: it has "
+        + ("hardly learned any forces yet, and beating it proves nothing." if is_ignorant else "learned forces.")
     )
     return lines
 
 
+_KNOWS_FORCES = 0.8
+"""A model with more than this share of the force error of predicting zero has hardly learned any."""
+
+
 def _start_finding(verdicts: Mapping[str, str]) -> str:
     parts = []
-    for quantity, words in (("refitted", "energy after a last refit"), ("force", "force")):
-        of = _compare(
-            verdicts, {f"{quantity}_{case}_minus_plain": f"from the published start (Method {case})" for case in "34"}
-        )
-        parts += [f"the {words} error is {of}"] if of else []
-    return f"**From the taught start** {_listed(parts)}."
+    for quantity, words in (("refitted", "energy error after a last refit"), ("force", "force error")):
+        found = {case: verdicts.get(f"{quantity}_{case}_minus_plain") for case in "34"}
+        parts += [f"the {words} of Method {case} is {_BESIDE[verdict]}" for case, verdict in found.items() if verdict]
+    return f"**From the taught start**, beside runs from the published one, {_listed(parts)}."
 
 
 # --- what moved ---
 
 
 def histories(runs, quantity: str) -> pd.DataFrame:
-    """Histories of the cases that are drawn: `epoch`, `validation`, `train`, `method` and `seed`, one row an epoch."""
+    """Histories of the cases that are drawn: `epoch`, `validation`, `train`, `method` and `seed`, one row per epoch."""
     columns = {f"validation_{quantity}": "validation", f"train_{quantity}": "train"}
     return pd.concat(
         run.history[["epoch", *columns]].rename(columns=columns).assign(method=name, seed=seed)
@@ -489,6 +534,16 @@ def block_changes(models: Mapping[int, object], starts: Mapping[int, object]) ->
     """
     rows = {seed: {b: _moved(model, starts[seed], p) for b, p in BLOCKS.items()} for seed, model in models.items()}
     return pd.DataFrame(rows).T
+
+
+def changes_of(runs, starts: Mapping[int, object]) -> dict[str, pd.DataFrame]:
+    """Return `block_changes` of Methods 2, 3 and 4 at the end of training."""
+    return {m: block_changes({s: runs[m, s].last_model for s in starts}, starts) for m in "234"}
+
+
+def published_change() -> pd.Series:
+    """Return how far the paper's own Method 4 moved each block, from its two published checkpoints."""
+    return block_changes({0: load_model("r2scan")}, {0: load_model("0.3.0")}).loc[0]
 
 
 def _moved(model, start, prefixes) -> float:
@@ -518,7 +573,7 @@ def reference_walk(run_4, run_2, start) -> dict[str, float]:
         learning rates of all steps) and `n_steps`.
     """
     fit, old = run_4.references, element_references(start)
-    known = fit.determined & (fit.frames_per_element > 0) & np.isfinite(old)
+    known = (fit.frames_per_element > 0) & np.isfinite(old)
     needed = np.abs(fit.energies_ev - old)[known]
     went = np.abs(element_references(run_2.last_model) - old)[known]
     n_steps = int(run_2.history["step"].iloc[-1])
@@ -530,6 +585,17 @@ def reference_walk(run_4, run_2, start) -> dict[str, float]:
         "reach": float(reach),
         "n_steps": n_steps,
     }
+
+
+def walk_in_words(walk: Mapping[str, float]) -> str:
+    """Say whether the steps there were could have brought references where they have to go."""
+    share = walk["reach"] / walk["median"]
+    said = f"So in {walk['n_steps']:,} steps a reference can walk {share:.1%} of the median way. "
+    if share < 1:
+        return said + "Here that decides Method 2: it may go where Method 4 starts, but its steps do not reach."
+    if walk["reach"] < walk["largest"]:
+        return said + "That is enough for most elements, and not for those that have furthest to go."
+    return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."
 
 
 def parity_points(judged: Judged, runs, seed: int) -> dict[tuple[str, str], list[np.ndarray]]:
@@ -557,3 +623,30 @@ def costs(runs) -> pd.DataFrame:
     table = pd.DataFrame(rows).T.astype(float)
     table["ms per frame and step"] = 1000 * table["seconds"] / table["frames seen"].replace(0, np.nan)
     return table.groupby(level=0, sort=False).mean()
+
+
+def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs) -> int:
+    """Keep the models that later lessons judge, with their errors and the materials of each part of their splits.
+
+    Returns
+    -------
+    int
+        How many models were kept; 0 without a results folder.
+    """
+    kept = []
+    for (name, seed), run in runs.items():
+        if name not in (*STARTS, TAUGHT) or results.folder is None:
+            continue
+        file = f"{results.lesson}.method_{short_name(name).removeprefix('method_')}_seed_{seed}.pt"
+        about = {"method": name, "seed": seed, "dataset": dataset.name}
+        save_model(planned[name, seed].model_of(run), results.folder / file, provenance=about)
+        kept.append({"file": file, "method": name, "seed": seed} | (run.metrics["test"] if name in STARTS else {}))
+    parts = [
+        {"seed": seed, "part": part, "material_id": material}
+        for seed, split in splits_of(planned).items()
+        for part, rows in split.items()
+        for material in np.unique(frames.material_ids[rows])
+    ]
+    results.save_table("models", pd.DataFrame(kept))
+    results.save_table("split", pd.DataFrame(parts))
+    return len(kept)

@@ -102,7 +102,8 @@ def usable_frames(dataset: Dataset, max_atoms: int, n_wanted: int, *, need_force
 def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict[int, dict[str, np.ndarray]]:
     """Split of each seed of lesson 4: materials first, then frames of each part.
 
-    Where there are few materials, a fifth of them is for the test: verdicts are drawn over materials.
+    Where there are few materials, a fifth of them is for the test: verdicts are drawn over materials. Validation and
+    test keep frames of elements that training shows: no reference can be known for any other.
     """
     is_small = len(np.unique(frames.material_ids)) < FEW_MATERIALS
     fractions = (0.7, 0.1, 0.2) if is_small else (0.8, 0.1, 0.1)
@@ -111,10 +112,19 @@ def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict
     for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
         parts = split_by_material(frames.material_ids, fractions, seed=seed)
         rng = np.random.default_rng(seed)
-        splits[seed] = {
-            part: choose_frames(frames, rows, n, rng) for (part, rows), n in zip(parts.items(), sizes, strict=True)
-        }
+        split: dict[str, np.ndarray] = {}
+        for (part, rows), n in zip(parts.items(), sizes, strict=True):
+            known = rows if part == "train" else of_known_elements(frames, rows, split["train"])
+            split[part] = choose_frames(frames, known, n, rng)
+        splits[seed] = split
     return splits
+
+
+def of_known_elements(frames: LabelledFrames, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Rows whose elements all occur in the training rows; every row where none would be left."""
+    seen = np.asarray((frames.composition[train] > 0).sum(axis=0)).ravel() > 0
+    known = rows[np.asarray(frames.composition[rows] @ ~seen).ravel() == 0]
+    return known if len(known) else rows
 
 
 def start_unit(low: LabelledFrames, split: Mapping[str, np.ndarray], seed: int, parameters: Mapping[str, Any]) -> Unit:

@@ -52,7 +52,7 @@ def draw_histories(ax, table, *, train=None):
 
 
 def histories(panels):
-    """Error histories side by side, one panel a quantity, the first one logarithmic.
+    """Error histories side by side, one panel per quantity, the first one logarithmic.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def histories(panels):
 
 
 def errors_by_method(panels, free=None):
-    """Errors of all methods, one panel a quantity and one row a method.
+    """Errors of all methods, one panel per quantity and one row per method.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def draw_parity(ax, labels, predicted, method: str, unit: str, slope=None):
 
 
 def parity_grid(points, slopes):
-    """Parity of energies above and of forces below, one column a method; no row of forces where none is labelled.
+    """Parity of energies above and of forces below, one column per method; no row of forces where none is labelled.
 
     Parameters
     ----------
