@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
 .DEFAULT_GOAL := help
-.PHONY: book test check types lessons dist dft lint format lab figure figures keep clean help
+.PHONY: book test check types lessons dist dft lint format lab figure figures course keep clean help
 
 book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small, beside the reader's book)
 	@echo "Lessons of profile $(PROFILE): executing what is not fresh."
@@ -59,6 +59,10 @@ figures: $(STAMP)  ## write every figure as SVG and PDF to build/figures, for sl
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@$(BIN)/crossfunc figures --profile $(PROFILE)
 
+course: $(STAMP)  ## write editions for students and instructors, quizzes, slides and a hand-out to build/course
+	@$(BIN)/crossfunc run --profile $(PROFILE)
+	@$(BIN)/crossfunc course --profile $(PROFILE)
+
 keep: $(STAMP)  ## keep a long run for the book: make keep PROFILE=long LESSON=07 (after crossfunc run 07 --profile long)
 	@$(BIN)/python book/build.py --profile $(PROFILE) --keep $(LESSON)
 
@@ -75,5 +79,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "crossfunc needs Python 3.11 or 3.12 (chgnet has no packages for newer ones), $(PYTHON) is another; name one: make book PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,train,mp,cluster,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,course,train,mp,cluster,dev]'
 	@touch $@

@@ -1,10 +1,13 @@
 """The benchmark of the training step, at a size for tests."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from crossfunc.bench import train
+from crossfunc.bench.progress import tell
 
 
 def test_both_steps_minimise_the_same_loss_on_the_same_frames():
@@ -29,8 +32,11 @@ def test_products_in_place_and_in_backward_passes_are_counted():
     assert train._count_flop(lambda: c.addmm_(a.detach(), b.detach())) == 2 * 3 * 5 * 7
 
 
-def test_a_small_run_reports_every_figure(capsys):
+def test_a_small_run_reports_every_figure_and_tells_the_first_as_they_come(capfd):
     report = train.run({"MgO": 2, "surrogate": 2}, repeats=1, threads=1)
+    told = capfd.readouterr()
+    assert told.out == ""  # it is the report's alone
+    assert re.search(r"surrogate, 2 frames, round 1 of 1: chgnet [\d.]+ ms, ours [\d.]+ ms", told.err)
     for measured in (report, report["without_page_faults"] or report):
         ratios = [by["chgnet"] / by["ours"] for by in measured["ms_per_frame"].values()]
         assert measured["speedup"] == pytest.approx(np.prod(ratios) ** (1 / 2))
@@ -44,7 +50,15 @@ def test_a_small_run_reports_every_figure(capsys):
     assert report["device"] == "cpu"
     assert report["peak_memory_gb"] is None  # the GPU's, where there is one
     assert report["atoms_per_frame"]["MgO"] == 2
-    assert capsys.readouterr().out == ""
     printed = train.format_report(report)
     assert "default allocator" in printed
     assert "matrix products alone" in printed
+
+
+def test_a_closed_terminal_ends_no_measurement(monkeypatch):
+    class Gone:
+        def write(self, _text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    tell("round 1 of 7")

@@ -63,6 +63,7 @@ def results_file(folder, **changes):
     row = {"key": "r", "title": "Pearson", "value": 0.5, "unit": "", "paper": 0.09, "interval": None}
     row |= {"why": "other\nmaterials", "note": ""} | changes
     content = {"lesson": "01_x", "dataset": "surrogate", "label_notice": "not DFT", "results": [row]}
+    content["labelled_by"] = "model, CHGNet"
     path = folder / "build" / "p" / "results" / "01_x.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(content))
@@ -305,11 +306,13 @@ def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):
             for q in keys[lesson]
             for k in (1, 2, 3, 4)
         ]
-        return {"results": rows}
+        return {"DFT" if lesson.startswith("04") else "surrogate": {"results": rows}}
 
-    rows = book_claims.table_1_rows(tmp_path, "p", find)
+    rows = book_claims.table_1_rows(tmp_path, "p", "DFT", find)
+    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "—", "—")
+    rows = book_claims.table_1_rows(tmp_path, "p", "surrogate", find)
     assert [len(row) for row in rows] == [7] * 4
-    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "40 (4)", "40 (4)")
+    assert rows[3] == ("4 transfer, refitted", "—", "—", "—", "—", "40 (4)", "40 (4)")
 
 
 # --- the page of claims ---
@@ -341,10 +344,48 @@ def claims_checkout(folder, rule, interval=None, **changes):
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
     verdicts, [row] = book_claims.summary_rows(claims_checkout(tmp_path, rule, interval), "p")
-    assert verdicts == [verdict]
+    assert verdicts == {"DFT": [], "surrogate": [verdict], "other": []}
     assert row[0] == "They agree. (Fig. 9)"
-    assert row[4] == f"**{verdict}**"
-    assert row[5] == "Not much."  # the results file has a label notice
+    assert row[3] == "—"
+    assert row[4].startswith(f"**{verdict}**: 0.5")
+    assert row[5] == "Not much."  # labels are those of a network
+
+
+def keep_beside(root, name="dft", **changes):
+    """A kept run of the same lesson, on other labels."""
+    content = json.loads((root / "build" / "p" / "results" / "01_x.json").read_text())
+    content["results"][0] |= changes
+    content |= {"labelled_by": "DFT, GPAW", "dataset": "pbe-r2scan"}
+    folder = root / "book" / "kept" / name
+    folder.mkdir(parents=True)
+    (folder / "01_x.json").write_text(json.dumps(content))
+
+
+def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    keep_beside(root, value=0.7, interval=[0.65, 0.75])
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "other": []}
+    assert row[3] == "**does not hold here**: 0.70 ± 0.05 (`pbe-r2scan`)"
+    assert row[4].startswith("**holds**: 0.5")
+
+
+def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], only="DFT")
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert (verdicts["surrogate"], row[3], row[4]) == ([], "—", "—")
+    keep_beside(root, interval=[0.4, 0.55])
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert (verdicts["DFT"], verdicts["surrogate"], row[4], row[5]) == (["holds"], [], "—", "—")
+
+
+def test_labels_of_unknown_origin_are_not_called_dft(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    path = root / "build" / "p" / "results" / "01_x.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labelled_by": ""}))
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts["other"] == ["holds"]
+    assert row[3].endswith("labels of unknown origin")
 
 
 def test_a_claim_may_compare_two_results_and_knows_both_intervals():
@@ -369,8 +410,8 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
     changed["results"][0] |= {"value": 0.875, "interval": [0.8, 0.95]}
     path.write_text(json.dumps(changed))
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert verdicts == ["does not hold here"]
-    assert row[1].startswith("0.88 ± 0.07 ")
+    assert verdicts["surrogate"] == ["does not hold here"]
+    assert ": 0.88 ± 0.07 " in row[4]
 
 
 @pytest.mark.parametrize(
@@ -576,9 +617,12 @@ def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, roo
     text = (site / "claims.html").read_text(encoding="utf-8")
     verdicts, rows = book_claims.summary_rows(root, "smoke")
     assert len(rows) >= 10
-    for verdict, row in zip(verdicts, rows, strict=True):
-        assert row[1].split(" (")[0].split()[0] in text
+    assert verdicts["DFT"]
+    assert verdicts["surrogate"]
+    for cell in [cell for row in rows for cell in row[3:5] if cell != "—"]:
+        verdict, number = cell.removeprefix("**").split("**: ")
         assert verdict in text
+        assert number.split()[0] in text
 
 
 @pytest.mark.book

@@ -700,3 +700,16 @@ def test_random_damage_to_a_table_ends_in_a_dataset_error_and_little_memory(tmp_
         assert memory.max_memory() < 1000 * len(whole)
     assert outcomes["refused"] > 100, outcomes
     assert outcomes["unharmed"] > 0, outcomes  # bytes that carry nothing, or were replaced by themselves
+
+
+@pytest.mark.parametrize(
+    ("said", "is_surrogate"), [("model, CHGNet", True), ("DFT, GPAW", False), (None, False)], ids=["model", "DFT", "no"]
+)
+def test_a_dataset_says_what_made_its_labels(tmp_path, said, is_surrogate):
+    meta = META | ({"labelled_by": said} if said else {})
+    dataset = write_tiny(tmp_path / "tiny", meta=meta)
+    assert (dataset.labelled_by, dataset.is_surrogate) == (said or "", is_surrogate)
+
+
+def test_the_embedded_datasets_say_what_made_their_labels():
+    assert [open_dataset(name).labelled_by for name in ("surrogate", "pbe-r2scan")] == ["model, CHGNet", "DFT, GPAW"]

@@ -4,12 +4,14 @@ Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results
 the build; one that changes may change the verdict.
 """
 
+import functools
 import operator
 import re
 from collections import Counter
 from pathlib import Path
 
 import yaml
+from book_kept import kept_folder
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table
 from docutils import nodes
@@ -19,6 +21,9 @@ from sphinx.util.docutils import SphinxDirective
 
 CLAIMS_FILE = "book/claims.yml"
 VERDICTS = ("holds", "unclear", "does not hold here")
+KINDS = {"DFT": "on DFT", "surrogate": "on surrogate labels", "other": "on labels of unknown origin"}
+KEPT_BESIDE = ("surrogate", "dft")
+"""Kept profiles that hold a lesson on the kind of labels that a build does not run it on."""
 _RULE = re.compile(r"([<>=])\s*(\S+)")
 _COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
 
@@ -53,14 +58,34 @@ def judge(row, rule, other):
     return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
 
 
+def results_by_labels(root, profile, lesson):
+    """Return the results of a lesson on each kind of labels, as kind -> content; kinds: the keys of `KINDS`.
+
+    What this build made comes first; the other kind is that of a kept run of the same lesson, where there is one.
+    """
+    found = {}
+    for content in [read_results(root, profile, lesson), *_kept_beside(root, lesson)]:
+        found.setdefault(kind_of(content), content)
+    return found
+
+
+def _kept_beside(root, lesson):
+    for name in KEPT_BESIDE:
+        if (kept_folder(root, name) / f"{lesson}.json").is_file():
+            yield read_results(root, None, lesson, kept=name)
+
+
+def kind_of(content):
+    """Return which labels a lesson ran on: "DFT", "surrogate", or "other" where the dataset does not say."""
+    by = content.get("labelled_by", "")
+    return "surrogate" if by.startswith("model") else "DFT" if by.startswith("DFT") else "other"
+
+
 def rule_text(rule, other):
-    """Return the rule as people read it, another result by its value and its name."""
+    """Return the rule as people read it, another result by its name."""
     sign, operand = _RULE.fullmatch(rule).groups()
     words = {"<": "below", ">": "above", "=": "exactly"}[sign]
-    if not re.match("[a-z]", operand):
-        return f"{words} {operand}"
-    row = other(operand)
-    return f"{words} {value_text(row)} ({row['title']})"
+    return f"{words} {operand if not re.match('[a-z]', operand) else other(operand)['title']}"
 
 
 def paper_cell(row, rule, other):
@@ -72,31 +97,52 @@ def paper_cell(row, rule, other):
     return f"{text}, against {paper_text(other(operand))}"
 
 
-def summary_rows(root, profile):
-    """Return the verdicts in order, and one row of cells per claim."""
+def judged(claim, content):
+    """Return the verdict on one claim by the results of one run, and the cell that shows it with its number."""
     from crossfunc.plain_text import in_code
 
-    verdicts, rows = [], []
+    lesson, _, key = claim["result"].partition(":")
+    other = functools.partial(find_result, content, lesson=lesson)
+    row, rule = find_result(content, key, lesson), str(claim["holds"])
+    verdict = judge(row, rule, other)
+    operand = _RULE.fullmatch(rule)[2]
+    against = f" against {value_text(other(operand))}" if re.match("[a-z]", operand) else ""
+    return verdict, f"**{verdict}**: {value_text(row)}{against} (`{in_code(content['dataset'] or 'none')}`)"
+
+
+def summary_rows(root, profile):
+    """Return the verdicts in order, kind of labels -> list, and one row of cells per claim."""
+    verdicts = {kind: [] for kind in KINDS}
+    rows = []
     for claim in read_claims(root):
         lesson, _, key = claim["result"].partition(":")
-        content = read_results(root, profile, lesson)
+        on = results_by_labels(root, profile, lesson)
+        if claim.get("only"):
+            on = {kind: content for kind, content in on.items() if kind == claim["only"]}
+        cells = dict.fromkeys(KINDS, "—")
+        for kind, content in on.items():
+            verdict, cells[kind] = judged(claim, content)
+            verdicts[kind].append(verdict)
+        if not on:
+            rows.append((_said(claim), "—", "—", *_columns(cells), "—"))
+            continue
+        content = next(iter(on.values()))
+        other = functools.partial(find_result, content, lesson=lesson)
         row, rule = find_result(content, key, lesson), str(claim["holds"])
-
-        def other(name, content=content, lesson=lesson):
-            return find_result(content, name, lesson)
-
-        verdicts.append(judge(row, rule, other))
-        source = f"{{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`, `{in_code(content['dataset'])}`"
-        cells = (
-            f"{claim['claim']} ({claim['where']})",
-            f"{value_text(row)} ({row['title']}; {source})",
-            rule_text(rule, other),
-            paper_cell(row, rule, other),
-            f"**{verdicts[-1]}**",
-            claim["limits"] if content.get("label_notice") else "—",
-        )
-        rows.append(cells)
+        what = f"{row['title']}, {{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`: {rule_text(rule, other)}"
+        limits = claim["limits"] if "surrogate" in on else "—"
+        rows.append((_said(claim), what, paper_cell(row, rule, other), *_columns(cells), limits))
     return verdicts, rows
+
+
+def _said(claim):
+    return f"{claim['claim']} ({claim['where']})"
+
+
+def _columns(cells):
+    """Labels of unknown origin stand with those of DFT, and say so."""
+    dft = cells["DFT"] if cells["other"] == "—" else f"{cells['other']}, labels of unknown origin"
+    return dft, cells["surrogate"]
 
 
 def count_verdicts(verdicts):
@@ -108,14 +154,15 @@ def count_verdicts(verdicts):
 
 
 class ClaimsSummary(SphinxDirective):
-    """A sentence that counts the verdicts, and the table."""
+    """A sentence that counts the verdicts on each kind of labels, and the table."""
 
     def run(self):
         """Write both as MyST."""
         verdicts, rows = summary_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
-        header = ["Claim of the paper", "Here", "It holds if ours is", "Paper", "Verdict", "What these data can say"]
-        table = list_table(header, rows, "26 24 16 12 9 20")
-        lines = [f"Of {len(rows)} claims, {count_verdicts(verdicts)}.", "", *table]
+        header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
+        table = list_table(header, rows, "24 18 10 18 18 18")
+        counted = [f"{KINDS[kind]}, {count_verdicts(found)}" for kind, found in verdicts.items() if found]
+        lines = [f"Of {len(rows)} claims: {'; '.join(counted)}.", "", *table]
         container = nodes.container(classes=["xf-claims", "xf-summary"])
         self.state.nested_parse(StringList(lines, source=CLAIMS_FILE), self.content_offset, container)
         return [container]
@@ -132,16 +179,17 @@ TABLE_1 = (  # column: lesson, beginning of the key
 _METHOD_NAMES = ("from scratch", "transfer, trainable references", "transfer, frozen references", "transfer, refitted")
 
 
-def table_1_rows(root, profile, find=None):
-    """Return the paper's Table 1, a row a method: ours, and the paper's number in brackets, in all six columns.
+def table_1_rows(root, profile, kind, find=None):
+    """Return the paper's Table 1 on one kind of labels, a row a method: ours, and the paper's number in brackets.
 
-    A column whose lesson recorded nothing for a method (data without forces, for one) shows a dash.
+    A column whose lesson recorded nothing for a method (data without moments, for one) shows a dash, and so does one
+    whose lesson did not run on these labels.
     """
     rows = []
     for k, name in enumerate(_METHOD_NAMES, start=1):
         cells = [f"{k} {name}"]
         for _, lesson, beginning in TABLE_1:
-            content = (find or read_results)(root, profile, lesson)
+            content = (find or results_by_labels)(root, profile, lesson).get(kind, {"results": []})
             found = [row for row in content["results"] if row["key"] == f"{beginning}method_{k}"]
             cells.append(_both(found[0]) if found else "—")
         rows.append(tuple(cells))
@@ -154,13 +202,17 @@ def _both(row):
 
 
 class TableOne(SphinxDirective):
-    """The paper's Table 1 in one piece, from the lessons that measure its columns."""
+    """The paper's Table 1 in one piece for each kind of labels, from the lessons that measure its columns."""
 
     def run(self):
-        """Write it as MyST."""
-        rows = table_1_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        """Write them as MyST."""
         header = ["Method", *(name for name, _, _ in TABLE_1)]
-        lines = list_table(header, rows, "22 16 16 14 14 16 16")
+        lines = []
+        for kind in KINDS:
+            rows = table_1_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile, kind)
+            if any(cell != "—" for row in rows for cell in row[1:]):
+                caption = f"Errors {KINDS[kind]}, and the paper's in brackets"
+                lines += [*list_table(header, rows, "22 16 16 14 14 16 16", caption=caption), ""]
         container = nodes.container(classes=["xf-claims", "xf-table-1"])
         self.state.nested_parse(StringList(lines, source="table-1"), self.content_offset, container)
         return [container]

@@ -151,7 +151,7 @@ def run(
         typer.Argument(metavar="LESSON", help="Number (03), name or unique beginning of it; all if none is given."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="Scale of the run: smoke, laptop, long, converged, gpu or paper.")
+        str, typer.Option(help="Scale of the run: smoke, laptop, surrogate, long, converged, gpu or paper.")
     ] = "laptop",
     parameter: Annotated[
         list[str] | None,
@@ -256,6 +256,23 @@ def figures(
     plans = plan_run(find_root(root), profile, lessons or ())
     written = export_figures(plans, out.resolve(), interactive=not static)
     say(f"wrote {len(written)} files and captions.md to {shown(out.resolve())}")
+
+
+@app.command()
+def course(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
+    profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
+    root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
+) -> None:
+    """Write what a course needs: notebooks without and with solutions, checks, quizzes, slides, sheets, a hand-out."""
+    from crossfunc.lessons import course as courses
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.sources import find_root, shown
+
+    checkout = find_root(root)
+    about = courses.read_course(checkout / "notebooks" / courses.FILE)
+    written = courses.write_course(plan_run(checkout, profile), out.resolve(), about)
+    say(f"wrote {len(written)} files to {shown(out.resolve())}: students/ to hand out, instructors/ to keep")
 
 
 @data_app.command("list")
@@ -1152,11 +1169,14 @@ def bench_hull(
 
 
 @bench_app.command("relax")
-def bench_relax(as_json: AsJson = False) -> None:
+def bench_relax(
+    structures: Annotated[int, typer.Option(min=1, help="Crystals to relax; the book's figures are those of 64.")] = 24,
+    as_json: AsJson = False,
+) -> None:
     """Time relaxing 64 embedded crystals at once, beside chgnet's `StructOptimizer` one after another."""
     from crossfunc.bench import relax as benchmark
 
-    measured = benchmark.run()
+    measured = benchmark.run(structures)
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
@@ -1195,6 +1215,9 @@ def bench_train(
         int, typer.Option(min=1, help="Steps of each implementation, taken in turns; medians count.")
     ] = 7,
     compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure on the larger batches behind the book's figures.")
+    ] = False,
     methods: Annotated[
         bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
     ] = False,
@@ -1209,7 +1232,8 @@ def bench_train(
         return
     from crossfunc.bench import train as benchmark
 
-    measured = benchmark.run(repeats=repeats, device=device, threads=threads, compile=compile_)
+    batches = benchmark.BATCHES if full else benchmark.QUICK
+    measured = benchmark.run(batches, repeats, device=device, threads=threads, compile=compile_)
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 

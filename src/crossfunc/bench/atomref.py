@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
 from crossfunc.energies.atomref import fit_atomref
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
@@ -97,6 +98,7 @@ def run(n_frames: int = 238_247, slice_frames: int = 5_000, repeats: int = 5, se
         fit.append(time.perf_counter() - clock)
         first = compose[0] + fit[0] if first is None else first
         theirs.append(chgnet_seconds())
+        tell(f"round {len(fit)} of {repeats}: {compose[-1] + fit[-1]:.3g} s; chgnet, its slice {theirs[-1]:.3g} s")
     ids = table.column("material_id").combine_chunks().indices.to_numpy()
     for _ in range(repeats):
         clock = time.perf_counter()

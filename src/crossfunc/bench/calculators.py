@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
 from crossfunc.bench.relax import embedded_frames
 from crossfunc.potential import load_calculator, load_model, predict
 from crossfunc.potential.crystals import Crystals
@@ -54,6 +55,7 @@ def run(n_structures: int = 32, repeats: int = 3, n_jobs: int = 2, checkpoint: s
             clock = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - clock)
+            tell(f"round {len(seconds[name])} of {repeats}: {name} {seconds[name][-1]:.3g} s")
     medians = {f"{name}_seconds": statistics.median(values) for name, values in seconds.items()}
     forces = [np.concatenate(found[name]["forces_ev_per_a"]) for name in ("route", "flat_forward")]
     energies = [found[name]["energy_per_atom_ev"] for name in ("route", "flat_forward")]

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
 from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals
 from crossfunc.potential.graphs import ATOM_CUTOFF_A, BOND_CUTOFF_A, build_graphs
@@ -85,7 +86,7 @@ def run(n_atoms: tuple[int, ...] = N_ATOMS, n_crystals: int = 32, repeats: int =
             "ours": lambda crystals=crystals: list(build_graphs(crystals)),
             "chgnet": lambda structures=structures: [converter(structure) for structure in structures],
         }
-        seconds = time_in_turns(timed, repeats)
+        seconds = time_in_turns(timed, repeats, about=f"{n} atoms")
         ms = {name: statistics.median(values) / n_crystals * 1e3 for name, values in seconds.items()}
         sizes[str(n)] = {
             "ms_per_structure": ms,
@@ -96,9 +97,16 @@ def run(n_atoms: tuple[int, ...] = N_ATOMS, n_crystals: int = 32, repeats: int =
     return {"n_atoms": sizes, "n_crystals": n_crystals, "repeats": repeats, "algorithm_of_chgnet": converter.algorithm}
 
 
-def time_in_turns(calls: dict, repeats: int, synchronize=lambda: None) -> dict[str, list[float]]:
-    """Seconds of every call, one after another in each of `repeats` rounds, after one round that does not count."""
+_SECONDS_BETWEEN_LINES = 3.0
+
+
+def time_in_turns(calls: dict, repeats: int, synchronize=lambda: None, *, about: str = "") -> dict[str, list[float]]:
+    """Seconds of every call, one after another in each of `repeats` rounds, after one round that does not count.
+
+    With `about`, the medians so far are told every few seconds and at the end.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    told = time.perf_counter()
     for turn in range(repeats + 1):
         for name, call in calls.items():
             synchronize()
@@ -107,6 +115,11 @@ def time_in_turns(calls: dict, repeats: int, synchronize=lambda: None) -> dict[s
             synchronize()
             if turn:
                 seconds[name].append(time.perf_counter() - clock)
+        late = time.perf_counter() - told > _SECONDS_BETWEEN_LINES
+        if about and turn and (late or turn == repeats):
+            told = time.perf_counter()
+            so_far = ", ".join(f"{name} {1e3 * statistics.median(taken):.4g} ms" for name, taken in seconds.items())
+            tell(f"{about}, round {turn} of {repeats}: {so_far}")
     return seconds
 
 

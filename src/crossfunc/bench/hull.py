@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.bench.atomref import _status_gb
+from crossfunc.bench.progress import tell
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.stability.entries import EntryTable
 from crossfunc.stability.formation import element_energies_ev
@@ -115,10 +116,12 @@ def run(
     entries = synthetic_entries(n_entries, seed)
     targets = entries.take(_draw(entries, n_targets, seed))
     seconds, peak = _whole(targets, entries, n_jobs)
+    tell(f"all {len(targets):,} targets: {seconds:.3g} s; now {n_compared} of them beside pymatgen")
     beside = _Beside(entries)
     beside.measure(targets.take([0]))  # first calls import pymatgen, in both
     chosen = np.random.default_rng(seed + 1).choice(len(targets), size=min(n_compared, len(targets)), replace=False)
     compared = beside.measure(targets.take(chosen))
+    tell(f"pymatgen {1e3 * compared['pymatgen_seconds_per_target']:.4g} ms per target; now growth with size")
     ours = compared["seconds_per_target"] + beside.seconds_index / n_targets
     return {
         "n_entries": n_entries,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 N_FRAMES = 238_247
@@ -109,6 +110,7 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         whole, part = Path(scratch) / "whole.json", Path(scratch) / "slice.json"
         n_bytes = write_synthetic_json(whole, n_frames)
+        tell(f"file of {n_frames:,} frames, {n_bytes / 1e6:.0f} MB; importing it")
         slice_frames = min(slice_frames, n_frames)
         write_synthetic_json(part, slice_frames)
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process each
@@ -118,6 +120,7 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
         for k in range(repeats):
             ours.append(_measure_import(str(part), str(Path(scratch) / f"slice{k}"))["seconds"])
             theirs.append(_measure_baseline(part))
+            tell(f"round {k + 1} of {repeats}, {slice_frames:,} frames: {ours[-1]:.3g} s, json.load {theirs[-1]:.3g} s")
         seconds = measured["seconds"]
         return {
             "n_frames": n_frames,

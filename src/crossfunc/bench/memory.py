@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
+
 N_ATOMS = 31
 """Atoms of every frame: the mean of MP-r2SCAN."""
 _CHUNK_FRAMES = 2_000
@@ -136,6 +138,7 @@ def run(n_frames: int = 200_000, n_steps: int = 20, *, batch_size: int = 16, fol
         clock = time.perf_counter()
         path = write_frames(Path(scratch) / "made-up", n_frames)
         seconds_write = time.perf_counter() - clock
+        tell(f"{n_frames:,} frames written in {seconds_write:.1f} s; {n_steps} steps of training on them")
         file_gb = (path / "frames.parquet").stat().st_size / 1e9
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             measured = pool.apply(_train, (str(path), n_steps, batch_size))

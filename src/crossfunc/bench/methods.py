@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+from crossfunc.bench.progress import tell
 from crossfunc.bench.train import frames_of
 
 PLAIN = "model-aware-trained"
@@ -52,8 +53,9 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
         seconds = {key: [] for key in keys}
         starts = {key: [] for key in keys}
         counts = {}
-        for _ in range(rounds):
+        for k in range(rounds):
             for key in keys:
+                tell(f"round {k + 1} of {rounds}: {key}")
                 clock = _train(key, frames, n_frames, n_steps)
                 seconds[key] += clock.seconds
                 starts[key].append(clock.seconds_to_first_step)

@@ -69,6 +69,16 @@ class Dataset:
         return visible(self.meta["label_notice"])
 
     @property
+    def labelled_by(self) -> str:
+        """What made the labels: "DFT, GPAW", "DFT, VASP" or "model, CHGNet"; empty where the dataset does not say."""
+        return visible(str(self.meta.get("labelled_by", "")))
+
+    @property
+    def is_surrogate(self) -> bool:
+        """Whether a network predicted the labels."""
+        return self.labelled_by.startswith("model")
+
+    @property
     def functionals(self) -> tuple[Functional, Functional]:
         """The low functional and the high one: `low, high = dataset.functionals`."""
         return parse_functionals(self.meta["functionals"], str(self.path / META_FILE))

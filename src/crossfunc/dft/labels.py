@@ -366,6 +366,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
         ),
         "functionals": describe_functionals("PBE", "r²SCAN", keys=("pbe", "r2scan")),
         "label_notice": LABEL_NOTICE,
+        "labelled_by": "DFT, GPAW",
         "differs_from_paper": (
             "there VASP, thousands of magnetic and large cells, GGA+U; here GPAW, closed shells, 1 to 12 atoms, no +U"
         ),

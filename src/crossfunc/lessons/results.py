@@ -72,6 +72,7 @@ class LessonResults:
         self.folder = None if folder is None else Path(folder)
         self.dataset = None if dataset is None else str(getattr(dataset, "name", dataset))
         self.label_notice = str(getattr(dataset, "label_notice", ""))
+        self.labelled_by = str(getattr(dataset, "labelled_by", ""))
         self._results: dict[str, Result] = {}
         self._of_dataset = {"differs": getattr(dataset, "meta", {}).get("differs_from_paper", "other materials")}
         for functional in getattr(dataset, "functionals", ()):
@@ -160,6 +161,7 @@ class LessonResults:
             "lesson": self.lesson,
             "dataset": self.dataset,
             "label_notice": self.label_notice,
+            "labelled_by": self.labelled_by,
             "results": [asdict(result) for result in self._results.values()],
         }
 

@@ -429,6 +429,7 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
         ),
         "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
         "label_notice": LABEL_NOTICE,
+        "labelled_by": "model, CHGNet",
         "differs_from_paper": "there DFT; here two CHGNet models, one fine-tuned from the other, and other materials",
         "generator": {
             "seed": seed,

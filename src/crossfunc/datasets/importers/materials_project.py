@@ -300,6 +300,7 @@ def _meta(query: Query, version: str, pairs, frames) -> dict:
         "provenance": f"Materials Project, database version {version}, {query.text}, through mp-api: thermo documents "
         "of GGA_GGA+U and of R2SCAN, queried separately",
         "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
+        "labelled_by": "DFT, VASP",
         "label_notice": "DFT labels: Materials Project, GGA/GGA+U with MP2020 corrections and r²SCAN",
         "differs_from_paper": f"{0 if pairs is None else len(pairs)} materials of database version {version}",
     }

@@ -86,6 +86,7 @@ def import_matpes(
             "citation": "A. D. Kaplan et al., arXiv:2503.04070 (2025)",
             "provenance": f"imported from {sums} by crossfunc, stress read as {stress_unit}, magmoms: {magmoms}",
             "functionals": describe_functionals("PBE", "r²SCAN"),
+            "labelled_by": "DFT, VASP",
             "label_notice": "DFT labels: MatPES, PBE and r²SCAN single points, uncorrected energies",
         }
         return complete_import(sink, meta, sum(s.n_bytes for s in sources), started, inspect=inspect)

@@ -97,6 +97,7 @@ def import_mp_frames(
             "provenance": f"imported from {file.name} (sha256 {source.sha256}), stress read as {stress_unit}",
             "functionals": describe_functionals(*_FUNCTIONALS, energy_kinds=_ENERGY_KINDS),
             "label_notice": description["label_notice"],
+            "labelled_by": "DFT, VASP",
         }
         return complete_import(sink, meta, source.n_bytes, started, inspect=inspect)
 

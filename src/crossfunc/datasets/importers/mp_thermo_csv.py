@@ -35,6 +35,7 @@ _META = {
     "citation": "A. Jain et al., APL Materials 1, 011002 (2013)",
     "provenance": f"read from {FILE_NAME}: Materials Project thermo data, GGA/GGA+U and r²SCAN queried separately",
     "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw")),
+    "labelled_by": "DFT, VASP",
     "label_notice": "DFT labels: Materials Project, GGA/GGA+U with MP2020 corrections and r²SCAN",
     "differs_from_paper": "the materials with a measured formation enthalpy here, many more in the paper",
 }

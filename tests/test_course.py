@@ -1,0 +1,246 @@
+"""A course: editions with and without solutions, checks that know right from wrong, quizzes, slides, a hand-out."""
+
+import json
+from collections import Counter
+
+import pytest
+import yaml
+
+from crossfunc.lessons import course as courses
+from crossfunc.lessons.plans import plan_run
+from crossfunc.lessons.run import run_lessons
+from crossfunc.lessons.sources import LessonError, find_lessons
+
+LESSON = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # References move
+
+# %% [markdown]
+# **Goal**: see that {term}`references <element reference>` move, $c_j$ too.
+
+# %% tags=["parameters"]
+n = 3  # points
+
+# %%
+import matplotlib.pyplot as plt
+from crossfunc.lessons import figures
+fig, ax = plt.subplots()
+ax.plot(range(n))
+figures.show(fig, alt="A rising line.", caption="It rises ({numref}`fig-01-line`)", name="fig-01-line")
+
+# %% [markdown]
+# :::{admonition} Exercise 1
+# Does it rise?
+# :::
+
+# %% tags=["hide-cell"]
+# Solution: it does.
+secret = n + 1
+print("the solution's output")
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** Why?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Because of the secret reason.
+# :::
+#
+# **2.** And then?
+#
+# :::{admonition} Answer
+# :class: dropdown
+# Nothing.
+# :::
+
+# %% [markdown]
+# ## Recap
+#
+# - A line rises ({numref}`fig-01-line`).
+# - It has **three** points.
+"""
+COURSE = {
+    "exercises": {
+        "01.1": {"minutes": 7, "ask": "It goes ...", "choices": ["up", "down"], "right": "up", "answer": "It rises."}
+    },
+    "quiz": {"01": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
+    "groups": [{"name": "an oxide", "elements": ["Li", "Fe", "O"], "binary": ["Fe", "O"], "by_hand": "Fe2O3"}],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A course of one executed lesson."""
+    root = tmp_path_factory.mktemp("checkout")
+    (root / "notebooks" / "profiles").mkdir(parents=True)
+    (root / "_config.yml").touch()
+    (root / "package").mkdir()
+    (root / "notebooks" / "01_x.py").write_text(LESSON)
+    (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
+    (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
+    plans = plan_run(root, "smoke", package=root / "package")
+    (run,) = run_lessons(plans)
+    assert run.ok, run.message
+    out = root / "course"
+    course = courses.read_course(root / "notebooks" / "course.yml")
+    return out, courses.write_course(plans, out, course), plans, course
+
+
+def text_of(path):
+    cells = json.loads(path.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells), cells
+
+
+def test_students_get_no_solution_no_answer_and_no_output(made):
+    text, cells = text_of(made[0] / "students" / "01_x.ipynb")
+    assert "secret" not in text
+    assert "Nothing." not in text
+    assert not any(cell.get("outputs") for cell in cells)
+    assert "**1.** Why?" in text
+    assert "**2.** And then?" in text
+    assert "# About 7 minutes." in text
+    assert "check('01.1', ...)" in text
+    assert "figures.show" in text  # the rest of the lesson is there
+
+
+def test_the_students_edition_runs_as_it_is_handed_out(made, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = made[0] / "students"
+    notebook = nbformat.read(folder / "01_x.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    said = [o["data"]["text/plain"] for c in notebook.cells for o in c.get("outputs", []) if "execute_result" in str(o)]
+    assert said == ["'It goes ... up; down'"] or said == ["'It goes ... down; up'"]
+
+
+def test_instructors_have_the_executed_solution_in_sight(made):
+    text, cells = text_of(made[0] / "instructors" / "01_x.ipynb")
+    assert "secret = n + 1" in text
+    assert "the solution's output" in json.dumps(cells)
+    assert not any("hide" in tag for cell in cells for tag in cell["metadata"].get("tags", []))
+    plan = (made[0] / "instructors" / "plan.md").read_text()
+    assert "| 01.1 | 7 | It rises. | up |" in plan
+    assert "1. References move (7 minutes of exercises)" in plan
+
+
+def test_an_answer_is_right_wrong_or_refused_with_the_choices(made):
+    file = made[0] / "students" / "answers.json"
+    assert courses.check("01.1", "up", file=file) == "right"
+    assert courses.check("01.1", " Up ", file=file) == "right"
+    assert courses.check("01.1", "down", file=file).startswith("not yet")
+    assert courses.check("01.1", file=file).startswith("It goes ...")
+    with pytest.raises(LessonError, match=r"'left' is none of the choices: (up; down|down; up)"):
+        courses.check("01.1", "left", file=file)
+    with pytest.raises(LessonError, match=r"no exercise '01.9'; there are: 01.1"):
+        courses.check("01.9", "up", file=file)
+    with pytest.raises(LessonError, match=r"run the notebook in the folder it came in"):
+        courses.check("01.1", "up", file=file.with_name("gone.json"))
+    assert '"up"' not in file.read_text().split('"right"')[1]
+
+
+def test_only_the_instructors_quiz_has_answers(made):
+    own, key = ((made[0] / who / "quiz.md").read_text() for who in ("students", "instructors"))
+    assert "1. Up?" in own
+    assert "It rises." not in own
+    letter = "a" if "a. yes" in own else "b"
+    assert f"**{letter}**: It rises." in key
+
+
+def test_slides_have_goal_figures_with_words_and_recap(made):
+    from pptx import Presentation
+
+    slides = list(Presentation(made[0] / "slides" / "01_x.pptx").slides)
+    titles = [slide.shapes.title.text for slide in slides]
+    assert titles == ["1. References move", "It rises", "Recap"]
+    assert slides[0].placeholders[1].text == "see that references move, c_j too."
+    (picture,) = [shape for shape in slides[1].shapes if shape.shape_type == 13]
+    assert picture._element.nvPicPr.cNvPr.get("descr") == "A rising line."
+    assert picture.top + picture.height <= 6858000
+    assert slides[2].placeholders[1].text == "A line rises.\nIt has three points."
+
+
+def test_the_hand_out_is_one_page_and_groups_have_a_command_that_the_lesson_takes(made):
+    assert (made[0] / "handout.pdf").read_bytes().startswith(b"%PDF")
+    sheet = (made[0] / "groups" / "A-Li-Fe-O.md").read_text()
+    assert "crossfunc run 06 --profile smoke -p 'elements=[Li, Fe, O]' -p 'binary=[Fe, O]'" in sheet
+
+
+def test_an_exercise_without_its_entry_is_named(made):
+    plans, course = made[2:]
+    with pytest.raises(LessonError, match=r"exercise 01.1 is not in course.yml"):
+        courses.student_notebook(plans[0], courses.Course({}, course.quiz, course.groups))
+
+
+def test_a_lesson_that_is_not_fresh_is_no_course(made, tmp_path):
+    (plan,), course = made[2:]
+    root, kept = plan.lesson.path.parents[1], plan.lesson.text
+    plan.lesson.path.write_text(kept + "\n# changed\n")
+    try:
+        with pytest.raises(LessonError, match="fresh lessons only"):
+            courses.write_course(plan_run(root, "smoke", package=root / "package"), tmp_path, course)
+    finally:
+        plan.lesson.path.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"right": "left"}, "01.1: the right answer 'left' is not among the choices"),
+        ({"hint": "x"}, "01.1: needs the fields answer, ask, choices, minutes, right"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path, change, message):
+    wrong = {**COURSE, "exercises": {"01.1": COURSE["exercises"]["01.1"] | change}}
+    (tmp_path / "course.yml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(LessonError, match=message):
+        courses.read_course(tmp_path / "course.yml")
+
+
+# --- the book's own course ---
+
+
+def test_every_exercise_of_the_book_has_minutes_a_check_and_an_answer(root):
+    course = courses.read_course(root / "notebooks" / "course.yml")
+    asked = [
+        f"{lesson.stem[:2]}.{number}"
+        for lesson in find_lessons(root / "notebooks")
+        for number in courses._EXERCISE.findall(lesson.text)
+    ]
+    assert sorted(asked) == sorted(course.exercises)
+    assert set(course.quiz) == {lesson.stem[:2] for lesson in find_lessons(root / "notebooks")}
+
+
+def test_right_answers_do_not_stand_in_one_place(root):
+    course = courses.read_course(root / "notebooks" / "course.yml")
+    places = Counter(courses.shuffled(one["choices"], key).index(one["right"]) for key, one in course.exercises.items())
+    assert len(places) == 3
+    assert max(places.values()) < 0.7 * len(course.exercises)
+
+
+def test_each_group_has_phases_enough_for_a_hull(root):
+    from pymatgen.core import Composition
+
+    from crossfunc.datasets import open_dataset
+
+    formulas = [Composition(c) for c in open_dataset("surrogate").pairs["composition"].unique()]
+    for group in courses.read_course(root / "notebooks" / "course.yml").groups:
+        inside = {c.reduced_formula for c in formulas if {e.symbol for e in c.elements} <= set(group["elements"])}
+        assert len(inside) >= 8, group["name"]
+        assert Composition(group["by_hand"]).reduced_formula in inside
+
+
+def test_words_for_slides_are_words():
+    assert courses.plain("A {term}`element reference <x>` $c_j$, **bold** ({numref}`fig-1`).") == (
+        "A element reference c_j, bold."
+    )
