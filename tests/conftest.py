@@ -1,6 +1,7 @@
 """Fixtures that several test files share. Small crystals and tables are built in the tests that use them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,38 @@ def smoke_run(root):
     failed = [run for run in run_lessons(plan_run(root, "smoke"), jobs=2) if not run.ok]
     assert not failed, "\n".join(f"{run.lesson}: {run.message}" for run in failed)
     return root / "build" / "smoke"
+
+
+BROWSER_FLAGS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1300,1000"),
+]
+
+
+def _find_program(variable, *names):
+    found = os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        message = f"no {names[0]}: install it or name it in {variable} to have each page opened in a browser"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium with an empty profile that logs its console and every request."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = _find_program("CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+    for flag in [*BROWSER_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=_find_program("CHROMEDRIVER", "chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(60)
+    driver.get("about:blank")  # leave the browser's own first page, and forget what it loaded
+    driver.get_log("performance")
+    yield driver
+    driver.quit()

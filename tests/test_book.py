@@ -663,10 +663,7 @@ def test_every_lesson_page_says_what_its_labels_are(site, smoke_run):
 
 # --- in a browser ---
 
-FLAGS = [
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1300,1000"),
-]
+
 READY = """
 const done = arguments[arguments.length - 1];
 const images = [...document.images];
@@ -779,35 +776,6 @@ class Visit:
     images: int = 0
     figures: int = 0
     equations: int = 0
-
-
-def find_program(variable, *names):
-    found = os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        message = f"no {names[0]}: install it or name it in {variable} to have each page opened in a browser"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A headless Chromium with an empty profile that logs its console and every request."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = find_program("CHROMIUM", "chromium", "chromium-browser", "google-chrome")
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=find_program("CHROMEDRIVER", "chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(60)
-    driver.get("about:blank")  # leave the browser's own first page, and forget what it loaded
-    driver.get_log("performance")
-    yield driver
-    driver.quit()
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -1,0 +1,207 @@
+"""Two things to move: references of two elements by hand, and how far training can carry a reference.
+
+Each is a piece of HTML that computes in the page: no server, no other host, sliders that a keyboard moves, results in
+words beside the picture. Names from data are set as text.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+
+
+class Widget:
+    """HTML that Jupyter and the book show as it is."""
+
+    def __init__(self, html: str, words: str):
+        self.html, self.words = html, words
+
+    def _repr_mimebundle_(self, **_):
+        return {"text/html": self.html, "text/plain": f"<interactive: {self.words}>"}
+
+
+def two_references(table, elements, *, unit: str = "eV/atom") -> Widget:
+    """Let a reader find the references of two elements by moving them, until the points lie on the diagonal.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per material: `formula`, the atomic fraction of each of the two elements under its symbol, and
+        `difference_ev`, what is left for the two of them to explain.
+    elements : tuple of str
+        Symbols of the two elements.
+    unit : str
+
+    Returns
+    -------
+    Widget
+    """
+    first, second = elements
+    fractions = table[[first, second]].to_numpy(dtype=float)
+    best, *_ = np.linalg.lstsq(fractions, table["difference_ev"].to_numpy(dtype=float), rcond=None)
+    reach = float(np.ceil(2 * max(1.0, np.abs(best).max())))
+    data = {
+        "elements": [first, second],
+        "points": [
+            [str(formula), round(float(a), 5), round(float(b), 5), round(float(y), 5)]
+            for formula, (a, b), y in zip(table["formula"], fractions, table["difference_ev"], strict=True)
+        ],
+        "best": [round(float(value), 3) for value in best],
+        "reach": reach,
+        "unit": unit,
+    }
+    words = f"move the references of {first} and {second} until their sum explains the difference of each material"
+    return _widget(data, words, _TWO_REFERENCES)
+
+
+def reach_of_references(needed_ev, *, learning_rate: float, n_steps: int) -> Widget:
+    r"""Let a reader choose learning rate and steps, and see which references can arrive.
+
+    Adam moves a parameter by about the learning rate per step, so under a cosine schedule from :math:`\eta` to zero no
+    reference walks further than about :math:`\eta n / 2` in n steps.
+
+    Parameters
+    ----------
+    needed_ev : Series
+        Symbol -> distance that the element's reference has to go, eV.
+    learning_rate : float
+        Where the slider starts.
+    n_steps : int
+
+    Returns
+    -------
+    Widget
+    """
+    ordered = needed_ev.abs().sort_values()
+    data = {
+        "needed": [[str(symbol), round(float(value), 4)] for symbol, value in ordered.items()],
+        "rate": float(np.log10(learning_rate)),
+        "steps": float(np.log10(max(1, n_steps))),
+    }
+    words = "choose learning rate and steps, and see which element references can arrive"
+    return _widget(data, words, _REACH)
+
+
+def _widget(data: dict, words: str, script: str) -> Widget:
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True)
+    identity = "xf-widget-" + hashlib.sha256((text + words).encode()).hexdigest()[:12]
+    page = (
+        f'<div id="{identity}" class="xf-widget" role="group" aria-label="{words}"></div>\n'
+        f"<script>(function () {{\nconst data = {text.replace('<', chr(92) + 'u003c')};\n"
+        f'const box = document.getElementById("{identity}");\n{_COMMON}{script}}})();</script>'
+    )
+    return Widget(page, words)
+
+
+_COMMON = """
+const svgNS = "http://www.w3.org/2000/svg";
+function add(parent, name, attributes, text) {
+  const node = name === "svg" || parent.namespaceURI === svgNS
+    ? document.createElementNS(svgNS, name) : document.createElement(name);
+  for (const key in attributes) node.setAttribute(key, attributes[key]);
+  if (text !== undefined) node.textContent = text;
+  parent.appendChild(node);
+  return node;
+}
+function slider(label, from, to, step, value, show, changed) {
+  const line = add(box, "label", {style: "display:block;margin:.3em 0"});
+  const said = add(line, "span", {style: "display:inline-block;min-width:17em"});
+  const input = add(line, "input", {type: "range", min: from, max: to, step: step, value: value,
+    style: "width:min(20em,100%);vertical-align:middle"});
+  function tell() {
+    said.textContent = label + ": " + show(Number(input.value));
+    input.setAttribute("aria-valuetext", show(Number(input.value)));
+  }
+  input.addEventListener("input", function () { tell(); changed(); });
+  tell();
+  return input;
+}
+"""
+_TWO_REFERENCES = """
+const sliders = data.elements.map(function (symbol) {
+  return slider("shift of " + symbol, -data.reach, data.reach, 0.05, 0,
+    function (v) { return v.toFixed(2) + " " + data.unit; }, draw);
+});
+const said = add(box, "p", {"aria-live": "polite", style: "margin:.4em 0"});
+const solve = add(box, "button", {type: "button"}, "Solve by least squares");
+solve.addEventListener("click", function () {
+  sliders.forEach(function (s, i) { s.value = data.best[i]; s.dispatchEvent(new Event("input")); });
+});
+const picture = add(box, "svg", {viewBox: "0 0 420 300", width: "100%", style: "max-width:480px;display:block",
+  role: "img", "aria-label": "difference of each material against what the two references explain"});
+const all = data.points.map(function (p) { return p[3]; });
+const low = Math.min(0, ...all), high = Math.max(0, ...all), pad = 0.08 * (high - low || 1);
+const from = low - pad, to = high + pad;
+function x(v) { return 50 + 350 * (Math.max(from, Math.min(to, v)) - from) / (to - from); }
+function y(v) { return 260 - 240 * (Math.max(from, Math.min(to, v)) - from) / (to - from); }
+add(picture, "line", {x1: x(from), y1: y(from), x2: x(to), y2: y(to), stroke: "currentColor",
+  "stroke-dasharray": "5 4", opacity: 0.6});
+add(picture, "line", {x1: 50, y1: 260, x2: 400, y2: 260, stroke: "currentColor"});
+add(picture, "line", {x1: 50, y1: 20, x2: 50, y2: 260, stroke: "currentColor"});
+add(picture, "text", {x: 225, y: 292, "text-anchor": "middle", "font-size": 12, fill: "currentColor"},
+  "explained by the two references (" + data.unit + ")");
+add(picture, "text", {x: 14, y: 140, "text-anchor": "middle", "font-size": 12, fill: "currentColor",
+  transform: "rotate(-90 14 140)"}, "difference (" + data.unit + ")");
+[from + pad, to - pad].forEach(function (v) {
+  add(picture, "text", {x: x(v), y: 275, "text-anchor": "middle", "font-size": 11, fill: "currentColor"}, v.toFixed(1));
+  add(picture, "text", {x: 45, y: y(v) + 4, "text-anchor": "end", "font-size": 11, fill: "currentColor"}, v.toFixed(1));
+});
+const dots = data.points.map(function (p) {
+  const dot = add(picture, "circle", {r: 4, cy: y(p[3]), fill: "#2f7fc1", opacity: 0.8});
+  add(dot, "title", {}, p[0]);
+  return dot;
+});
+function draw() {
+  const shift = sliders.map(function (s) { return Number(s.value); });
+  let wrong = 0;
+  data.points.forEach(function (p, i) {
+    const explained = p[1] * shift[0] + p[2] * shift[1];
+    wrong += Math.abs(p[3] - explained);
+    dots[i].setAttribute("cx", x(explained));
+  });
+  said.textContent = "Mean error of " + data.points.length + " materials: " +
+    (1000 * wrong / data.points.length).toFixed(0) + " m" + data.unit + ".";
+}
+draw();
+"""
+_REACH = """
+const rate = slider("learning rate", -5, -1, 0.1, data.rate,
+  function (v) { return Math.pow(10, v).toExponential(1); }, draw);
+const steps = slider("optimiser steps", 1, 6, 0.1, data.steps,
+  function (v) { return Math.round(Math.pow(10, v)).toLocaleString("en"); }, draw);
+const said = add(box, "p", {"aria-live": "polite", style: "margin:.4em 0"});
+const n = data.needed.length, most = Math.max(...data.needed.map(function (d) { return d[1]; }), 1e-3);
+const picture = add(box, "svg", {viewBox: "0 0 420 260", width: "100%", style: "max-width:480px;display:block",
+  role: "img", "aria-label": "distance that each element's reference has to go, and how far it can get"});
+function y(v) { return 225 - 205 * Math.min(1, v / (1.05 * most)); }
+const bars = data.needed.map(function (d, i) {
+  const bar = add(picture, "rect", {x: 45 + 360 * i / n, width: Math.max(1, 360 / n - 1), y: y(d[1]),
+    height: 225 - y(d[1])});
+  add(bar, "title", {}, d[0] + ": " + d[1].toFixed(2) + " eV");
+  if (n <= 40) add(picture, "text", {x: 45 + 360 * (i + 0.5) / n, y: 238, "text-anchor": "middle", "font-size": 9,
+    fill: "currentColor"}, d[0]);
+  return bar;
+});
+const line = add(picture, "line", {x1: 45, x2: 405, stroke: "#c1440e", "stroke-width": 2});
+add(picture, "text", {x: 225, y: 254, "text-anchor": "middle", "font-size": 12, fill: "currentColor"},
+  "elements, by the distance that their references have to go");
+add(picture, "text", {x: 12, y: 125, "text-anchor": "middle", "font-size": 12, fill: "currentColor",
+  transform: "rotate(-90 12 125)"}, "eV");
+add(picture, "text", {x: 40, y: y(most) + 4, "text-anchor": "end", "font-size": 11, fill: "currentColor"},
+  most.toFixed(1));
+add(picture, "text", {x: 40, y: 229, "text-anchor": "end", "font-size": 11, fill: "currentColor"}, "0");
+function draw() {
+  const reach = Math.pow(10, Number(rate.value)) * Math.round(Math.pow(10, Number(steps.value))) / 2;
+  let arrived = 0;
+  data.needed.forEach(function (d, i) {
+    const there = d[1] <= reach;
+    arrived += there;
+    bars[i].setAttribute("fill", there ? "#2a8a68" : "#9a9a9a");
+  });
+  line.setAttribute("y1", y(reach));
+  line.setAttribute("y2", y(reach));
+  said.textContent = "A reference can walk " + reach.toPrecision(2) + " eV: " + arrived + " of " + n +
+    " elements can arrive.";
+}
+draw();
+"""
