@@ -232,6 +232,7 @@ planned = units.scaling_units(
 done = run_units(list(planned.values()), frames, folder, made=made)
 
 
+# %%
 def measure(key, run):
     """The last row of a run's history, and the error on its own frames."""
     name, n, k = key
