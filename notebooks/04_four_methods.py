@@ -44,9 +44,9 @@ max_steps = None  # optimiser steps of every run, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 batch_size = 8  # frames per optimiser step
-learning_rate = 1e-3  # of Adam, at its first step; the paper's
+learning_rate = 1e-3  # learning rate of the first step, as in the paper
 max_atoms = 8  # larger frames are left out: small ones are cheap
-max_atoms_real = 16  # the same for real crystals, where there are any
+max_atoms_real = 16  # larger crystals of the Materials Project are left out
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
