@@ -46,22 +46,17 @@ n_jobs = 2  # runs at the same time
 # %%
 import time
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-# %%
 import crossfunc as xf
-from crossfunc.lessons import LessonResults, figures, own_data
-from crossfunc.lessons.forgetting_figures import (
-    draw_dimers,
-    draw_kinds,
-    draw_plane,
-)
-from crossfunc.training import LabelledFrames, finetune, start_model
-from crossfunc.training.dimers import find_dimers, read_dimers
-from crossfunc.training.forgetting import COLUMNS
+from crossfunc.lessons import LessonResults, figures, forgetting, own_data
+from crossfunc.lessons.forgetting import CASES, LATER, NAMES
+from crossfunc.lessons.results import format_value
+from crossfunc.potential.low_rank import share_of_low_rank
+from crossfunc.training import finetune, start_model
+from crossfunc.training.dimers import find_dimers
 from crossfunc.training.source import (
     make_source,
     other_functional,
@@ -73,12 +68,14 @@ from crossfunc.training.source import (
 figures.use_style()
 ds = xf.open_dataset(dataset)
 results = LessonResults("09_what_is_forgotten", results_dir, ds)
+source_key = other_functional(ds)
 print(f"{ds.name}: {ds.label_notice}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 if lack := own_data.describe_lack(ds, "forces"):
     own_data.stop_here(lack, results)
-source_key = other_functional(ds)
+
+# %% tags=["remove-cell"]
 if source_key is None:
     own_data.stop_here(
         "These data have frames in one functional only; "
@@ -90,47 +87,21 @@ if source_key is None:
 # The *target* is the functional that we go to, the *source* the one that the pretrained model comes from.
 # Small cells keep the page quick; of each material all frames are on one side of the split, in both functionals.
 
-
 # %%
-def small(frames, usable=None):
-    keep = frames.crystals.n_atoms <= max_atoms
-    keep &= True if usable is None else usable
-    return frames.take(np.flatnonzero(keep))
-
-
-target = LabelledFrames.from_dataset(ds)
-usable = target.labelled("forces") & target.labelled("energy")
-wanted = n_train + 2 * n_eval
-max_atoms = own_data.fit_size_limit(
-    target.crystals.n_atoms[usable], max_atoms, wanted
+target, source = forgetting.choose_frames(
+    ds,
+    source_key,
+    n_wanted=n_train + 2 * n_eval,
+    n_source=n_source,
+    max_atoms=max_atoms,
+    seed=seed,
 )
-target = small(target, usable)
-source = small(LabelledFrames.from_dataset(ds, source_key))
-
 
 # %%
-def choose(s):
-    """Split of a seed: so many frames of each part, of materials of its own."""
-    parts = xf.split_by_material(
-        target.material_ids, (0.6, 0.2, 0.2), seed=s
-    )
-    rng = np.random.default_rng(s)
-    sizes = {"train": n_train, "validation": n_eval, "test": n_eval}
-    return {
-        part: np.sort(rng.permutation(parts[part])[:n])
-        for part, n in sizes.items()
-    }
-
-
 seeds = range(seed, seed + n_seeds)
-splits = {s: choose(s) for s in seeds}
-rows = np.random.default_rng(seed).permutation(len(source))[: 4 * n_source]
-is_near = np.isin(source.material_ids, target.material_ids)
-kept = [rows[is_near[rows] == near][: n_source // 2] for near in (1, 0)]
-source = source.take(np.sort(np.concatenate(kept)))
-print(
-    f"{len(target)} target frames to choose from, {len(source)} of the source"
-)
+splits = forgetting.split_frames(target, seeds, n_train, n_eval)
+print(f"{len(target)} target frames to choose from,")
+print(f"{len(source)} of the source")
 
 # %% [markdown]
 # ## How do you measure forgetting?
@@ -166,12 +137,16 @@ pd.Series(
 # "Other chemistry" holds combinations of elements that no training frame has.
 # Frames with large forces or stresses count as "far from equilibrium", where there are any.
 #
-# :::{admonition} What the surrogate can show
+# :::{admonition} Whose labels are the source's?
 # :class: note
-# On the embedded data the source labels *are* the pretrained model's own predictions.
-# Its error before training is then zero by construction, on every kind of frames: what we measure is how far a model has moved away from its start, and a model that came closer to the real functional could not be told from one that lost it.
-# Replay and two readouts are self-distillation here.
-# Real labels in both functionals do not have this defect; real dimers, below, are one kind of them.
+# On `pbe-r2scan` they are density-functional ones, on the same crystals as the target's.
+# The pretrained model then has an error of its own in the source, before any training: it learned from another code with other pseudopotentials, on other crystals, and the refit takes out only what is linear in composition.
+# Training on the target can even *lower* that error, as far as both functionals agree; what is forgotten is what a method loses against its start.
+#
+# On surrogate labels (`-p dataset=surrogate`) they are the pretrained model's own predictions.
+# Its error before training is then zero by construction, on every kind of frames: what is measured is how far a model has moved away from its start, and a model that came closer to the real functional could not be told from one that lost it.
+# Replay and two readouts are self-distillation there.
+# Which of the two holds for these data is printed beside the runs.
 # :::
 #
 # ## The methods, one equation each
@@ -192,23 +167,19 @@ pd.Series(
 # | `delta` | a small network beside a frozen one | $E = E_0 + \Delta E_\theta$ |
 #
 # $F$ needs a word.
-# The usual choice, the mean squared gradient of the source loss, vanishes where the model itself made the labels: no error, no gradient.
+# The usual choice, the mean squared gradient of the source loss, vanishes where the model itself made the labels, as on the surrogate: no error, no gradient.
 # The *Gauss-Newton* diagonal, $F_i = \langle\sum_k w_k (\partial \hat y_k/\partial\theta_i)^2\rangle$, asks instead how much predictions change when a parameter moves, and needs no labels at all.
 #
-# Each starts exactly where the pretrained model is; that can be checked to the last bit.
+# Each starts exactly where the pretrained model is, and the check is one of bits.
 
 # %%
-LATER = ["model-aware-trained", "readout-only", "soft-freezing", "lora"]
-LATER += ["l2-sp", "ewc", "replay", "two-readouts", "delta"]
 base = xf.load_model("0.3.0")
-train = target.take(splits[seed]["train"])
-few = train.take(np.arange(min(8, len(train))))
+few = target.take(splits[seed]["train"][:8])
 own = make_source(without_labels(few), base)
 before = xf.predict(base, few.crystals)
 for key in LATER:
-    model = start_model(
-        key, few, pretrained=base, references="pretrained", source=own
-    ).model
+    options = {"references": "pretrained", "source": own}
+    model = start_model(key, few, pretrained=base, **options).model
     after = xf.predict(model, few.crystals)
     for name in ("forces_ev_per_a", "magmoms_mub"):
         assert all(map(np.array_equal, before[name], after[name]))
@@ -217,12 +188,23 @@ for key in LATER:
 print(f"{len(LATER)} methods start at the same bits")
 
 # %% [markdown]
+# How thin may a change be?
+# Two published checkpoints answer that without any training: the paper's Method 4, with 50 epochs of real r²SCAN data, started from the model that we start from.
+# Take the difference of their weights, layer by layer, and ask which share of it (of its squared length) the best matrix of rank 8 holds; the singular value decomposition has the answer.
+
+# %%
+share = share_of_low_rank(base, xf.load_model("r2scan"), rank=8)
+ends = (100 * share.min(), 100 * share.max())
+results.record("share_of_rank_8", 100 * share.median(), ends)
+print(f"rank 8 holds {ends[0]:.0f} to {ends[1]:.0f} % of a layer's")
+print(f"change, {100 * share.median():.0f} % in the median layer")
+
+# %% [markdown]
 # ## Training
 #
 # Beside these, three of the paper's: from scratch (1), and with a network that must make up the offset (3) or is given plain refitted references (4).
 
 # %%
-CASES = ["1", "3", "4", *LATER]
 budget = {
     "n_epochs": n_epochs,
     "batch_size": batch_size,
@@ -232,11 +214,12 @@ budget = {
 }
 
 
+# %%
 def train_one(key, s):
+    """One run, and how long it took from start to end."""
     began = time.perf_counter()
-    run = finetune(
-        key, target, split=splits[s], source=source, seed=s, **budget
-    )
+    given = {"split": splits[s], "source": source, "seed": s}
+    run = finetune(key, target, **given, **budget)
     return run, time.perf_counter() - began
 
 
@@ -244,72 +227,27 @@ def train_one(key, s):
 tasks = [(key, s) for s in seeds for key in CASES]
 done = Parallel(n_jobs=n_jobs)(delayed(train_one)(*task) for task in tasks)
 runs = {task: run for task, (run, _) in zip(tasks, done, strict=True)}
-for note in {
-    note for run in runs.values() for note in run.forgetting.notes
-}:
-    print(note)
-
+print(*sorted({n for r in runs.values() for n in r.forgetting.notes}))
 
 # %% [markdown]
 # ## What is gained, what is lost?
 
 # %%
-NAMES = {key: xf.METHODS[key].name for key in CASES}
-NAMES["1"], NAMES["3"], NAMES["4"] = (
-    f"Method {n}" for n in ("1 (scratch)", 3, 4)
-)
-NAMES["pretrained"] = "pretrained, not trained"
-ENERGY, FORCE = COLUMNS[:2]
-
-
-def lost(table, column, when="after"):
-    """Mean over the frames of all kinds but dimers."""
-    table = table.drop(index="dimers", errors="ignore")
-    return np.average(table[f"{column}_{when}"], weights=table["n_frames"])
-
+learned = forgetting.Learned(runs, target, splits)
+points = learned.points
+means = points.drop(columns="seed").groupby("method", sort=False).mean()
 
 # %%
-points = []
-for (key, s), run in runs.items():
-    new, table = run.metrics["test"], run.forgetting.table
-    row = {"method": key, "seed": s, "target_energy": new[ENERGY]}
-    row |= {"target_force": new[FORCE]}
-    row |= {"source_energy": lost(table, ENERGY)}
-    points.append(row | {"source_force": lost(table, FORCE)})
-for s in seeds:
-    start = start_model(
-        "model-aware", target.take(splits[s]["train"])
-    ).model
-    new = xf.evaluate(start, target, rows=splits[s]["test"])
-    table = runs["4", s].forgetting.table
-    row = {"method": "pretrained", "seed": s, "target_energy": new[ENERGY]}
-    row |= {"target_force": new[FORCE]}
-    row |= {"source_energy": lost(table, ENERGY, "before")}
-    points.append(row | {"source_force": lost(table, FORCE, "before")})
-points = pd.DataFrame(points)
+in_words = "; ".join(
+    f"{NAMES[k]} {row.target_energy:.0f} and {row.source_energy:.0f}"
+    for k, row in means.iterrows()
+)
 
-# %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=figures.wide())
-for ax, what, unit in zip(
-    axes, ("energy", "force"), ("meV/atom", "meV/Å"), strict=True
-):
-    x, y = f"target_{what}", f"source_{what}"
-    draw_plane(ax, points, names=NAMES, x=x, y=y)
-    ax.set(
-        xlabel=f"{what} error, target ({unit})",
-        ylabel=f"{what} error, source ({unit})",
-    )
-axes[0].get_legend().remove()
-fig.tight_layout()
-means = points.groupby("method")[["target_energy", "source_energy"]].mean()
+# %%
 figures.show(
-    fig,
-    alt="Two scatter plots, energies and forces: error on the target's test frames against error on source frames, a point for each method and seed. Mean energy errors, target and source, in meV/atom: "
-    + "; ".join(
-        f"{NAMES[k]} {row.target_energy:.0f} and {row.source_energy:.0f}"
-        for k, row in means.iterrows()
-    )
-    + ".",
+    figures.gained_and_lost(points, NAMES),
+    alt="Two scatter plots, energies and forces: error on the target's test frames against error on source frames, a point for each method and seed. "
+    f"Mean energy errors, target and source, in meV/atom: {in_words}.",
     caption="Gained to the left, lost to the top: errors in target and source after training",
     name="fig-09-plane",
     dataset=ds,
@@ -317,84 +255,72 @@ figures.show(
 
 # %% [markdown]
 # Read {numref}`fig-09-plane` from its corners.
-# The pretrained model with new references sits at the bottom: it has lost nothing, and forces in the target are as good as they come for free.
-# A network from scratch is far up: it had nothing to lose.
+# The pretrained model with new references is where everything starts: it has lost nothing, and its forces in the target are as good as they come for free.
+# A network from scratch is the opposite corner: it had nothing to lose.
 # A good method goes left without going up.
+# One that goes left *and down* has learned something that is true in both functionals, which only real source labels can show.
 #
 # Then look at Method 3.
-# Its references stay those of the source, so its network has to make up an offset of several eV/atom; the refit {eq}`eq-forgetting` takes out what is linear in composition, and what remains is the damage.
+# Its references stay those of the source, so its network has to make up the whole offset; the refit {eq}`eq-forgetting` takes out what is linear in composition, and what remains is the damage.
 # Compare that with what separates the remedies from plain training: references come first, remedies after.
 
 # %%
-spread = points.groupby("method", sort=False).agg(["mean", "min", "max"])
-order = ["pretrained", *CASES]
-
-
-def as_range(column):
-    part = spread[column].loc[order]
-    return [
-        f"{m:.0f} ({a:.0f}–{b:.0f})"
-        for m, a, b in zip(
-            part["mean"], part["min"], part["max"], strict=True
-        )
-    ]
-
-
-quantities = [
-    "target_energy",
-    "source_energy",
-    "target_force",
-    "source_force",
-]
-pd.DataFrame(
-    {name.replace("_", " "): as_range(name) for name in quantities},
-    index=[NAMES[key] for key in order],
-)
+learned.ranges()
 
 # %% [markdown]
 # Energies in meV/atom, forces in meV/Å, mean and range over seeds.
 
-# %% tags=["hide-input", "remove-output"]
-for key in order:
+# %%
+grouped = points.drop(columns="seed").groupby("method", sort=False)
+low, high = grouped.min(), grouped.max()
+for key, row in means.iterrows():
+    short = key.replace("-", "_")
     for name in ("target_energy", "source_energy", "source_force"):
-        mean, low, high = spread[name].loc[key, ["mean", "min", "max"]]
-        kind, quantity = name.split("_")
-        results.record(
-            f"{name}_{key.replace('-', '_')}",
-            mean,
-            unit="meV/atom" if quantity == "energy" else "meV/Å",
-            interval=(low, high) if n_seeds > 1 else None,
-            title=f"{quantity.capitalize()} error in the {kind}: {NAMES[key]}",
-            note=f"range over {n_seeds} seed{'s' * (n_seeds > 1)}",
-        )
+        ends = (low.loc[key, name], high.loc[key, name])
+        ends = ends if n_seeds > 1 else None
+        results.record(f"{name}_{short}", row[name], ends, n=n_seeds)
+
+# %% [markdown]
+# ## What do others say?
+#
+# Published comparisons do not agree, and few give spreads.
+# One finds that of seven strategies only replay keeps what a model knew far from its training set ([arXiv:2606.12704](https://arxiv.org/abs/2606.12704)), another that readouts alone cannot be moved to a new functional, because the features below them are made for the old one ([arXiv:2506.14963](https://arxiv.org/abs/2506.14963)).
+# And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
+#
+# Each of these is a difference of two errors on the same frames, here against Method 4, with an interval from materials that are drawn again and again.
+# Energies compare references as well, since Method 4 begins with plainly refitted ones and the others with model-aware ones; forces know no references and compare networks alone.
+
+# %%
+lines = {}
+for key, where in forgetting.PUBLISHED.items():
+    for what, unit in (("energy", "meV/atom"), ("force", "meV/Å")):
+        gap = learned.difference(where, what, key, "4")
+        ends, short = gap.interval, key.replace("-", "_")
+        name = f"{where}_{what}_{short}_minus_4"
+        results.record(name, gap.value, ends, n=gap.n_materials)
+        said = format_value(gap.value, ends, unit)
+        lines[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
+columns = ["error minus that of Method 4", "verdict"]
+pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+
+# %% [markdown]
+# "Unclear" means that the interval holds zero, or that there are too few materials for one.
+# A short training decides nothing about a long one; {doc}`../claims` has these verdicts beside their sources.
 
 # %% [markdown]
 # ## Where is it lost?
 
 # %%
-by_kind = pd.concat(
-    {
-        (key, s): run.forgetting.table[f"{ENERGY}_after"]
-        for (key, s), run in runs.items()
-    },
-    axis=1,
-).T
-by_kind = by_kind.drop(columns="dimers", errors="ignore")
-by_kind = by_kind.groupby(level=0).mean().loc[CASES]
+by_kind = learned.by_kind
+from_to = "; ".join(
+    f"{kind} {by_kind[kind].min():.0f} to {by_kind[kind].max():.0f}"
+    for kind in by_kind
+)
 
-# %% tags=["hide-input"]
-fig, ax = plt.subplots()
-draw_kinds(ax, by_kind.rename(index=NAMES))
-ax.set(xlabel="energy error in the source after a refit (meV/atom)")
-fig.tight_layout()
+# %%
 figures.show(
-    fig,
-    alt="Energy error in the source by method, a marker for each kind of frames. "
-    + "; ".join(
-        f"{kind}: from {by_kind[kind].min():.0f} to {by_kind[kind].max():.0f} meV/atom"
-        for kind in by_kind
-    )
-    + ".",
+    figures.lost_by_kind(by_kind.rename(index=NAMES)),
+    alt=f"Energy error in the source by method, a marker for each kind of frames, in meV/atom: {from_to}.",
     caption="What is lost near the training frames and far from them",
     name="fig-09-kinds",
     dataset=ds,
@@ -408,31 +334,17 @@ figures.show(
 # A pair of atoms is as far from a relaxed crystal as one can get, and a simulation at high temperature goes there.
 # For 74 elements there are {term}`DFT` curves in PBE and r²SCAN with one set of pseudopotentials, though not with this book: a folder named in `CROSSFUNC_DATA` has to hold them.
 
-# %% tags=["hide-input"]
+# %%
 path = find_dimers()
 if path is None:
-    print("No dimer curves at hand: no folder of CROSSFUNC_DATA has them.")
+    print("No dimer curves: no folder of CROSSFUNC_DATA has them.")
 else:
     shown = {"before": base}
-    for key in ("3", "model-aware-trained", "replay"):
-        shown[NAMES[key]] = runs[key, seed].model
-    curves = {}
-    for element in ("O", "Fe", "Na"):
-        frames = read_dimers(path, elements=[element])
-        distance = np.linalg.norm(
-            np.diff(frames.crystals.positions_a.reshape(-1, 2, 3), axis=1),
-            axis=(1, 2),
-        )
-        lines = {"PBE": (distance, 2 * frames.energy_per_atom_ev)}
-        for label, model in shown.items():
-            energy = xf.predict(model, frames.crystals, derivatives=False)
-            lines[label] = (distance, 2 * energy["energy_per_atom_ev"])
-        curves[f"{element}–{element}"] = lines
-    fig, axes = plt.subplots(1, 3, figsize=figures.wide())
-    draw_dimers(axes, curves)
-    fig.tight_layout()
+    some = ("3", "model-aware-trained", "replay")
+    shown |= {NAMES[k]: runs[k, seed].model for k in some}
+    curves = forgetting.curves_of_dimers(path, shown, ("O", "Fe", "Na"))
     figures.show(
-        fig,
+        figures.dimer_curves(curves),
         alt="Energy of three dimers against distance: PBE, the pretrained model, and three trained ones.",
         caption="Dimers before and after: PBE against CHGNet",
         name="fig-09-dimers",
@@ -443,25 +355,17 @@ else:
 # ## What does it cost?
 
 # %%
-cost = pd.DataFrame(
-    {
-        "seconds of training": [
-            np.mean([runs[key, s].seconds for s in seeds]) for key in CASES
-        ],
-        "seconds in all": [
-            np.mean(
-                [
-                    t
-                    for (k, _), (_, t) in zip(tasks, done, strict=True)
-                    if k == key
-                ]
-            )
-            for key in CASES
-        ],
-    },
-    index=[NAMES[key] for key in CASES],
-)
-cost.style.format("{:.1f}")
+took = dict(zip(tasks, (seconds for _, seconds in done), strict=True))
+cost = {
+    NAMES[key]: {
+        "seconds of training": np.mean(
+            [runs[key, s].seconds for s in seeds]
+        ),
+        "seconds in all": np.mean([took[key, s] for s in seeds]),
+    }
+    for key in CASES
+}
+pd.DataFrame(cost).T.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
@@ -490,19 +394,14 @@ cost.style.format("{:.1f}")
 
 # %% tags=["hide-cell"]
 # Solution: errors as they come hold the offset that the network has learned; the refit takes it out.
-run = runs["3", seed]
-kind, frames = next(
-    iter(
-        split_source(
-            source, target, None, target, splits[seed]
-        ).held_out.items()
-    )
-)
-raw = xf.evaluate(run.model, frames)[ENERGY]
-refitted = run.forgetting.table.loc[kind, f"{ENERGY}_after"]
-print(
-    f"{kind}: {raw:.0f} meV/atom as it comes, {refitted:.0f} after a refit"
-)
+bent = runs["3", seed]
+origin_3 = split_source(source, target, None, target, splits[seed])
+kind, judged_by = next(iter(origin_3.held_out.items()))
+raw = xf.evaluate(bent.model, judged_by)[forgetting.ENERGY]
+table = bent.forgetting.table
+refitted = table.loc[kind, f"{forgetting.ENERGY}_after"]
+print(f"{kind}: {raw:.0f} meV/atom as it comes,")
+print(f"{refitted:.0f} after a refit")
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -511,23 +410,16 @@ print(
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: down and to the right, towards the pretrained model; at infinite strength it is that model.
-stiff = finetune(
-    "l2-sp",
-    target,
-    split=splits[seed],
-    source=source,
-    seed=seed,
-    options={"strength": 0.1},
-    **budget,
-)
-for name, run in {
-    "as above": runs["l2-sp", seed],
-    "stiffer": stiff,
-}.items():
+# Solution: towards the pretrained model; at infinite strength it is that model.
+where = {"split": splits[seed], "source": source, "seed": seed}
+strong = {"options": {"strength": 0.1}}
+stiff = finetune("l2-sp", target, **where, **strong, **budget)
+pair = {"as above": runs["l2-sp", seed], "stiffer": stiff}
+for said, run in pair.items():
+    in_target = run.metrics["test"][forgetting.ENERGY]
+    in_source = forgetting.lost(run.forgetting.table, forgetting.ENERGY)
     print(
-        f"{name}: target {run.metrics['test'][ENERGY]:.0f}, "
-        f"source {lost(run.forgetting.table, ENERGY):.0f} meV/atom"
+        f"{said}: target {in_target:.0f}, source {in_source:.0f} meV/atom"
     )
 
 # %% [markdown]
@@ -541,7 +433,7 @@ for name, run in {
 # Put the old ones back and refit; what is left is forgotten.
 # :::
 #
-# **2.** Why is the empirical Fisher of EWC zero on the embedded data?
+# **2.** Why is the empirical Fisher of EWC zero on surrogate labels?
 #
 # :::{admonition} Answer
 # :class: dropdown
@@ -564,7 +456,7 @@ for name, run in {
 # - It depends on where one looks ({numref}`fig-09-kinds`).
 # - References first: what they spare the network, no remedy has to repair ({numref}`fig-09-plane`).
 # - Each remedy is one line in the same loop, starts at the pretrained model to the last bit, and trades target for source.
-# - On the embedded data the source labels are the start's own, so the page shows distances from it; real labels decide.
+# - With real source labels the start has an error of its own, and training may lower it; on surrogate labels the source is the start itself, and the page shows distances from it.
 #
 # Numbers of this page:
 

@@ -351,6 +351,16 @@ def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, inte
     assert row[5] == "Not much."  # labels are those of a network
 
 
+def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], by="others", where="arXiv:1234.56789")
+    verdicts, rows = book_claims.summary_rows(root, "p")
+    text = "\n".join(book_claims.summary_tables(book_claims.read_claims(root), rows))
+    assert verdicts["surrogate"] == ["holds"]
+    assert "Claims of others" in text
+    assert "They agree. (arXiv:1234.56789)" in text
+    assert "Claims of the paper" not in text  # no table without a row
+
+
 def keep_beside(root, name="dft", **changes):
     """A kept run of the same lesson, on other labels."""
     content = json.loads((root / "build" / "p" / "results" / "01_x.json").read_text())
@@ -421,6 +431,7 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
         ({"result": "01_x:slope"}, "has no result 'slope'; it has: r"),
         ({"holds": "< slope"}, "has no result 'slope'; it has: r"),
         ({"holds": "about right"}, "'They agree.': mend holds"),
+        ({"by": "somebody"}, "'They agree.': mend by"),
     ],
 )
 def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, message):

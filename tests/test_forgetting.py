@@ -291,3 +291,14 @@ def test_a_run_can_be_asked_later_what_it_forgot(dataset, tmp_path):
     assert row[f"{COLUMNS[0]}_after"] == pytest.approx(0, abs=0.05)
     alone = forgetting(first.model, dataset)
     pd.testing.assert_frame_equal(alone.table, later.forgetting.table)
+
+
+def test_errors_of_each_frame_have_the_means_of_the_table(start, labelled):
+    found = measure_forgetting(start, start, {KINDS[0]: labelled})
+    each = found.frame_errors
+    assert set(each["kind"]) == {KINDS[0]}
+    assert each["material_id"].tolist() == labelled.material_ids.tolist()
+    assert each[COLUMNS[0]].mean() == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[0]}_after"])
+    weighted = np.average(each[COLUMNS[1]], weights=labelled.crystals.n_atoms)
+    assert weighted == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[1]}_after"])
+    assert Forgetting.from_dict(found.to_dict()).frame_errors is None

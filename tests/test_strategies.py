@@ -1,6 +1,7 @@
 """Methods after the paper: each starts at the pretrained model, pulls as its equation says, and saves plainly."""
 
 import contextlib
+import copy
 import io
 import json
 
@@ -15,7 +16,7 @@ from crossfunc.potential import Crystals, element_references, load_model, predic
 from crossfunc.potential.checkpoints import CheckpointError
 from crossfunc.potential.correction import add_correction
 from crossfunc.potential.forward import forward
-from crossfunc.potential.low_rank import LowRankLinear
+from crossfunc.potential.low_rank import LowRankLinear, share_of_low_rank
 from crossfunc.training import METHODS, STARTS, finetune
 from crossfunc.training.batches import MicroBatch, step_loader
 from crossfunc.training.loss import LossSettings, batch_loss
@@ -482,3 +483,15 @@ def test_any_correction_of_the_frozen_features_has_forces_that_are_its_slope(fra
     assert -slope == pytest.approx(there["forces_ev_per_a"][0][0, 0], abs=1e-5)
     with pytest.raises(CheckpointError, match="a file can hold a SmallNetwork as correction, not OnFeatures"):
         xf.save_model(model, tmp_path / "model.safetensors")
+
+
+def test_the_share_of_a_rank_is_that_of_the_leading_singular_values():
+    before = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(1, 4))
+    after = copy.deepcopy(before)
+    with torch.no_grad():
+        after[0].weight += torch.diag(torch.tensor([3.0, 4.0, 0.0, 0.0]))
+        after[2].weight += 1  # one input: of rank one whatever it is
+    share = share_of_low_rank(before, after, 1)
+    assert list(share.index) == ["0"]  # the second has not moved
+    assert share["0"] == pytest.approx(16 / 25)
+    assert share_of_low_rank(before, after, 2)["0"] == pytest.approx(1)

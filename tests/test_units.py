@@ -1,6 +1,7 @@
 """Runs that know nothing of each other: stopped and gone on with, read back when whole, and never taken for others."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
+from crossfunc.energies import fit_atomref
 from crossfunc.errors import InputError
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
     CASES,
     PAPERS_TABLE,
     PLAIN_CASES,
+    PLAIN_START,
     TAUGHT,
     case_units,
     method_splits,
     plan_scaling,
+    rows_to_judge,
     runs_of,
+    scaling_start,
     scaling_units,
     start_unit,
     taught_labels,
@@ -27,6 +32,7 @@ from crossfunc.lessons.units import (
     usable_frames,
     uses_published_references,
 )
+from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
 from crossfunc.training.source import label_with_model, replace_labels
 from crossfunc.training.taught import labels_to_teach, low_labels
@@ -317,6 +323,67 @@ def test_curves_have_equal_budgets_nested_frames_and_one_table_of_references_eac
         assert set(small) < set(large)
         assert np.array_equal(units["scratch", 8, seed].split["train"], small)
     assert len({unit.settings["max_steps"] for unit in units.values()}) == 1
+
+
+ON_DFT = LESSON_7 | {
+    "n_start_epochs": 1, "max_steps": 1, "sizes": [4, 10**6], "n_seeds": 1, "n_validation": 8,
+    "curves": ["transfer", "model-aware", PLAIN_START, "published", "scratch"],
+}  # fmt: skip
+
+
+def test_curves_on_our_own_dft_begin_with_a_start_that_all_cheap_labels_taught():
+    dataset = open_dataset("pbe-r2scan")
+    frames, pool, validation, sizes, references = plan_scaling(dataset, ON_DFT)
+    assert sizes == [4, len(pool)]  # all there is, in place of a size that does not fit
+    assert "published" not in references  # the table is VASP's
+    assert not set(frames.material_ids[pool]) & set(frames.material_ids[validation])
+    start = scaling_start(dataset, frames, pool, validation, ON_DFT)
+    assert len(start.split["train"]) == len(pool)
+    units = scaling_units(frames, pool, validation, references, ON_DFT | {"sizes": sizes}, start)
+    starts = {curve: unit.start for (curve, n, _), unit in units.items() if n == 4}
+    assert starts == {"transfer": start, "model-aware": start, PLAIN_START: None, "scratch": None}
+    assert np.array_equal(units["model-aware", 4, 0].fit_to, pool)
+    without = scaling_units(frames, pool, validation, references, ON_DFT | {"sizes": sizes})
+    assert {curve for curve, _, _ in without} == {"transfer", "model-aware", "scratch"}
+    assert scaling_start(dataset, frames, pool, validation, LESSON_7) is None  # no epochs, no start
+    surrogate = open_dataset("surrogate")
+    assert scaling_start(surrogate, *plan_scaling(surrogate, LESSON_7)[:3], ON_DFT) is None  # its own labels
+
+
+def test_references_are_fitted_to_other_rows_where_a_unit_says_so_and_a_start_is_not_made_twice(monkeypatch):
+    dataset = open_dataset("pbe-r2scan")
+    frames, pool, validation, sizes, references = plan_scaling(dataset, ON_DFT)
+    start = scaling_start(dataset, frames, pool, validation, ON_DFT)
+    parameters = ON_DFT | {"sizes": sizes[:1], "curves": ["model-aware"]}
+    (unit,) = scaling_units(frames, pool, validation, references, parameters, start).values()
+    (taught,) = run_units([start], frames)
+    from crossfunc.training import units as module
+
+    made = []
+    inner = module.run_unit
+    monkeypatch.setattr(module, "run_unit", lambda one, *rest: made.append(one.name) or inner(one, *rest))
+    (run,) = run_units([unit], frames, made={start.name: taught})
+    assert made == [unit.name]
+    expected = xf.finetune(
+        "model-aware", frames, split={"train": pool, "validation": validation}, prior="trend", progress=False,
+        pretrained=start.model_of(taught),
+    ).references  # fmt: skip
+    np.testing.assert_allclose(run.references.energies_ev, expected.energies_ev, atol=1e-5)
+    assert identify(unit, frames) != identify(replace(unit, fit_to=pool[:5]), frames)
+
+
+def test_frames_that_tell_nothing_are_not_judged_unless_there_are_no_others():
+    frames = LabelledFrames.from_dataset(open_dataset("pbe-r2scan"), "high")
+    rows = np.arange(len(frames))
+    moved = np.array([np.abs(forces).max() > 1e-3 for forces in frames.crystals.split(frames.forces_ev_per_a)])
+    of_all = fit_atomref(frames.composition, frames.energy_per_atom_ev)
+    fixed = of_all.is_determined_for(frames.composition)
+    assert 5 < (moved & fixed).sum() < len(rows)
+    assert np.array_equal(rows_to_judge(frames, rows, of_all), np.flatnonzero(moved & fixed))
+    of_one = fit_atomref(frames.composition[:1], frames.energy_per_atom_ev[:1])
+    assert np.array_equal(rows_to_judge(frames, rows, of_one), np.flatnonzero(moved))
+    still = rows[~moved]
+    assert np.array_equal(rows_to_judge(frames, still, of_all), still)
 
 
 def test_names_of_units_are_names_of_files():

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import crossfunc as xf
 from crossfunc.energies import composition_matrix
 from crossfunc.lessons import verdicts
+from crossfunc.potential import element_references
 
 REPORT = pd.DataFrame(
     {
@@ -75,26 +77,79 @@ def test_parts_by_distance_hold_equal_numbers_and_say_where_they_end():
     assert binned["error"].tolist() == pytest.approx([70, 150])
 
 
-def test_scores_stand_beside_the_papers():
-    scores = pd.DataFrame(
-        [verdicts.score(REPORT, {"a", "b", "c", "d"})] * 2, index=["GGA model as it comes", "Method 4"]
-    )
+def test_scores_stand_beside_the_papers_with_an_interval_where_compounds_allow_one():
+    name = "Method 4"
+    scores = pd.DataFrame([verdicts.score(REPORT, {"a", "b", "c", "d"})], index=[name])
     results = SimpleNamespace(paper={"decomposition_mae_method_4": 23.66}.get)
-    table = verdicts.beside_paper(scores, scores * 0, results)
-    assert table["decomposition", "paper"].tolist() == ["–", "23.66"]
-    assert table["verdict", "F1"].tolist() == ["0.80", "0.80"]
+    few = verdicts.Compared({(name, "0"): REPORT}, {"0": {"a", "b", "c", "d"}})
+    table = verdicts.beside_paper(scores, few, results)
+    assert table["decomposition", "paper"].tolist() == ["23.66"]
+    assert table["decomposition", "here"].tolist() == ["110"]  # four compounds give no interval
+    assert table["verdict", "F1"].tolist() == ["0.80"]
+    many = verdicts.Compared({(name, "0"): MANY}, {"0": set(MANY["id"])})
+    (cell,) = verdicts.beside_paper(scores, many, results)["decomposition", "here"]
+    assert "±" in cell or " to " in cell
+
+
+MANY = pd.concat([REPORT.assign(id=REPORT["id"] + str(k)) for k in range(5)], ignore_index=True)
+
+
+def test_models_are_compared_on_the_compounds_that_both_could_relax():
+    worse = MANY.assign(model_ev=MANY["model_ev"] + 0.5 * np.sign(MANY["model_ev"] - MANY["reference_ev"] + 1e-9))
+    reports = {("Method 4", "0"): MANY, ("Method 3", "0"): worse.iloc[:-1]}  # one exploded
+    compared = verdicts.Compared(reports, {"0": set(MANY["id"])})
+    found = compared.difference("Method 4", "Method 3", "decomposition")
+    assert found.value == pytest.approx(-500)
+    assert found.interval == pytest.approx((-500, -500))  # the same on every compound
+    assert found.verdict == "lower"
+    assert found.n_materials == len(MANY) - 1
+    assert compared.difference("Method 4", "Method 3", "formation").verdict == "unclear"
+
+
+def test_a_model_without_a_seed_is_compared_on_the_compounds_of_every_seed():
+    compared = verdicts.Compared({("GGA", None): MANY}, {"0": {"a0", "b0"}, "1": {"c0", "d0", "a1", "b1"}})
+    mae = compared.estimate("GGA", "decomposition")
+    assert mae.value == pytest.approx((200 + (0 + 40 + 100 + 300) / 4) / 2)  # mean of the seeds' means
+    assert mae.n_materials == 6
+
+
+# --- the models of lesson 4, or of its methods ---
+
+
+def left_models(folder, dataset="surrogate"):
+    models = pd.DataFrame({"seed": [0, 0, 1], "method": ["1", "x", "4"], "file": ["m1.pt", "mx.pt", "m4.pt"]})
+    models.to_csv(folder / "04_four_methods.models.csv", index=False)
+    split = pd.DataFrame({"seed": [0, 0, 1], "part": ["train", "test", "train"], "material_id": ["a", "b", "c"]})
+    split.to_csv(folder / "04_four_methods.split.csv", index=False)
+    model = xf.load_model("0.3.0")
+    for name in models["file"]:
+        xf.save_model(model, folder / name, provenance={"dataset": dataset})
 
 
 def test_no_models_of_lesson_4_is_no_error(tmp_path):
-    assert verdicts.kept_models(None, 1) == ({}, {None: set()})
-    assert verdicts.kept_models(tmp_path, 1) == ({}, {None: set()})
+    assert verdicts.kept_models(None, 1, "surrogate") == ({}, {})
+    assert verdicts.kept_models(tmp_path, 1, "surrogate") == ({}, {})
 
 
 def test_models_of_lesson_4_come_with_what_they_have_seen(tmp_path):
-    models = pd.DataFrame({"seed": [0, 0, 1], "method": ["1", "x", "4"], "file": ["m1.pt", "mx.pt", "m4.pt"]})
-    models.to_csv(tmp_path / "04_four_methods.models.csv", index=False)
-    split = pd.DataFrame({"seed": [0, 0, 1], "part": ["train", "test", "train"], "material_id": ["a", "b", "c"]})
-    split.to_csv(tmp_path / "04_four_methods.split.csv", index=False)
-    kept, seen = verdicts.kept_models(tmp_path, 1)
+    left_models(tmp_path)
+    kept, seen = verdicts.kept_models(tmp_path, 1, "surrogate")
     assert kept == {("Method 1", "0"): tmp_path / "m1.pt"}
     assert seen == {"0": {"a"}}
+
+
+def test_models_of_other_labels_are_not_taken(tmp_path):
+    left_models(tmp_path, dataset="pbe-r2scan")
+    assert verdicts.kept_models(tmp_path, 2, "surrogate") == ({}, {})
+
+
+def test_methods_are_trained_where_none_are_kept_and_say_what_they_have_seen():
+    given = {"seed": 3, "n_seeds": 1, "n_train_frames": 6, "n_eval_frames": 2, "n_epochs": 1, "batch_size": 3}
+    dataset = xf.open_dataset("surrogate", verify=False)
+    models, seen = verdicts.train_models(dataset, given | {"max_atoms": 3})
+    assert list(models) == [(f"Method {k}", "3") for k in "1234"]
+    assert len(seen["3"]) == 8  # a frame per material; those of the test are not seen
+    start = element_references(xf.load_model("0.3.0"))
+    moved = {k: np.nanmax(np.abs(element_references(models[f"Method {k}", "3"]) - start)) for k in "34"}
+    assert moved["3"] == 0  # frozen
+    assert moved["4"] > 0.1  # refitted

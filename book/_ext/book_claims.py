@@ -1,4 +1,4 @@
-"""``{claims-summary}``: the paper's claims on one page, each judged by a rule of book/claims.yml; ``{table-1}``.
+"""``{claims-summary}``: claims of the paper and of others on one page, each judged by a rule; ``{table-1}``.
 
 Claims and rules are in ``book/claims.yml``, the numbers in the lessons' results files. A number that is missing stops
 the build; one that changes may change the verdict.
@@ -24,6 +24,8 @@ VERDICTS = ("holds", "unclear", "does not hold here")
 KINDS = {"DFT": "on DFT", "surrogate": "on surrogate labels", "other": "on labels of unknown origin"}
 KEPT_BESIDE = ("surrogate", "dft")
 """Kept profiles that hold a lesson on the kind of labels that a build does not run it on."""
+CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
+"""Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=])\s*(\S+)")
 _COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
 
@@ -34,6 +36,8 @@ def read_claims(root):
     claims = yaml.safe_load(path.read_text(encoding="utf-8"))
     for claim in claims:
         missing = {"claim", "where", "result", "holds", "limits"} - set(claim)
+        if claim.get("by", "the paper") not in CLAIMED_BY:
+            missing.add("by")
         if missing or not _RULE.fullmatch(str(claim.get("holds", ""))):
             raise ExtensionError(f"{path}: {claim.get('claim', claim)!r}: mend {', '.join(missing) or 'holds'}.")
     return claims
@@ -153,14 +157,23 @@ def count_verdicts(verdicts):
     return ", ".join(f"{counts[v]} {words[v][counts[v] > 1]}" for v in VERDICTS if counts[v])
 
 
+def summary_tables(claims, rows):
+    """Return the lines of a table of the paper's claims and one of others', with the rows of `summary_rows`."""
+    header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
+    lines = []
+    for by, caption in CLAIMED_BY.items():
+        own = [row for claim, row in zip(claims, rows, strict=True) if claim.get("by", "the paper") == by]
+        lines += [*list_table(header, own, "24 18 10 18 18 18", caption=caption), ""] if own else []
+    return lines
+
+
 class ClaimsSummary(SphinxDirective):
     """A sentence that counts the verdicts on each kind of labels, and the table."""
 
     def run(self):
         """Write both as MyST."""
         verdicts, rows = summary_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
-        header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
-        table = list_table(header, rows, "24 18 10 18 18 18")
+        table = summary_tables(read_claims(Path(self.config.crossfunc_root)), rows)
         counted = [f"{KINDS[kind]}, {count_verdicts(found)}" for kind, found in verdicts.items() if found]
         lines = [f"Of {len(rows)} claims: {'; '.join(counted)}.", "", *table]
         container = nodes.container(classes=["xf-claims", "xf-summary"])

@@ -15,6 +15,7 @@ from crossfunc.dft.labels import (
     SIDES_OF,
     by_material,
     fit_minimum,
+    free_atoms,
     read_records,
 )
 from crossfunc.dft.plan import plan_materials
@@ -210,8 +211,7 @@ def shifts_three_ways(dataset: Dataset, fits: dict) -> pd.DataFrame:
     ours = fits["r2scan"].energies_ev - fits["pbe"].energies_ev
     published = published_atomref("MP-r2SCAN").energies_ev - published_atomref("MPtrj").energies_ev
     table = pd.DataFrame({"ours": ours, "published": published}, index=list(ELEMENT_SYMBOLS))
-    by_functional = dataset.elements.groupby("functional")
-    atoms = {key: rows.set_index("element")["free_atom_energy_ev"] for key, rows in by_functional}
+    atoms = free_atoms(dataset)
     table["free_atom"] = (atoms["r2scan"] - atoms["pbe"]).reindex(table.index)
     return table[table["ours"].notna()]
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossfunc.datasets import Dataset, nested_subsets, split_by_material
+from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
@@ -43,14 +44,24 @@ PLAIN_CASES: Mapping[str, tuple[str, str | None]] = {
 }
 """Runs of lesson 4 from the pretrained model as it comes, where all others start from a taught one."""
 
+PLAIN_START = "plain start"
+"""Model-aware references on the pretrained model as it comes, where the other curves begin with a taught start."""
+
 STARTS: Mapping[str, tuple[str, str]] = {
     "transfer": ("4", "given"),
     "model-aware": ("model-aware", "own"),
+    PLAIN_START: ("model-aware", "own"),
     "published": ("4", "MP-r2SCAN"),
     "scratch": ("1", "given"),
 }
 """Curves of lesson 7: method, and where its references come from: given (refitted once to all training frames), fitted
-by the method itself, again to all of them, or a published table."""
+by the method itself, again to all of them, or a published table. Where a start can be taught, all but the plain one
+and scratch begin with it."""
+
+VANISHING_EV_PER_A = 1e-3
+"""Forces below this are zero by symmetry, but for rounding."""
+
+A_HANDFUL = 5
 
 FEW_MATERIALS = 300
 """With fewer materials a tenth of them is too small a test."""
@@ -234,7 +245,7 @@ def uses_published_references(dataset: Dataset) -> bool:
 
     They are VASP's, with its pseudopotentials, which CHGNet has learned; another code has another zero of energy.
     """
-    return "r2scan" in dataset.functional("high").key and dataset.labelled_by in ("DFT, VASP", "model, CHGNet")
+    return published_tables_apply(dataset)
 
 
 def taught_labels(dataset: Dataset, frames: LabelledFrames, parameters: Mapping[str, Any]) -> LabelledFrames | None:
@@ -252,46 +263,120 @@ def unit_name(case: str, seed: int, size: int | None = None) -> str:
     ).strip("-")
 
 
+def scaling_start(
+    dataset: Dataset, frames: LabelledFrames, pool: np.ndarray, validation: np.ndarray, parameters: Mapping[str, Any]
+) -> Unit | None:
+    """Unit of lesson 7 that teaches the low functional's labels of all training frames: cheap labels are not counted.
+
+    Returns
+    -------
+    Unit or None
+        None where there is nothing to teach; see `taught_labels`.
+    """
+    low = taught_labels(dataset, frames, {"n_start_epochs": 0, **parameters})
+    split = {"train": pool, "validation": validation}
+    return None if low is None else start_unit(low, split, parameters["seed"], parameters)
+
+
 def scaling_units(
-    frames: LabelledFrames, pool: np.ndarray, validation: np.ndarray, references, parameters: Mapping[str, Any]
+    frames: LabelledFrames,
+    pool: np.ndarray,
+    validation: np.ndarray,
+    references,
+    parameters: Mapping[str, Any],
+    start: Unit | None = None,
 ) -> dict[tuple[str, int, int], Unit]:
-    """Units of lesson 7, (curve, N, seed) -> Unit: nested subsets, equal budgets, one table of references a curve."""
+    """Units of lesson 7, (curve, N, seed) -> Unit: nested subsets, equal budgets, one table of references a curve.
+
+    Parameters
+    ----------
+    frames, pool, validation, references
+        From `plan_scaling`; curves without references there are left out.
+    parameters : mapping
+    start : Unit, optional
+        From `scaling_start`: what all curves but `PLAIN_START` and those from scratch begin with. Without it
+        `PLAIN_START` is left out, since all of them begin with the pretrained model.
+    """
     budget = {name: parameters[name] for name in ("max_steps", "batch_size", "learning_rate")}
     units = {}
     for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
         for rows in nested_subsets(frames.material_ids[pool], parameters["sizes"], seed=seed):
-            for curve in parameters["curves"]:
-                method, _ = STARTS[curve]
+            for curve in curves_of(parameters["curves"], references, start):
+                method, source = STARTS[curve]
                 n_epochs = -(-budget["max_steps"] // -(-len(rows) // budget["batch_size"]))
                 looks = {"validate_every_n_epochs": max(1, n_epochs // parameters["n_looks"])}
+                own_start = None if method == "1" or curve == PLAIN_START else start
+                own_table = own_start is not None and source == "own"
                 units[curve, len(rows), seed] = Unit(
                     name=unit_name(curve, seed, len(rows)),
                     method=method,
                     seed=seed,
                     split={"train": pool[rows], "validation": validation},
-                    references=references[curve],
+                    references=None if own_table else references[curve],
                     settings=budget | looks,
+                    start=own_start,
+                    fit_to=pool if own_table else None,
                 )
     return units
 
 
+def curves_of(curves, references, start: Unit | None) -> list[str]:
+    """Return the curves of lesson 7 that these data can have: with references, and with a taught start a plain one."""
+    return [curve for curve in curves if curve in references and (start is not None or curve != PLAIN_START)]
+
+
+def rows_to_judge(frames: LabelledFrames, rows: np.ndarray, references) -> np.ndarray:
+    """Rows that tell something of forces and of energies; all of them where fewer than a handful do.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    rows : ndarray of int
+    references : AtomRefFit
+        Fitted to the training frames.
+
+    Returns
+    -------
+    ndarray of int
+        Those whose forces do not vanish by symmetry, for these are right in any model, and whose composition the
+        references fix, for the error of an element that nothing was fitted to hides all others. If a handful is not
+        left, the second is not asked for.
+    """
+    of_rows = frames.take(rows)
+    largest = np.array([np.abs(forces).max() for forces in of_rows.crystals.split(of_rows.forces_ev_per_a)])
+    moved, fixed = largest > VANISHING_EV_PER_A, references.is_determined_for(of_rows.composition)
+    return next((rows[telling] for telling in (moved & fixed, moved) if telling.sum() >= A_HANDFUL), rows)
+
+
 def plan_scaling(dataset: Dataset, parameters: Mapping[str, Any]):
-    """Frames, pool of training rows, validation rows, sizes that fit and references of lesson 7."""
+    """Frames, pool of training rows, validation rows, sizes that fit and references of lesson 7.
+
+    Where the pool holds fewer frames than the larger sizes ask for, all of it is the last size. With few materials
+    those of the test join the validation, on which every point is measured and nothing is chosen; see `rows_to_judge`
+    for the frames that count there.
+    """
     from crossfunc.training.methods import start_model
 
     sizes, n_validation = parameters["sizes"], parameters["n_validation"]
     frames = usable_frames(dataset, parameters["max_atoms"], sizes[-1] + n_validation, need_forces=True)
     parts = split_by_material(frames.material_ids, seed=parameters["seed"])
-    rng = np.random.default_rng(parameters["seed"])
-    validation = np.sort(rng.permutation(parts["validation"])[:n_validation])
-    pool = parts["train"]
+    pool, others = parts["train"], parts["validation"]
+    if len(np.unique(frames.material_ids)) < FEW_MATERIALS:
+        others = np.concatenate([others, parts["test"]])
     train = frames.take(pool)
     references = {
         "given": start_model("4", train, prior="trend").references,
         "own": start_model("model-aware", train, prior="trend").references,
     }
+    others = rows_to_judge(frames, others, references["given"])
+    validation = np.sort(np.random.default_rng(parameters["seed"]).permutation(others)[:n_validation])
     of_curve = {curve: references.get(source, source) for curve, (_, source) in STARTS.items()}
-    return frames, pool, validation, [n for n in sizes if n <= len(pool)], of_curve
+    if not uses_published_references(dataset):
+        del of_curve["published"]
+    fitting = [n for n in sizes if n <= len(pool)]
+    if len(fitting) < len(sizes) and len(pool) > 1.5 * (fitting or [0])[-1]:
+        fitting.append(len(pool))
+    return frames, pool, validation, fitting, of_curve
 
 
 def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Runs:
@@ -310,7 +395,8 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         return Runs(frames, list(case_units(frames, parameters, low, has_papers_table=has_table).values()))
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
-        units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes})
+        start = scaling_start(dataset, frames, pool, validation, parameters)
+        units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes}, start)
         return Runs(frames, list(units.values()))
     raise LessonError(f"lesson {lesson} is not made of units; 04_four_methods and 07_scaling_laws are.")
 

@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.lessons.results import format_value
+from crossfunc.lessons.units import case_units, method_splits, usable_frames
+from crossfunc.potential import read_provenance
 from crossfunc.potential.crystals import Crystals
 from crossfunc.stability import element_energies_ev, formation_energy_per_atom_ev, hull_report
 from crossfunc.stability.entries import EntryTable
 from crossfunc.stability.relax import relax
 from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.training.units import run_units
 
 GGA, PUBLISHED = "GGA model as it comes", "published r²SCAN model"
 METHODS = tuple(f"Method {k}" for k in "1234")
@@ -91,8 +95,8 @@ def on_hull(table: EntryTable, symbols) -> list[str]:
     return sorted(set(report.loc[report["e_above_hull_ev_per_atom"] < 1e-9, "formula"]))
 
 
-def kept_models(folder, n_seeds: int) -> tuple[dict, dict]:
-    """Return lesson 4's models, and the materials that each of its seeds has seen.
+def kept_models(folder, n_seeds: int, dataset: str) -> tuple[dict, dict]:
+    """Return lesson 4's models of a dataset, and the materials that each of its seeds has seen.
 
     Parameters
     ----------
@@ -100,26 +104,65 @@ def kept_models(folder, n_seeds: int) -> tuple[dict, dict]:
         The results folder that lesson 4 wrote to.
     n_seeds : int
         Take so many seeds.
+    dataset : str
+        Name of the dataset whose labels the models must have been trained on.
 
     Returns
     -------
     models : dict
-        (name, seed) -> checkpoint file; empty where lesson 4 has left none.
+        (name, seed) -> checkpoint file; empty where lesson 4 has left none, or models of other labels.
     seen : dict
-        Seed -> materials it was trained or validated on; None stands for models that saw none of these.
+        Seed -> materials that its models were trained or validated on.
     """
-    models: dict[tuple[str, str], Path] = {}
-    seen: dict[str | None, set[str]] = {None: set()}
     listed = None if folder is None else Path(folder) / "04_four_methods.models.csv"
     if listed is None or not listed.is_file():
-        return models, seen
+        return {}, {}
     kept = pd.read_csv(listed, dtype=str)
+    kept = kept[kept["method"].isin([*"1234"])]
+    seeds = sorted(kept["seed"].unique(), key=int)[:n_seeds]
+    kept = kept[kept["seed"].isin(seeds)]
+    files = [listed.with_name(name) for name in kept["file"]]
+    if any(read_provenance(file).get("dataset") != dataset for file in files):
+        return {}, {}
     split = pd.read_csv(listed.with_name("04_four_methods.split.csv"), dtype=str)
     used = split[split["part"] != "test"].groupby("seed")["material_id"]
-    seeds = sorted(kept["seed"].unique(), key=int)[:n_seeds]
-    seen = {seed: set(used.get_group(seed)) for seed in seeds}
-    for row in kept[kept["seed"].isin(seeds) & kept["method"].isin([*"1234"])].itertuples():
-        models[f"Method {row.method}", row.seed] = listed.with_name(row.file)
+    names = zip("Method " + kept["method"], kept["seed"], strict=True)
+    return dict(zip(names, files, strict=True)), {seed: set(used.get_group(seed)) for seed in seeds}
+
+
+def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tuple[dict, dict]:
+    """Train Methods 1 to 4 as lesson 4 does, on its kind of split, where there are no kept models of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    parameters : mapping
+        `seed`, `n_seeds`, `n_train_frames`, `n_epochs`, `batch_size`, `max_atoms`; a quarter of the training frames is
+        the size of the validation and of the test.
+    pretrained
+        The model that Methods 2 to 4 start from.
+    n_jobs : int
+        Runs side by side.
+
+    Returns
+    -------
+    models : dict
+        (name, seed) -> CHGNet.
+    seen : dict
+        Seed -> materials that its models were trained or validated on.
+    """
+    given = {"learning_rate": 1e-3, "n_workers": 0, "max_steps": None}
+    given |= {"validate_every_n_epochs": 1, "n_eval_frames": max(2, parameters["n_train_frames"] // 4), **parameters}
+    n_wanted = given["n_train_frames"] + 2 * given["n_eval_frames"]
+    frames = usable_frames(dataset, given["max_atoms"], n_wanted, need_forces=False)
+    splits = method_splits(frames, given)
+    units = {(f"Method {k}", str(s)): unit for (k, s), unit in case_units(frames, given).items() if k in [*"1234"]}
+    runs = run_units(list(units.values()), frames, pretrained=pretrained, n_jobs=n_jobs)
+    models = {key: run.model for key, run in zip(units, runs, strict=True)}
+    seen = {
+        str(seed): set(frames.material_ids[np.concatenate([split["train"], split["validation"]])])
+        for seed, split in splits.items()
+    }
     return models, seen
 
 
@@ -202,19 +245,67 @@ def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
     ).T
 
 
-def beside_paper(mean: pd.DataFrame, spread: pd.DataFrame, results) -> pd.DataFrame:
+class Compared:
+    """Errors of models on the compounds that no training has seen, with intervals from resampled compounds.
+
+    Parameters
+    ----------
+    reports : dict
+        (name, seed or None) -> report of `judge`; None stands for a model that is the same for every seed.
+    unseen : dict
+        Seed -> materials to judge by.
+    """
+
+    def __init__(self, reports: dict, unseen: dict):
+        self.unseen = unseen
+        self._errors = {
+            (name, seed): _errors(report, materials)
+            for (name, own), report in reports.items()
+            for seed, materials in unseen.items()
+            if own in (None, seed)
+        }
+
+    def estimate(self, name: str, metric: str) -> Estimate:
+        """Mean error of a model in meV/atom: "total", "decomposition" or "formation"."""
+        errors = [self._errors[name, seed][metric].dropna() for seed in self.unseen]
+        return paired_over_seeds(errors, [0 * e for e in errors], [e.index for e in errors])
+
+    def difference(self, name: str, other: str, metric: str) -> Estimate:
+        """Error of one model minus that of another on the same compounds, meV/atom; see `Estimate.verdict`."""
+        both = [
+            pd.concat([self._errors[name, seed][metric], self._errors[other, seed][metric]], axis=1).dropna()
+            for seed in self.unseen
+        ]
+        columns = ([table.iloc[:, k] for table in both] for k in (0, 1))
+        return paired_over_seeds(*columns, [table.index for table in both])
+
+
+def _errors(report: pd.DataFrame, materials) -> pd.DataFrame:
+    """Absolute errors of each compound, meV/atom."""
+    r = report[report["id"].isin(materials)].set_index("id")
+    off = {
+        "total": r["total_ev"],
+        "decomposition": r["model_ev"] - r["reference_ev"],
+        "formation": r["model_formation_ev"] - r["reference_formation_ev"],
+    }
+    return 1000 * pd.DataFrame(off).abs()
+
+
+def beside_paper(mean: pd.DataFrame, compared: Compared, results) -> pd.DataFrame:
     """Return the scores as people read them, with the paper's numbers from `results.yml` beside ours.
 
     Parameters
     ----------
-    mean, spread : DataFrame
+    mean : DataFrame
         Index: model; columns as `score` names them.
+    compared : Compared
+        The errors, with their intervals.
     results : LessonResults
     """
     table = pd.DataFrame(index=mean.index)
-    table["total", "here"] = [_with_spread(mean, spread, name, "total") for name in mean.index]
+    table["total", "here"] = [_with_interval(compared.estimate(name, "total")) for name in mean.index]
     for metric in ("decomposition", "formation"):
-        table[metric, "here"] = [_with_spread(mean, spread, name, metric) for name in mean.index]
+        table[metric, "here"] = [_with_interval(compared.estimate(name, metric)) for name in mean.index]
         papers = (results.paper(f"{metric}_mae_{KEYS[name]}") for name in mean.index)
         table[metric, "paper"] = ["–" if paper is None else f"{paper:g}" for paper in papers]
     table["products", "same (%)"] = [f"{value:.0f}" for value in mean["same products"]]
@@ -224,9 +315,8 @@ def beside_paper(mean: pd.DataFrame, spread: pd.DataFrame, results) -> pd.DataFr
     return table
 
 
-def _with_spread(mean, spread, name, metric) -> str:
-    value, half = mean.loc[name, metric], spread.loc[name, metric]
-    return format_value(value, (value - half, value + half))
+def _with_interval(estimate: Estimate) -> str:
+    return format_value(estimate.value, estimate.interval)
 
 
 def by_distance(report: pd.DataFrame, n_bins: int) -> pd.DataFrame:

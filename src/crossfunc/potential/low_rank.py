@@ -43,3 +43,31 @@ class LowRankLinear(nn.Linear):
             if self.bias is not None:
                 layer.bias.copy_(self.bias)
         return layer
+
+
+def share_of_low_rank(before, after, rank: int):
+    """Share of the change of each layer's weight, in squared length, that the best matrix of a rank holds.
+
+    Parameters
+    ----------
+    before, after : Module
+        Of one architecture.
+    rank : int
+
+    Returns
+    -------
+    pandas.Series
+        Between 0 and 1, by the name of the linear layer; those that have not moved, and those with no more inputs or
+        outputs than the rank, are left out.
+    """
+    import pandas as pd
+
+    others, shares = dict(after.named_modules()), {}
+    for name, layer in before.named_modules():
+        if not isinstance(layer, nn.Linear) or min(layer.weight.shape) <= rank:
+            continue
+        change = (others[name].weight - layer.weight).detach().double()
+        squares = torch.linalg.svdvals(change) ** 2
+        if squares.sum() > 0:
+            shares[name] = float(squares[:rank].sum() / squares.sum())
+    return pd.Series(shares, name=f"share of rank {rank}", dtype=float)

@@ -15,6 +15,7 @@ from crossfunc.datasets import Dataset, open_dataset, split_by_material
 from crossfunc.energies import fit_atomref
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import N_ELEMENTS
+from crossfunc.training.baselines import frame_errors, slope_and_cosine
 from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
@@ -44,10 +45,14 @@ class Forgetting:
         `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
     notes : tuple of str
         Which kinds are not there, and which cannot show more than a distance from the starting model.
+    frame_errors : pandas.DataFrame or None
+        Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, and of `COLUMNS` the
+        energy (refitted, as in the table) and the force. None for results read back from a file, which keeps means.
     """
 
     table: "pd.DataFrame"
     notes: tuple[str, ...]
+    frame_errors: "pd.DataFrame | None" = None
 
     def to_dict(self) -> dict:
         """Return plain values; None for what has no labels."""
@@ -174,26 +179,33 @@ def measure_forgetting(
     """
     import pandas as pd
 
-    rows, notes = {}, []
+    rows, notes, each = {}, [], []
     references_ev = np.nan_to_num(element_references(start))
     for kind, all_frames in held_out.items():
         frames = all_frames.take(_draw(all_frames, max_frames, seed))
         own = not has_labels(frames)
         frames = label_with_model(start, _with_graph(frames)) if own else frames
         before, after = (predict_frames(m, frames, progress=progress) for m in (start, model))
-        errors = {"before": _errors(before, references_ev, references_ev, kind, seed)}
-        theirs = np.nan_to_num(element_references(model))
-        errors["after"] = _errors(after, theirs, references_ev, kind, seed)
+        theirs = {"before": references_ev, "after": np.nan_to_num(element_references(model))}
+        errors, of_frames = {}, {}
+        for when, predicted in (("before", before), ("after", after)):
+            of_frames[when] = _energy_errors(predicted, theirs[when], references_ev, kind, seed)
+            errors[when] = predicted.metrics()
+            if not np.isnan(of_frames[when]).all():
+                errors[when] |= {COLUMNS[0]: float(np.nanmean(of_frames[when]))}
+        columns = {COLUMNS[0]: of_frames["after"], COLUMNS[1]: frame_errors(after, "forces")}
+        each.append(pd.DataFrame({"kind": kind, "material_id": after.frames.material_ids, **columns}))
         same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
         row = {"n_frames": len(before.frames), "n_materials": len(np.unique(before.frames.material_ids))}
         row["labels"] = "starting model" if same else "data"
         row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
-        rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), _parity(after), strict=True))
+        rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), slope_and_cosine(after), strict=True))
     notes += _note_own_labels(rows)
     absent = [kind for kind in (*KINDS, DIMERS) if kind not in rows]
     if absent:
         notes.append(f"No source frames of these kinds: {', '.join(absent)}.")
-    return Forgetting(pd.DataFrame.from_dict(rows, orient="index"), tuple(notes))
+    of_all = pd.concat(each, ignore_index=True) if each else None
+    return Forgetting(pd.DataFrame.from_dict(rows, orient="index"), tuple(notes), of_all)
 
 
 def _note_own_labels(rows: dict) -> list[str]:
@@ -224,17 +236,16 @@ def _with_graph(frames: LabelledFrames) -> LabelledFrames:
     return frames.take(np.setdiff1d(np.arange(len(frames)), list(refused)))
 
 
-def _errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int) -> dict[str, float | None]:
-    """Mean absolute errors, that of the energy after the refit."""
-    errors = predicted.metrics()
+def _energy_errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int) -> np.ndarray:
+    """Absolute energy error of each frame after the refit, meV/atom; NaN without a label."""
     frames = predicted.frames
-    rows = np.flatnonzero(frames.labelled("energy"))
-    if not len(rows):
-        return errors
-    X = frames.composition[rows]
-    left = (frames.energy_per_atom_ev - predicted.energy_per_atom_ev)[rows] + X @ (own_ev - start_ev)
-    left = left - _refitted(X, left, frames.material_ids[rows], within=kind == DIMERS, seed=seed)
-    return errors | {COLUMNS[0]: 1000 * float(np.abs(left).mean())}
+    rows, found = np.flatnonzero(frames.labelled("energy")), np.full(len(frames), np.nan)
+    if len(rows):
+        X = frames.composition[rows]
+        left = (frames.energy_per_atom_ev - predicted.energy_per_atom_ev)[rows] + X @ (own_ev - start_ev)
+        left = left - _refitted(X, left, frames.material_ids[rows], within=kind == DIMERS, seed=seed)
+        found[rows] = 1000 * np.abs(left)
+    return found
 
 
 def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, seed: int) -> np.ndarray:
@@ -256,12 +267,3 @@ def _fit(X, left: np.ndarray, material_ids: np.ndarray, *, ridge: float) -> np.n
     prior = np.full(N_ELEMENTS, left.mean())  # a shift common to all elements goes for those not seen too
     fitted = fit_atomref(X, left, material_ids=material_ids, ridge=ridge, prior=prior).energies_ev
     return np.where(np.isnan(fitted), prior, fitted)
-
-
-def _parity(predicted: FramePredictions) -> tuple[float, float]:
-    """Slope and cosine of predicted against labelled forces; NaN without."""
-    labels, forces = predicted.parity("forces")
-    scale = np.linalg.norm(labels) * np.linalg.norm(forces)
-    if not scale:
-        return float("nan"), float("nan")
-    return float(labels @ forces / (labels @ labels)), float(labels @ forces / scale)

@@ -44,6 +44,9 @@ class Unit:
         The unit whose model it starts from; None for the pretrained model that `run_units` is given.
     frames : LabelledFrames, optional
         What the split points into, where that is not what `run_units` is given: the same crystals with other labels.
+    fit_to : ndarray of int, optional
+        Rows that the method's references are fitted to, where these are not its training rows: all points of a learning
+        curve have one table, which a start that is not made yet has a part in.
     keep : {"best", "last"}
         Which weights the unit stands for: those with the lowest validation loss, or those at the end, in which no
         validation label has had a part.
@@ -58,6 +61,7 @@ class Unit:
     settings: Mapping[str, Any] = field(default_factory=dict)
     start: "Unit | None" = field(default=None, repr=False)
     frames: LabelledFrames | None = field(default=None, repr=False)
+    fit_to: np.ndarray | None = field(default=None, repr=False)
     keep: str = "best"
 
     def model_of(self, run: FinetuneResult):
@@ -84,6 +88,7 @@ def run_units(
     pretrained="0.3.0",
     n_jobs: int = 1,
     report=None,
+    made: Mapping[str, FinetuneResult] | None = None,
 ) -> list[FinetuneResult]:
     """Make every unit that is not whole yet, and return the runs in the order of the units.
 
@@ -101,6 +106,8 @@ def run_units(
         and have to see the folder.
     report : callable, optional
         Called with the name of each unit as it ends.
+    made : dict of str to FinetuneResult, optional
+        Runs of an earlier call by the name of their unit, which are not made again where no folder keeps them.
 
     Returns
     -------
@@ -118,7 +125,7 @@ def run_units(
 
     folder = None if folder is None else Path(folder)
     every = with_starts(units, frames)
-    runs: dict[str, FinetuneResult] = {}
+    runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in (made or {})}
     while len(runs) < len(every):  # each wave starts from models of the waves before it
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
@@ -167,7 +174,7 @@ def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained
         out=out,
         split=unit.split,
         pretrained=pretrained,
-        references=unit.references,
+        references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
         seed=unit.seed,
         progress=False,
@@ -176,6 +183,15 @@ def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained
     if folder is not None and _read(_result_file(folder, unit), identify(unit, frames)) is None:
         _write_result(folder, unit, frames, run, time.perf_counter() - began)
     return run
+
+
+def _references_of(unit: Unit, frames: LabelledFrames, pretrained):
+    from crossfunc.training.methods import start_model
+
+    if unit.fit_to is None:
+        return unit.references
+    others = _frames_of(unit, frames).take(unit.fit_to)
+    return start_model(unit.method, others, pretrained=pretrained, prior=unit.prior).references
 
 
 def identify(unit: Unit, frames: LabelledFrames) -> str:
@@ -194,6 +210,8 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
     if unit.start is not None:
         digest.update(b"start" + identify(unit.start, frames).encode())
     digest.update(b"" if unit.keep == "best" else unit.keep.encode())
+    if unit.fit_to is not None:
+        digest.update(b"fit to" + np.ascontiguousarray(unit.fit_to, dtype=np.int64).tobytes())
     for part in sorted(unit.split):
         digest.update(part.encode() + np.ascontiguousarray(unit.split[part], dtype=np.int64).tobytes())
     digest.update(b"" if energies is None else np.ascontiguousarray(energies).tobytes())

@@ -8,10 +8,12 @@ the alternative text, the caption and the dataset's label notice into JupyterLab
 from crossfunc.lessons.figures.display import caption, show, write_interactive
 from crossfunc.lessons.figures.elements import periodic_table, periodic_table_interactive, reference_scheme
 from crossfunc.lessons.figures.energies import before_and_after, joint_energy_plot, parity_hover, shift_against_z
+from crossfunc.lessons.figures.forgetting import dimer_curves, gained_and_lost, lost_by_kind
 from crossfunc.lessons.figures.hulls import (
     errors_by_distance,
     experiment_parity,
     hull_plot,
+    hulls_side_by_side,
     ternary_hull,
     two_hulls_scheme,
     verdict_panel,
@@ -28,12 +30,16 @@ __all__ = [
     "FigureError",
     "before_and_after",
     "caption",
+    "dimer_curves",
     "error_stages",
     "errors_by_distance",
     "experiment_parity",
+    "gained_and_lost",
     "hull_plot",
+    "hulls_side_by_side",
     "importance_map",
     "joint_energy_plot",
+    "lost_by_kind",
     "measure_shares",
     "parity_hover",
     "periodic_table",

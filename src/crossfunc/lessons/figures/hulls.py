@@ -127,6 +127,81 @@ def _beside(name, a, b, turn):
     return f"{name}{pad}{pad}", "middle left"
 
 
+def hulls_side_by_side(hulls, formation_ev, symbols, keys):
+    """Hulls of the same three elements in several functionals from above, and the compounds' formation energies.
+
+    Parameters
+    ----------
+    hulls : mapping
+        Functional -> pymatgen PhaseDiagram of three elements, whose entries are named by compound.
+    formation_ev : DataFrame
+        Index: names of the compounds, numbered from above; a column for each functional, eV/atom.
+    symbols : sequence of str
+        Top, left and right corner.
+    keys : mapping
+        Functional -> key of `COLORS` and `MARKERS`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width, height = wide()
+    heights = [0.95 * height, 0.5 + 0.26 * len(formation_ev)]
+    fig = plt.figure(figsize=(width, sum(heights)))
+    grid = fig.add_gridspec(2, len(hulls), height_ratios=heights)
+    for k, (name, diagram) in enumerate(hulls.items()):
+        numbers = {compound: str(n) for n, compound in enumerate(formation_ev.index, start=1)}
+        ax = hull_triangle(diagram, symbols, numbers, keys[name], fig.add_subplot(grid[0, k]))
+        ax.set_title(name, size=10)
+    formation_lines(formation_ev, keys, fig.add_subplot(grid[1, :]))
+    fig.tight_layout()
+    return fig
+
+
+def hull_triangle(diagram, symbols, numbers, key, ax):
+    """Hull of three elements from above: stable compounds filled, others open, each with its number; returns the axes.
+
+    Of several phases of one composition the lowest is drawn, of compounds those that the elements form at all.
+    """
+    for facet in diagram.facets:
+        corners = [_on_triangle(diagram.qhull_entries[k].composition, symbols) for k in facet]
+        ax.fill(*zip(*corners, strict=True), fill=False, ec=COLORS["identity"], lw=0.9)
+    ink = "black" if key == "gga" else "white"  # on the colour of the marker
+    for entry in diagram.qhull_entries:
+        x, y = _on_triangle(entry.composition, symbols)
+        if entry.is_element:
+            aside = {"ha": "center", "va": "bottom" if y > 0 else "top"}
+            ax.text(x, y + (0.03 if y > 0 else -0.03), entry.composition.elements[0].symbol, **aside)
+            continue
+        on_hull = entry in diagram.stable_entries
+        face = COLORS[key] if on_hull else "white"
+        ax.plot(x, y, MARKERS[key], ms=13, mfc=face, mec=COLORS[key], zorder=3)
+        ax.text(x, y, numbers[entry.name], size=8, color=ink if on_hull else "black", ha="center", va="center_baseline")
+    ax.set(xlim=(-0.1, 1.1), ylim=(-0.12, 0.98), aspect="equal")
+    ax.set_axis_off()
+    return ax
+
+
+def _on_triangle(composition, symbols):
+    """Place of a composition in a triangle of side 1 with its corners top, left and right."""
+    top, _, right = (composition.get_atomic_fraction(symbol) for symbol in symbols)
+    return right + top / 2, top * np.sqrt(3) / 2
+
+
+def formation_lines(formation_ev, keys, ax):
+    """Formation energy of each compound in each functional, one line per compound; returns the axes."""
+    rows = np.arange(len(formation_ev))
+    ax.hlines(rows, formation_ev.min(axis=1), formation_ev.max(axis=1), color=COLORS["gga"], lw=1)
+    for name, values in formation_ev.items():
+        ax.plot(values, rows, MARKERS[keys[name]], color=COLORS[keys[name]], label=name, ms=6)
+    ax.set_yticks(rows, [f"{n}  {name}" for n, name in enumerate(formation_ev.index, start=1)])
+    ax.invert_yaxis()
+    ax.set(xlabel="formation energy (eV/atom)")
+    ax.margins(y=0.12)
+    ax.legend(fontsize=8)
+    return ax
+
+
 def verdict_panels(points, keys):
     """Decomposition energies of each model against the reference; where the verdict is wrong the ground is tinted.
 

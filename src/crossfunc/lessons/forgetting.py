@@ -1,0 +1,196 @@
+"""What methods have learned of the target beside what they have lost of the source (lesson 9)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.datasets import Dataset, split_by_material
+from crossfunc.lessons.judging import Judged
+from crossfunc.lessons.own_data import fit_size_limit
+from crossfunc.potential import predict
+from crossfunc.training.dimers import read_dimers
+from crossfunc.training.evaluate import METRICS
+from crossfunc.training.forgetting import DIMERS
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.methods import METHODS, start_model
+
+ENERGY, FORCE = METRICS[:2]
+LATER = (
+    *("model-aware-trained", "readout-only", "soft-freezing", "lora"),
+    *("l2-sp", "ewc", "replay", "two-readouts", "delta"),
+)
+"""Methods after the paper's, as keys of `crossfunc.METHODS`."""
+
+CASES = ("1", "3", "4", *LATER)
+PRETRAINED = "pretrained"
+NAMES = {key: METHODS[key].name for key in LATER} | {
+    "1": "Method 1 (scratch)",
+    "3": "Method 3",
+    "4": "Method 4",
+    PRETRAINED: "pretrained, not trained",
+}
+"""What tables and legends call a method."""
+
+QUANTITIES = {"energy": ENERGY, "force": FORCE}
+PUBLISHED = {"replay": "source", "readout-only": "target", "lora": "target"}
+"""Methods that others have published a claim on, and in which functional its error decides it."""
+
+
+def choose_frames(
+    dataset: Dataset, source_key: str, *, n_wanted: int, n_source: int, max_atoms: int, seed: int
+) -> tuple[LabelledFrames, LabelledFrames]:
+    """Frames of the target to choose from, and frames of the source.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    source_key : str
+        What the dataset calls the functional that the pretrained model comes from.
+    n_wanted : int
+        Frames of the target that the lesson needs; a limit on their size that leaves far fewer is raised.
+    n_source : int
+        Frames of the source at most: half of materials that the target does not have, where there are so many.
+    max_atoms : int
+        Of a cell.
+    seed : int
+        Of the draw from the source.
+
+    Returns
+    -------
+    target, source : LabelledFrames
+    """
+    target, source = (LabelledFrames.from_dataset(dataset, key) for key in ("high", source_key))
+    usable = target.labelled("forces") & target.labelled("energy")
+    limit = fit_size_limit(target.crystals.n_atoms[usable], max_atoms, n_wanted)
+    target = target.take(np.flatnonzero(usable & (target.crystals.n_atoms <= limit)))
+    source = source.take(np.flatnonzero(source.crystals.n_atoms <= limit))
+    rows = np.random.default_rng(seed).permutation(len(source))
+    is_near = np.isin(source.material_ids[rows], target.material_ids)
+    far = rows[~is_near][: n_source // 2]
+    near = rows[is_near][: n_source - len(far)]
+    return target, source.take(np.sort(np.concatenate([near, far])))
+
+
+def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_eval: int) -> dict:
+    """Split of each seed: so many frames of each part, of materials of its own."""
+    sizes = {"train": n_train, "validation": n_eval, "test": n_eval}
+    splits = {}
+    for seed in seeds:
+        parts = split_by_material(target.material_ids, (0.6, 0.2, 0.2), seed=seed)
+        rng = np.random.default_rng(seed)
+        splits[seed] = {part: np.sort(rng.permutation(parts[part])[:n]) for part, n in sizes.items()}
+    return splits
+
+
+class Learned:
+    """Errors of trained models in the target and in the source, over seeds.
+
+    Parameters
+    ----------
+    runs : dict of (str, int) to FinetuneResult
+        By method and seed; each with what it has forgotten.
+    target : LabelledFrames
+    splits : dict
+        Split of each seed.
+    """
+
+    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping):
+        self.runs, self.splits = runs, splits
+        self.methods = list(dict.fromkeys(key for key, _ in runs))
+        self._judged = Judged(target, splits)
+        for (key, seed), run in runs.items():
+            self._judged.add(key, seed, run.model)
+        for seed, split in splits.items():
+            start = start_model("model-aware", target.take(split["train"]))
+            self._judged.add(PRETRAINED, seed, start.model)
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row per method and seed, the pretrained model first: errors in both, meV/atom and meV/Å."""
+        scores, rows = self._judged.scores, []
+        for method in (PRETRAINED, *self.methods):
+            for seed in self.splits:
+                of_run = self.runs[self.methods[0] if method == PRETRAINED else method, seed].forgetting.table
+                row = {"method": method, "seed": seed}
+                for what, column in QUANTITIES.items():
+                    when = "before" if method == PRETRAINED else "after"
+                    row[f"target_{what}"] = scores.loc[(method, seed), column]
+                    row[f"source_{what}"] = lost(of_run, column, when)
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    @property
+    def by_kind(self) -> pd.DataFrame:
+        """Energy error in the source of each method by kind of frames, mean over seeds, meV/atom."""
+        tables = {case: run.forgetting.table[f"{ENERGY}_after"] for case, run in self.runs.items()}
+        table = pd.concat(tables, axis=1).T.drop(columns=DIMERS, errors="ignore")
+        return table.groupby(level=0).mean().loc[self.methods]
+
+    def ranges(self) -> pd.DataFrame:
+        """Mean and range over seeds in words, a row for each method by its name."""
+        grouped = self.points.drop(columns="seed").groupby("method", sort=False)
+        mean, low, high = grouped.mean(), grouped.min(), grouped.max()
+        table = {
+            column.replace("_", " "): [
+                f"{m:.0f} ({a:.0f}–{b:.0f})" for m, a, b in zip(mean[column], low[column], high[column], strict=True)
+            ]
+            for column in mean
+        }
+        return pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
+
+    def difference(self, where: str, what: str, one: str, other: str) -> Estimate:
+        """Error of one method minus that of another on the same frames, with an interval over materials.
+
+        Parameters
+        ----------
+        where : {"target", "source"}
+        what : {"energy", "force"}
+        one, other : str
+            Methods.
+        """
+        column = QUANTITIES[what]
+        if where == "target":
+            return self._judged.difference(one, other, column)
+        tables = {key: [self._of_frames(key, seed) for seed in self.splits] for key in (one, other)}
+        errors, others = ([table[column] for table in tables[key]] for key in (one, other))
+        return paired_over_seeds(errors, others, [table["material_id"] for table in tables[one]])
+
+    def _of_frames(self, method: str, seed: int) -> pd.DataFrame:
+        table = self.runs[method, seed].forgetting.frame_errors
+        return table[table["kind"] != DIMERS]
+
+
+def lost(table: pd.DataFrame, column: str, when: str = "after") -> float:
+    """Mean error over the frames of all kinds but dimers, from the table of a `Forgetting`."""
+    table = table.drop(index=DIMERS, errors="ignore")
+    return float(np.average(table[f"{column}_{when}"], weights=table["n_frames"]))
+
+
+def curves_of_dimers(path, models: Mapping, elements: Sequence[str]) -> dict:
+    """Energy against distance of each element's dimer: the PBE labels, and several models.
+
+    Parameters
+    ----------
+    path : path
+        The file that `find_dimers` finds.
+    models : mapping of str to CHGNet
+        By label.
+    elements : sequence of str
+
+    Returns
+    -------
+    dict
+        Dimer -> label -> (distances in Å, energies in eV).
+    """
+    curves = {}
+    for element in elements:
+        frames = read_dimers(path, elements=[element])
+        pairs = frames.crystals.positions_a.reshape(-1, 2, 3)
+        distance = np.linalg.norm(np.diff(pairs, axis=1), axis=(1, 2))
+        energies = {"PBE": frames.energy_per_atom_ev}
+        for label, model in models.items():
+            energies[label] = predict(model, frames.crystals, derivatives=False)["energy_per_atom_ev"]
+        curves[f"{element}–{element}"] = {label: (distance, 2 * energy) for label, energy in energies.items()}
+    return curves

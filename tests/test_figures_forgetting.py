@@ -1,0 +1,130 @@
+"""What is gained and lost: the figures of lesson 9 and the numbers behind them, from tables of a few rows."""
+
+from types import SimpleNamespace
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from small_frames import small_frames
+
+import crossfunc as xf
+from crossfunc.lessons import figures, forgetting
+from crossfunc.lessons.figures.forgetting import LOOKS
+from crossfunc.training.forgetting import COLUMNS
+
+
+@pytest.fixture(autouse=True)
+def fresh_style():
+    plt.switch_backend("Agg")
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
+POINTS = pd.DataFrame(
+    {
+        "method": ["pretrained", "4", "4"],
+        "target_energy": [100.0, 50.0, 60.0],
+        "source_energy": [0.0, 20.0, 30.0],
+        "target_force": [90.0, 80.0, 70.0],
+        "source_force": [1.0, 2.0, 3.0],
+    }
+)
+
+
+def test_every_method_has_a_name_and_a_look():
+    assert set(LOOKS) == set(forgetting.NAMES) == {forgetting.PRETRAINED, *forgetting.CASES}
+
+
+def test_gained_and_lost_is_energies_beside_forces_one_legend_for_both():
+    energies, forces = figures.gained_and_lost(POINTS, forgetting.NAMES).axes
+    drawn = [collection.get_offsets().tolist() for collection in energies.collections]
+    assert drawn == [[[100, 0]], [[50, 20], [60, 30]]]
+    assert [c.get_offsets().tolist() for c in forces.collections] == [[[90, 1]], [[80, 2], [70, 3]]]
+    assert energies.get_legend() is None
+    assert [t.get_text() for t in forces.get_legend().get_texts()] == ["pretrained, not trained", "Method 4"]
+    assert energies.get_xlabel() == "energy error, target (meV/atom)"
+    assert energies.get_ylim()[0] <= 0  # an error of zero is on the axis
+
+
+def test_lost_by_kind_has_the_first_method_on_top():
+    table = pd.DataFrame({"near": [1.0, 2.0], "far": [10.0, 20.0]}, index=["one", "two"])
+    ax = figures.lost_by_kind(table)
+    assert [(line.get_label(), line.get_xdata().tolist()) for line in ax.lines] == [("near", [1, 2]), ("far", [10, 20])]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"]
+    assert ax.yaxis_inverted()
+
+
+def test_dimers_are_drawn_from_far_apart():
+    curves = {"O–O": {"PBE": (np.array([1.0, 2.0]), np.array([-3.0, -1.0]))}}
+    (ax,) = figures.dimer_curves(curves).axes
+    assert ax.lines[0].get_ydata().tolist() == [-2, 0]
+    assert ax.get_xlabel() == "O–O distance (Å)"
+
+
+# --- the numbers ---
+
+
+def run_of(model, energies, forces, materials=tuple("abcdef")):
+    """A run as far as `Learned` looks at it: its model, and what it has forgotten."""
+    kinds = ["near"] * (len(materials) - 1) + ["dimers"]
+    each = {"kind": kinds, "material_id": materials, COLUMNS[0]: energies, COLUMNS[1]: forces}
+    errors = pd.DataFrame(each)
+    rows = errors.groupby("kind")[list(COLUMNS[:2])].mean().add_suffix("_after")
+    rows = rows.join(0 * rows.add_suffix("_").rename(columns=lambda c: c.replace("_after_", "_before")))
+    rows["n_frames"] = errors.groupby("kind").size()
+    return SimpleNamespace(model=model, forgetting=SimpleNamespace(table=rows, frame_errors=errors))
+
+
+@pytest.fixture(scope="module")
+def learned():
+    frames = small_frames()
+    rows = np.arange(len(frames))
+    splits = {0: {"train": rows[::2], "validation": rows[:1], "test": rows[1::2]}}
+    model = xf.load_model("0.3.0")
+    other = xf.load_model("r2scan")
+    runs = {
+        ("4", 0): run_of(model, [4.0, 4, 4, 4, 4, 900], [8.0] * 6),
+        ("replay", 0): run_of(other, [1.0, 1, 1, 1, 6, 900], [7.0] * 6),
+    }
+    return forgetting.Learned(runs, frames, splits)
+
+
+def test_points_hold_the_pretrained_model_first_and_no_dimers(learned):
+    points = learned.points.set_index("method")
+    assert list(points.index) == ["pretrained", "4", "replay"]
+    assert points["source_energy"].tolist() == [0, 4, 2]  # before training; then means without the dimer
+    assert points["source_force"].tolist() == [0, 8, 7]
+    assert points.loc["4", "target_force"] != points.loc["replay", "target_force"]
+    assert learned.by_kind.to_dict() == {"near": {"4": 4.0, "replay": 2.0}}
+    assert learned.ranges().loc["Method 4", "source energy"] == "4 (4–4)"
+
+
+def test_differences_are_paired_by_material(learned):
+    found = learned.difference("source", "energy", "replay", "4")
+    assert found.value == -2
+    assert found.n_materials == 5
+    assert found.verdict == "unclear"  # four gain three, one loses two
+    assert learned.difference("source", "force", "replay", "4").interval == (-1, -1)
+    force = learned.difference("target", "force", "replay", "4")
+    points = learned.points.set_index("method")["target_force"]
+    assert force.n_materials > 1
+    assert np.isfinite(force.value)
+    assert np.sign(force.value) == np.sign(points["replay"] - points["4"])
+
+
+def test_source_frames_fill_up_where_the_target_has_all_materials():
+    dataset = xf.open_dataset("pbe-r2scan")
+    target, source = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
+    assert len(source) == 20
+    assert set(source.material_ids) <= set(target.material_ids)
+    assert max(target.crystals.n_atoms) <= 2
+
+
+def test_splits_keep_materials_apart():
+    frames = small_frames()
+    for parts in forgetting.split_frames(frames, range(2), 4, 2).values():
+        materials = [set(frames.material_ids[rows]) for rows in parts.values()]
+        assert not materials[0] & materials[1] | materials[0] & materials[2] | materials[1] & materials[2]
