@@ -13,8 +13,9 @@ from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.methods import as_model
 from crossfunc.training.taught import TEACHING_METHOD, labels_to_teach
-from crossfunc.training.units import Unit
+from crossfunc.training.units import Unit, run_units
 
 SCRATCH_ON_GGA = "1 on GGA references"
 PAPERS_TABLE = "4 on the published table"
@@ -105,8 +106,7 @@ def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict
     Where there are few materials, a fifth of them is for the test: verdicts are drawn over materials. Validation and
     test keep frames of elements that training shows: no reference can be known for any other.
     """
-    is_small = len(np.unique(frames.material_ids)) < FEW_MATERIALS
-    fractions = (0.7, 0.1, 0.2) if is_small else (0.8, 0.1, 0.1)
+    fractions = _fractions(frames)
     sizes = [parameters["n_train_frames"], parameters["n_eval_frames"], parameters["n_eval_frames"]]
     splits = {}
     for seed in range(parameters["seed"], parameters["seed"] + parameters["n_seeds"]):
@@ -118,6 +118,44 @@ def method_splits(frames: LabelledFrames, parameters: Mapping[str, Any]) -> dict
             split[part] = choose_frames(frames, known, n, rng)
         splits[seed] = split
     return splits
+
+
+def watched_split(frames: LabelledFrames, n_train: int, n_validation: int, seed: int) -> dict[str, np.ndarray]:
+    """Training frames of lesson 5, and frames of all other materials to measure the outcome on."""
+    parts = split_by_material(frames.material_ids, _fractions(frames), seed=seed)
+    rng = np.random.default_rng(seed)
+    train = choose_frames(frames, parts["train"], n_train, rng)
+    others = of_known_elements(frames, np.concatenate([parts["validation"], parts["test"]]), train)
+    return {"train": train, "validation": choose_frames(frames, others, n_validation, rng)}
+
+
+def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters: Mapping[str, Any]):
+    """Model that a lesson's runs start from: taught the low labels of the training frames, or as it comes without any.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    low : LabelledFrames or None
+        From `taught_labels`.
+    split : dict of str to ndarray
+    parameters : mapping
+        As for `start_unit`, and `seed`; optionally `pretrained`.
+
+    Returns
+    -------
+    CHGNet
+    """
+    pretrained = parameters.get("pretrained", "0.3.0")
+    if low is None:
+        return as_model(pretrained)
+    unit = start_unit(low, split, parameters["seed"], parameters)
+    (run,) = run_units([unit], frames, pretrained=pretrained)
+    return unit.model_of(run)
+
+
+def _fractions(frames: LabelledFrames) -> tuple[float, float, float]:
+    is_small = len(np.unique(frames.material_ids)) < FEW_MATERIALS
+    return (0.7, 0.1, 0.2) if is_small else (0.8, 0.1, 0.1)
 
 
 def of_known_elements(frames: LabelledFrames, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
