@@ -66,6 +66,7 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import methods as draw
+from crossfunc.lessons.figures.widgets import reach_of_references
 from crossfunc.lessons.judging import ENERGY, FORCE, short_name
 from crossfunc.plain_text import in_html
 from crossfunc.symbols import ELEMENT_SYMBOLS
@@ -569,6 +570,17 @@ results.record("reference_reach", walk["reach"], n_steps=n_steps)
 
 # %%
 Markdown(four_methods.walk_in_words(walk))
+
+# %% [markdown]
+# What would it take?
+# Move the learning rate and the number of steps, and see which elements arrive; a cosine schedule spends half of the learning rate of each step.
+
+# %%
+reach_of_references(
+    four_methods.ways_of_references(runs["4", seed], starts[seed]),
+    learning_rate=learning_rate,
+    n_steps=n_steps,
+)
 
 # %% [markdown]
 # Least squares gets there at once, and exactly.

@@ -102,3 +102,16 @@ def test_a_plain_refit_counts_the_low_functionals_bonding_twice_and_a_model_awar
     twice = np.abs(fit_atomref(X, low).predict(X) - old.predict(X))[found.index].mean()
     assert missed["refit (Method 4)"] == pytest.approx(twice, rel=0.3)
     assert missed["as it is"] > 2
+
+
+def test_what_two_elements_are_left_to_explain_is_theirs_alone():
+    X = composition_matrix(FORMULAS)
+    shift = np.full(94, np.nan)
+    for symbol, (low, high) in ATOMS_EV.items():
+        shift[ATOMIC_NUMBERS[symbol] - 1] = high - low
+    table, two = references.two_elements(FORMULAS, X, X @ np.nan_to_num(shift), shift)
+    assert two == ("Li", "O")  # in five and six of nine
+    assert "Ba" not in table["formula"].tolist()
+    explained = table["Li"] * -0.5 + table["O"] * -1.2
+    np.testing.assert_allclose(table["difference_ev"], explained, atol=1e-12)
+    assert (table["Li"] + table["O"]).is_monotonic_decreasing

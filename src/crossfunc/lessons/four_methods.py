@@ -24,6 +24,7 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
+from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, zero_errors
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.frozen import fit_frozen_correction
@@ -585,6 +586,13 @@ def reference_walk(run_4, run_2, start) -> dict[str, float]:
         "reach": float(reach),
         "n_steps": n_steps,
     }
+
+
+def ways_of_references(run_4, start) -> pd.Series:
+    """Return how far the reference of each element in training has to go to that of Method 4, eV; index symbols."""
+    fit, old = run_4.references, element_references(start)
+    known = (fit.frames_per_element > 0) & np.isfinite(old)
+    return pd.Series(np.abs(fit.energies_ev - old), list(ELEMENT_SYMBOLS))[known]
 
 
 def walk_in_words(walk: Mapping[str, float]) -> str:

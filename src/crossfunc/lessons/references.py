@@ -160,3 +160,37 @@ def agreements(table: pd.DataFrame) -> dict[str, float]:
 def typical_deviation(table: pd.DataFrame, one: str, other: str) -> float:
     """Return the median |difference| of two columns over the rows that have both, NaN if none has."""
     return float((table[one] - table[other]).abs().median())
+
+
+def two_elements(formulas, X, difference_ev, shift_ev, n_most: int = 150) -> tuple[pd.DataFrame, tuple[str, str]]:
+    """Return what is left of the difference of two functionals for the two most frequent elements to explain.
+
+    Parameters
+    ----------
+    formulas : sequence of str, length n_rows
+    X : sparse array, shape (n_rows, 94)
+    difference_ev : array_like, shape (n_rows,)
+        High minus low, eV/atom.
+    shift_ev : array_like, shape (94,)
+        Fitted shift of each element, eV; taken off for all elements but the two.
+    n_most : int
+        Materials at most.
+
+    Returns
+    -------
+    DataFrame
+        For `figures.widgets.two_references`: `formula`, the fraction of each of the two, `difference_ev`; materials
+        that hold one of them at least, those with most of the two first.
+    (str, str)
+        The two elements.
+    """
+    fractions = X.toarray()
+    two = np.sort(np.argsort(-(fractions > 0).sum(axis=0), kind="stable")[:2])
+    others = np.nan_to_num(np.asarray(shift_ev, float)).copy()
+    others[two] = 0.0
+    symbols = (ELEMENT_SYMBOLS[two[0]], ELEMENT_SYMBOLS[two[1]])
+    table = pd.DataFrame({"formula": list(formulas), **dict(zip(symbols, fractions[:, two].T, strict=True))})
+    table["difference_ev"] = np.asarray(difference_ev, float) - fractions @ others
+    share = fractions[:, two].sum(axis=1)
+    order = np.argsort(-share, kind="stable")
+    return table.iloc[order[share[order] > 0][:n_most]].reset_index(drop=True), symbols
