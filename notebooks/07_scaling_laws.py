@@ -138,17 +138,19 @@ folder = (
 )
 start = units.scaling_start(ds, frames, pool, validation, parameters)
 made, origin, taught = {}, "0.3.0", "the pretrained model as it comes"
-low_name, high_name = (one.name for one in ds.functionals)
 if start is not None:
     (run,) = run_units([start], frames, folder)
     made, origin = {start.name: run}, start.model_of(run)
+    low_name = ds.functional("low").name
     taught = f"CHGNet 0.3.0, taught {low_name} on {len(start.split['train'])} frames"
-if left_out := set(curves) - set(
-    units.curves_of(curves, references, start)
-):
-    print(f"These data cannot have the curve {', '.join(left_out)}.")
-curves = units.curves_of(curves, references, start)
 print(f"transfer starts from {taught}")
+
+# %% tags=["hide-input"]
+possible = units.curves_of(curves, references, start)
+if len(possible) < len(curves):
+    left_out = ", ".join(c for c in curves if c not in possible)
+    print(f"These data cannot have the curve {left_out}.")
+curves = possible
 
 # %% [markdown]
 # ## Where does transfer stand without any training?
@@ -233,6 +235,8 @@ done = run_units(list(planned.values()), frames, folder, made=made)
 
 
 # %%
+
+
 def measure(key, run):
     """The last row of a run's history, and the error on its own frames."""
     name, n, k = key

@@ -1,11 +1,17 @@
 """What the tables say of our own DFT, against numbers worked out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from small_frames import small_frames
 
 from crossfunc.dft import evidence
 from crossfunc.dft.plan import plan_materials
+from crossfunc.energies import composition_matrix
+from crossfunc.training.evaluate import FramePredictions
+from crossfunc.training.source import replace_labels
 
 
 def frames(rows):
@@ -41,13 +47,18 @@ def test_worst_deviations_are_in_the_units_of_the_results():
 
 
 def test_agreement_of_forces_has_slope_cosine_and_an_interval_over_materials():
-    true = np.array([[1.0, 0, 0], [0, 2.0, 0], [0, 0, -1.0], [1.0, 1.0, 0]])
-    found = evidence._agreement(0.8 * true, true, np.array(["a", "a", "b", "b"]), seed=0, n=200)
+    frames = small_frames(6)
+    true = np.random.default_rng(0).normal(0, 1, frames.forces_ev_per_a.shape)
+    frames = replace_labels(frames, forces_ev_per_a=true)
+    nothing = [np.full(getattr(frames, n).shape, np.nan) for n in ("energy_per_atom_ev", "stress_gpa", "magmoms_mub")]
+    energy, stress, moments = nothing
+    seen = FramePredictions(frames, np.arange(6), energy, 0.8 * true, stress, moments)
+    found = evidence._agreement(seen, seed=0, n=200)
     assert found["slope"] == pytest.approx(0.8)
     assert found["cosine"] == pytest.approx(1.0)
-    assert found["mae"] == pytest.approx(0.2 * 6 / 12)
-    assert found["low"] <= found["mae"] <= found["high"]
-    assert np.isnan(evidence._agreement(0 * true, true, np.array(["a"] * 4), 0, 10)["cosine"])
+    assert found["mae"] == pytest.approx(0.2 * np.abs(true).mean())
+    assert found["low"] < found["mae"] < found["high"]
+    assert np.isnan(evidence._agreement(dataclasses.replace(seen, forces_ev_per_a=0 * true), 0, 10)["cosine"])
 
 
 def test_the_collected_solids_are_those_of_the_plans_structure():
@@ -60,11 +71,56 @@ def test_the_collected_solids_are_those_of_the_plans_structure():
     assert known["P-black-phosphorus"] is None
 
 
+SHIFTS = pd.DataFrame(
+    {"ours": [-1.0, -2.0, -5.0, -10.0], "published": [-1.0, -2.0, -15.0, -30.0], "free_atom": np.nan},
+    ["Li", "O", "Sr", "Au"],
+)
+
+
+def draws_of(*rows):
+    """Shifts of the four elements above as `shift_draws` has them."""
+    draws = np.full((len(rows), 94), np.nan)
+    draws[:, [2, 7, 37, 78]] = rows
+    return draws
+
+
 def test_shifts_are_compared_up_to_and_after_krypton():
-    table = pd.DataFrame(
-        {"ours": [-1.0, -2.0, -5.0, -10.0], "published": [-1.0, -2.0, -15.0, -30.0]}, ["Li", "O", "Sr", "Au"]
-    )
-    found = evidence.compare_shifts(table)
-    assert found["rank_correlation"] == pytest.approx(1.0)
-    assert found["slope_light"] == pytest.approx(1.0)
-    assert found["slope_heavy"] == pytest.approx(3.0)
+    found = evidence.compare_shifts(SHIFTS, draws_of(SHIFTS["ours"], 2 * SHIFTS["ours"]), n_materials=9)
+    assert found["rank_correlation"].value == pytest.approx(1.0)
+    assert found["slope_light"].value == pytest.approx(1.0)
+    assert found["slope_heavy"].value == pytest.approx(3.0)
+    assert found["slope_heavy"].interval == pytest.approx((1.5, 3.0), abs=0.05)
+    few = evidence.compare_shifts(SHIFTS, draws_of(SHIFTS["ours"]), n_materials=4)
+    assert few["slope_heavy"].interval is None
+
+
+def test_an_element_that_a_draw_lacks_is_left_out_of_it():
+    draws = draws_of(SHIFTS["ours"], [-1.0, np.nan, -5.0, -10.0])
+    found = evidence.compare_shifts(SHIFTS, draws, n_materials=9)
+    assert found["slope_light"].interval == pytest.approx((1.0, 1.0))
+
+
+def test_drawn_shifts_scatter_about_the_fit_and_know_what_they_cannot_determine():
+    rng = np.random.default_rng(0)
+    formulas = [f"Li{a}O{b}" for a in range(1, 5) for b in range(1, 5)] + ["Au"]
+    X = composition_matrix(formulas)
+    shift = np.zeros(94)
+    shift[[2, 7, 78]] = (-1.0, -2.0, -10.0)
+    rows = np.repeat(np.arange(len(formulas)), 2)
+    difference = X[rows] @ shift + rng.normal(0, 0.01, len(rows))
+    draws = evidence.shift_draws(X[rows], difference, rows, n=50)
+    assert np.nanmean(draws[:, 2]) == pytest.approx(-1.0, abs=0.02)
+    assert 0 < np.nanstd(draws[:, 7]) < 0.05
+    missing = np.isnan(draws[:, 78]).mean()  # the one material with gold is in 1 - 1/e of the draws
+    assert 0.1 < missing < 0.7
+    assert np.isnan(draws[:, 0]).all()
+
+
+def test_mean_deviations_of_solids_have_an_interval_where_there_are_enough():
+    columns = ("pbe_minus_measured", "r2scan_minus_measured", "pbe_minus_all_electron", "pbe_minus_all_electron_bulk")
+    solids = pd.DataFrame({c: [-2.0, 1.0, 3.0, -1.0, 2.0] for c in columns}, list("ABCDE"))
+    found = evidence.solid_errors(solids)
+    assert found["volume_pbe"].value == pytest.approx(1.8)
+    assert found["volume_pbe"].low < 1.8 < found["volume_pbe"].high
+    assert evidence.solid_errors(solids[:3])["bulk_all_electron"].interval is None
+    assert evidence.solid_errors(solids[:0]) == {}

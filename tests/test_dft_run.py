@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfunc.dft.labels import read_records, records_table
+from crossfunc.dft.labels import by_material, read_records, records_table
 from crossfunc.dft.plan import plan_frames
 from crossfunc.dft.run import compute_frames, load_failures, load_records
 from crossfunc.files import FolderInUse, locked_folder
@@ -78,6 +78,17 @@ def test_what_an_earlier_run_computed_is_taken_over(undisturbed, tmp_path):
     assert progress.computed == 0
     assert load_records(tmp_path) == load_records(undisturbed)
     assert load_failures(tmp_path) == load_failures(undisturbed)
+
+
+def test_records_say_their_material_and_older_ones_have_the_plans(undisturbed):
+    (record, *_) = [r for r in load_records(undisturbed) if r["frame_id"] == "Li-bcc-00"]
+    assert record["material_id"] == "Li-bcc"
+    older = {key: value for key, value in record.items() if key != "material_id"}
+    renamed = record | {"frame_id": "x-y-z", "material_id": "Li-bcc"}
+    assert list(by_material([older, renamed])) == ["Li-bcc"]
+    assert list(by_material([older | {"frame_id": "Xx-bcc-00"}])) == ["Xx-bcc-00"]  # of no plan
+    again, _ = read_records(records_table([older], []))
+    assert again[0]["material_id"] == "Li-bcc"
 
 
 def test_the_time_limit_ends_a_run_between_frames(tmp_path):

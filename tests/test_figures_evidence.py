@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import figures
-from crossfunc.lessons.figures import gradients, methods, references, scaling
+from crossfunc.lessons.figures import dft, gradients, methods, references, scaling
 from crossfunc.training import data_efficiency, fit_power_law
 
 
@@ -193,3 +194,23 @@ def test_worth_draws_laws_and_limits(ax):
     labels = ax.get_legend_handles_labels()[1]
     assert "energy, more than this" in labels
     assert any(label.startswith("energy, law") for label in labels)
+
+
+def test_volumes_of_solids_stand_beside_their_mean_and_its_interval(ax):
+    table = pd.DataFrame({"pbe": [3.0, -1.0], "r2scan": [1.0, 0.5]}, index=["Si", "Ge"])
+    means = {"pbe": Estimate(2.0, 1.0, 3.0, 9), "r2scan": Estimate(0.75, np.nan, np.nan, 2)}
+    dft.volume_errors(table, means, ax)
+    assert [line.get_ydata().tolist() for line in ax.get_lines()[:2]] == [[3.0, -1.0], [1.0, 0.5]]
+    said = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert said == ["PBE, mean absolute deviation 2.0 (1.0 to 3.0) %", "r²SCAN, mean absolute deviation 0.8 %"]
+
+
+def test_element_shifts_have_intervals_where_there_is_one(ax):
+    table = pd.DataFrame(
+        {"ours": [-1.0, -2.0], "published": [-1.5, -4.0], "low": [-1.2, np.nan], "high": [-0.9, np.nan]}, ["Li", "Pb"]
+    )
+    dft.element_shifts_three_ways(table, ax)
+    (bars,) = ax.collections
+    drawn = [path.vertices[:, 1].tolist() for path in bars.get_paths() if np.isfinite(path.vertices).all()]
+    assert drawn == [[-1.2, -0.9]]
+    assert [line.get_label() for line in ax.get_lines()[:2]] == ["fitted to our DFT", "published tables (VASP)"]

@@ -819,10 +819,9 @@ def evaluate(
     from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
     from crossfunc.training.run_folder import find_model_file
-    from crossfunc.training.source import functional_key
 
     if model is not None and Path(model).is_dir():
-        model = str(find_model_file(model, functional_key(open_dataset(dataset), functional)))
+        model = str(find_model_file(model, open_dataset(dataset).functional(functional or "high").key))
     chosen = _model(model, calculator, calculator_args, jobs, allow_download)
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)

@@ -1,11 +1,13 @@
 """What the dataset's own tables say of it: counts, minima, solids, net forces, shifts, forces of a model, costs."""
 
 import json
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 
+from crossfunc.bootstrap import FEWEST, Estimate, mean_error
 from crossfunc.datasets import Dataset
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.engine import FUNCTIONALS
@@ -137,17 +139,17 @@ def _collected(dcdft, material) -> dict | None:
     return known if known.get("exp_volume") and known.get("exp_B") else None
 
 
-def solid_errors(solids: pd.DataFrame) -> dict[str, float]:
-    """Mean absolute deviations of `elemental_solids`, percent, by the keys of the results file."""
+def solid_errors(solids: pd.DataFrame) -> dict[str, Estimate]:
+    """Mean absolute deviations of `elemental_solids`, percent, with intervals over solids, by the results' keys."""
+    names = {
+        "volume_pbe": "pbe_minus_measured",
+        "volume_r2scan": "r2scan_minus_measured",
+        "volume_all_electron": "pbe_minus_all_electron",
+        "bulk_all_electron": "pbe_minus_all_electron_bulk",
+    }
     if solids.empty:
         return {}
-    mean = solids.abs().mean()
-    return {
-        "volume_pbe": mean["pbe_minus_measured"],
-        "volume_r2scan": mean["r2scan_minus_measured"],
-        "volume_all_electron": mean["pbe_minus_all_electron"],
-        "bulk_all_electron": mean["pbe_minus_all_electron_bulk"],
-    }
+    return {key: mean_error(solids[column].abs(), solids.index) for key, column in names.items()}
 
 
 def net_forces_mev_per_a(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -204,24 +206,102 @@ def same_structures(frames: pd.DataFrame) -> pd.DataFrame:
     return first.join(list(both.values()), how="inner")
 
 
-def shifts_three_ways(dataset: Dataset, fits: dict) -> pd.DataFrame:
-    """Shift of each element's reference, r2SCAN minus PBE, eV: `ours`, `published` (VASP), `free_atom` (ours)."""
+def shift_draws(X, difference_ev, material_ids, *, n: int = 1000, seed: int = 0) -> np.ndarray:
+    """Shifts of the element references, refitted to materials that are drawn again and again.
+
+    Parameters
+    ----------
+    X : shape (n_rows, 94)
+        Atomic fractions.
+    difference_ev : array_like, shape (n_rows,)
+        High minus low energy of the same structures, eV/atom.
+    material_ids : array_like, shape (n_rows,)
+        As in the fits themselves, each material counts once.
+    n, seed : int
+
+    Returns
+    -------
+    ndarray, shape (n, 94)
+        eV/atom; NaN where a draw does not determine the element.
+    """
+    from crossfunc.energies import fit_atomref
+
+    _, group = np.unique(material_ids, return_inverse=True)
+    n_materials = group.max() + 1
+    each = 1 / np.bincount(group)[group]
+    shares = np.full(n_materials, 1 / n_materials)
+    found = np.full((n, len(ELEMENT_SYMBOLS)), np.nan)
+    for k, times in enumerate(np.random.default_rng(seed).multinomial(n_materials, shares, n)):
+        fit = fit_atomref(X, np.asarray(difference_ev), weights=times[group] * each)
+        found[k] = np.where(fit.determined, fit.energies_ev, np.nan)
+    return found
+
+
+def shifts_three_ways(dataset: Dataset, fits: dict, draws: np.ndarray, X, material_ids) -> pd.DataFrame:
+    """Shift of each element's reference, r2SCAN minus PBE, from three sources.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    fits : dict of str to AtomRefFit
+        Of "pbe" and "r2scan".
+    draws : ndarray, shape (n, 94)
+        From `shift_draws`.
+    X, material_ids
+        As for `shift_draws`.
+
+    Returns
+    -------
+    DataFrame
+        Index element, eV: `ours` with `low` and `high` (95 % over materials; NaN for elements in few of them),
+        `published` (VASP) and `free_atom` (ours); `n_materials` with the element.
+    """
     from crossfunc.energies import published_atomref
 
     ours = fits["r2scan"].energies_ev - fits["pbe"].energies_ev
     published = published_atomref("MP-r2SCAN").energies_ev - published_atomref("MPtrj").energies_ev
     table = pd.DataFrame({"ours": ours, "published": published}, index=list(ELEMENT_SYMBOLS))
+    first = np.unique(material_ids, return_index=True)[1]
+    table["n_materials"] = np.asarray((X[first] > 0).sum(axis=0)).ravel()
+    enough = (table["n_materials"] >= FEWEST).to_numpy()
+    table["low"], table["high"] = np.full((2, len(table)), np.nan)
+    table.loc[enough, ["low", "high"]] = np.nanquantile(draws[:, enough], _ENDS, axis=0).T
     atoms = free_atoms(dataset)
     table["free_atom"] = (atoms["r2scan"] - atoms["pbe"]).reindex(table.index)
     return table[table["ours"].notna()]
 
 
-def compare_shifts(table: pd.DataFrame) -> dict[str, float]:
-    """Agreement of our shifts with the published ones: rank correlation, and the slope up to and after krypton."""
+_ENDS = (0.025, 0.975)
+
+
+def compare_shifts(table: pd.DataFrame, draws: np.ndarray, n_materials: int) -> dict[str, Estimate]:
+    """Agreement of our shifts with the published ones: rank correlation, and the slope up to and after krypton.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Index element; `ours` and `published`.
+    draws : ndarray, shape (n, 94)
+        From `shift_draws`; each is compared as the table is, which gives the intervals.
+    n_materials : int
+        Behind the draws.
+    """
+    columns = [ATOMIC_NUMBERS[symbol] - 1 for symbol in table.index]
+    both = table[["ours", "published"]]
+    whole = _agreement_of_shifts(both)
+    drawn = pd.DataFrame([_agreement_of_shifts(both.assign(ours=draw[columns]).dropna()) for draw in draws])
+    found = {}
+    for key, ends in drawn.reindex(columns=list(whole)).quantile(_ENDS).items():
+        low, high = ends if n_materials >= FEWEST else (np.nan, np.nan)
+        found[key] = Estimate(whole[key], float(low), float(high), n_materials)
+    return found
+
+
+def _agreement_of_shifts(table: pd.DataFrame) -> dict[str, float]:
     z = table.index.map(ATOMIC_NUMBERS)
     light, heavy = table[z <= _KRYPTON], table[z > _KRYPTON]
-    rank = table["ours"].corr(table["published"], method="spearman")
-    found = {"rank_correlation": rank, "slope_light": _slope(light)}
+    rank = table["ours"].rank().corr(table["published"].rank())
+    found = {"rank_correlation": float(rank), "slope_light": _slope(light)}
     return found | ({"slope_heavy": _slope(heavy)} if len(heavy) > 1 else {})
 
 
@@ -258,16 +338,15 @@ def force_agreement(dataset: Dataset, model: str, *, seed: int = 0, n: int = 100
     labels = {key: LabelledFrames.from_dataset(dataset, key) for key in SIDES_OF.values()}
     moved = np.array([np.abs(f).max() > _MOVED_EV_PER_A for f in _per_frame(labels["pbe"])])
     labels = {key: frames.take(np.flatnonzero(moved)) for key, frames in labels.items()}
-    predicted = predict_frames(load_model(model), labels["pbe"]).forces_ev_per_a
-    true = {key: frames.forces_ev_per_a.astype(float) for key, frames in labels.items()}
+    seen = predict_frames(load_model(model), labels["pbe"])
+    pbe, r2scan = (labels[key].take(seen.positions) for key in ("pbe", "r2scan"))
     cases = {
-        "model_pbe": (predicted, true["pbe"]),
-        "model_r2scan": (predicted, true["r2scan"]),
-        "functionals": (true["pbe"], true["r2scan"]),
-        "zero": (np.zeros_like(true["pbe"]), true["pbe"]),
+        "model_pbe": seen,
+        "model_r2scan": replace(seen, frames=r2scan),
+        "functionals": replace(seen, frames=r2scan, forces_ev_per_a=pbe.forces_ev_per_a),
+        "zero": replace(seen, forces_ev_per_a=np.zeros_like(pbe.forces_ev_per_a)),
     }
-    groups = np.repeat(labels["pbe"].material_ids, labels["pbe"].crystals.n_atoms)
-    return pd.DataFrame({name: _agreement(a, b, groups, seed, n) for name, (a, b) in cases.items()}).T
+    return pd.DataFrame({name: _agreement(predicted, seed, n) for name, predicted in cases.items()}).T
 
 
 _MOVED_EV_PER_A = 0.02
@@ -277,21 +356,16 @@ def _per_frame(frames) -> list[np.ndarray]:
     return np.split(frames.forces_ev_per_a, np.cumsum(frames.crystals.n_atoms)[:-1])
 
 
-def _agreement(predicted, true, groups, seed: int, n: int) -> dict[str, float]:
-    error = np.abs(predicted - true).mean(axis=1)
-    names, at = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(at, error), np.bincount(at)
-    draws = np.random.default_rng(seed).integers(len(names), size=(n, len(names)))
-    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [0.025, 0.975])
-    square = (true * true).sum()
-    dot, length = (predicted * true).sum(), np.sqrt((predicted * predicted).sum())
-    return {
-        "mae": error.mean(),
-        "low": low,
-        "high": high,
-        "slope": dot / square if length else np.nan,
-        "cosine": dot / (length * np.sqrt(square)) if length else np.nan,
-    }
+def _agreement(predicted, seed: int, n: int) -> dict[str, float]:
+    """Error over atoms with its interval, slope and cosine of the forces of a `FramePredictions`."""
+    from crossfunc.training.baselines import slope_and_cosine
+
+    true, forces = predicted.pairs("forces")
+    owners = predicted.frames.material_ids[predicted.frames.crystals.owners]
+    error = np.abs(np.subtract(forces, true, dtype=float)).mean(axis=1)
+    mae = mean_error(error, owners, n_bootstrap=n, seed=seed)
+    slope, cosine = slope_and_cosine(predicted)
+    return {"mae": mae.value, "low": mae.low, "high": mae.high, "slope": slope, "cosine": cosine}
 
 
 def costs(dataset: Dataset) -> pd.DataFrame:

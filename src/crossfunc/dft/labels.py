@@ -13,8 +13,8 @@ from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.dft.engine import CONVERGENCE, CUTOFF_STEP_EV, FUNCTIONALS, pulay_gpa
 from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
-from crossfunc.dft.plan import CUTOFF_EV, RECIPE, Material, dft_prototypes, plan_materials
-from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.dft.plan import CUTOFF_EV, RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 __all__ = [
     "LARGEST_NET_FORCE_EV_PER_A",
@@ -36,7 +36,7 @@ def records_table(records: list[dict], failures: list[dict]) -> pa.Table:
     """Return the run's records as one Arrow table, so that they travel with the dataset and a run can go on from it."""
     rows = [_record_row(record) for record in records]
     rows += [
-        {"frame_id": f["frame_id"], **{key: f[key] for key in _INPUT_KEYS}, "settings": _json(f["settings"]),
+        {**_names(f), **{key: f[key] for key in _INPUT_KEYS}, "settings": _json(f["settings"]),
          "reason": f["reason"]}
         for f in failures
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def read_records(table: pa.Table) -> tuple[list[dict], list[dict]]:
     """Return records and failures as `records_table` was given them."""
     records, failures = [], []
     for row in table.to_pylist():
-        inputs = {"frame_id": row["frame_id"], **{key: row[key] for key in _INPUT_KEYS}}
+        inputs = {**_names(row), **{key: row[key] for key in _INPUT_KEYS}}
         inputs["settings"] = json.loads(row["settings"])
         if row["reason"]:
             failures.append({**inputs, "reason": row["reason"]})
@@ -78,6 +78,7 @@ _COST_KEYS = ("peak_memory_gb", "wall_s")
 _RECORDS = pa.schema(
     [
         ("frame_id", pa.string()),
+        ("material_id", pa.string()),
         ("atomic_numbers", pa.list_(pa.int16())),
         ("frac_coords", pa.list_(pa.float64())),
         ("lattice_a", pa.list_(pa.float64())),
@@ -91,7 +92,7 @@ _RECORDS = pa.schema(
 
 
 def _record_row(record: dict) -> dict:
-    row = {"frame_id": record["frame_id"], "settings": _json(record["settings"]), "reason": None}
+    row = {**_names(record), "settings": _json(record["settings"]), "reason": None}
     row |= {key: record[key] for key in (*_INPUT_KEYS, *_COST_KEYS)}
     for name in FUNCTIONALS:
         row |= {f"{name}_{key}": record[name].get(key) for key in _LABEL_TYPES}
@@ -113,8 +114,17 @@ def by_material(records: list[dict]) -> dict[str, list[dict]]:
     """Group records by material, each in the order of the recipe."""
     groups = defaultdict(list)
     for record in sorted(records, key=lambda r: r["frame_id"]):
-        groups[record["frame_id"].rsplit("-", 1)[0]].append(record)
+        groups[_names(record)["material_id"]].append(record)
     return dict(groups)
+
+
+def _names(record: dict) -> dict[str, str]:
+    """Frame and material of a record; records from before there was a column for it have the plan's material."""
+    frame_id = record["frame_id"]
+    return {
+        "frame_id": frame_id,
+        "material_id": record.get("material_id") or materials_of_frames().get(frame_id, frame_id),
+    }
 
 
 def fit_minimum(records: list[dict], name: str) -> EquationOfState:
@@ -324,8 +334,8 @@ def _elements(minima: pd.DataFrame, records: list[dict]) -> pd.DataFrame:
     alone = alone.assign(element=[materials[i].elements[0] for i in alone["material_id"]])
     lowest = alone.loc[alone.groupby(["element", "functional"])["energy_per_atom_ev"].idxmin()]
     atoms = {
-        (r["frame_id"].split("-")[0], name): r[name]["energy_ev"]
-        for r in records if r["frame_id"].endswith(_ATOM) for name in FUNCTIONALS
+        (ELEMENT_SYMBOLS[r["atomic_numbers"][0] - 1], name): r[name]["energy_ev"]
+        for r in records if _names(r)["material_id"].endswith("-atom") for name in FUNCTIONALS
     }  # fmt: skip
     table = pd.DataFrame(
         {

@@ -237,6 +237,19 @@ def plan_atoms(elements: list[str] | None = None) -> list[Frame]:
     return [_atom(symbol) for symbol in ELEMENT_SYMBOLS if symbol in chosen]
 
 
+def frame_id_of(material_id: str, k: int) -> str:
+    """Return the id of a material's frame: what it is made of, and its number in the recipe."""
+    return f"{material_id}-{k:02d}"
+
+
+@cache
+def materials_of_frames() -> dict[str, str]:
+    """Return the material of every frame id of the plan, for records that were kept without it."""
+    alone = {e for material in plan_materials() for e in material.elements}
+    materials = [material.material_id for material in plan_materials()] + [f"{symbol}-atom" for symbol in alone]
+    return {frame_id_of(material_id, k): material_id for material_id in materials for k in range(len(RECIPE))}
+
+
 def _frame(material: Material, k: int, seed: int) -> Frame | None:
     if material.binding == "molecule":
         return _molecule(material, k)
@@ -248,7 +261,7 @@ def _frame(material: Material, k: int, seed: int) -> Frame | None:
         if k > 5:
             return None  # one atom has no forces: strained cells of it say all that there is
         step = Step("sheared", step.strain, 2 * step.shear)
-    frame_id = f"{material.material_id}-{k:02d}"
+    frame_id = frame_id_of(material.material_id, k)
     rng = np.random.default_rng([seed, zlib.crc32(frame_id.encode())])
     new_lattice, new_coords = _displace(coords, lattice, step, material.binding == "metal", rng)
     settings = _settings(material, lattice)
@@ -330,7 +343,8 @@ def _molecule(material: Material, k: int) -> Frame | None:
     settings = _box_settings(symbol, BOX_A, UNPAIRED_MOLECULES.get(symbol))
     coords = (0.5, 0.5, round(0.5 - half, 8), 0.5, 0.5, round(0.5 + half, 8))
     numbers = (ATOMIC_NUMBERS[symbol],) * 2
-    return Frame(f"{material.material_id}-{k:02d}", material, step, numbers, coords, _flat(np.diag(BOX_A)), settings)
+    frame_id = frame_id_of(material.material_id, k)
+    return Frame(frame_id, material, step, numbers, coords, _flat(np.diag(BOX_A)), settings)
 
 
 def _atom(symbol: str) -> Frame:
@@ -338,7 +352,8 @@ def _atom(symbol: str) -> Frame:
     settings = _box_settings(symbol, ATOM_BOX_A, free_atom_moment_mub(symbol))
     lattice = _flat(np.diag(ATOM_BOX_A))
     step = Step("equilibrium")
-    return Frame(f"{symbol}-atom-00", material, step, (ATOMIC_NUMBERS[symbol],), (0.5, 0.5, 0.5), lattice, settings)
+    frame_id = frame_id_of(material.material_id, 0)
+    return Frame(frame_id, material, step, (ATOMIC_NUMBERS[symbol],), (0.5, 0.5, 0.5), lattice, settings)
 
 
 def free_atom_moment_mub(symbol: str) -> float:

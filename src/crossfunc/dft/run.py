@@ -129,12 +129,18 @@ def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
         record = engine(frame)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        text = json.dumps({"frame_id": frame.frame_id, **_inputs(frame), "reason": reason})
+        text = json.dumps({**_names(frame), **_inputs(frame), "reason": reason})
         write_atomically(folder / FAILED / f"{frame.frame_id}.json", text)
         return True
     record["wall_s"] = round(time.monotonic() - start, 2)
-    write_atomically(folder / FRAMES / f"{frame.frame_id}.json", json.dumps({**record, **_inputs(frame)}))
+    write_atomically(
+        folder / FRAMES / f"{frame.frame_id}.json", json.dumps({**record, **_names(frame), **_inputs(frame)})
+    )
     return True
+
+
+def _names(frame: Frame) -> dict[str, str]:
+    return {"frame_id": frame.frame_id, "material_id": frame.material.material_id}
 
 
 def _inputs(frame: Frame) -> dict:

@@ -19,7 +19,7 @@ from crossfunc.training.baselines import frame_errors, slope_and_cosine
 from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.source import KINDS, functional_key, has_labels, label_with_model, split_source
+from crossfunc.training.source import KINDS, has_labels, label_with_model, split_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def forgetting(
     frames = dataset
     if not isinstance(dataset, LabelledFrames):
         dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-        frames = LabelledFrames.from_dataset(dataset, functional_key(dataset, functional))
+        frames = LabelledFrames.from_dataset(dataset, functional or "high")
     parts = split_by_material(frames.material_ids, seed=split_seed)
     given = None if isinstance(source, str) and source == "auto" else source
     found = split_source(given, dataset, functional, frames, parts, seed=split_seed)

@@ -112,19 +112,13 @@ def label_with_model(model, frames: LabelledFrames) -> LabelledFrames:
     )
 
 
-def functional_key(dataset: Dataset, functional: str | None = None) -> str:
-    """What the frames table calls a functional; by default that of the target."""
-    resolve = getattr(dataset, "functional", None)
-    return resolve(functional or "high").key if resolve else functional or "r2scan"
-
-
 def other_functional(dataset: Dataset, functional: str | None = None) -> str | None:
     """Name of the dataset's one other functional with frames, None where it has no or several others."""
     import pyarrow.compute as pc
 
     if dataset.frames is None:
         return None
-    key = functional_key(dataset, functional)
+    key = dataset.functional(functional or "high").key
     others = [name for name in pc.unique(dataset.frames["functional"]).to_pylist() if name != key]
     return others[0] if len(others) == 1 else None
 
@@ -183,7 +177,7 @@ def _read_source(source, dataset, functional: str | None, frames: LabelledFrames
     if name is None and source is None:
         return frames, None, True
     return (
-        LabelledFrames.from_dataset(opened, functional_key(opened, functional) if name is None else name),
+        LabelledFrames.from_dataset(opened, name or functional or "high"),
         name,
         False,
     )

@@ -75,7 +75,8 @@ def element_shifts_three_ways(table, ax=None):
     Parameters
     ----------
     table : DataFrame
-        Index element, in order of atomic number; columns `ours`, `published` and, where known, `free_atom`; eV.
+        Index element, in order of atomic number; columns `ours`, `published` and, where known, `free_atom`, and the
+        ends `low` and `high` of an interval of `ours`; eV.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -92,6 +93,8 @@ def element_shifts_three_ways(table, ax=None):
     for column, (label, marker, color) in looks.items():
         if column in table and table[column].notna().any():
             ax.plot(x, table[column], marker, color=color, label=label, markersize=6)
+    if {"low", "high"} <= {*table.columns}:
+        ax.vlines(x, table["low"], table["high"], color=COLORS["r2scan"], linewidth=1.2)
     ax.axhline(0, color=COLORS["identity"], linewidth=0.6)
     ax.set(xticks=x, xticklabels=table.index, ylabel="r²SCAN − PBE (eV/atom)")
     ax.tick_params(axis="x", labelsize=8)
@@ -120,13 +123,15 @@ def cost_against_size(table, ax=None):
     return ax
 
 
-def volume_errors(table, ax=None):
+def volume_errors(table, means, ax=None):
     """Deviation of the volumes of elemental solids from measured ones, in both functionals.
 
     Parameters
     ----------
     table : DataFrame
         Index element; columns `pbe` and `r2scan`, percent.
+    means : dict of str to Estimate
+        Mean absolute deviation in "pbe" and "r2scan", percent, with its interval over solids; named in the legend.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -136,8 +141,16 @@ def volume_errors(table, ax=None):
     ax = ax or plt.subplots(figsize=(9.2, 4.2))[1]
     x = np.arange(len(table))
     for key, (name, look) in NAMES.items():
-        ax.plot(x, table[key], MARKERS[look], color=COLORS[look], label=name, markersize=6)
+        ax.plot(
+            x, table[key], MARKERS[look], color=COLORS[look], label=f"{name}, {_in_words(means[key])}", markersize=6
+        )
     ax.axhline(0, color=COLORS["identity"], linewidth=0.8)
     ax.set(xticks=x, xticklabels=table.index, ylabel="volume, computed − measured (%)")
     ax.legend()
     return ax
+
+
+def _in_words(mean) -> str:
+    """Mean absolute deviation with its interval, where there are solids enough for one."""
+    ends = "" if mean.interval is None else f" ({mean.low:.1f} to {mean.high:.1f})"
+    return f"mean absolute deviation {mean.value:.1f}{ends} %"
