@@ -73,6 +73,66 @@ def test_blocks_that_moved_are_percent_and_the_published_checkpoint_is_among_the
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
 
 
+# --- whole figures ---
+
+
+@pytest.fixture
+def close():
+    figures.use_style()
+    yield
+    plt.close("all")
+
+
+def test_a_quantity_without_labels_has_no_panel(close):
+    table = pd.DataFrame([("4", 0, 0, 10.0), ("4", 0, 1, 4.0)], columns=["method", "seed", "epoch", "validation"])
+    table["train"] = 1.0
+    fig = methods.histories({"energy": table, "force": table.assign(validation=np.nan)})
+    assert [ax.get_ylabel() for ax in fig.axes] == ["energy"]
+    assert fig.axes[0].get_yscale() == "log"
+
+
+def test_every_quantity_has_its_own_line_of_what_is_free(close):
+    rows = pd.DataFrame(
+        {"value": [3.0], "low": [2.0], "high": [4.0], "trained": [True], "paper": [np.nan]}, ["Method 4"]
+    )
+    fig = methods.errors_by_method({"energy": rows, "force": rows}, {"energy": np.nan, "force": 9.0})
+    vertical = [[line for line in ax.get_lines() if list(line.get_xdata()) == [9.0, 9.0]] for ax in fig.axes]
+    assert [len(lines) for lines in vertical] == [0, 1]
+    assert [ax.get_xlabel() for ax in fig.axes] == ["energy", "force"]
+
+
+def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
+    some, none = (np.array([0.0, 1.0]), np.array([0.0, 2.0])), (np.array([]), np.array([]))
+    with_forces = {(m, q): some for m in "34" for q in ("energy", "forces")}
+    assert len(methods.parity_grid(with_forces, {"3": 1.5, "4": np.nan}).axes) == 4
+    without = {(m, q): some if q == "energy" else none for m in "34" for q in ("energy", "forces")}
+    assert len(methods.parity_grid(without, {"3": np.nan, "4": np.nan}).axes) == 2
+
+
+def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
+    names = {"3": "GGA references", "4": "refitted", "model-aware": "model-aware"}
+    rows = [
+        {"start": s, "seed": 0, "layer": layer, "term": t, "fraction": f, "step": f * 10, "norm": 1.0 + f}
+        for s in names
+        for layer in ("a", "b", "network")
+        for t in ("total", "energy", "forces")
+        for f in (0.0, 0.5)
+    ]
+    records = pd.DataFrame(rows).assign(cosine_with_energy=0.25)
+    fig = gradients.layer_norms(records, ["a", "b"], names)
+    assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["a", "b"]
+    assert fig.axes[0].get_lines()[0].get_ydata().tolist() == [1.0, 1.5]
+    fig = gradients.term_norms(records, ["energy", "forces"], names)
+    assert [ax.texts[0].get_text() for ax in fig.axes] == list(names.values())
+    assert [line.get_label() for line in fig.axes[0].get_lines()] == ["energy", "forces"]
+    columns = pd.MultiIndex.from_product([["whole and forces"], ["mean", "min", "max"]])
+    angles = pd.DataFrame([[0.5, 0.4, 0.6]] * 3, list(names), columns)
+    fig = gradients.cosines(records, angles, ["a", "b"], names)
+    left, right = fig.axes
+    assert left.containers[0].lines[0].get_ydata().tolist() == [0.25, 0.25]
+    assert right.containers[0].lines[0].get_ydata().tolist() == [0.5]
+
+
 def test_few_materials_show_each_prior(ax):
     same = {"published": 170.0, "table": 188.0}
     rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, **same} for n in (10, 30) for d in (0, 1)]

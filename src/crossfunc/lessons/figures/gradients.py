@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from crossfunc.lessons.figures.style import COLORS, wide
 
@@ -27,6 +28,7 @@ def draw_pulls(ax, errors, delta: float, colors):
         size = np.clip(np.abs(error), bins[0], bins[-1])
         ax.hist(size, bins, alpha=0.6, color=colors[name], label=name)
     ax.set(xscale="log", xlabel="energy error at the start, |ε| (eV/atom)", ylabel="training frames")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     right, line = ax.twinx(), COLORS["identity"]
     right.plot(bins, np.minimum(bins / delta, 1), color=line)
     right.set(ylim=(0, 1.2), yticks=[0, 0.5, 1])
@@ -80,7 +82,7 @@ def draw_course(axes, cosines, forces, colors, names):
         draw_band(above, cosines[cosines["start"] == start], "fraction", "cosine_with_energy", colors[start], name)
         draw_band(below, forces[forces["start"] == start], "epoch", "force", colors[start], name)
     above.axhline(0, color=COLORS["identity"], lw=1, ls="--")
-    above.set(ylabel="cosine of energy\nand force gradients", ylim=(-0.6, 1))
+    above.set(ylabel="cosine of energy\nand force gradients", ylim=(-1, 1))
     below.set(xlabel="epoch", ylabel="force MAE,\nvalidation (meV/Å)")
     return axes
 

@@ -196,10 +196,12 @@ def parity_grid(points, slopes):
 
 
 def moved(change, published=None):
-    """The figure of `draw_moved`, with a legend."""
+    """The figure of `draw_moved`, with a legend above it."""
     fig, ax = plt.subplots()
     draw_moved(ax, change, published)
-    ax.legend()
+    fig.tight_layout()
+    handles, names = ax.get_legend_handles_labels()
+    fig.legend(handles, names, ncol=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
 
