@@ -25,7 +25,7 @@
 # **Paper**: Table 1, Figs. 3b and 3c of {cite:t}`huang2025crossfunctional`. **Run time**: five minutes.
 # :::
 #
-# Lesson 3 moved a model to another functional without training it at all: new element references removed most of its error.
+# Lesson 3 moved a model to another functional without training it at all, by new element references.
 # What is left is chemistry, and that takes training.
 # How should a model that knows GGA/GGA+U be trained on r²SCAN?
 # Start from its weights, or anew? And what is to become of its references?
@@ -36,57 +36,47 @@ results_dir = None  # folder for claims and models; None keeps nothing
 pretrained = "0.3.0"  # the GGA/GGA+U model, or a file with another one
 seed = 0  # first seed; each has a split, an order and fresh weights
 n_seeds = 2  # repeats behind every spread
-n_train_frames = 256  # frames that every method learns from
+n_train_frames = 192  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
-n_epochs = 6  # passes over the training frames
+n_epochs = 5  # passes over the training frames
+n_start_epochs = 8  # passes in which a start is taught; 0: not at all
 max_steps = None  # optimiser steps of every run, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 batch_size = 8  # frames per optimiser step
-learning_rate = 1e-3  # of Adam, at its first step; the paper's
+learning_rate = 1e-3  # learning rate of the first step, as in the paper
 max_atoms = 8  # larger frames are left out: small ones are cheap
-max_atoms_real = 16  # the same for real crystals, where there are any
+max_atoms_real = 16  # larger crystals of the Materials Project are left out
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import Markdown
 
 import crossfunc as xf
-from crossfunc.bootstrap import mean_error
-from crossfunc.datasets import leave_composition_out, leave_prototype_out
 from crossfunc.lessons import (
     LessonResults,
     figures,
-    format_value,
+    four_methods,
     own_data,
     real_pairs,
     units,
 )
 from crossfunc.lessons.figures import methods as draw
-from crossfunc.lessons.judging import (
-    ENERGY,
-    FORCE,
-    REFITTED,
-    Judged,
-    short_name,
-)
+from crossfunc.lessons.judging import ENERGY, FORCE, short_name
 from crossfunc.plain_text import in_html
-from crossfunc.potential import crystal_features
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training import fit_frozen_correction
 from crossfunc.training.loss import LossSettings, batch_loss
-from crossfunc.training.methods import STARTS, find_method
-from crossfunc.training.settings import learning_rate_at
 from crossfunc.training.units import run_units
 
 # %%
 figures.use_style()
 ds = xf.open_dataset(dataset)
 results = LessonResults("04_four_methods", results_dir, ds)
+low_name, high_name = (functional.name for functional in ds.functionals)
 print(f"{ds.name}: {ds.label_notice}")
 
 # %% [markdown]
@@ -96,7 +86,7 @@ print(f"{ds.name}: {ds.label_notice}")
 # A dataset need not have all of them, so the first thing to do is to count.
 # Where some frames have forces, we leave out those without: a relaxed crystal and its energy alone teach little about forces.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 if lack := own_data.describe_lack(ds):
     own_data.stop_here(lack, results)
 
@@ -104,33 +94,32 @@ if lack := own_data.describe_lack(ds):
 n_wanted = n_train_frames + 2 * n_eval_frames
 frames = units.usable_frames(ds, max_atoms, n_wanted, need_forces=False)
 
+counts = frames.label_counts
+labelled = {target: n.astype(bool).sum() for target, n in counts.items()}
+numbers = {target: n.sum() for target, n in counts.items()}
 pd.DataFrame(
-    {
-        target: {
-            "frames with the label": counts.astype(bool).sum(),
-            "numbers": counts.sum(),
-        }
-        for target, counts in frames.label_counts.items()
-    }
-).style.format("{:,}")
+    {"frames with the label": labelled, "numbers": numbers}
+).T.style.format("{:,}")
 
 # %% [markdown]
 # Most of the numbers are force components: one frame has a single energy, but three force components for each of its atoms.
 # Every label is a piece of the same potential energy surface $E$, which the model predicts: forces are its slope with the positions, $\mathbf F_a = -\partial E / \partial \mathbf r_a$, and the stress is its slope with the strain.
-# Only the moments come from an output of their own.
+# Only the moments come from an output of their own; a dataset of closed shells has none of them, and the tables below then have no column for them.
 
 # %% [markdown]
 # ## Who is held out?
 #
 # As in lesson 1, a material is either trained on, or used to choose the best epoch (validation), or kept for the final verdict (test).
 # Each seed draws its own split, so the spread between seeds also holds the luck of the draw.
+# A verdict is drawn over test materials, so where there are few materials, a larger part of them is kept for the test.
+# Frames with an element that no training frame holds are left out of validation and test: nobody can know its reference.
 #
 # A small training set must still show every element, or the references have nothing to hold on to.
 # So `choose_frames` takes one frame of each material, those with the rarest elements in front, then a second frame of each, until there are enough.
 
 # %%
 repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs"
+names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs n_start_epochs pretrained"
 parameters = {name: globals()[name] for name in names.split()}
 splits = units.method_splits(frames, parameters)
 
@@ -138,13 +127,13 @@ splits = units.method_splits(frames, parameters)
 train = frames.take(splits[seed]["train"])
 held_out = frames.take(splits[seed]["test"])
 assert not set(train.material_ids) & set(held_out.material_ids)
-per_element = np.asarray((train.composition > 0).sum(axis=0)).ravel()
-per_element = per_element[per_element > 0]
+n_with = np.asarray((train.composition > 0).sum(axis=0)).ravel()
+n_with = n_with[n_with > 0]
+of_train, of_test = (len(set(f.material_ids)) for f in (train, held_out))
 print(
-    f"seed {seed}: {len(train)} training frames of"
-    f" {len(set(train.material_ids))} materials with"
-    f" {len(per_element)} elements, each in {per_element.min()} or more;"
-    f" {len(held_out)} test frames"
+    f"seed {seed}: {len(train)} training frames of {of_train} materials with"
+    f" {len(n_with)} elements, each in {n_with.min()} or more;"
+    f" {len(held_out)} test frames of {of_test} materials"
 )
 
 # %% [markdown]
@@ -193,84 +182,26 @@ assert np.isclose(loss, by_hand, rtol=1e-5)
 # "Materials nobody has seen" can mean three things.
 # A split by material holds out crystals, but a polymorph of the same formula, or a crystal of the same structure type, may be in training.
 # `leave_composition_out` holds out whole formulas, `leave_prototype_out` whole structure types.
-# (No crystal stands on both sides under two names: pymatgen's StructureMatcher has found such twins in the embedded data, and they are in its ledger of rejected rows, not in its frames.)
+# (One crystal under two names would stand on both sides. Of the surrogate's crystals pymatgen's StructureMatcher has found such twins, and they are in its ledger of rejected rows, not among its frames.)
 #
 # What a harder split costs can be seen in seconds, without training the network: take the energies that model-aware references leave (lesson 3), and let a kernel ridge regression correct them from what the *frozen* network knows of each crystal, its 64 features before the readout.
 
-
 # %%
 base = xf.load_model(pretrained)
-
-
-def left_by(model, some):
-    """Label minus prediction, eV/atom."""
-    predicted = xf.predict(model, some.crystals, derivatives=False)
-    return some.energy_per_atom_ev - predicted["energy_per_atom_ev"]
-
+kinds = four_methods.ways_to_hold_out(frames, ds.pairs, seed)
+sizes = (n_train_frames, n_eval_frames, seed)
+by_split = {
+    kind: four_methods.frozen_errors(base, frames, parts, *sizes)
+    for kind, parts in kinds.items()
+}
 
 # %%
-def with_frozen_network(parts):
-    """Energy errors on the test part: references alone, then corrected."""
-    rng = np.random.default_rng(seed)
-    n = {"train": n_train_frames, "test": n_eval_frames}
-    some, other = (
-        frames.take(units.choose_frames(frames, parts[p], n[p], rng))
-        for p in n
-    )
-    start = xf.start_model(
-        "model-aware", some, pretrained=base, prior="trend"
-    ).model
-    known = [crystal_features(start, f.crystals) for f in (some, other)]
-    left = [left_by(start, f) for f in (some, other)]
-    fit = fit_frozen_correction(known[0], left[0], some.material_ids)
-    after = left[1] - fit.predict(known[1])
-    return [
-        mean_error(1000 * np.abs(e), other.material_ids)
-        for e in (left[1], after)
-    ]
+four_methods.split_table(by_split)
 
-
-# %% tags=["hide-input"]
-kinds = {
-    "by material": xf.split_by_material(frames.material_ids, seed=seed)
-}
-known = (
-    ds.pairs.set_index("material_id")
-    if ds.pairs is not None
-    else pd.DataFrame()
-)
-if set(frames.material_ids) <= set(known.index):
-    of_frame = known.loc[frames.material_ids]
-    kinds["leave composition out"] = leave_composition_out(
-        frames.material_ids, of_frame["composition"], seed=seed
-    )
-    if "prototype" in of_frame:
-        kinds["leave prototype out"] = leave_prototype_out(
-            frames.material_ids, of_frame["prototype"], seed=seed
-        )
-by_split = {
-    kind: with_frozen_network(parts) for kind, parts in kinds.items()
-}
-columns = ["references alone", "with the frozen network"]
-pd.DataFrame(
-    [
-        [format_value(e.value, e.interval, "meV/atom") for e in found]
-        for found in by_split.values()
-    ],
-    by_split,
-    columns,
-)
-
-# %% tags=["hide-input", "remove-output"]
+# %% tags=["remove-cell"]
 for kind, (_, e) in by_split.items():
-    results.record(
-        "split_" + kind.replace(" ", "_"),
-        e.value,
-        unit="meV/atom",
-        interval=e.interval,
-        title=f"Energy error on a frozen network, split {kind}",
-        note=f"{e.n_materials} test materials; 95 % over materials",
-    )
+    key = kind.replace(" ", "_")
+    results.record(f"split_{key}", e.value, e.interval, n=e.n_materials)
 
 # %% [markdown]
 # The intervals come from drawing the test *materials* again and again, because frames of one material rise and fall together.
@@ -285,22 +216,7 @@ for kind, (_, e) in by_split.items():
 # Its four methods are four answers; the two rows below them train nothing.
 
 # %%
-pd.DataFrame(
-    [
-        {
-            "method": m.number or "–",
-            "name": m.name,
-            "weights": m.start,
-            "references": m.references,
-            "trains": " and ".join(
-                ["network"] * m.train_network
-                + ["references"] * m.train_references
-            )
-            or "nothing",
-        }
-        for m in map(find_method, STARTS)
-    ]
-).style.hide(axis="index")
+four_methods.methods_table().style.hide(axis="index")
 
 # %% [markdown]
 # - **Method 1** forgets all that the GGA/GGA+U model knew, and gives a fresh network the r²SCAN references.
@@ -315,60 +231,112 @@ pd.DataFrame(
 # %%
 few = train.take(np.arange(min(16, len(train))))
 before = xf.predict(base, few.crystals)
-for key in ("2", "3", "4"):
-    model, references, _ = xf.start_model(
-        key, train, pretrained=pretrained, prior="trend"
-    )
+begun = {
+    key: xf.start_model(key, train, pretrained=base, prior="trend")
+    for key in "234"
+}
+
+# %%
+for key, (model, references, _) in begun.items():
     after = xf.predict(model, few.crystals)
-    for name in ("forces_ev_per_a", "magmoms_mub"):
+    for name in ("forces_ev_per_a", "magmoms_mub", "stress_gpa"):
         assert all(map(np.array_equal, before[name], after[name]))
-    assert np.array_equal(before["stress_gpa"], after["stress_gpa"])
-    change = after["energy_per_atom_ev"] - before["energy_per_atom_ev"]
+    move = after["energy_per_atom_ev"] - before["energy_per_atom_ev"]
     if references is None:
-        assert np.array_equal(change, np.zeros(len(few)))
+        assert np.array_equal(move, np.zeros(len(few)))
     else:
         new, old = map(xf.element_references, (model, base))
         by_composition = few.composition @ np.nan_to_num(new - old)
         # What is left is the last digit of float32 energies.
-        assert np.abs(change - by_composition).max() < 1e-4
-    print(
-        f"method {key}: largest change {np.abs(change).max():.3f} eV/atom"
-    )
+        assert np.abs(move - by_composition).max() < 1e-4
+    print(f"method {key}: largest change {np.abs(move).max():.3f} eV/atom")
+
+# %% [markdown]
+# ## Where does the comparison start?
+#
+# A published model and a new set of labels differ in more than the functional.
+# CHGNet has learned its energies and forces from one code, with its pseudopotentials, its U and its kind of crystals; whoever labels frames with another code asks it to forget all of that at once.
+# If its errors then fall in training, is it the functional that it has learned, or the code?
+#
+# Where a dataset has the same crystals in *both* functionals from one code, this can be told apart.
+# First teach the model the labels of the low functional, until the code and the crystals are nothing new to it; then carry it over.
+# This *taught start* gets model-aware references in the low functional, and then all weights are trained on its energies, forces and stresses, by the same code that trains everything below.
+# It keeps its last weights, and no validation label has a part in them.
+#
+# The start is taught on the *training* materials of its seed, and on no other.
+# Two functionals give nearly the same forces, so a start that had been shown a test material in one of them would know most of what is asked about it in the other.
+# (The paper's pretraining was not held back like this: it had seen most of the materials in GGA/GGA+U. Its test materials are new to the *functional*, ours are new altogether.)
+
+# %%
+low = units.taught_labels(ds, frames, parameters)
+planned = units.case_units(
+    frames,
+    parameters,
+    low,
+    has_papers_table=units.uses_published_references(ds),
+)
+print(
+    f"every run of a seed starts from a model that was taught {low_name}"
+    if low
+    else f"Nothing to teach here: every run starts from CHGNet {pretrained}."
+)
 
 # %% [markdown]
 # ## Training
 #
 # A comparison of methods is fair if they differ in the method and in nothing else.
-# So all runs of a seed see the same frames in the same order, take the same number of steps at the same learning rates, and minimise {eq}`eq-loss`; the model kept is that of the epoch with the lowest validation loss.
+# So all runs of a seed start from the same weights (but for Method 1), see the same frames in the same order, take the same number of steps at the same learning rates, and minimise {eq}`eq-loss`; the model kept is that of the epoch with the lowest validation loss.
 #
-# Three more runs go beyond the four.
-# The paper does not say which references its Method 1 was given: we give it the refitted ones, and run it with those of GGA/GGA+U as well, to see what that choice is worth.
+# More runs go beyond the four.
+# The paper does not say which references its Method 1 was given: we give it the refitted ones, and run it with those of the start as well (*on GGA references*), to see what that choice is worth.
+# Model-aware references need not be the end, so one run goes on to train from there.
+# Where a start was taught, three runs leave from the published model as it comes (*start as published*), to show what teaching was worth.
+#
 # The references of the paper's own Method 4 were not fitted to a few hundred frames: they are the published table, fitted to a quarter of a million.
-# One run starts from that table.
-# And model-aware references need not be the end: the last run goes on to train from there.
+# One run starts from that table where it applies.
+# It counts energies from the atoms of one code with its pseudopotentials, so for energies of another code it is off by eV and is left out.
 #
-# No run needs another, so they are made side by side, each a *unit* of its own.
-# (Refitted references are pulled to the trend with Z here. The published shift would be the better prior on DFT, lesson 3, but on these data it would be given the answer: the r²SCAN labels were made with that very table.)
+# No run needs another but its start, so they are made side by side, each a *unit* of its own.
+# (Refitted references are pulled to the trend with Z. The published shift is the better prior where the labels are of the same code, lesson 3; here it would be given the answer on the surrogate, whose labels were made with that very table, and say nothing of another code.)
 
 # %%
-SCRATCH_ON_GGA, AWARE, TABLE = (
-    units.SCRATCH_ON_GGA,
-    units.AWARE,
-    units.PAPERS_TABLE,
-)
-planned = units.method_units(frames, parameters)
-keys = [(case, s) for s in splits for case in units.CASES]
-folder = (
-    units.units_folder(results_dir, results.lesson) if keep_runs else None
-)
-done = run_units(
-    planned, frames, folder, pretrained=pretrained, n_jobs=n_jobs
-)
-runs = dict(zip(keys, done, strict=True))
+keeps = units.units_folder(results_dir, results.lesson)
+options = {"pretrained": pretrained, "n_jobs": n_jobs}
+folder = keeps if keep_runs else None
+done = run_units([*planned.values()], frames, folder, **options)
+runs = dict(zip(planned, done, strict=True))
 n_steps = int(runs["4", seed].history["step"].iloc[-1])
 print(f"{len(runs)} runs, {n_steps} steps each where there is training")
-for note in {note for run in runs.values() for note in run.notes}:
+for note in sorted({note for run in runs.values() for note in run.notes}):
     print(note)
+
+# %%
+starts = {
+    s: planned[units.TAUGHT, s].model_of(runs[units.TAUGHT, s])
+    if low
+    else base
+    for s in splits
+}
+
+# %% [markdown]
+# What has a taught start learned?
+# Forces need no references, so they can be set against the labels of both functionals: error, slope of predicted against labelled components (1 is right) and cosine between the two (0 is ignorance).
+# The row below the models is what no start can know: how far the labels of one functional are from those of the other.
+
+# %%
+if low:
+    test = splits[seed]["test"]
+    of_starts = four_methods.start_errors(
+        {"as published": base, units.TAUGHT: starts[seed]},
+        low.take(test),
+        held_out,
+        (low_name, high_name),
+    )
+    four_methods.record_starts(results, of_starts)
+of_starts.style.format("{:.3g}", na_rep="–") if low else None
+
+# %%
+Markdown(four_methods.gap_in_words(of_starts)) if low else None
 
 # %% [markdown]
 # ## What do the histories look like?
@@ -376,363 +344,122 @@ for note in {note for run in runs.values() for note in run.notes}:
 # The paper shows the energy error of Methods 3 and 4 over the epochs, on the frames that are trained on (its Figs. 3b and 3c).
 # We add validation, the other methods, and the forces beside the energies.
 
-
-# %% tags=["hide-input"]
-SHOWN = [*"1234", TABLE, AWARE]
-
-
-def histories(quantity):
-    """Histories of all runs shown, one row an epoch of a run."""
-    columns = {
-        f"validation_{quantity}": "validation",
-        f"train_{quantity}": "train",
+# %%
+of_energy = four_methods.histories(runs, ENERGY)
+of_force = four_methods.histories(runs, FORCE)
+has_forces = of_force["validation"].notna().any()
+ends = {m: four_methods.at_epoch(of_energy, m, -1) for m in "1234"}
+course = f"Method 3 comes down to {ends['3']:.0f} meV/atom, Method 4 to {ends['4']:.0f}"
+if has_forces:
+    ratios = {
+        m: four_methods.at_epoch(of_force, m, -1)
+        / four_methods.at_epoch(of_force, m, 0)
+        for m in "34"
     }
-    return pd.concat(
-        runs[name, s]
-        .history[["epoch", *columns]]
-        .rename(columns=columns)
-        .assign(method=name, seed=s)
-        for name in SHOWN
-        for s in splits
-    )
+    course = f"Validation error of forces after training over before: {ratios['3']:.2f} (Method 3), {ratios['4']:.2f} (Method 4)"
 
-
-panels = {
-    "energy_mae_mev_per_atom": "energy MAE (meV/atom)",
-    "force_mae_mev_per_a": "force MAE (meV/Å)",
-}
-tables = {quantity: histories(quantity) for quantity in panels}
-panels = {
-    q: label
-    for q, label in panels.items()
-    if tables[q]["validation"].notna().any()
-}
-
-# %% tags=["hide-input"]
-fig, axes = plt.subplots(
-    1, len(panels), figsize=figures.wide(), squeeze=False
-)
-for ax, (quantity, label) in zip(axes[0], panels.items(), strict=True):
-    draw.draw_histories(ax, tables[quantity], train="train")
-    ax.set_ylabel(label)
-axes[0, 0].set_yscale("log")
-fig.tight_layout()
-lines, names = axes[0, 0].get_legend_handles_labels()
-fig.legend(
-    lines, names, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1.0)
-)
-
-
-def at_epoch(quantity, name, which):
-    """Validation error of a method at its first or last epoch, mean."""
-    rows = tables[quantity].dropna(subset="validation")
-    rows = rows[rows["method"] == name]
-    return rows.groupby("seed")["validation"].nth(which).mean()
-
-
-ends = {m: at_epoch(next(iter(panels)), m, -1) for m in "1234"}
-worse = None
-if "force_mae_mev_per_a" in panels:
-    begin = at_epoch("force_mae_mev_per_a", "3", 0)
-    worse = at_epoch("force_mae_mev_per_a", "3", -1) / begin
+# %%
 figures.show(
-    fig,
+    draw.histories(
+        {"energy MAE (meV/atom)": of_energy, "force MAE (meV/Å)": of_force}
+    ),
     alt="Validation errors (lines) and training errors (dotted) against epochs, mean and range over seeds, energy on a logarithmic axis. The energy error "
     + ", ".join(f"of Method {m} ends at {v:.0f}" for m, v in ends.items())
     + " meV/atom.",
-    caption=(
-        f"Without new references, training leaves {worse:.1f} times the force error it began with (Method 3)"
-        if worse
-        else f"Method 3 comes down to {ends['3']:.0f} meV/atom, Method 4 to {ends['4']:.0f}"
-    ),
+    caption=course,
     name="fig-04-histories",
     dataset=ds,
 )
 
 # %% [markdown]
 # Read the left panel first.
-# Method 4 starts thousands of meV/atom below the methods that keep the GGA/GGA+U references, and they hardly catch up: within this budget, they are still busy with the offset.
-# Method 1 starts near Method 4, for both have the same references, but it has to learn everything else and is slow to.
-# The model-aware run is below all others before its first step: references fitted to the *model's own errors* (lesson 3) are worth more than all the training that Method 4 gets here.
+# Methods 2 and 3 begin where the references of the low functional leave them, with the whole offset to make up for; Methods 1 and 4 begin with references of the new one.
+# Where do Methods 2 and 3 end, and do they still fall?
+# The model-aware run begins with references fitted to the *model's own errors* (lesson 3): compare its first point with the last ones of the others.
 #
-# The right panel holds the strongest result of this page.
-# Constants have no slope, so the offset has nothing to do with forces, and all transfer methods start at the same force error.
-# Then Methods 2 and 3 are trained, on forces among other things, and their forces become *worse than those of the untrained model*.
-# A network that must invent an offset of many eV out of bonds and angles bends its forces with it: this is forgetting, and it takes a few epochs.
+# Then the right panel, which holds what the paper's mechanism predicts.
+# Constants have no slope, so the offset has nothing to do with forces, and all transfer methods of a seed start at the same force error.
+# Methods 2 and 3 are trained on forces among other things.
+# But a network that must invent an offset out of bonds and angles bends its forces with it; if its curve ends *above* its first point, training has cost it what it knew, and that is forgetting.
+# How much an offset of a given size bends is what the lines say; the list below Table 1 says whether the difference is more than luck.
 
 # %% [markdown]
 # ## Who wins, on materials that nobody has seen?
 #
 # Here is Table 1 of the paper, without its last two columns, which lesson 6 measures ({doc}`/claims` shows all six together): mean absolute errors on the test frames.
-# Rows above the methods cost nothing, and whoever trains has to beat them: *predicting zero* for every force, stress and moment; the GGA/GGA+U model as it comes; and the two ways to give it new references.
+# Rows above the methods cost nothing, and whoever trains has to beat them: *predicting zero* for every force, stress and moment; the GGA/GGA+U model as it comes; the taught start, where there is one; and the two ways to give it new references.
 #
 # One column more than in the paper: the energy error after a *last refit*, in which the references of each trained model are fitted once more to what it leaves of its own training energies.
 # It takes the offset out, whoever failed to learn it, and shows what the network itself has learned or lost; and it needs no convergence.
-# Two numbers say what forces are worth beside their error: the slope of predicted against labelled components (1 is right) and the cosine between the two (0 is ignorance).
+# The published r²SCAN checkpoint, the paper's own Method 4, has a row where it did not make the labels itself; in energy only after a refit, where another code counts from other atoms.
 
 # %%
-METRICS = {
-    ENERGY: ("energy", "meV/atom"),
-    REFITTED: ("energy, last refit", "meV/atom"),
-    FORCE: ("force", "meV/Å"),
-    "stress_mae_gpa": ("stress", "GPa"),
-    "magmom_mae_mub": ("magmom", "μB"),
-}
-ZERO, AS_IT_IS = "predict zero", "GGA model as it comes"
-PUBLISHED = "published r²SCAN checkpoint"
-first = ENERGY
-
-# %%
-judged = Judged(frames, splits, seed)
-for (name, s), run in runs.items():
-    judged.add(name, s, run.model)
-for s in splits:
-    judged.add(AS_IT_IS, s, base)
-    if not ds.label_notice:  # it made the surrogate labels: no error at all
-        judged.add(PUBLISHED, s, xf.load_model("r2scan"))
-judged.add_zero(ZERO)
-scores = judged.scores
-mean = scores.groupby(level=0).mean()
-shown = {m: u for m, u in METRICS.items() if mean[m].notna().any()}
-
-# %% tags=["hide-input"]
-PAPER = pd.DataFrame(
-    {
-        "1": [27, np.nan, 45, 0.239, 0.019],
-        "2": [26, np.nan, 54, 0.266, 0.027],
-        "3": [26, np.nan, 52, 0.257, 0.026],
-        "4": [17, np.nan, 38, 0.167, 0.023],
-    },
-    index=list(METRICS),
-).T
-UNTRAINED = [ZERO, AS_IT_IS, "references-only", "model-aware"]
-ORDER = [*UNTRAINED, "1", SCRATCH_ON_GGA, *"234", TABLE, AWARE]
-ORDER += [PUBLISHED] * (PUBLISHED in mean.index)
-
-
-def cell(name, metric):
-    value, e = mean.loc[name, metric], judged.estimate(name, metric)
-    if np.isnan(value):
-        return "–"
-    return format_value(value, e.interval) if e else f"{value:.3g}"
-
-
-# %% tags=["hide-input"]
-table_1 = pd.DataFrame(index=pd.Index(ORDER, name="method"))
-for metric, (quantity, unit) in METRICS.items():
-    column = f"{quantity} ({unit})"
-    table_1[column, "here"] = [cell(name, metric) for name in ORDER]
-    if metric != REFITTED:
-        table_1[column, "paper"] = [
-            f"{PAPER.loc[name, metric]:g}" if name in PAPER.index else "–"
-            for name in ORDER
-        ]
-for name in ("slope", "cosine"):
-    table_1["force components", name] = [
-        "–" if np.isnan(v) else f"{v:.2f}" for v in mean.loc[ORDER, name]
-    ]
-table_1.columns = pd.MultiIndex.from_tuples(table_1.columns)
-table_1.index = [
-    f"Method {name}" if name[0].isdigit() else name for name in ORDER
-]
-table_1.style.set_caption(
+judged = four_methods.judge_runs(ds, frames, planned, runs, base, seed)
+shown = four_methods.shown_metrics(judged)
+four_methods.table_1(judged, results).style.set_caption(
     f"MAE on the test frames ({repeats}; 95 % intervals over test materials); {in_html(ds.label_notice)}"
 )
 
+# %%
+drawn = {
+    f"{quantity}\n({unit})": metric
+    for metric, (quantity, unit) in shown.items()
+    if quantity != "magmom"
+}
+mean = judged.mean
+ratio = mean.loc["3", ENERGY] / mean.loc["4", ENERGY]
 
 # %% tags=["hide-input"]
-def in_figure(metric):
-    """One row a method: value, interval, the paper's number."""
-    ends = [judged.estimate(name, metric) for name in ORDER]
-    ends = [(e and e.interval) or (np.nan, np.nan) for e in ends]
-    return pd.DataFrame(
-        {
-            "value": mean.loc[ORDER, metric].to_numpy(),
-            "low": [low for low, _ in ends],
-            "high": [high for _, high in ends],
-            "trained": [n not in UNTRAINED for n in ORDER],
-            "paper": [PAPER[metric].get(n, np.nan) for n in ORDER],
-        },
-        index=table_1.index,
-    )
-
-
-# %% tags=["hide-input"]
-drawn = [m for m in shown if "magmom" not in m]
-fig, axes = plt.subplots(
-    1, len(drawn), figsize=figures.wide(), sharey=True, squeeze=False
-)
-for ax, metric in zip(axes[0], drawn, strict=True):
-    zero = mean.loc[ZERO, metric]
-    free = zero if np.isfinite(zero) else None
-    draw.draw_errors(ax, in_figure(metric), free=free)
-    ax.set_xlabel("{}\n({})".format(*METRICS[metric]))
-fig.tight_layout()
 figures.show(
-    fig,
-    alt=f"Dots with intervals, one panel a label and one row a method, logarithmic; hollow dots were not trained, dashed lines are the error of predicting zero: among the trained methods, the energy error is {mean.loc['4'].iloc[0]:.0f} meV/atom for Method 4 "
-    f"and {mean.loc['3'].iloc[0]:.0f} for Method 3. Ticks mark the paper's values.",
-    caption=f"Without new references, {mean.loc['3'].iloc[0] / mean.loc['4'].iloc[0]:.0f} times the energy error (Method 3 over 4); ticks are the paper's",
+    draw.errors_by_method(
+        {
+            text: four_methods.errors_to_draw(judged, metric, results)
+            for text, metric in drawn.items()
+        },
+        {t: mean.loc[four_methods.ZERO, m] for t, m in drawn.items()},
+    ),
+    alt="Dots with intervals, one panel per quantity and one row per method, logarithmic; hollow dots were not trained on these labels, dashed lines are the error of predicting zero. "
+    f"Among the trained methods, the energy error is {mean.loc['4', ENERGY]:.0f} meV/atom for Method 4 and {mean.loc['3', ENERGY]:.0f} for Method 3. Ticks mark the paper's values.",
+    caption=f"Without new references, {ratio:.1f} times the energy error (Method 3 over 4); ticks are the paper's",
     name="fig-04-errors",
     dataset=ds,
 )
 
 # %%
-for other in "23":
-    claim = f"Method 4 has a lower energy error than Method {other}"
-    clear = judged.difference("4", other, first).verdict == "lower"
-    own_data.check_claim(clear, claim, ds)
-ratio = scores.loc["3"][first] / scores.loc["4"][first]
-order = {
-    metric: " < ".join(mean.loc[list("1234"), metric].sort_values().index)
-    for metric in shown
-}
-pd.Series(order, name="order of the methods, here").rename(
-    {m: q for m, (q, _) in METRICS.items()}
-).to_frame()
+four_methods.rankings(judged).to_frame()
 
-# %% tags=["hide-input", "remove-output"]
-small = f"{len(train)} training frames and {n_steps} steps, not the paper's 190,598 frames and 50 epochs"
-why = f"{ds.meta.get('differs_from_paper', 'other materials')}; {small}"
-for metric, (quantity, unit) in shown.items():
-    for name in ORDER:
-        if np.isnan(mean.loc[name, metric]):
-            continue
-        e = judged.estimate(name, metric)
-        paper = PAPER[metric].get(name, np.nan)
-        results.record(
-            metric.split("_mae")[0] + "_mae_" + short_name(name),
-            mean.loc[name, metric],
-            unit=unit,
-            interval=e and e.interval,
-            title=f"{quantity.capitalize()} error: "
-            + (f"Method {name}" if len(name) == 1 else name),
-            paper=None if np.isnan(paper) else float(paper),
-            why="" if np.isnan(paper) else why,
-            note=f"{repeats}; 95 % over test materials" if e else repeats,
-        )
+# %% tags=["remove-cell"]
+small = f"{repeats}, {len(train)} training frames, {n_steps} steps"
+four_methods.record_errors(results, judged, small)
+verdicts = four_methods.record_differences(results, judged)
+four_methods.record_over_seeds(results, judged, runs)
 
-# %% tags=["hide-input", "remove-output"]
-PAIRS = {
-    "energy": ["43", "41", "31", "21"],
-    "energy, last refit": ["43"],
-    "force": ["43", "41", "31"],
-}
-pairs_of = {u[0]: m for m, u in shown.items()}
-compared = [
-    (f"{quantity}_{a}_minus_{b}", a, b, pairs_of[quantity])
-    for quantity, pairs in PAIRS.items()
-    for a, b in pairs
-    if quantity in pairs_of
-]
-compared += [("energy_table_minus_4", TABLE, "4", ENERGY)]
-compared += [("energy_aware_minus_4", AWARE, "4", ENERGY)]
-if FORCE in shown:
-    compared += [
-        (f"force_{m}_minus_untrained", m, AS_IT_IS, FORCE) for m in "23"
-    ]
-verdicts = {}
-for key, one, other, metric in compared:
-    e = judged.difference(one, other, metric)
-    key = key.replace("energy, last refit", "refitted")
-    verdicts[key] = e.verdict
-    results.record(
-        key,
-        e.value,
-        unit=METRICS[metric][1],
-        interval=e.interval,
-        title=f"{METRICS[metric][0].capitalize()} error, {one} minus {other}",
-        note=f"paired over {e.n_materials} test materials of {repeats}",
-    )
-
-
-# %% tags=["hide-input", "remove-output"]
-def over_seeds(key, values, title, unit="", **more):
-    """Record the mean over seeds, with their range where there are several."""
-    values = np.asarray(values)
-    results.record(
-        key,
-        values.mean(),
-        unit=unit,
-        interval=(values.min(), values.max()) if n_seeds > 1 else None,
-        title=title,
-        **{"note": f"mean and range of {repeats}", **more},
-    )
-
-
-for metric in ("stress_mae_gpa", "magmom_mae_mub"):
-    if metric not in shown:
-        continue
-    quantity, unit = METRICS[metric]
-    for one, other in (("3", "1"), ("1", "4")):
-        step = scores.loc[one][metric] - scores.loc[other][metric]
-        title = f"{quantity.capitalize()} error, Method {one} minus Method {other}"
-        over_seeds(f"{quantity}_{one}_minus_{other}", step, title, unit)
-for name, paper in {"3": 18.37, "4": 11.82}.items():
-    over_seeds(
-        f"train_energy_mae_method_{name}",
-        [runs[name, s].history[f"train_{first}"].min() for s in splits],
-        f"Lowest training energy error of Method {name}",
-        "meV/atom",
-        paper=paper,
-        why=small,
-    )
-
-# %% tags=["hide-input", "remove-output"]
-over_seeds(
-    "ratio_3_to_4",
-    ratio,
-    "Energy error of Method 3 divided by that of Method 4",
-    paper=26 / 17,
-    why="this budget decides it: the references of Method 3 cannot arrive in so few steps",
-)
-if FORCE in shown:
-    bent = scores.loc["3"][FORCE] / scores.loc[AS_IT_IS][FORCE]
-    over_seeds(
-        "force_3_to_untrained",
-        bent,
-        "Force error of Method 3 after training divided by that of the untrained model",
-    )
-    for name in ("1", "3", "4", AS_IT_IS):
-        for what in ("slope", "cosine"):
-            over_seeds(
-                f"force_{what}_{short_name(name)}",
-                scores.loc[name][what],
-                f"{what.capitalize()} of predicted against labelled forces: {name}",
-            )
+# %% [markdown]
+# What does the table say? The sentences below are made from it, each from errors of two methods on the *same* test frames, with materials drawn again and again:
 
 # %%
-if FORCE in shown:
-    for name in "23":
-        found = verdicts[f"force_{name}_minus_untrained"]
-        print(
-            f"forces of Method {name} against the untrained model: {found}"
-        )
+Markdown(four_methods.findings(judged, verdicts))
 
 # %% [markdown]
-# What does the table say, and what does it not?
+# And what does it not say?
 #
-# - **Method 4 beats 2, 3 and 1 in energy.** So it does in the paper, and *that* is all the two orders share: there the energies rank 4 < 2 = 3 < 1, with 1, 2 and 3 close together, and in forces naive transfer (2, 3) is even behind scratch. The table above lists the orders here.
-# - **No other outcome was possible.** The learning rates of these few steps add up to a small fraction of the way that references have to go (see *What moved?* below), so Methods 2 and 3 could not arrive. Their energy errors here measure the budget. They say nothing about the paper's comparison, in which every method had the steps to arrive; the profile `converged` gives them, {doc}`/long_run`.
-# - **After a last refit** the comparison is about networks: whatever offset a method failed to learn is gone, and what remains is what training did to the rest.
-# - **Forces of Methods 2 and 3 are worse than without any training**, and their slope says how: the right direction (a cosine near one), but too large. This needs no convergence, and it is the paper's mechanism at work.
-# - **Method 1 has learned no forces yet**: its error is about that of predicting zero, and so is its cosine. Beating it in forces proves nothing at this budget.
-# - **What costs nothing is hard to beat.** Model-aware references without training are ahead of three of the four methods; trained from there, they are ahead of all.
+# - **The paper's order.** There the energies rank 4 < 2 = 3 < 1, with 1, 2 and 3 close together, and in forces naive transfer (2, 3) is even behind scratch. The orders here stand above; at this size they may differ in every column.
+# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and *What moved?* below compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive; the profile `converged` gives them, {doc}`/long_run`.
+# - **What a network has lost** is in the columns that need no convergence: energy after a last refit, and forces against the start that costs nothing.
+# - **What an error means** without the rows above it. A method that has not learned forces has about the error of predicting zero; beating it proves nothing.
 #
-# Two more reasons forbid reading the columns as a competition with the paper.
-# Surrogate labels come from a model that was itself fine-tuned from the GGA one, so transfer is easier here than on DFT.
-# And our test materials are not the paper's.
-# The published checkpoint, the paper's own Method 4, has no row here because it made these labels; on DFT labels it does.
+# Two more reasons forbid reading the columns as a competition with the paper: the test materials are others, and so are the labels ({doc}`/datasets`).
+# On the surrogate they come from a model that was itself fine-tuned from the GGA/GGA+U one, which makes transfer easier than on any DFT.
 
 # %% [markdown]
-# ## And on real r²SCAN energies?
+# ## And on the Materials Project's r²SCAN energies?
 #
 # References and energies can be compared at their optimum, with no budget to argue about: freeze the network, and solve a kernel ridge regression on its features, as above.
 # Where `CROSSFUNC_DATA` names a folder with crystals of the Materials Project {cite:p}`jain2013materialsproject` and their r²SCAN energies (`mp_paired_structures.jsonl.gz`, {doc}`/datasets`), this section does so, five-fold by material; every start is fitted to the training folds alone.
 
 # %%
 real = real_pairs.find_file()
-of_real = None
+of_real, frozen = None, {}
 if real is None:
     print(f"{real_pairs.FILE} is not here, so this section is left out.")
 else:
@@ -744,23 +471,15 @@ else:
     of_real = of_real.rename_axis("meV/atom").style.format("{:,.0f}")
 of_real
 
-# %% tags=["hide-input", "remove-output"]
-if real is not None:
-    for name, row in frozen.items():
-        results.record(
-            "real_frozen_" + short_name(name),
-            row["after"],
-            unit="meV/atom",
-            interval=(
-                row["after"] - row["scatter"],
-                row["after"] + row["scatter"],
-            ),
-            title=f"Real r²SCAN energies, frozen network with kernel ridge, {name}",
-            note=f"{len(pairs)} crystals of the Materials Project, five-fold; ± standard deviation over folds",
-        )
+# %% tags=["remove-cell"]
+for name, row in frozen.items():
+    span = (row["after"] - row["scatter"], row["after"] + row["scatter"])
+    key = short_name(name)
+    results.record(f"real_frozen_{key}", row["after"], span, n=len(pairs))
 
 # %% [markdown]
-# These are DFT labels, and every row is at its optimum, so the order does not hang on a schedule: with GGA/GGA+U references the regression has to learn the offset from a few hundred examples and fails by eV; any r²SCAN references will do, those of the published table do better than a refit to so few materials, and model-aware ones, pulled to the published shift, do best.
+# These labels are DFT of the code that CHGNet has learned from, and every row is at its optimum, so the order does not hang on a schedule.
+# With GGA/GGA+U references the regression has to learn the offset from a few hundred examples: compare its row with any that has r²SCAN references, and a refit to so few materials with the published table and with model-aware references that are pulled to the published shift.
 # What the table cannot say is what an unfrozen Method 3 does after long training, and it says nothing of forces.
 
 # %% [markdown]
@@ -770,122 +489,52 @@ if real is not None:
 # A parity plot shows every frame: the label against the prediction.
 # Total energies span tens of eV and would show nothing but their references, so both are shown minus the r²SCAN references of Method 4.
 
-
 # %%
-c = np.nan_to_num(runs["4", seed].references.energies_ev)
-points = {}
-for name in "1234":
-    seen = judged.predictions[name, seed]
-    there = ~np.isnan(seen.frames.energy_per_atom_ev)
-    shift = (seen.frames.composition @ c)[there]
-    points[name, "energy"] = [e - shift for e in seen.parity("energy")]
-    points[name, "forces"] = seen.parity("forces")
+points = four_methods.parity_points(judged, runs, seed)
+off = {m: np.abs(np.subtract(*points[m, "energy"])).mean() for m in "1234"}
+slopes = judged.scores["slope"].xs(seed, level=1)
 
 # %% tags=["hide-input"]
-rows = {"energy": "energy − references"}
-if len(points["4", "forces"][0]):
-    rows["forces"] = "force component"
-width, height = figures.wide()
-fig, axes = plt.subplots(
-    len(rows),
-    4,
-    figsize=(width, 0.62 * height * len(rows)),
-    sharex="row",
-    squeeze=False,
-)
-for row, line in zip(rows, axes, strict=True):
-    for name, ax in zip("1234", line, strict=True):
-        unit = "eV/Å" if row == "forces" else "eV/atom"
-        slope = scores.loc[(name, seed), "slope"]
-        slope = slope if row == "forces" else None
-        draw.draw_parity(ax, *points[name, row], name, unit, slope)
-    line[0].set_ylabel(f"predicted {rows[row]}")
-fig.tight_layout()
-off = {m: np.abs(np.subtract(*points[m, "energy"])).mean() for m in "1234"}
 figures.show(
-    fig,
+    draw.parity_grid(points, slopes),
     alt="Predictions against labels for Methods 1 to 4 on test frames, energies minus references above and force components "
     "below where there are any. Mean absolute errors of the energies: "
     + ", ".join(f"{v:.2g} eV/atom for Method {m}" for m, v in off.items())
     + ".",
-    caption="An offset that was not learned shows in the energies, and in forces that are too large; first seed, each panel on its own axis",
+    caption="An offset that was not learned shows in the energies; first seed, each panel on its own axis",
     name="fig-04-parity",
     dataset=ds,
 )
 
 # %% [markdown]
 # Along the dashed line, prediction and label agree.
-# Method 3's cloud of energies lies far above it: these are materials whose offset has not been learned, the heavier the elements the further.
-# Its forces still point the right way, for references do not enter them, and that makes the mistake easy to overlook.
-# But the line through them is steeper than the dashed one: a network that has to make up an offset out of bonds and angles bends the slopes as well.
+# A cloud of energies that lies off it as a whole belongs to materials whose offset has not been learned.
+# References do not enter the forces, so a model with such a cloud may have forces along the line, and that makes the mistake easy to overlook.
+# Look at the slope of the forces, too: a network that has to make up an offset out of bonds and angles may bend the slopes as well.
 
 # %% [markdown]
 # ## What moved?
 #
 # Which part of the network did the work?
-# For every block of it, from the embeddings to the readout, compare the weights at the end with those of the pretrained model, as the length of the change relative to the length of the weights,
+# For every block of it, from the embeddings to the readout, compare the weights at the end with those of the start, as the length of the change relative to the length of the weights,
 #
 # $$\frac{\lVert \theta_\text{end} - \theta_\text{start} \rVert}{\lVert \theta_\text{start} \rVert}.$$ (eq-moved)
+#
+# The published r²SCAN checkpoint is the paper's own Method 4 at its end, so it can be measured as well, against the GGA/GGA+U model that it came from.
 
 # %%
-BLOCKS = {
-    "atom embedding": "atom_embedding",
-    "bond embedding": ("bond_basis", "bond_embedding", "bond_weights"),
-    "angle embedding": ("angle_basis", "angle_embedding"),
-    **{f"atom update {k + 1}": f"atom_conv_layers.{k}" for k in range(4)},
-    **{f"bond update {k + 1}": f"bond_conv_layers.{k}" for k in range(3)},
-    **{f"angle update {k + 1}": f"angle_layers.{k}" for k in range(2)},
-    "moments": "site_wise",
-    "energy readout": ("readout_norm", "mlp"),
-}
-
+change = four_methods.changes_of(runs, starts)
+published_change = four_methods.published_change()
+most = {m: table.mean().idxmax() for m, table in change.items()}
 
 # %%
-def weights(model, prefixes):
-    chosen = [
-        p.detach().flatten()
-        for name, p in model.named_parameters()
-        if name.startswith(prefixes)
-    ]
-    return torch.cat(chosen)
-
-
-def moved(name, prefixes):
-    """Relative change of a block, one value a seed."""
-    first = weights(base, prefixes)
-    lasts = [weights(runs[name, s].last_model, prefixes) for s in splits]
-    return [float((last - first).norm() / first.norm()) for last in lasts]
-
-
-change = {
-    name: pd.DataFrame({b: moved(name, p) for b, p in BLOCKS.items()})
-    for name in "234"
-}
-
-# %%
-# The published r²SCAN checkpoint is the paper's own Method 4, at its end.
-of_paper = xf.load_model("r2scan")
-published_change = pd.Series(
-    {
-        b: float(
-            (weights(of_paper, p) - weights(base, p)).norm()
-            / weights(base, p).norm()
-        )
-        for b, p in BLOCKS.items()
-    }
-)
-
-# %% tags=["hide-input"]
-fig, ax = plt.subplots()
-draw.draw_moved(ax, change, published_change)
-ax.legend()
-most = {name: t.mean().idxmax() for name, t in change.items()}
+least, largest = 100 * published_change.min(), 100 * published_change.max()
 figures.show(
-    fig,
+    draw.moved(change, published_change),
     alt="Relative change of the weights of each block of the network for Methods 2, 3 and 4; the block that moved most is "
     + ", ".join(f"{b} for Method {m}" for m, b in most.items())
     + ".",
-    caption=f"The paper's own Method 4 moved every block by {100 * published_change.min():.0f} to {100 * published_change.max():.0f} %; ours has hardly begun",
+    caption=f"The paper's own Method 4 moved every block by {least:.0f} to {largest:.0f} % (stars)",
     name="fig-04-moved",
     dataset=ds,
 )
@@ -893,7 +542,7 @@ figures.show(
 # %% [markdown]
 # The stars are the one converged Method 4 there is, that of the paper: fifty epochs moved *every* block alike, embeddings and readout, and no block was left where it was.
 # Whoever freezes part of the network for fine-tuning gives up changes that training would have made.
-# The few steps of this page move all blocks less, and Methods 2 and 3, whose energies pull hardest, no less than Method 4: much way, spent on an offset.
+# Compare Methods 2 and 3 with Method 4: what they move beyond it is way that was spent on an offset.
 
 # %% [markdown]
 # And the references themselves?
@@ -901,56 +550,45 @@ figures.show(
 # Adam scales each step to about the learning rate, however large the gradient, so no parameter can travel further than the learning rates of all steps add up to.
 
 # %%
-fit = runs["4", seed].references
-known = fit.determined & (fit.frames_per_element > 0)
-old = xf.element_references(base)
-needed = np.abs(fit.energies_ev - old)[known]
-trained = xf.element_references(runs["2", seed].last_model)
-went = np.abs(trained - old)[known]
-reach = sum(
-    learning_rate_at(k, n_steps, runs["2", seed].settings)
-    for k in range(n_steps)
+walk = four_methods.reference_walk(
+    runs["4", seed], runs["2", seed], starts[seed]
 )
-print(f"references have to move by {np.median(needed):.2f} eV (median)")
-print(f"Method 2 moved them by     {np.median(went):.3f} eV")
-print(f"learning rates add up to   {reach:.3f} eV in {n_steps} steps")
+way = (
+    f"{walk['median']:.2f} eV (median), {walk['largest']:.1f} eV (largest)"
+)
+print(f"references have to move by {way}")
+print(f"Method 2 moved them by     {walk['went']:.3f} eV (median)")
+print(
+    f"learning rates add up to   {walk['reach']:.3f} eV in {n_steps} steps"
+)
 
-# %% tags=["hide-input", "remove-output"]
-results.record(
-    "reference_shift_needed",
-    np.median(needed),
-    unit="eV",
-    title="Median shift of an element reference by the refit",
-)
-results.record(
-    "reference_shift_method_2",
-    np.median(went),
-    unit="eV",
-    title="Median shift of an element reference by training, Method 2",
-    note=f"{n_steps} steps of Adam at {learning_rate:g}",
-)
+# %% tags=["remove-cell"]
+results.record("reference_shift_needed", walk["median"])
+results.record("reference_shift_method_2", walk["went"], n_steps=n_steps)
+results.record("reference_reach", walk["reach"], n_steps=n_steps)
+
+# %%
+Markdown(four_methods.walk_in_words(walk))
 
 # %% [markdown]
-# On this page, that decides Method 2: it may go where Method 4 starts, but it would have to walk, at a thousandth of an eV a step.
 # Least squares gets there at once, and exactly.
-# Adam would need tens of thousands of steps for the heavier elements, and all that time the Huber loss {eq}`eq-loss` pulls at the rest of the network with full strength.
-# It does not explain the paper's Table 1: exercise 2 shows that the paper's run had several times the steps that this walk takes, and its Method 2 is still behind.
+# Adam walks, and all the while the Huber loss {eq}`eq-loss` pulls at the rest of the network with full strength.
+# A short walk does not explain the paper's Table 1, though: exercise 2 shows that its run had many times the steps that are needed, and its Method 2 is still behind.
 
 # %% [markdown]
 # ## Which references for a network from scratch?
 #
 # Method 1 was given refitted references, which is our reading of the paper.
-# Its run on GGA/GGA+U references shows what that choice is worth.
+# Its run on references of the low functional shows what that choice is worth.
 
 # %%
-scratch = mean.loc[["1", SCRATCH_ON_GGA], list(shown)]
-scratch.rename(
-    columns={m: f"{q} ({u})" for m, (q, u) in shown.items()}
-).style.format("{:.3g}")
+of_scratch = mean.loc[["1", units.SCRATCH_ON_GGA], list(shown)]
+with_unit = {m: f"{quantity} ({u})" for m, (quantity, u) in shown.items()}
+of_scratch.rename(columns=with_unit).style.format("{:.3g}")
 
 # %% [markdown]
-# A network from scratch has nothing to lose, yet wrong references cost it more than the offset: the forces, stresses and moments of the second row are worse, too.
-# It is the same mechanism as in Method 3: the energy term pulls at full strength, and what it asks for has nothing to do with the structure.
+# A network from scratch has nothing to lose, yet wrong references may cost it more than the offset: compare the columns other than energy.
+# It is the mechanism of Method 3: the energy term pulls at full strength, and what it asks for has nothing to do with the structure.
 # Whoever compares "transfer" with "scratch" must therefore say which references each of them had: with the right ones for one side only, either side can be made to win.
 
 # %% [markdown]
@@ -960,33 +598,14 @@ scratch.rename(
 # The times below are of the machine that made this page; they count training with the validation after each epoch.
 
 # %%
-cost = pd.DataFrame(
-    {
-        "steps": {
-            key: run.history["step"].iloc[-1] for key, run in runs.items()
-        },
-        "frames seen": {
-            key: len(run.split["train"]) * run.history["epoch"].iloc[-1]
-            for key, run in runs.items()
-        },
-        "seconds": {key: run.seconds for key, run in runs.items()},
-    }
+cost = four_methods.costs(runs)
+results.record(
+    "ms_per_frame_and_step", cost.loc["4", "ms per frame and step"]
 )
-cost["ms per frame and step"] = 1000 * cost["seconds"] / cost["frames seen"]
-cost = cost.groupby(level=0).mean().loc[[*units.CASES]]
-cost.replace(np.inf, np.nan).style.format("{:,.0f}", na_rep="–")
+cost.style.format("{:,.0f}", na_rep="–")
 
 # %% [markdown]
 # The rows without steps are the cheapest improvement in this book.
-
-# %% tags=["hide-input", "remove-output"]
-results.record(
-    "ms_per_frame_and_step",
-    cost.loc["4", "ms per frame and step"],
-    unit="ms",
-    title="Time for one training frame in one step, Method 4",
-    note="on the machine that made this page, validation included",
-)
 
 # %% [markdown]
 # ## What do later lessons get?
@@ -995,30 +614,8 @@ results.record(
 # So every model is kept, with its test errors and with the materials that it has not seen.
 
 # %%
-kept = []
-for (name, s), run in runs.items():
-    if name not in STARTS or results.folder is None:
-        continue
-    short = name.replace("-", "_")
-    file = f"{results.lesson}.method_{short}_seed_{s}.pt"
-    about = {"method": name, "seed": s, "dataset": ds.name}
-    xf.save_model(run.model, results.folder / file, provenance=about)
-    kept.append(
-        {"file": file, "method": name, "seed": s, **run.metrics["test"]}
-    )
-
-# %%
-held = [
-    {"seed": s, "part": part, "material_id": material}
-    for s, split in splits.items()
-    for part, chosen in split.items()
-    for material in np.unique(frames.material_ids[chosen])
-]
-results.save_table("models", pd.DataFrame(kept))
-results.save_table("split", pd.DataFrame(held))
-print(
-    f"{len(kept)} models kept" if kept else "no results_dir: nothing kept"
-)
+n_kept = four_methods.keep_models(results, ds, frames, planned, runs)
+print(f"{n_kept} models kept" if n_kept else "no results_dir: none kept")
 
 # %% [markdown]
 # ## Try it yourself
@@ -1031,22 +628,18 @@ print(
 
 # %% tags=["hide-cell"]
 # Solution: the columns run from the worst element on; compare their numbers of training frames with the median.
-table = xf.evaluate(
-    runs["4", seed].model,
-    frames,
-    rows=splits[seed]["test"],
-    by_element=True,
-)["by_element"]
+test_of = {"rows": splits[seed]["test"], "by_element": True}
+table = xf.evaluate(runs["4", seed].model, frames, **test_of)
 n_train = pd.Series(
     np.asarray((train.composition > 0).sum(axis=0)).ravel(),
     ELEMENT_SYMBOLS,
     name="training frames",
 )
-by_element = table.join(n_train).sort_values(first, ascending=False)
-print(
-    f"median of the training frames: {by_element[n_train.name].median():.0f}"
-)
-by_element[[n_train.name, "n_frames", first]].head(8).T.round(0)
+by_element = table["by_element"].join(n_train)
+by_element = by_element.sort_values(ENERGY, ascending=False)
+median = by_element[n_train.name].median()
+print(f"median of the training frames: {median:.0f}")
+by_element[[n_train.name, "n_frames", ENERGY]].head(8).T.round(0)
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -1056,7 +649,7 @@ by_element[[n_train.name, "n_frames", first]].head(8).T.round(0)
 
 # %% tags=["hide-cell"]
 # Solution: a cosine schedule spends half of the steps' learning rate, so n steps reach about n/2 times its start.
-steps_needed = 2 * needed.max() / learning_rate
+steps_needed = 2 * walk["largest"] / learning_rate
 steps_of_paper = 50 * 190_598 / 64
 print(f"{steps_needed:,.0f} steps for the element that moves furthest;")
 print(f"the paper's run has about {steps_of_paper:,.0f}: enough.")
@@ -1071,29 +664,26 @@ assert steps_of_paper > steps_needed
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: whatever is linear in the composition goes into the references. After so few steps that is a large part of the error.
-model = runs["4", seed].model
-residual = (
-    train.energy_per_atom_ev
-    - xf.predict(model, train.crystals, derivatives=False)[
-        "energy_per_atom_ev"
-    ]
-)
+# Solution: whatever is linear in the composition goes into the references; how large a part that is says the last line.
+trained = runs["4", seed].model
+said = xf.predict(trained, train.crystals, derivatives=False)
+residual = train.energy_per_atom_ev - said["energy_per_atom_ev"]
 correction = xf.fit_atomref(
     train.composition, residual, material_ids=train.material_ids, ridge=0.1
 )
 left = residual - correction.predict(train.composition)
-print(f"training frames: {1000 * np.abs(residual).mean():.0f} meV/atom")
-print(f"minus a refit:   {1000 * np.abs(left).mean():.0f} meV/atom")
-share = 1 - np.abs(left).mean() / np.abs(residual).mean()
-print(
-    f"{share:.0%} of what is left after training could still be solved for"
-)
+for what, values in (
+    ("training frames", residual),
+    ("minus a refit", left),
+):
+    print(f"{what}: {1000 * np.abs(values).mean():.0f} meV/atom")
+part = 1 - np.abs(left).mean() / np.abs(residual).mean()
+print(f"{part:.0%} of what training left could still be solved for")
 
 # %% [markdown]
 # ## Check yourself
 #
-# **1.** Method 3 ends with energies that are wrong by eV per atom and forces that still follow the labels. How can both be true?
+# **1.** A model has energies that are wrong by eV per atom and forces that follow the labels. How can both be true?
 #
 # :::{admonition} Answer
 # :class: dropdown
@@ -1122,10 +712,11 @@ print(
 #
 # - A potential is trained on one weighted sum over whatever labels are there {eq}`eq-loss`.
 # - Four methods differ in two things, weights and references at the start, and in whether the references may move.
-# - Without new references, training makes forces worse than no training at all ({numref}`fig-04-histories`).
-# - New references before training are worth more than any amount of training that this page could afford ({numref}`fig-04-errors`).
+# - Teach the start the low functional of the new code first, and the functional is all that changes.
+# - Without new references, forces have to be watched in training: do they end above where they began ({numref}`fig-04-histories`)?
+# - New references before training cost one least-squares fit; {numref}`fig-04-errors` says what they were worth.
 # - No error is worth quoting without those that cost nothing beside it: zero, references alone, model-aware references.
-# - An optimiser with a bounded step cannot walk tens of eV, so references must be solved for, not trained.
+# - An optimiser with a bounded step walks as far as its learning rates add up to, so references are better solved for than trained.
 #
 # Paper and this page side by side:
 

@@ -22,7 +22,7 @@
 #
 # **You will be able to**: draw a learning curve that compares like with like, fit a power law with an honest interval, and say when a scaling law must not be quoted.
 #
-# **Paper**: Fig. 6 of {cite:t}`huang2025crossfunctional`. **Run time**: eight minutes.
+# **Paper**: Fig. 6 of {cite:t}`huang2025crossfunctional`. **Run time**: four minutes.
 # :::
 #
 # r²SCAN calculations are expensive, so the practical question is not whether transfer helps but how many of them it saves.
@@ -40,7 +40,12 @@ max_atoms = 6  # larger cells are left out; 1000 keeps all
 max_steps = 100  # optimiser steps of every run, whatever its N
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
-curves = ["transfer", "model-aware", "scratch"]  # also: "published"
+n_start_epochs = 6  # passes over the low labels that teach a start, or 0
+curves = [  # learning curves; also: "published", "plain start"
+    "transfer",
+    "model-aware",
+    "scratch",
+]
 n_looks = 1  # validations (and checkpoints) of a run, the last among them
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 n_bootstrap = 2000  # resamples behind each interval
@@ -81,7 +86,7 @@ print(f"{ds.name}: {ds.label_notice}")
 # Two learning curves compare only if everything but the start is the same.
 # Five things are easily not:
 #
-# - *validation frames*: the same for all runs, of materials that no run trains on;
+# - *validation frames*: the same for all runs, of materials that no run trains on. An element that no training frame fixes would hide every other error, and forces that vanish by symmetry are right in any model, so frames with either are not judged;
 # - *training frames*: at each N and seed the same for both methods, and *nested*, so that a larger set is the smaller one and more;
 # - *element references*: those of a curve are the same at every N, fitted once to all training frames. Fitted to each subset instead, the small ones would measure how badly references are known there;
 # - *optimisation budget*: the same number of steps of the same batch size for all runs. With a fixed number of epochs, small sets would also train less;
@@ -92,7 +97,7 @@ if lack := own_data.describe_lack(ds, "forces"):
     own_data.stop_here(lack, results)
 
 # %%
-names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate curves n_looks"
+names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate curves n_looks n_start_epochs"
 parameters = {name: globals()[name] for name in names.split()}
 frames, pool, validation, sizes, references = units.plan_scaling(
     ds, parameters
@@ -102,6 +107,11 @@ print(
     f"materials, {len(validation)} validation frames of "
     f"{len(np.unique(frames.material_ids[validation]))} others; N = {sizes}"
 )
+if sizes != parameters["sizes"]:
+    print(
+        f"Of the sizes asked for, {parameters['sizes']}, those beyond the {len(pool)} training frames are passed over; "
+        "the largest set is then all of these, unless a size comes near."
+    )
 
 # %% tags=["hide-input"]
 if len(sizes) < 2:
@@ -114,9 +124,38 @@ if len(sizes) < 2:
 print(references["transfer"].summary())
 
 # %% [markdown]
+# ## What does transfer start from?
+#
+# A published model has learned a GGA from another code.
+# Where the labels come from the code that it learned from, the change of functional is all that is left to learn.
+# Where they do not, its pseudopotentials and settings are learned along with it, and a curve would measure both.
+# So where these data have labels in the low functional on the same crystals, and the model does not give them already, it is first taught *those*, on all training frames: labels in the cheap functional are plentiful, and only the expensive ones are counted below.
+# The curves of transfer begin with that model.
+
+# %%
+folder = (
+    units.units_folder(results_dir, results.lesson) if keep_runs else None
+)
+start = units.scaling_start(ds, frames, pool, validation, parameters)
+made, origin, taught = {}, "0.3.0", "the pretrained model as it comes"
+if start is not None:
+    (run,) = run_units([start], frames, folder)
+    made, origin = {start.name: run}, start.model_of(run)
+    low_name = ds.functional("low").name
+    taught = f"CHGNet 0.3.0, taught {low_name} on {len(start.split['train'])} frames"
+print(f"transfer starts from {taught}")
+
+# %% tags=["hide-input"]
+possible = units.curves_of(curves, references, start)
+if len(possible) < len(curves):
+    left_out = ", ".join(c for c in curves if c not in possible)
+    print(f"These data cannot have the curve {left_out}.")
+curves = possible
+
+# %% [markdown]
 # ## Where does transfer stand without any training?
 #
-# The curve of transfer has a point at N = 0: the GGA model with r²SCAN references, not trained at all.
+# The curve of transfer has a point at N = 0: that start with references for the new functional, not trained on it at all.
 # The references did see the energies of all training frames, as they do at every other N; what is zero is the number of frames that the *network* has learned from.
 # That is also how the paper draws it.
 # Beside it stands what lesson 3 recommends: references fitted to what the pretrained network *leaves* of the energies.
@@ -127,7 +166,7 @@ METRICS = {
     "force": "validation_force_mae_mev_per_a",
 }
 common = {"dataset": frames, "references": references["transfer"]}
-common |= {"progress": False, "prior": "trend"}
+common |= {"progress": False, "prior": "trend", "pretrained": origin}
 
 # %%
 split = {"train": pool, "validation": validation}
@@ -137,6 +176,11 @@ untrained = {
         "model-aware", split=split, **common | {"references": None}
     ),
 }
+if start is not None:
+    plain = common | {"references": None, "pretrained": "0.3.0"}
+    untrained["plain start"] = xf.finetune(
+        "model-aware", split=split, **plain
+    )
 if "published" in curves:
     untrained["published"] = xf.finetune(
         "references-only",
@@ -161,30 +205,36 @@ at_zero.loc["predict zero"] = [np.nan, zero["force_mae_mev_per_a"]]
 at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}", na_rep="–")
 
 # %% [markdown]
-# Forces are the same in both, because references do not touch them.
+# Forces are the same in the first two rows, because references do not touch them.
 # Energies are not: a plain refit counts the *difference* between this set's average bonding and that of the pretraining set twice, once in the reference and once in the network (lesson 3).
 # Transfer by Method 4 has to unlearn that first, which scratch does not, so look out for it at the left end of the energy curves.
+# *Plain start*, where it is listed, has model-aware references on the pretrained model as it comes; what the taught start gains on it is what the change of code had left.
 # The last row is what a model without any forces gets.
 #
-# These rows cost no training.
+# These rows cost no training on the new functional.
 # A curve that lies above them does not measure how fast r²SCAN is learned, but how fast something misplaced is unlearned, or nothing; so this lesson quotes no exponent and no factor from such a curve, and says where that is.
 
 # %% [markdown]
 # ## The runs
 #
-# Method 4 starts from the pretrained network (*transfer*), Method 1 from random weights (*scratch*); nothing else differs.
-# A third curve starts from the pretrained network with model-aware references; the profile `converged` adds a fourth, the published table.
+# Method 4 starts from the network above (*transfer*), Method 1 from random weights (*scratch*); nothing else differs.
+# A third curve starts from the same network with model-aware references; the profile `converged` adds others, the published table where it applies.
 # Each point is the error after the last step.
 # Nothing is stopped early, so no choice was made on the validation frames.
 
 # %%
 planned = units.scaling_units(
-    frames, pool, validation, references, {**parameters, "sizes": sizes}
+    frames,
+    pool,
+    validation,
+    references,
+    {**parameters, "curves": curves, "sizes": sizes},
+    start,
 )
-folder = (
-    units.units_folder(results_dir, results.lesson) if keep_runs else None
-)
-done = run_units(list(planned.values()), frames, folder)
+done = run_units(list(planned.values()), frames, folder, made=made)
+
+
+# %%
 
 
 def measure(key, run):
@@ -258,9 +308,10 @@ fig, axes = plt.subplots(1, 2, figsize=figures.wide())
 for ax, metric in zip(axes, METRICS, strict=True):
     lines = at_zero[metric].dropna().to_dict()
     if metric == "force":  # references do not touch them
-        lines = {
-            "no training": lines["refitted"],
-            "predict zero": lines["predict zero"],
+        lines = {"no training": lines["refitted"]} | {
+            name: lines[name]
+            for name in ("plain start", "predict zero")
+            if name in lines
         }
     found = {name: laws[metric, name] for name in curves}
     draw.draw_learning_curves(ax, runs, METRICS[metric], found, lines)
@@ -290,6 +341,19 @@ figures.show(
 seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
 
 
+TABLES = {
+    "refitted": "refitted references",
+    "model-aware": "model-aware references",
+    "plain start": "model-aware references on the pretrained model as it comes",
+    "published": "published references",
+}
+
+
+def key_of(name):
+    """Name of a curve in a result's key."""
+    return name.replace("-", "_").replace(" ", "_")
+
+
 def over_materials(model, metric):
     """Interval of an error over the validation materials."""
     seen = predict_frames(model, frames.take(validation))
@@ -314,12 +378,12 @@ for metric, column in METRICS.items():
         else ["refitted"]
     ):
         results.record(
-            f"{metric}_n0_{name.replace('-', '_')}",
+            f"{metric}_n0_{key_of(name)}",
             at_zero.loc[name, metric],
             unit=UNITS[metric],
             interval=over_materials(untrained[name].model, metric),
             title=f"Validation {metric} MAE of transfer at N = 0"
-            + (f", {name} references" if metric == "energy" else ""),
+            + (f", {TABLES[name]}" if metric == "energy" else ""),
             note=f"references from {len(pool)} training frames, network untrained; 95 % over validation materials",
         )
     for name in curves:
@@ -329,7 +393,7 @@ for metric, column in METRICS.items():
         first = dict(zip(planned, done, strict=True))[name, sizes[-1], seed]
         low, high = over_materials(first.last_model, metric)
         results.record(
-            f"{metric}_largest_{name.replace('-', '_')}",
+            f"{metric}_largest_{key_of(name)}",
             end.mean(),
             interval=(min(low, end.min()), max(high, end.max())),
             unit=UNITS[metric],
@@ -341,7 +405,7 @@ for metric, column in METRICS.items():
 for (metric, name), law in laws.items():
     if law is not None:
         results.record(
-            f"{metric}_exponent_{name.replace('-', '_')}",
+            f"{metric}_exponent_{key_of(name)}",
             law.exponent,
             interval=law.exponent_interval,
             title=f"Exponent b of the {metric} error: {name}",
@@ -349,8 +413,9 @@ for (metric, name), law in laws.items():
         )
 
 # %% [markdown]
-# Look first at the dashed lines, the models that were not trained at all.
-# The model-aware one costs no training and lies far below the refitted one; with few steps, training from the plain refit need not catch up with it, because the network first has to unlearn what was counted twice.
+# Look first at the dashed lines, the models that were not trained on the new functional at all.
+# The model-aware one costs no training; where it lies far below the refitted one, a few steps from the plain refit need not catch up with it, because the network first has to unlearn what was counted twice.
+# A force curve of transfer that rises above its own start says what misplaced references cost: the network is bent to make up for an offset of the energies, and pays in forces ({doc}`04_four_methods`); the model-aware curve has nothing to make up for.
 # A curve above such a line is dotted, and no law is quoted from it, however straight it looks: for the energies of transfer, the slope would be that of unlearning a misplaced reference, and for forces of scratch above *predict zero* it would be that of a model that has no forces yet.
 #
 # Then read {numref}`fig-07-curves` along a horizontal line, not a vertical one.
@@ -477,7 +542,7 @@ table.style.format("{:.1f}")
 # %% [markdown]
 # Far above 1, more data would help: the left of the table.
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
-# With the few steps that two cores allow in minutes, much of the table lies near 1: a flat curve then shows the budget, not a law, and the fits above say so by an exponent whose interval touches zero.
+# With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
 # {doc}`/long_run` shows these figures after ten times the steps; profiles with larger budgets (`long`, `converged`, `gpu`, `paper`) change parameters and nothing else.
 
@@ -620,13 +685,13 @@ results.record(
 )
 
 # %% [markdown]
-# :::{admonition} What the surrogate can and cannot show
+# :::{admonition} What these labels can and cannot show
 # :class: note
-# The embedded r²SCAN labels were made by a CHGNet that descends from the very GGA model that transfer starts from, and has the same architecture.
-# Transfer has less to learn than it would have from {term}`DFT`, so its curve lies too low and the factor {eq}`eq-efficiency` comes out too large.
-# Labels of a smooth model also have no noise floor.
+# On {term}`DFT` labels of a few hundred frames, the change of functional moves forces little, less than a model errs: what training improves there is mostly its distance from *any* DFT, and a start that has been taught the low functional has that behind it.
+# The embedded surrogate's r²SCAN labels were made by a CHGNet that descends from the very GGA model that transfer starts from, and has the same architecture.
+# Transfer has less to learn there than on DFT, so its curve lies too low and the factor {eq}`eq-efficiency` comes out too large; labels of a smooth model also have no noise floor.
 # What carries over is the method: equal budgets, nested subsets, intervals, and the limit that needs no law.
-# The paper finds on DFT labels that the advantage of transfer persists up to 0.2 million frames; this dataset cannot test that.
+# The paper finds on DFT labels that the advantage of transfer persists up to 0.2 million frames; neither dataset can test that.
 # :::
 #
 # ## Try it yourself

@@ -8,7 +8,7 @@ import pytest
 from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.dft import make
 from crossfunc.dft.engine import pulay_gpa
-from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, SIDES_OF, minima_table, write_labels
+from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, SIDES_OF, free_atoms, minima_table, write_labels
 from crossfunc.dft.plan import plan_run
 from crossfunc.dft.run import load_records
 
@@ -97,6 +97,22 @@ def test_free_atoms_stand_beside_the_elements_and_are_no_frames(made):
     assert elements.loc[("r2scan", "Mg"), "free_atom_energy_ev"] == pytest.approx(-2.0)
     materials = set(made.frames["material_id"].to_pylist())
     assert not any("atom" in m or "molecule" in m for m in materials)
+
+
+def test_free_atoms_are_read_from_the_records_in_order_of_atomic_number(made):
+    atoms = free_atoms(made)
+    assert list(atoms.index) == ["O", "Mg"]
+    for name, energies in ATOMS_EV.items():  # the toy puts a free atom 2 eV above
+        assert atoms[name].to_dict() == pytest.approx({e: 2.0 + ev for e, ev in energies.items()})
+    assert list(atoms.columns) == ["pbe", "r2scan"]
+    assert free_atoms(open_dataset("surrogate")).empty  # no records, no atoms
+
+
+def test_an_atom_that_failed_is_no_free_atom(made, tmp_path):
+    records = load_records(made.path.with_name("toy-run"))
+    failed = [{**r, "reason": "no convergence"} for r in records if r["frame_id"] == "O-atom-00"]
+    rest = [r for r in records if r["frame_id"] != "O-atom-00"]
+    assert list(free_atoms(write_labels(rest, failed, tmp_path / "f", engine={"toy": "1"})).index) == ["Mg"]
 
 
 def test_stress_has_its_pulay_term(made):

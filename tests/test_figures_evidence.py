@@ -76,7 +76,7 @@ def test_blocks_that_moved_are_percent_and_the_published_checkpoint_is_among_the
 def test_few_materials_show_each_prior(ax):
     same = {"published": 170.0, "table": 188.0}
     rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, **same} for n in (10, 30) for d in (0, 1)]
-    references.draw_few_materials(ax, pd.DataFrame(rows))
+    references.draw_few_materials(pd.DataFrame(rows), ax)
     lines = {line.get_label(): line.get_ydata().tolist() for line in ax.get_lines()}
     assert lines["model-aware, prior: published shift"] == [170.0, 170.0]
     assert lines["plain refit"] == [90.0, 30.0]

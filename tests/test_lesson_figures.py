@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from crossfunc.lessons import figures
+from crossfunc.lessons.figures import references
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +145,42 @@ def test_before_and_after_prints_the_correlation_of_each_panel():
     axes = figures.before_and_after({"total": (x, [0, -1, -2, -3]), "rest": (x, x)}, ["PBE", "r²SCAN"])
     assert [ax.texts[0].get_text() for ax in axes] == ["r = -1.00", "r = 1.00"]
     assert axes[1].get_xlabel() == "r²SCAN rest (eV/atom)"
+
+
+# --- element references ---
+
+SHIFTS = pd.DataFrame(
+    {
+        "fitted": [-0.1, -1.2, -8.0, -15.5],
+        "std_error": [0.01, 0.05, 0.1, 0.1],
+        "free_atom": [np.nan] * 4,
+        "published": [-0.03, -0.7, -9.2, -24.7],
+        "published_atom": [0.0, -1.2, np.nan, -24.4],
+    },
+    index=["H", "O", "Ge", "Ba"],
+)
+
+
+def test_shift_evidence_draws_the_sources_that_have_values_in_order_of_the_table(ax):
+    assert references.draw_shift_evidence(SHIFTS, ("PBE", "r²SCAN"), ax) is ax
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["fitted to these data", "published tables (VASP)", "free atom, VASP"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(SHIFTS.index)
+    fitted = ax.containers[0].lines[0]
+    np.testing.assert_allclose(np.array(fitted.get_ydata(), dtype=float), SHIFTS["fitted"])
+    assert "r²SCAN − PBE" in ax.get_ylabel()
+
+
+def test_shift_evidence_of_many_elements_names_some_of_them(ax):
+    many = pd.concat([SHIFTS] * 25)
+    references.draw_shift_evidence(many, ("a", "b"), ax)
+    assert 20 < len(ax.get_xticks()) <= 45
+
+
+def test_few_points_are_drawn_larger_than_many():
+    few, many = np.linspace(-1, 0, 30), np.linspace(-1, 0, 3000)
+    sizes = [
+        figures.before_and_after({"one": (x, x), "two": (x, x)}, ("a", "b"))[0].collections[0].get_sizes()[0]
+        for x in (few, many)
+    ]
+    assert sizes[0] > 2 * sizes[1]

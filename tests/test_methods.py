@@ -218,6 +218,14 @@ def test_rank_deficient_training_frames_give_references_close_to_the_truth_and_a
     assert "fix the references of O, Mg only in combination" in notes[0]
 
 
+def test_given_references_that_no_training_energy_fixes_are_noted_as_given():
+    """A learning curve's references are fitted once, to all of its frames; elements of the validation may be new."""
+    train, other = made_up([[12, 8], [12]], [-4.5, -4.0]), made_up([[29, 8]], [-3.0])
+    given = start_model(4, train).references
+    _, _, notes = start_model(4, train, references=given, other_frames=other)
+    assert "No training energy holds Cu: their references are as given" in notes[0]
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_few_training_frames_give_references_of_a_sensible_size(surrogate, n):
     for seed in range(3):

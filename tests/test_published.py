@@ -1,11 +1,14 @@
 """The element references that chgnet publishes, against those inside its checkpoints and against its own model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from crossfunc.datasets import open_dataset
 from crossfunc.energies.atomref import AtomRefError
 from crossfunc.energies.composition import composition_matrix, element_symbols, elements_present
-from crossfunc.energies.published import published_atomref
+from crossfunc.energies.published import published_atomref, published_tables_apply
 
 OX = 7  # column, Z - 1
 
@@ -61,3 +64,25 @@ def test_gga_entries_that_no_data_back_are_marked():
 def test_an_unknown_table_names_the_known_ones():
     with pytest.raises(AtomRefError, match=r"choose one of MPtrj, MPF, MP-r2SCAN, 0.3.0, r2scan"):
         published_atomref("MACE")
+
+
+@pytest.mark.parametrize(
+    ("keys", "labelled_by", "apply"),
+    [
+        (("gga", "r2scan"), "DFT, VASP", True),
+        (("pbe", "r2scan"), "DFT, VASP", True),
+        (("gga", "r2scan"), "model, CHGNet", True),
+        (("pbe", "r2scan"), "DFT, GPAW", False),  # its atoms have another energy
+        (("pbe", "r2scan"), "", False),  # nobody knows
+        (("pbe", "hse06"), "DFT, VASP", False),  # no table for that functional
+        (("pbesol", "r2scan"), "DFT, VASP", False),
+    ],
+)
+def test_published_tables_apply_to_labels_of_their_own_code_and_functionals(keys, labelled_by, apply):
+    functionals = [SimpleNamespace(key=key) for key in keys]
+    assert published_tables_apply(SimpleNamespace(functionals=functionals, labelled_by=labelled_by)) is apply
+
+
+def test_published_tables_apply_to_the_surrogate_and_not_to_our_own_dft():
+    assert published_tables_apply(open_dataset("surrogate"))
+    assert not published_tables_apply(open_dataset("pbe-r2scan"))

@@ -7,7 +7,7 @@ import pytest
 from crossfunc.energies.atomref import AtomRefError, fit_atomref
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.energies.published import published_atomref
-from crossfunc.energies.shifts import correlation_report, element_shifts, pearson, refit_advice
+from crossfunc.energies.shifts import correlation_report, element_shifts, pearson, refit_advice, scale_held_out
 
 SYMBOLS = ["Li", "O", "F", "Fe", "W", "Au", "Pt"]
 
@@ -105,6 +105,45 @@ def test_references_restore_a_correlation_that_totals_hide():
     assert (report["interval_high"] > r).all()
     assert "in sample" in report.loc["refitted", "note"]
     assert report.loc["refitted, held out", "n_points"] == 200
+
+
+def test_without_published_tables_the_low_references_are_fitted_to_other_materials():
+    X, rng = materials(120)
+    bonding = rng.normal(0, 0.5, 120)
+    low, high = LOW.apply(X, bonding), HIGH.apply(X, bonding + rng.normal(0, 0.05, 120))
+    report = correlation_report(X, low, high, n_bootstrap=50)
+    assert report.index.tolist() == ["none", "low only", "refitted", "refitted, held out"]
+    assert report.loc["low only", "pearson"] < 0.6
+    assert "cross-validation" in report.loc["low only", "note"]
+    held = scale_held_out(X, low, high)
+    r = np.corrcoef(held["low"], held["high"])[0, 1]
+    assert report.loc["refitted, held out", "pearson"] == pytest.approx(r)
+    assert report.loc["low only", "n_points"] == len(held)
+    # the same linear function is taken from both, so their difference stays as it was
+    assert report.loc["low only", "mad_ev_per_atom"] == pytest.approx(report.loc["none", "mad_ev_per_atom"])
+
+
+def test_other_references_judge_the_materials_whose_elements_all_have_one():
+    X, rng = materials()
+    bonding = rng.normal(0, 0.5, 200)
+    low, high = LOW.apply(X, bonding), HIGH.apply(X, bonding)
+    atoms = [fit.energies_ev.copy() for fit in (LOW, HIGH)]
+    report = correlation_report(X, low, high, others={"free atoms": atoms}, n_bootstrap=0)
+    assert report.loc["free atoms", "pearson"] == pytest.approx(1)
+    atoms[1][73] = np.nan  # no tungsten atom in one functional
+    report = correlation_report(X, low, high, others={"free atoms": atoms}, n_bootstrap=0)
+    assert report.loc["free atoms", "n_points"] == (X[:, [73]].toarray() == 0).sum() < 200
+    assert report.loc["free atoms", "mad_ev_per_atom"] == pytest.approx(0, abs=1e-9)
+    nothing = {"free atoms": (np.full(94, np.nan), np.full(94, np.nan))}
+    assert "free atoms" not in correlation_report(X, low, high, others=nothing, n_bootstrap=0).index
+
+
+def test_held_out_energies_leave_out_what_other_materials_do_not_fix():
+    X = composition_matrix(["Li", "Li2O", "LiO", "O", "LiO2", "Li3O", "LiW"])
+    energy = X @ np.nan_to_num(LOW.energies_ev)
+    held = scale_held_out(X, energy, 2 * energy, n_splits=7)
+    assert held.index.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(held, 0, atol=1e-9)
 
 
 def test_the_report_does_not_change_when_both_functionals_shift():

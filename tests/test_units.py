@@ -1,6 +1,7 @@
 """Runs that know nothing of each other: stopped and gone on with, read back when whole, and never taken for others."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,41 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
+from crossfunc.energies import fit_atomref
+from crossfunc.errors import InputError
 from crossfunc.lessons.sources import LessonError
-from crossfunc.lessons.units import CASES, method_units, plan_scaling, runs_of, scaling_units, unit_name, usable_frames
+from crossfunc.lessons.units import (
+    CASES,
+    PAPERS_TABLE,
+    PLAIN_CASES,
+    PLAIN_START,
+    TAUGHT,
+    case_units,
+    method_splits,
+    plan_scaling,
+    rows_to_judge,
+    runs_of,
+    scaling_start,
+    scaling_units,
+    start_unit,
+    taught_labels,
+    unit_name,
+    usable_frames,
+    uses_published_references,
+)
+from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
-from crossfunc.training.units import Unit, identify, progress, progress_table, read_results, run_units
+from crossfunc.training.source import label_with_model, replace_labels
+from crossfunc.training.taught import labels_to_teach, low_labels
+from crossfunc.training.units import (
+    Unit,
+    identify,
+    progress,
+    progress_table,
+    read_results,
+    run_units,
+    with_starts,
+)
 
 SMALL = {"max_steps": 4, "batch_size": 4}
 
@@ -115,6 +147,61 @@ def test_two_units_of_one_name_are_an_error(frames, units):
         run_units([units[0], units[0]], frames)
 
 
+# --- units that start from the model of another ---
+
+
+@pytest.fixture(scope="module")
+def moved(frames):
+    """The same crystals with other energies, as another code would give them."""
+    return replace_labels(frames, energy_per_atom_ev=frames.energy_per_atom_ev + 0.5)
+
+
+def chain(units, moved, steps=2, keep="last"):
+    """A start that learns other labels, and a unit that begins at its model; no step of its own."""
+    split = units[0].split
+    start = Unit("start", "4", 0, split, settings={"max_steps": steps, "batch_size": 4}, frames=moved, keep=keep)
+    return start, Unit("from-start", "3", 0, split, settings={"n_epochs": 0}, start=start)
+
+
+def test_a_unit_begins_at_the_last_weights_of_its_start(frames, units, moved, tmp_path):
+    start, unit = chain(units, moved)
+    done = []
+    (run,) = run_units([unit], frames, tmp_path, report=done.append)
+    assert done == ["start", "from-start"]
+    (alone,) = run_units([start], frames)
+    for name, weights in alone.last_model.state_dict().items():
+        np.testing.assert_array_equal(run.model.state_dict()[name], weights)
+    of_start, of_unit = (json.loads((tmp_path / f"{name}.json").read_text()) for name in done)
+    assert of_unit["start"] == "start"
+    assert of_start["start"] is None
+    rows = start.split["test"]
+    judged = xf.evaluate(alone.last_model, moved, rows=rows)  # the weights it stands for, on its own labels
+    assert of_start["errors"]["energy_mae_mev_per_atom"] == pytest.approx(judged["energy_mae_mev_per_atom"], rel=1e-4)
+
+
+def test_starts_are_made_once_and_both_are_read_back(frames, units, moved, tmp_path, monkeypatch):
+    start, unit = chain(units, moved)
+    twin = Unit("other", "4", 0, unit.split, settings={"n_epochs": 0}, start=start)
+    assert [u.name for u in with_starts([unit, twin, start], frames)] == ["start", "from-start", "other"]
+    first = run_units([unit, twin, start], frames, tmp_path)
+    assert [run.method.key for run in first] == ["3", "4", "4"]
+    monkeypatch.setattr("crossfunc.training.fit._Run.train", lambda *_, **__: pytest.fail("trained again"))
+    again = run_units([unit, twin, start], frames, tmp_path)
+    assert [run.metrics["test"] for run in again] == [run.metrics["test"] for run in first]
+    assert {state.state for state in progress([start, unit, twin], frames, tmp_path)} == {"whole"}
+
+
+def test_what_a_unit_starts_from_is_part_of_its_identity(frames, units, moved):
+    start, unit = chain(units, moved)
+    same = identify(unit, frames)
+    assert identify(chain(units, moved)[1], frames) == same
+    others = [chain(units, moved, steps=3)[1], chain(units, moved, keep="best")[1], chain(units, frames)[1]]
+    others += [Unit("from-start", "3", 0, unit.split, settings={"n_epochs": 0})]
+    assert len({same} | {identify(other, frames) for other in others}) == 5
+    with pytest.raises(InputError, match="share the name 'start'"):
+        run_units([start, chain(units, moved, steps=3)[1]], frames)
+
+
 def test_progress_reads_like_a_table(frames, units, tmp_path):
     table = progress_table(progress(units, frames, tmp_path))
     assert table.index.tolist() == ["method-4-seed0", "published-seed0"]
@@ -126,6 +213,7 @@ def test_progress_reads_like_a_table(frames, units, tmp_path):
 LESSON_4 = {
     "seed": 0, "n_seeds": 2, "n_train_frames": 60, "n_eval_frames": 10, "n_epochs": 2, "max_steps": None,
     "batch_size": 8, "learning_rate": 1e-3, "n_workers": 0, "max_atoms": 4, "validate_every_n_epochs": 1,
+    "n_start_epochs": 3,
 }  # fmt: skip
 LESSON_7 = {
     "seed": 0, "n_seeds": 2, "sizes": [8, 16], "n_validation": 16, "max_atoms": 2, "max_steps": 3, "batch_size": 4,
@@ -152,9 +240,75 @@ def test_all_runs_of_a_seed_differ_in_the_method_and_in_nothing_else():
 
 def test_steps_go_before_epochs_where_both_are_given():
     frames = usable_frames(open_dataset("surrogate"), 4, 80, need_forces=False)
-    by_steps = method_units(frames, LESSON_4 | {"max_steps": 7})[0].settings
+    by_steps = case_units(frames, LESSON_4 | {"max_steps": 7})["1", 0].settings
     assert by_steps["max_steps"] == 7
     assert "n_epochs" not in by_steps
+
+
+def test_only_labels_that_a_model_has_not_made_itself_are_taught():
+    dft, surrogate = open_dataset("pbe-r2scan"), open_dataset("surrogate")
+    frames = usable_frames(dft, 4, 40, need_forces=True)
+    low = labels_to_teach(dft, frames)
+    np.testing.assert_array_equal(low.crystals.frac_coords, frames.crystals.frac_coords)
+    assert not np.allclose(low.energy_per_atom_ev, frames.energy_per_atom_ev, atol=0.01)
+    made_by_chgnet = usable_frames(surrogate, 2, 40, need_forces=False)
+    assert low_labels(surrogate, made_by_chgnet).labelled("energy").all()
+    assert labels_to_teach(surrogate, made_by_chgnet) is None
+    base = xf.load_model("0.3.0")
+    crystal = frames.take(np.arange(4))
+    as_own = pytest.MonkeyPatch()
+    with as_own.context() as patch:  # a dataset with the model's own labels of everything
+        patch.setattr("crossfunc.training.taught.low_labels", lambda *_: label_with_model(base, crystal))
+        assert labels_to_teach(dft, crystal, base) is None
+
+
+def test_low_labels_lie_beside_the_high_ones_frame_by_frame():
+    dft = open_dataset("pbe-r2scan")
+    frames = usable_frames(dft, 4, 40, need_forces=True)
+    order = np.random.default_rng(0).permutation(len(frames))[:30]
+    low = low_labels(dft, frames.take(order))
+    stem = {name.rsplit("/", 1)[0]: row for row, name in enumerate(dft.frames["frame_id"].to_pylist())
+            if dft.frames["functional"][row].as_py() == "pbe"}  # fmt: skip
+    for name, energy in zip(frames.frame_ids[order], low.energy_per_atom_ev, strict=True):
+        assert dft.frames["energy_per_atom_ev"][stem[name.rsplit("/", 1)[0]]].as_py() == energy
+    strained = frames.crystals.take(order)
+    moved = replace_labels(frames.take(order), crystals=type(strained)(
+        strained.atomic_numbers, strained.frac_coords + 0.01, strained.lattices_a, strained.n_atoms))  # fmt: skip
+    assert low_labels(dft, moved) is None
+
+
+def test_on_dft_all_cases_start_from_what_their_training_frames_were_taught():
+    dft = open_dataset("pbe-r2scan")
+    frames, units = runs_of("04_four_methods", dft, LESSON_4)
+    low = taught_labels(dft, frames, LESSON_4)
+    assert not uses_published_references(dft)
+    assert uses_published_references(open_dataset("surrogate"))
+    names = {unit.name for unit in units if unit.seed == 0}
+    cases = [case for case in (*CASES, *PLAIN_CASES, TAUGHT) if case != PAPERS_TABLE]
+    assert names == {unit_name(case, 0) for case in cases}
+    for seed, split in method_splits(frames, LESSON_4).items():
+        mine = {unit.name: unit for unit in units if unit.seed == seed}
+        start = mine[unit_name(TAUGHT, seed)]
+        assert start.keep == "last"
+        assert start.frames.fingerprint() == low.fingerprint()
+        assert np.array_equal(start.split["train"], split["train"])
+        assert not set(frames.material_ids[start.split["train"]]) & set(frames.material_ids[split["test"]])
+        for case in CASES:
+            if case != PAPERS_TABLE:
+                assert mine[unit_name(case, seed)].start is start
+        assert all(mine[unit_name(case, seed)].start is None for case in PLAIN_CASES)
+    assert taught_labels(dft, frames, LESSON_4 | {"n_start_epochs": 0}) is None
+
+
+def test_a_start_leaves_frames_without_low_labels_out():
+    dft = open_dataset("pbe-r2scan")
+    frames = usable_frames(dft, 4, 40, need_forces=True)
+    low = taught_labels(dft, frames, LESSON_4)
+    energies = low.energy_per_atom_ev.copy()
+    energies[::3] = np.nan
+    split = method_splits(frames, LESSON_4)[0]
+    start = start_unit(replace_labels(low, energy_per_atom_ev=energies), split, 0, LESSON_4)
+    assert set(start.split["train"]) == {row for row in split["train"] if row % 3}
 
 
 def test_curves_have_equal_budgets_nested_frames_and_one_table_of_references_each():
@@ -171,6 +325,67 @@ def test_curves_have_equal_budgets_nested_frames_and_one_table_of_references_eac
     assert len({unit.settings["max_steps"] for unit in units.values()}) == 1
 
 
+ON_DFT = LESSON_7 | {
+    "n_start_epochs": 1, "max_steps": 1, "sizes": [4, 10**6], "n_seeds": 1, "n_validation": 8,
+    "curves": ["transfer", "model-aware", PLAIN_START, "published", "scratch"],
+}  # fmt: skip
+
+
+def test_curves_on_our_own_dft_begin_with_a_start_that_all_cheap_labels_taught():
+    dataset = open_dataset("pbe-r2scan")
+    frames, pool, validation, sizes, references = plan_scaling(dataset, ON_DFT)
+    assert sizes == [4, len(pool)]  # all there is, in place of a size that does not fit
+    assert "published" not in references  # the table is VASP's
+    assert not set(frames.material_ids[pool]) & set(frames.material_ids[validation])
+    start = scaling_start(dataset, frames, pool, validation, ON_DFT)
+    assert len(start.split["train"]) == len(pool)
+    units = scaling_units(frames, pool, validation, references, ON_DFT | {"sizes": sizes}, start)
+    starts = {curve: unit.start for (curve, n, _), unit in units.items() if n == 4}
+    assert starts == {"transfer": start, "model-aware": start, PLAIN_START: None, "scratch": None}
+    assert np.array_equal(units["model-aware", 4, 0].fit_to, pool)
+    without = scaling_units(frames, pool, validation, references, ON_DFT | {"sizes": sizes})
+    assert {curve for curve, _, _ in without} == {"transfer", "model-aware", "scratch"}
+    assert scaling_start(dataset, frames, pool, validation, LESSON_7) is None  # no epochs, no start
+    surrogate = open_dataset("surrogate")
+    assert scaling_start(surrogate, *plan_scaling(surrogate, LESSON_7)[:3], ON_DFT) is None  # its own labels
+
+
+def test_references_are_fitted_to_other_rows_where_a_unit_says_so_and_a_start_is_not_made_twice(monkeypatch):
+    dataset = open_dataset("pbe-r2scan")
+    frames, pool, validation, sizes, references = plan_scaling(dataset, ON_DFT)
+    start = scaling_start(dataset, frames, pool, validation, ON_DFT)
+    parameters = ON_DFT | {"sizes": sizes[:1], "curves": ["model-aware"]}
+    (unit,) = scaling_units(frames, pool, validation, references, parameters, start).values()
+    (taught,) = run_units([start], frames)
+    from crossfunc.training import units as module
+
+    made = []
+    inner = module.run_unit
+    monkeypatch.setattr(module, "run_unit", lambda one, *rest: made.append(one.name) or inner(one, *rest))
+    (run,) = run_units([unit], frames, made={start.name: taught})
+    assert made == [unit.name]
+    expected = xf.finetune(
+        "model-aware", frames, split={"train": pool, "validation": validation}, prior="trend", progress=False,
+        pretrained=start.model_of(taught),
+    ).references  # fmt: skip
+    np.testing.assert_allclose(run.references.energies_ev, expected.energies_ev, atol=1e-5)
+    assert identify(unit, frames) != identify(replace(unit, fit_to=pool[:5]), frames)
+
+
+def test_frames_that_tell_nothing_are_not_judged_unless_there_are_no_others():
+    frames = LabelledFrames.from_dataset(open_dataset("pbe-r2scan"), "high")
+    rows = np.arange(len(frames))
+    moved = np.array([np.abs(forces).max() > 1e-3 for forces in frames.crystals.split(frames.forces_ev_per_a)])
+    of_all = fit_atomref(frames.composition, frames.energy_per_atom_ev)
+    fixed = of_all.is_determined_for(frames.composition)
+    assert 5 < (moved & fixed).sum() < len(rows)
+    assert np.array_equal(rows_to_judge(frames, rows, of_all), np.flatnonzero(moved & fixed))
+    of_one = fit_atomref(frames.composition[:1], frames.energy_per_atom_ev[:1])
+    assert np.array_equal(rows_to_judge(frames, rows, of_one), np.flatnonzero(moved))
+    still = rows[~moved]
+    assert np.array_equal(rows_to_judge(frames, still, of_all), still)
+
+
 def test_names_of_units_are_names_of_files():
     assert unit_name("4 on the published table", 1) == "method-4-on-the-published-table-seed1"
     assert unit_name("model-aware, then trained", 0) == "model-aware-then-trained-seed0"
@@ -181,8 +396,8 @@ def test_the_command_counts_what_is_whole_and_runs_nothing_when_asked_for_the_st
     call = ["units", "04", "--profile", "smoke", "--status", "--root", str(root), "--out", str(tmp_path)]
     shown = CliRunner().invoke(app, [*call, "--only", "method-4"])
     assert shown.exit_code == 0, shown.output
-    assert "0 of 2 units are whole" in shown.output  # Method 4, and Method 4 on the published table
-    assert "method-4-on-the-published-table-seed0" in shown.output
+    assert "0 of 2 units are whole" in shown.output  # Method 4 from the start taught PBE, and from 0.3.0
+    assert "method-4-start-as-published-seed0" in shown.output
     assert not (tmp_path / "units").exists()
     wrong = CliRunner().invoke(app, [*call, "--only", "method-9"])
     assert wrong.exit_code != 0

@@ -17,6 +17,7 @@ from crossfunc.dft.labels import (
     SIDES_OF,
     by_material,
     fit_minimum,
+    free_atoms,
     read_records,
 )
 from crossfunc.dft.plan import plan_materials
@@ -265,8 +266,7 @@ def shifts_three_ways(dataset: Dataset, fits: dict, draws: np.ndarray, X, materi
     enough = (table["n_materials"] >= FEWEST).to_numpy()
     table["low"], table["high"] = np.full((2, len(table)), np.nan)
     table.loc[enough, ["low", "high"]] = np.nanquantile(draws[:, enough], _ENDS, axis=0).T
-    by_functional = dataset.elements.groupby("functional")
-    atoms = {key: rows.set_index("element")["free_atom_energy_ev"] for key, rows in by_functional}
+    atoms = free_atoms(dataset)
     table["free_atom"] = (atoms["r2scan"] - atoms["pbe"]).reindex(table.index)
     return table[table["ours"].notna()]
 

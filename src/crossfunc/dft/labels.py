@@ -16,7 +16,14 @@ from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equat
 from crossfunc.dft.plan import CUTOFF_EV, RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
-__all__ = ["LARGEST_NET_FORCE_EV_PER_A", "minima_table", "read_records", "records_table", "write_labels"]
+__all__ = [
+    "LARGEST_NET_FORCE_EV_PER_A",
+    "free_atoms",
+    "minima_table",
+    "read_records",
+    "records_table",
+    "write_labels",
+]
 
 NAME = "pbe-r2scan"
 LARGEST_NET_FORCE_EV_PER_A = 0.020
@@ -127,6 +134,34 @@ def fit_minimum(records: list[dict], name: str) -> EquationOfState:
     volumes = [abs(np.linalg.det(np.reshape(r["lattice_a"], (3, 3)))) for r in frames]
     pressures = [-np.trace(corrected_stress_gpa(r, name, slope)) / 3 for r in frames]
     return fit_equation_of_state(volumes, [r[name]["energy_ev"] for r in frames], pressures)
+
+
+def free_atoms(dataset: Dataset) -> pd.DataFrame:
+    """Return the energies of the isolated atoms that a run has computed, spin-polarised in a box.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `element`, in order of atomic number; columns `pbe` and `r2scan`, eV, counted as the energies of the
+        dataset's crystals are. No rows where the dataset keeps no record of a free atom.
+    """
+    table = dataset.records
+    found = pd.DataFrame(columns=["frame_id", *FUNCTIONALS]) if table is None else _energies_ev(table)
+    found = found[found["frame_id"].str.endswith(_ATOM)].dropna()
+    found = found.assign(element=found["frame_id"].str.removesuffix(_ATOM)).set_index("element")
+    return found[list(FUNCTIONALS)].astype(float).sort_index(key=lambda symbols: symbols.map(ATOMIC_NUMBERS))
+
+
+_ATOM = "-atom-00"
+
+
+def _energies_ev(records: pa.Table) -> pd.DataFrame:
+    columns = {f"{name}_energy_ev": name for name in FUNCTIONALS}
+    return records.select(["frame_id", *columns]).to_pandas().rename(columns=columns)
 
 
 def _de_dcutoff(records: list[dict], name: str) -> float | None:

@@ -19,8 +19,16 @@ from crossfunc.energies.corrections import (
 )
 from crossfunc.energies.importance import ElementImportance, element_importance
 from crossfunc.energies.priors import ShiftPrior, free_atom_shifts_ev, published_shift
-from crossfunc.energies.published import published_atomref
-from crossfunc.energies.shifts import Pearson, RefitAdvice, correlation_report, element_shifts, pearson, refit_advice
+from crossfunc.energies.published import published_atomref, published_tables_apply
+from crossfunc.energies.shifts import (
+    Pearson,
+    RefitAdvice,
+    correlation_report,
+    element_shifts,
+    pearson,
+    refit_advice,
+    scale_held_out,
+)
 
 __all__ = [
     "AtomRefError",
@@ -49,6 +57,8 @@ __all__ = [
     "pearson",
     "published_atomref",
     "published_shift",
+    "published_tables_apply",
     "refit_advice",
     "remove_mp2020",
+    "scale_held_out",
 ]

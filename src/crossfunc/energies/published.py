@@ -55,6 +55,27 @@ def published_atomref(name: str) -> AtomRefFit:
     return _published(name)
 
 
+def published_tables_apply(dataset) -> bool:
+    """Say whether chgnet's tables "MPtrj" and "MP-r2SCAN" are on the scale of a dataset's energies.
+
+    They count from the atoms of VASP's pseudopotentials as the Materials Project uses them, so they hold for labels of
+    that code, and of networks that learned from it, from a GGA to r2SCAN. Another code, or an unknown one, has another
+    zero of energy: its references are fitted.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Judged by its functionals and by `labelled_by`.
+
+    Returns
+    -------
+    bool
+    """
+    low, high = (functional.key for functional in dataset.functionals)
+    code = dataset.labelled_by.rpartition(", ")[2]
+    return low in ("gga", "pbe") and high == "r2scan" and code in ("VASP", "CHGNet")
+
+
 @functools.cache
 def _published(name):
     """Read one published table from chgnet."""

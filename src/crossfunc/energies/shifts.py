@@ -111,9 +111,10 @@ def correlation_report(
     X,
     low,
     high,
-    refs_low: AtomRefFit,
-    refs_high: AtomRefFit,
+    refs_low: AtomRefFit | None = None,
+    refs_high: AtomRefFit | None = None,
     *,
+    others=None,
     material_ids=None,
     n_splits: int = 5,
     n_bootstrap: int = 1000,
@@ -126,8 +127,12 @@ def correlation_report(
     X : sparse or dense array, shape (n_rows, 94)
     low, high : array_like, shape (n_rows,)
         Energies per atom of the same materials in the low (GGA/GGA+U) and high (r2SCAN) functional, eV/atom.
-    refs_low, refs_high : AtomRefFit
-        Published references of each, from `published_atomref`.
+    refs_low, refs_high : AtomRefFit, optional
+        Published references of each, from `published_atomref`; leave them out for energies of another code, whose zero
+        is another one (`published_tables_apply`).
+    others : dict of str to (array_like, array_like), each of shape (94,), optional
+        Further references of the low and of the high functional by name, eV/atom; NaN for elements that have none.
+        Rows with such an element are left out.
     material_ids : array_like, shape (n_rows,), optional
     n_splits : int
         Folds of the cross-validation over materials behind the held-out row.
@@ -137,7 +142,8 @@ def correlation_report(
     Returns
     -------
     pandas.DataFrame
-        One row per `references`: "none", "published", "low only" (the low functional's subtracted from both),
+        One row per `references`: "none", "published" (where they are given), those of `others` that three rows have,
+        "low only" (the low functional's subtracted from both: published, or without these fitted to other materials),
         "refitted" (own fit, in sample) and "refitted, held out"; columns `pearson`, `interval_low`, `interval_high`,
         `n_points` (rows that could be judged), `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
 
@@ -162,10 +168,19 @@ def correlation_report(
     if left_out:
         held_note += f"; {left_out} rows left out, whose references other materials do not fix ({', '.join(blamed)})"
     everything = np.ones(len(low), dtype=bool)
-    stages = {
-        "none": (low, high, everything, "total energies"),
-        "published": (refs_low.remove(X, low), refs_high.remove(X, high), everything, "each functional's own"),
-        "low only": (refs_low.remove(X, low), refs_low.remove(X, high), everything, "the low functional's from both"),
+    stages = {"none": (low, high, everything, "total energies")}
+    low_only = (held_low, high - low + held_low, judged, "the low functional's from both; " + held_note)
+    if refs_low is not None:
+        scaled = refs_low.remove(X, low), refs_high.remove(X, high)
+        stages["published"] = (*scaled, everything, "each functional's own")
+        low_only = (scaled[0], refs_low.remove(X, high), everything, "the low functional's from both")
+    for name, (other_low, other_high) in (others or {}).items():
+        scaled = low - X @ np.nan_to_num(other_low), high - X @ np.nan_to_num(other_high)
+        known = X @ np.isfinite(np.asarray(other_low) + np.asarray(other_high)).astype(float) > 1 - 1e-9
+        if known.sum() > 2:
+            stages[name] = (*scaled, known, f"{int(known.sum())} rows whose elements all have one")
+    stages |= {
+        "low only": low_only,
         "refitted": (fit_low.remove(X, low), fit_high.remove(X, high), everything, "in sample: fitted to these rows"),
         "refitted, held out": (held_low, held_high, judged, held_note),
     }
@@ -179,6 +194,37 @@ def correlation_report(
         rows.append((name, result.r, result.low, result.high, result.n_points, mad, note))
     columns = ["references", "pearson", "interval_low", "interval_high", "n_points", "mad_ev_per_atom", "note"]
     return pd.DataFrame(rows, columns=columns).set_index("references")
+
+
+def scale_held_out(X, low, high, *, material_ids=None, n_splits: int = 5, seed: int = 0):
+    """Energies of two functionals minus references of each that were fitted to other materials.
+
+    Parameters
+    ----------
+    X : sparse or dense array, shape (n_rows, 94)
+    low, high : array_like, shape (n_rows,)
+        eV/atom.
+    material_ids : array_like, shape (n_rows,), optional
+    n_splits, seed
+        Folds of the cross-validation over materials.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `low` and `high`, eV/atom; the index is the row of X. Rows that hold an element which the other
+        materials do not determine are left out.
+
+    Notes
+    -----
+    Lesson 3.
+    """
+    import pandas as pd
+
+    X = as_composition_matrix(X)
+    ids = np.arange(X.shape[0]) if material_ids is None else np.asarray(material_ids)
+    energies = (np.asarray(energy, dtype=np.float64) for energy in (low, high))
+    held_low, held_high, judged, _ = _held_out_scaled(X, *energies, ids, n_splits, seed)
+    return pd.DataFrame({"low": held_low, "high": held_high})[judged]
 
 
 def element_shifts(low_fit: AtomRefFit, high_fit: AtomRefFit):

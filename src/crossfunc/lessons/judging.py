@@ -40,15 +40,29 @@ class Judged:
         self._rows: dict[tuple[str, int], dict] = {}
         self._errors: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
-    def add(self, name: str, seed: int, model) -> None:
-        """Let a model predict the test frames of a seed; its references are refitted to the seed's training frames."""
+    def add(self, name: str, seed: int, model, *, energies: bool = True) -> None:
+        """Let a model predict the test frames of a seed; its references are refitted to the seed's training frames.
+
+        Parameters
+        ----------
+        name : str
+        seed : int
+        model : CHGNet
+        energies : bool
+            False where the model counts energies from another zero than the labels: only those after a last refit
+            are then judged.
+        """
         train, test = (self.frames.take(self.splits[seed][part]) for part in ("train", "test"))
         seen = predict_frames(model, test)
         after = refitted_energy_errors(seen, last_refit_ev(model, train))
         slope, cosine = slope_and_cosine(seen)
         self.predictions[name, seed] = seen
         self._rows[name, seed] = seen.metrics() | {REFITTED: np.nanmean(after), "slope": slope, "cosine": cosine}
-        errors = (frame_errors(seen, "energy"), after, frame_errors(seen, "forces"))
+        of_energy = frame_errors(seen, "energy")
+        if not energies:
+            of_energy = np.full_like(of_energy, np.nan)
+            self._rows[name, seed][ENERGY] = np.nan
+        errors = (of_energy, after, frame_errors(seen, "forces"))
         self._errors[name, seed] = dict(zip(WITH_INTERVAL, errors, strict=True))
 
     def add_zero(self, name: str) -> None:
@@ -62,6 +76,16 @@ class Judged:
         import pandas as pd
 
         return pd.DataFrame(self._rows).T.reindex(columns=COLUMNS).astype(float)
+
+    @property
+    def mean(self):
+        """Errors of each name, mean over seeds."""
+        return self.scores.groupby(level=0, sort=False).mean()
+
+    @property
+    def names(self) -> set[str]:
+        """All that was added."""
+        return {name for name, _ in self._rows}
 
     def estimate(self, name: str, metric: str) -> Estimate | None:
         """Mean over the seeds with an interval over test materials; None for errors that are not kept by frame."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.lessons.results import format_value
-from crossfunc.lessons.units import method_splits, method_units, unit_name, usable_frames
+from crossfunc.lessons.units import case_units, method_splits, usable_frames
 from crossfunc.potential import read_provenance
 from crossfunc.potential.crystals import Crystals
 from crossfunc.stability import element_energies_ev, formation_energy_per_atom_ev, hull_report
@@ -156,10 +156,9 @@ def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tu
     n_wanted = given["n_train_frames"] + 2 * given["n_eval_frames"]
     frames = usable_frames(dataset, given["max_atoms"], n_wanted, need_forces=False)
     splits = method_splits(frames, given)
-    names = {unit_name(k, seed): (f"Method {k}", str(seed)) for seed in splits for k in "1234"}
-    units = [unit for unit in method_units(frames, given) if unit.name in names]
-    runs = run_units(units, frames, pretrained=pretrained, n_jobs=n_jobs)
-    models = {names[unit.name]: run.model for unit, run in zip(units, runs, strict=True)}
+    units = {(f"Method {k}", str(s)): unit for (k, s), unit in case_units(frames, given).items() if k in [*"1234"]}
+    runs = run_units(list(units.values()), frames, pretrained=pretrained, n_jobs=n_jobs)
+    models = {key: run.model for key, run in zip(units, runs, strict=True)}
     seen = {
         str(seed): set(frames.material_ids[np.concatenate([split["train"], split["validation"]])])
         for seed, split in splits.items()

@@ -28,6 +28,7 @@ from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, d
 from crossfunc.training.settings import Settings
 from crossfunc.training.source import Source, split_source
 from crossfunc.training.strategies import Strategy, StrategyError
+from crossfunc.training.taught import labels_to_teach
 
 __all__ = [
     "METHODS",
@@ -59,6 +60,7 @@ __all__ = [
     "fit_references",
     "forgetting",
     "frame_errors",
+    "labels_to_teach",
     "last_refit_ev",
     "measure_forgetting",
     "predict_frames",

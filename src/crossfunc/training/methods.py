@@ -90,6 +90,11 @@ class Method:
     strategy: Strategy | None = None
 
     @property
+    def trains(self) -> list[str]:
+        """What training moves: "network", "references"."""
+        return ["network"] * self.train_network + ["references"] * self.train_references
+
+    @property
     def needs_source(self) -> bool:
         """Whether it reads frames of the source functional."""
         return self.strategy is not None and self.strategy.needs_source
@@ -443,10 +448,10 @@ def _note_unseen(
     if not unseen:
         return []
     n_frames = len(np.unique(np.concatenate([other_frames.frames_with(symbol) for symbol in unseen])))
+    moved = "as given" if shift is None else f"the pretrained ones moved by {_describe_shift(shift, unseen)}"
     return [
-        f"No training energy holds {', '.join(unseen)}: their references are the pretrained ones moved by "
-        f"{_describe_shift(shift, unseen)}, good to some tenths of an eV at best; {n_frames} validation or test frames "
-        "hold them."
+        f"No training energy holds {', '.join(unseen)}: their references are {moved}, good to some tenths of an eV at "
+        f"best; {n_frames} validation or test frames hold them."
     ]
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ class Unit:
         As for `finetune`.
     settings : dict
         Fields of `Settings` but the seed.
+    start : Unit, optional
+        The unit whose model it starts from; None for the pretrained model that `run_units` is given.
+    frames : LabelledFrames, optional
+        What the split points into, where that is not what `run_units` is given: the same crystals with other labels.
+    fit_to : ndarray of int, optional
+        Rows that the method's references are fitted to, where these are not its training rows: all points of a learning
+        curve have one table, which a start that is not made yet has a part in.
+    keep : {"best", "last"}
+        Which weights the unit stands for: those with the lowest validation loss, or those at the end, in which no
+        validation label has had a part.
     """
 
     name: str
@@ -49,6 +59,14 @@ class Unit:
     references: Any = None
     prior: Any = "trend"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    start: "Unit | None" = field(default=None, repr=False)
+    frames: LabelledFrames | None = field(default=None, repr=False)
+    fit_to: np.ndarray | None = field(default=None, repr=False)
+    keep: str = "best"
+
+    def model_of(self, run: FinetuneResult):
+        """Return the model that the unit stands for."""
+        return run.last_model if self.keep == "last" else run.model
 
 
 @dataclass(frozen=True)
@@ -70,22 +88,26 @@ def run_units(
     pretrained="0.3.0",
     n_jobs: int = 1,
     report=None,
+    made: Mapping[str, FinetuneResult] | None = None,
 ) -> list[FinetuneResult]:
     """Make every unit that is not whole yet, and return the runs in the order of the units.
 
     Parameters
     ----------
     units : sequence of Unit
+        Those that they start from are made first, whether they are among them or not.
     frames : LabelledFrames
     folder : str or path, optional
         Where runs and results are kept; None keeps nothing, and nothing can be resumed.
     pretrained
-        As for `finetune`.
+        As for `finetune`; where units without a start of their own begin.
     n_jobs : int
         Runs side by side, one CPU thread each; inside `crossfunc.cluster.use_cluster` the cluster's workers take them,
         and have to see the folder.
     report : callable, optional
         Called with the name of each unit as it ends.
+    made : dict of str to FinetuneResult, optional
+        Runs of an earlier call by the name of their unit, which are not made again where no folder keeps them.
 
     Returns
     -------
@@ -96,37 +118,63 @@ def run_units(
     ------
     RunError
         The folder holds a unit of this name that was made with other data or settings; names the difference.
+    InputError
+        Two different units of one name.
     """
     from joblib import Parallel, delayed
 
     folder = None if folder is None else Path(folder)
+    every = with_starts(units, frames)
+    runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in (made or {})}
+    while len(runs) < len(every):  # each wave starts from models of the waves before it
+        wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
+        models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
+        found = Parallel(n_jobs=n_jobs, return_as="generator")(
+            delayed(run_unit)(unit, frames, folder, model) for unit, model in zip(wave, models, strict=True)
+        )
+        for unit, run in zip(wave, found, strict=True):
+            runs[unit.name] = run
+            if report:
+                report(unit.name)
+    return [runs[unit.name] for unit in units]
+
+
+def with_starts(units: Sequence[Unit], frames: LabelledFrames) -> list[Unit]:
+    """Return the units with those that they start from before them, each once.
+
+    Raises
+    ------
+    InputError
+        Two different units of one name.
+    """
     names = [unit.name for unit in units]
     if len(set(names)) < len(names):
         raise InputError(f"two units share the name {next(n for n in names if names.count(n) > 1)!r}.")
-    found = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(run_unit)(unit, frames, folder, pretrained) for unit in units
-    )
-    runs = []
-    for name, run in zip(names, found, strict=True):
-        runs.append(run)
-        if report:
-            report(name)
-    return runs
+    every: dict[str, Unit] = {}
+    for unit in units:
+        line = [unit]
+        while line[-1].start is not None:
+            line.append(line[-1].start)
+        for one in reversed(line):
+            there = every.setdefault(one.name, one)
+            if there is not one and identify(there, frames) != identify(one, frames):
+                raise InputError(f"two units share the name {one.name!r}.")
+    return list(every.values())
 
 
 def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0") -> FinetuneResult:
-    """Make one unit, or go on with it, or read it back; write its result file when it is done."""
+    """Make one unit from a pretrained model, or go on with it, or read it back; write its result file at the end."""
     from crossfunc.training.fit import finetune
 
     began = time.perf_counter()
     out = None if folder is None else folder / RUN_FOLDER / unit.name
     run = finetune(
         unit.method,
-        frames,
+        _frames_of(unit, frames),
         out=out,
         split=unit.split,
         pretrained=pretrained,
-        references=unit.references,
+        references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
         seed=unit.seed,
         progress=False,
@@ -137,8 +185,17 @@ def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained
     return run
 
 
+def _references_of(unit: Unit, frames: LabelledFrames, pretrained):
+    from crossfunc.training.methods import start_model
+
+    if unit.fit_to is None:
+        return unit.references
+    others = _frames_of(unit, frames).take(unit.fit_to)
+    return start_model(unit.method, others, pretrained=pretrained, prior=unit.prior).references
+
+
 def identify(unit: Unit, frames: LabelledFrames) -> str:
-    """Return a sha256 of all that decides a unit's numbers: frames, split, method, references, settings."""
+    """Return a sha256 of all that decides a unit's numbers: frames, split, method, references, settings, start."""
     given = unit.references
     energies = getattr(given, "energies_ev", None)
     plain = [
@@ -149,11 +206,20 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
         sorted(unit.settings.items()),
     ]
     digest = hashlib.sha256(json.dumps(plain, default=str).encode())
-    digest.update(frames.fingerprint().encode())
+    digest.update(_frames_of(unit, frames).fingerprint().encode())
+    if unit.start is not None:
+        digest.update(b"start" + identify(unit.start, frames).encode())
+    digest.update(b"" if unit.keep == "best" else unit.keep.encode())
+    if unit.fit_to is not None:
+        digest.update(b"fit to" + np.ascontiguousarray(unit.fit_to, dtype=np.int64).tobytes())
     for part in sorted(unit.split):
         digest.update(part.encode() + np.ascontiguousarray(unit.split[part], dtype=np.int64).tobytes())
     digest.update(b"" if energies is None else np.ascontiguousarray(energies).tobytes())
     return digest.hexdigest()
+
+
+def _frames_of(unit: Unit, frames: LabelledFrames) -> LabelledFrames:
+    return frames if unit.frames is None else unit.frames
 
 
 def _result_file(folder: Path, unit: Unit) -> Path:
@@ -171,11 +237,12 @@ def _write_result(folder: Path, unit: Unit, frames: LabelledFrames, run: Finetun
         "method": unit.method,
         "seed": unit.seed,
         "references": unit.references if isinstance(unit.references, str) else None,
+        "start": unit.start and unit.start.name,
         "n_train_frames": len(unit.split["train"]),
         "n_steps": int(run.history["step"].iloc[-1]),
         "seconds": round(seconds, 1),
         "part": part,
-        **score(run, frames, part),
+        **score(replace(run, model=unit.model_of(run)), _frames_of(unit, frames), part),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(_result_file(folder, unit), (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())

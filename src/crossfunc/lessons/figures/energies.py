@@ -39,7 +39,9 @@ def joint_energy_plot(x, y, *, x_label, y_label, color=None, identity=False, fit
     grid = sns.JointGrid(x=x, y=y, height=4.8, ratio=5, space=0.12)
     alpha = float(np.clip(300 / len(x), 0.25, 0.8))
     grid.plot_joint(sns.scatterplot, s=14, color=color, alpha=alpha, linewidth=0)
-    grid.plot_marginals(sns.histplot, bins=40, color=color, element="step", alpha=0.35, linewidth=0.8)
+    grid.plot_marginals(
+        sns.histplot, bins=int(np.clip(len(x) / 3, 8, 40)), color=color, element="step", alpha=0.35, linewidth=0.8
+    )
     ax = grid.ax_joint
     note = f"Pearson r = {np.corrcoef(x, y)[0, 1]:.3f}\nn = {len(x):,}"
     if identity:
@@ -163,7 +165,8 @@ def before_and_after(panels, names, axes=None):
     axes = plt.subplots(1, len(panels), figsize=wide())[1] if axes is None else axes
     for ax, (title, (x, y)) in zip(axes, panels.items(), strict=True):
         x, y = finite_pair(x, y)
-        ax.scatter(x, y, s=7, alpha=0.35, linewidth=0, color=COLORS["r2scan"])
+        few = np.clip(100 / len(x), 0, 1)  # points that are few are drawn large and dark
+        ax.scatter(x, y, s=7 + 18 * few, alpha=0.35 + 0.45 * few, linewidth=0, color=COLORS["r2scan"])
         ax.axline((x.mean(), x.mean()), slope=1, color=COLORS["identity"], lw=1, ls="--")
         ax.set(xlabel=f"{names[1]} {title} (eV/atom)", ylabel=f"{names[0]} (eV/atom)")
         ax.text(0.03, 0.97, f"r = {np.corrcoef(x, y)[0, 1]:.2f}", transform=ax.transAxes, va="top", fontsize=12)

@@ -1,8 +1,9 @@
 """Plots of gradients: how hard an error pulls, what layers feel, and how energy and forces go on together."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-from crossfunc.lessons.figures.style import COLORS
+from crossfunc.lessons.figures.style import COLORS, wide
 
 
 def draw_pulls(ax, errors, delta: float, colors):
@@ -82,3 +83,143 @@ def draw_course(axes, cosines, forces, colors, names):
     above.set(ylabel="cosine of energy\nand force gradients", ylim=(-0.6, 1))
     below.set(xlabel="epoch", ylabel="force MAE,\nvalidation (meV/Å)")
     return axes
+
+
+START_COLORS = {"3": COLORS["method_3"], "4": COLORS["method_4"], "model-aware": COLORS["fit"]}
+"""Colour of a run by its method."""
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def pulls(errors, delta: float, names):
+    """The figure of `draw_pulls`.
+
+    Parameters
+    ----------
+    errors : dict of str to array_like
+        Method to energy errors at the start, eV/atom.
+    delta : float
+    names : dict of str to str
+        Method to its references in words.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots()
+    named = {names[start]: error for start, error in errors.items()}
+    draw_pulls(ax, named, delta, {names[start]: START_COLORS[start] for start in errors})
+    return fig
+
+
+def layer_norms(records, layers, names):
+    """Norm of the whole gradient over the first epoch, one panel per layer and one line per start.
+
+    Parameters
+    ----------
+    records : pandas.DataFrame
+        Columns `start`, `seed`, `layer`, `term`, `fraction` and `norm`.
+    layers : sequence of str
+    names : dict of str to str
+        Method to its references in words.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    total = records[records["term"] == "total"]
+    fig, axes = plt.subplots(2, -(-len(layers) // 2), figsize=wide(), sharex=True)
+    for ax, layer in zip(axes.flat, layers, strict=False):
+        for start, name in names.items():
+            rows = total[(total["layer"] == layer) & (total["start"] == start)]
+            draw_band(ax, rows, "fraction", "norm", START_COLORS[start], name)
+        ax.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, None))
+        ax.ticklabel_format(axis="y", scilimits=(-1, 3), useMathText=True)
+        ax.yaxis.get_offset_text().set_fontsize("small")
+        ax.text(0.6, 1.02, layer, ha="center", va="bottom", transform=ax.transAxes)
+    fig.supxlabel("fraction of the first epoch")
+    fig.supylabel("norm of the gradient")
+    fig.tight_layout()
+    return _with_legend(fig, axes.flat[0], len(names))
+
+
+def term_norms(records, terms, names):
+    """Norm of each term's gradient over the first epoch, one panel per start, mean over seeds, logarithmic.
+
+    Parameters
+    ----------
+    records : pandas.DataFrame
+        As for `layer_norms`, with a column `step`.
+    terms : sequence of str
+        Those that are labelled.
+    names : dict of str to str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    network = records[records["layer"] == "network"]
+    shades = plt.colormaps["viridis"](np.linspace(0, 0.85, len(_DASHES)))
+    fig, axes = plt.subplots(1, len(names), figsize=wide(), sharey=True)
+    for ax, (start, name) in zip(axes, names.items(), strict=True):
+        for term, shade, dashes in zip(terms, shades, _DASHES, strict=False):
+            rows = network[(network["start"] == start) & (network["term"] == term)]
+            ax.plot(rows.groupby("step")["norm"].mean(), color=shade, ls=dashes, label=term)
+        ax.set(yscale="log", xlabel="optimiser step")
+        ax.text(0.5, 1.02, name, ha="center", va="bottom", transform=ax.transAxes)
+    axes[0].set(ylabel="norm of the term's gradient")
+    fig.tight_layout()
+    return _with_legend(fig, axes[0], len(terms))
+
+
+def cosines(records, angles, layers, names):
+    """Cosines of energy and force gradients by layer over the first epoch, and of the whole gradient with the forces'.
+
+    Parameters
+    ----------
+    records : pandas.DataFrame
+        As for `layer_norms`, with a column `cosine_with_energy`.
+    angles : pandas.DataFrame
+        Index: method; columns ("whole and forces", "mean" | "min" | "max").
+    layers : sequence of str
+    names : dict of str to str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    forces = records[records["term"] == "forces"]
+    fig, (left, right) = plt.subplots(1, 2, figsize=wide(), sharey=True, width_ratios=(3, 1))
+    for k, (start, name) in enumerate(names.items()):
+        of_layer = forces[forces["start"] == start].groupby("layer")["cosine_with_energy"]
+        style = {"fmt": "Dos"[k], "color": START_COLORS[start], "capsize": 2}
+        x = np.arange(len(layers)) + 0.2 * (k - 1)
+        left.errorbar(x, of_layer.mean()[[*layers]], of_layer.std()[[*layers]], label=name, **style)
+        mean, low, high = angles.loc[start, "whole and forces"]
+        right.errorbar([k], [mean], [[mean - low], [high - mean]], **style)
+    for ax, ticks in ((left, layers), (right, names.values())):
+        ax.axhline(0, color=COLORS["identity"], lw=1, ls="--")
+        ax.set(ylim=(-1.05, 1.05))
+        ax.set_xticks(range(len(ticks)), ticks, rotation=35, ha="right")
+    left.set(ylabel="cosine of two gradients")
+    right.set(xlim=(-0.5, len(names) - 0.5))
+    left.legend(loc="lower left", ncols=3)
+    for ax, words in ((left, "energy and forces, first epoch"), (right, "whole loss and forces, start")):
+        ax.annotate(words, (0.01, 1), xycoords="axes fraction", va="bottom")
+    fig.tight_layout()
+    return fig
+
+
+def course(cosines_table, forces, names):
+    """The figure of `draw_course`, with a legend."""
+    fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 5.2))
+    draw_course(axes, cosines_table, forces, START_COLORS, names)
+    axes[1].legend()
+    fig.tight_layout()
+    return fig
+
+
+def _with_legend(fig, ax, n_columns: int):
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, ncols=n_columns, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return fig

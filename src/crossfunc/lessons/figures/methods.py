@@ -1,9 +1,10 @@
 """Plots of a comparison of methods: histories, errors, parity, and which weights have moved."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from crossfunc.lessons.figures.style import COLORS, MARKERS, FigureError
+from crossfunc.lessons.figures.style import COLORS, MARKERS, FigureError, wide
 
 
 def look_of(method: str) -> dict:
@@ -48,6 +49,57 @@ def draw_histories(ax, table, *, train=None):
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
+
+
+def histories(panels):
+    """Error histories side by side, one panel per quantity, the first one logarithmic.
+
+    Parameters
+    ----------
+    panels : dict of str to pandas.DataFrame
+        Text of the y axis to a table as `draw_histories` takes it, with a column `train`; those without any
+        validation error are left out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    there = {label: table for label, table in panels.items() if table["validation"].notna().any()}
+    fig, axes = plt.subplots(1, len(there), figsize=wide(), squeeze=False)
+    for ax, (label, table) in zip(axes[0], there.items(), strict=True):
+        draw_histories(ax, table, train="train")
+        ax.set_ylabel(label)
+    axes[0, 0].set_yscale("log")
+    fig.tight_layout()
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
+def errors_by_method(panels, free=None):
+    """Errors of all methods, one panel per quantity and one row per method.
+
+    Parameters
+    ----------
+    panels : dict of str to pandas.DataFrame
+        Text of the x axis to rows as `draw_errors` takes them.
+    free : dict of str to float, optional
+        Text of the x axis to an error that costs nothing; NaN draws no line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width, height = wide()
+    n_rows = len(next(iter(panels.values())))
+    size = (width, max(height, 0.27 * n_rows + 1.2))
+    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for ax, (label, rows) in zip(axes[0], panels.items(), strict=True):
+        line = (free or {}).get(label, np.nan)
+        draw_errors(ax, rows, free=line if np.isfinite(line) else None)
+        ax.set_xlabel(label)
+    fig.tight_layout()
+    return fig
 
 
 def draw_errors(ax, rows, *, free=None):
@@ -111,6 +163,44 @@ def draw_parity(ax, labels, predicted, method: str, unit: str, slope=None):
     ends = np.concatenate([ax.get_xlim(), ax.get_ylim()])
     ax.set_ylim(ends.min(), ends.max())
     return ax
+
+
+def parity_grid(points, slopes):
+    """Parity of energies above and of forces below, one column per method; no row of forces where none is labelled.
+
+    Parameters
+    ----------
+    points : dict of (str, str) to (array, array)
+        (method, "energy" or "forces") to labels and predictions.
+    slopes : dict of str to float
+        Method to the slope of its forces, drawn as a line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    methods = list(dict.fromkeys(method for method, _ in points))
+    rows = {"energy": ("energy − references", "eV/atom")}
+    if len(points[methods[0], "forces"][0]):
+        rows["forces"] = ("force component", "eV/Å")
+    width, height = wide()
+    size = (width, 0.62 * height * len(rows))
+    fig, axes = plt.subplots(len(rows), len(methods), figsize=size, sharex="row", squeeze=False)
+    for (row, (quantity, unit)), line in zip(rows.items(), axes, strict=True):
+        for method, ax in zip(methods, line, strict=True):
+            slope = slopes[method] if row == "forces" and np.isfinite(slopes[method]) else None
+            draw_parity(ax, *points[method, row], method, unit, slope)
+        line[0].set_ylabel(f"predicted {quantity}")
+    fig.tight_layout()
+    return fig
+
+
+def moved(change, published=None):
+    """The figure of `draw_moved`, with a legend."""
+    fig, ax = plt.subplots()
+    draw_moved(ax, change, published)
+    ax.legend()
+    return fig
 
 
 def draw_moved(ax, change, published=None):

@@ -5,7 +5,13 @@ from matplotlib.ticker import LogLocator
 
 from crossfunc.lessons.figures.style import COLORS, MARKERS
 
-CURVES = {"transfer": "method_4", "scratch": "method_1", "model-aware": "fit", "published": "r2scan"}
+CURVES = {
+    "transfer": "method_4",
+    "scratch": "method_1",
+    "model-aware": "fit",
+    "plain start": "method_3",
+    "published": "r2scan",
+}
 """Curve to its colour's name."""
 
 
@@ -37,7 +43,7 @@ def draw_learning_curves(ax, runs, column: str, laws, lines):
         n = np.geomspace(law.n.min(), law.n.max(), 50)
         ax.plot(n, law.predict(n), label=f"b = {law.exponent:.2f}, R² = {law.r2:.2f}", **style)
         ax.fill_between(n, *law.interval(n), alpha=0.2, lw=0, **style)
-    shades = {"model-aware": "fit", "published": "r2scan", "predict zero": "identity"}
+    shades = CURVES | {"predict zero": "identity"}
     for name, error in lines.items():
         label = name if name.startswith(("predict", "no ")) else f"N = 0, {name}"
         ax.axhline(error, label=label, color=COLORS[shades.get(name, "method_4")], ls="--", lw=1)

@@ -1,0 +1,224 @@
+"""Lesson 5's tables: what pulls at a network from each start, at which layers, and what became of the forces.
+
+Nothing here knows how a run ends. Sentences about its outcome are formed from the numbers of every seed.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
+from crossfunc.training.labels import TARGETS
+
+STARTS = {"3": "GGA references", "4": "refitted", "model-aware": "model-aware"}
+"""Runs that are watched: the method, and its references in words."""
+
+SHORT = {"3": "gga", "4": "refit", "model-aware": "aware"}
+"""Ends of the keys of their results."""
+
+_IN_WORDS = {"3": "GGA", "4": "refitted", "model-aware": "model-aware"}
+
+FORCE, ENERGY = "validation_force_mae_mev_per_a", "validation_energy_mae_mev_per_atom"
+SHOWN_LAYERS = (*PAPER_LAYERS, NETWORK)
+
+
+def norms_of(records: pd.DataFrame, start: str, term: str) -> pd.Series:
+    """Norm of a term's gradient by layer, seed and step."""
+    chosen = (records["start"] == start) & (records["term"] == term)
+    return records[chosen].set_index(["layer", "seed", "step"])["norm"]
+
+
+def ratio_by_layer(records: pd.DataFrame, term: str = TOTAL, above: str = "3", below: str = "4") -> pd.DataFrame:
+    """Gradient from one start over that from another, a row for each layer and a column for each seed.
+
+    Geometric mean over the recorded steps, each compared at the same step of the same seed.
+    """
+    ratio = np.log(norms_of(records, above, term) / norms_of(records, below, term))
+    per_seed = ratio[np.isfinite(ratio)].groupby(["layer", "seed"]).mean()
+    per_seed = per_seed.reset_index().pivot_table("norm", "layer", "seed")
+    return np.exp(per_seed).reindex(list(SHOWN_LAYERS))
+
+
+def shares(records: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
+    """Energy's share of the loss and of the summed norms of the terms' gradients in the first epoch, %, by start."""
+    in_loss = histories[histories["epoch"] == 1].groupby("start")["energy_loss_share"].mean()
+    of_gradient = {}
+    for start in STARTS:
+        norm = {term: norms_of(records, start, term).loc[NETWORK].mean() for term in TARGETS}
+        of_gradient[start] = 100 * norm["energy"] / sum(value for value in norm.values() if np.isfinite(value))
+    return pd.DataFrame({"loss": 100 * in_loss, "gradient": of_gradient}).loc[list(STARTS)]
+
+
+def angles(probes: Mapping[tuple[str, str], list]) -> pd.DataFrame:
+    """Cosines of whole gradients, energies' and forces', by start: mean, smallest and largest over the batches.
+
+    Parameters
+    ----------
+    probes : dict
+        (start, kind of loss) to gradients of a few batches, from `term_gradients`; those of the Huber loss are taken.
+    """
+    rows = []
+    for start in STARTS:
+        for gradient in probes[start, "Huber"]:
+            parts = {"whole": total_gradient(gradient), "energy": gradient["energy"], "forces": gradient["forces"]}
+            flat = {name: flatten(part) for name, part in parts.items()}
+            pairs = (("energy", "forces"), ("whole", "energy"), ("whole", "forces"))
+            rows.append({"start": start} | {f"{a} and {b}": cosine(flat[a], flat[b]) for a, b in pairs})
+    return pd.DataFrame(rows).groupby("start").agg(["mean", "min", "max"]).loc[list(STARTS)]
+
+
+def flatten(gradient: Mapping):
+    """One vector of all gradients of a network, in double precision."""
+    import torch
+
+    return torch.cat([g.flatten() for g in gradient.values()]).double()
+
+
+def cosine(a, b) -> float:
+    """Cosine of two vectors; NaN where one of them is zero."""
+    length = float(a.norm() * b.norm())
+    return float(a @ b) / length if length else float("nan")
+
+
+def times_force(histories: pd.DataFrame, epoch: int) -> pd.DataFrame:
+    """Validation force error after some epochs over that of the start, a row for each start, a column for each seed."""
+    before, after = (histories[histories["epoch"] == e].pivot_table(FORCE, "start", "seed") for e in (0, epoch))
+    return (after / before).loc[list(STARTS)]
+
+
+def outcome(histories: pd.DataFrame) -> pd.DataFrame:
+    """Validation errors of energy and forces before and after training, by start, mean over seeds."""
+    last = histories["epoch"].max()
+    table = histories[histories["epoch"].isin([0, 1, last])].pivot_table([ENERGY, FORCE], "start", "epoch")
+    table.columns = [f"{name.split('_')[1]}, epoch {epoch}" for name, epoch in table.columns]
+    return table.loc[list(STARTS)].rename(index=STARTS)
+
+
+# --- what is recorded ---
+
+
+def record_pulls(results, pulls: pd.DataFrame) -> None:
+    """Record how many frames lie on the plateau of the Huber loss, and what share of their pull does not cancel."""
+    for start, short in SHORT.items():
+        row = pulls.loc[STARTS[start]]
+        results.record(f"saturated_{short}", 100 * row["saturated"])
+        results.record(f"coherence_{short}", 100 * row["same direction"])
+
+
+def record_ratios(results, ratio: pd.DataFrame) -> None:
+    """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
+    of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
+    repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+    ends = (of_network.min(), of_network.max()) if n_seeds > 1 else None
+    results.record("gradient_ratio", of_network.mean(), ends, repeats=repeats)
+    in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
+    n_up = int((of_layers.mean(axis=1) > 1).sum())
+    ends = (min(in_all, n_up), max(in_any, n_up)) if n_seeds > 1 else None
+    results.record("layers_with_larger_gradient", n_up, ends, repeats=repeats)
+
+
+def record_shares(results, table: pd.DataFrame) -> None:
+    """Record energy's share of loss and gradient."""
+    for start, short in SHORT.items():
+        for what in table:
+            results.record(f"energy_share_of_{what}_{short}", table.loc[start, what])
+
+
+def record_angles(results, table: pd.DataFrame, n_batches: int) -> None:
+    """Record two angles of each start with their range over batches."""
+    for start, short in SHORT.items():
+        for what in ("energy and forces", "whole and forces"):
+            mean, low, high = table.loc[start, what][["mean", "min", "max"]]
+            ends = (low, high) if n_batches > 1 else None
+            results.record(f"cosine_{what.replace(' ', '_')}_{short}", mean, ends, n=n_batches)
+
+
+def record_forces(results, histories: pd.DataFrame) -> None:
+    """Record what the first epoch and all epochs did to the forces, with the range over seeds."""
+    first, last = times_force(histories, 1), times_force(histories, histories["epoch"].max())
+    n_seeds, n_epochs = first.shape[1], int(histories["epoch"].max())
+    repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+    for start, short in SHORT.items():
+        for key, values, more in (
+            (f"force_change_{short}", 100 * (first.loc[start] - 1), {}),
+            (f"force_after_epochs_{short}", last.loc[start], {"n_epochs": n_epochs}),
+        ):
+            ends = (values.min(), values.max()) if n_seeds > 1 else None
+            results.record(f"{key}", values.mean(), ends, repeats=repeats, **more)
+
+
+# --- in words ---
+
+
+def pulls_in_words(pulls: pd.DataFrame) -> str:
+    """Say how many frames each refit leaves on the plateau, and what of the pull cancels."""
+    rows = {words: pulls.loc[STARTS[start]] for start, words in _IN_WORDS.items()}
+    on_plateau = [f"{row['saturated']:.0%} with {words}" for words, row in rows.items()]
+    cancels = [f"{1 - row['same direction']:.0%} with {words}" for words, row in rows.items()]
+    return (
+        f"On the plateau lie {_listed(on_plateau)} references. Of the pull of all frames together, {_listed(cancels)} "
+        "references cancels."
+    )
+
+
+def layers_in_words(ratio: pd.DataFrame) -> str:
+    """Say in how many layers the gradient is larger without a refit, and where most and least."""
+    layers = ratio.loc[list(PAPER_LAYERS)]
+    mean = layers.mean(axis=1).sort_values(ascending=False)
+    n_up, n_always = int((mean > 1).sum()), int((layers.min(axis=1) > 1).sum())
+    most, least = (f"in `{mean.index[k]}` ({mean.iloc[k]:.2f} times)" for k in (0, -1))
+    always = "" if layers.shape[1] == 1 else f", in {n_always} of them for every seed"
+    return (
+        f"Without a refit the gradient of the whole network is {ratio.loc[NETWORK].mean():.2f} times that with one. It "
+        f"is larger in {n_up} of the {len(layers)} layers{always}: most {most}, least {least}."
+    )
+
+
+def angles_in_words(table: pd.DataFrame) -> str:
+    """Say what the angles at the start are, and whether any batch has energy and forces opposed."""
+    said = [f"{table.loc[s, ('whole and forces', 'mean')]:+.2f} with {words}" for s, words in _IN_WORDS.items()]
+    opposed = [words for s, words in _IN_WORDS.items() if table.loc[s, ("energy and forces", "max")] < 0]
+    both = (
+        f"Energy and forces oppose each other in every batch with {_listed(opposed)} references"
+        if opposed
+        else "From no start do energy and forces oppose each other in every batch"
+    )
+    return f"{both}. The cosine of the whole gradient with that of the forces is {_listed(said)} references."
+
+
+def course_in_words(histories: pd.DataFrame) -> str:
+    """Say what the first epoch and what all epochs did to the forces, from the range over seeds."""
+    last = int(histories["epoch"].max())
+    lines = []
+    for epoch, when in ((1, "After the first epoch"), *([(last, f"After {last} epochs")] if last > 1 else [])):
+        times = times_force(histories, epoch)
+        said = [f"{times.loc[s].mean():.2f} with {w} ({_against_one(times.loc[s])})" for s, w in _IN_WORDS.items()]
+        lines.append(f"- {when}, force error over that before training: {_listed(said)} references.")
+    return "\n".join(lines)
+
+
+def answer_in_words(histories: pd.DataFrame) -> str:
+    """Answer the title: whether forces end better with new references or without, from the runs that were watched."""
+    last = int(histories["epoch"].max())
+    times = times_force(histories, last)
+    said = []
+    for start in ("4", "model-aware"):
+        above, below = (times.loc["3"] > times.loc[start]).all(), (times.loc["3"] < times.loc[start]).all()
+        what = "worse than" if above else "better than" if below else "no clear verdict beside"
+        said.append(f"{what} with {_IN_WORDS[start]} references")
+    agree = "" if times.shape[1] == 1 else ", where a verdict is one that all seeds share"
+    return f"So after {last} epochs, forces of the run without new references are {_listed(said)}{agree}."
+
+
+def _against_one(values: pd.Series) -> str:
+    if (values > 1).all():
+        return "worse" if len(values) == 1 else "worse for every seed"
+    if (values < 1).all():
+        return "better" if len(values) == 1 else "better for every seed"
+    return "seeds disagree"
+
+
+def _listed(names) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

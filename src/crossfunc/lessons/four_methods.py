@@ -1,0 +1,652 @@
+"""Lesson 4's tables: who is compared, what each gets wrong, what its weights did, and in words what follows.
+
+Nothing here knows how a comparison ends. Sentences about its outcome are formed from the verdicts.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from crossfunc.bootstrap import mean_error
+from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_out, split_by_material
+from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
+from crossfunc.lessons.results import format_value
+from crossfunc.lessons.units import (
+    AS_PUBLISHED,
+    AWARE,
+    CASES,
+    PAPERS_TABLE,
+    PLAIN_CASES,
+    TAUGHT,
+    choose_frames,
+    uses_published_references,
+)
+from crossfunc.potential import crystal_features, load_model, predict, save_model
+from crossfunc.potential.checkpoints import element_references
+from crossfunc.training.baselines import slope_and_cosine, zero_errors
+from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.frozen import fit_frozen_correction
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.methods import STARTS, find_method, start_model
+from crossfunc.training.settings import learning_rate_at
+
+METRICS = {
+    ENERGY: ("energy", "meV/atom"),
+    REFITTED: ("energy, last refit", "meV/atom"),
+    FORCE: ("force", "meV/Å"),
+    STRESS: ("stress", "GPa"),
+    MAGMOM: ("magmom", "μB"),
+}
+"""Columns of Table 1, in the order of the paper, and one that it does not have."""
+
+ZERO, AS_IT_IS, PUBLISHED = "predict zero", "GGA model as it comes", "published r²SCAN checkpoint"
+FREE = (ZERO, AS_IT_IS, TAUGHT, "references-only", "model-aware")
+"""Rows that no step of training on the new labels went into."""
+
+DRAWN = (*"1234", PAPERS_TABLE, AWARE)
+"""Cases whose histories are drawn."""
+
+BLOCKS = {
+    "atom embedding": "atom_embedding",
+    "bond embedding": ("bond_basis", "bond_embedding", "bond_weights"),
+    "angle embedding": ("angle_basis", "angle_embedding"),
+    **{f"atom update {k + 1}": f"atom_conv_layers.{k}" for k in range(4)},
+    **{f"bond update {k + 1}": f"bond_conv_layers.{k}" for k in range(3)},
+    **{f"angle update {k + 1}": f"angle_layers.{k}" for k in range(2)},
+    "moments": "site_wise",
+    "energy readout": ("readout_norm", "mlp"),
+}
+"""Parts of CHGNet's network, and what the names of their weights begin with."""
+
+_PAIRS = {
+    ENERGY: ("energy", ("43", "42", "41", "31", "21")),
+    REFITTED: ("refitted", ("43", "42", "41")),
+    FORCE: ("force", ("43", "41", "31")),
+}
+
+
+# --- who is held out ---
+
+
+def ways_to_hold_out(frames: LabelledFrames, pairs, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """Return splits by material, by composition and by prototype, rows of `frames` in train, validation and test.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    pairs : DataFrame or None
+        Table of pairs; its column `prototype`, where there is one, names structure types. Frames of materials
+        without one are left out of the split by prototype.
+    seed : int
+    """
+    ids = frames.material_ids
+    formulas = np.array([frames.crystals.formula(k) for k in range(len(frames))])
+    kinds = {
+        "by material": split_by_material(ids, seed=seed),
+        "leave composition out": leave_composition_out(ids, formulas, seed=seed),
+    }
+    if pairs is not None and "prototype" in pairs:
+        prototypes = pd.Series(ids).map(pairs.set_index("material_id")["prototype"])
+        known = np.flatnonzero(prototypes.notna())
+        if prototypes[known].nunique() > 2:
+            parts = leave_prototype_out(ids[known], prototypes[known].to_numpy(str), seed=seed)
+            kinds["leave prototype out"] = {part: known[rows] for part, rows in parts.items()}
+    return {kind: parts for kind, parts in kinds.items() if all(len(parts[p]) for p in ("train", "test"))}
+
+
+def frozen_errors(base, frames: LabelledFrames, parts, n_train: int, n_test: int, seed: int = 0) -> list:
+    """Energy errors on the test part without training the network: model-aware references, then corrected.
+
+    Parameters
+    ----------
+    base : CHGNet
+    frames : LabelledFrames
+    parts : dict of str to ndarray
+        `train` and `test`.
+    n_train, n_test : int
+        At most so many frames of each.
+    seed : int
+
+    Returns
+    -------
+    list of two Estimate
+        meV/atom: of the references alone, and after a kernel ridge regression on the frozen network's features.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = {"train": n_train, "test": n_test}
+    some, other = (frames.take(choose_frames(frames, parts[part], n, rng)) for part, n in sizes.items())
+    start = start_model("model-aware", some, pretrained=base, prior="trend").model
+    known = [crystal_features(start, f.crystals) for f in (some, other)]
+    left = [
+        f.energy_per_atom_ev - predict(start, f.crystals, derivatives=False)["energy_per_atom_ev"]
+        for f in (some, other)
+    ]
+    fit = fit_frozen_correction(known[0], left[0], some.material_ids)
+    after = left[1] - fit.predict(known[1])
+    return [mean_error(1000 * np.abs(e), other.material_ids) for e in (left[1], after)]
+
+
+def split_table(by_split: Mapping[str, list]) -> pd.DataFrame:
+    """Return the estimates of `frozen_errors` as people read them, a row for each split."""
+    columns = ["references alone", "with the frozen network"]
+    rows = [[format_value(e.value, e.interval, "meV/atom") for e in found] for found in by_split.values()]
+    return pd.DataFrame(rows, by_split, columns)
+
+
+# --- the start ---
+
+
+def methods_table(keys=STARTS) -> pd.DataFrame:
+    """Return what tells methods apart: weights and references at the start, and what training moves."""
+    rows = [
+        {
+            "method": m.number or "–",
+            "name": m.name,
+            "weights": m.start,
+            "references": m.references,
+            "trains": " and ".join(m.trains) or "nothing",
+        }
+        for m in map(find_method, keys)
+    ]
+    return pd.DataFrame(rows)
+
+
+def start_errors(models: Mapping[str, object], low: LabelledFrames, high: LabelledFrames, names) -> pd.DataFrame:
+    """Forces and stresses of models against the labels of both functionals on the same crystals.
+
+    Parameters
+    ----------
+    models : dict of str to CHGNet
+    low, high : LabelledFrames
+        The same test frames with labels of the low and of the high functional.
+    names : tuple of two str
+        What the functionals are called.
+
+    Returns
+    -------
+    DataFrame
+        A row for each model, then one for the labels of the low functional themselves and one for predicting zero; for
+        each functional `force` (meV/Å), `slope`, `cosine` and `stress` (GPa).
+    """
+    rows: dict[str, dict] = {}
+    for side, labels in zip(names, (low, high), strict=True):
+        for name, model in models.items():
+            seen = predict_frames(model, labels)
+            errors, (slope, cosine) = seen.metrics(), slope_and_cosine(seen)
+            found = {"force": errors[FORCE], "slope": slope, "cosine": cosine, "stress": errors[STRESS]}
+            rows.setdefault(name, {}).update({(side, key): value for key, value in found.items()})
+        zero = zero_errors(labels)
+        rows.setdefault(ZERO, {}).update({(side, "force"): zero[FORCE], (side, "stress"): zero[STRESS]})
+    gap = {(names[1], key): value for key, value in label_gap(low, high).items()}
+    table = pd.DataFrame(rows | {f"{names[0]} labels": gap}).T.astype(float)
+    table = table.loc[[*models, f"{names[0]} labels", ZERO]]
+    return table.reindex(columns=pd.MultiIndex.from_product([names, ("force", "slope", "cosine", "stress")]))
+
+
+def record_starts(results, table: pd.DataFrame) -> None:
+    """Record what a taught start knows of both functionals, and how far their labels are apart."""
+    low, high = table.columns.get_level_values(0).unique()
+    gap = f"{low} labels"
+    for key, row, side in (
+        ("published_start_force_mae_low", "as published", low),
+        ("taught_start_force_mae_low", TAUGHT, low),
+        ("published_start_force_mae_high", "as published", high),
+        ("taught_start_force_mae_high", TAUGHT, high),
+        ("functionals_force_difference", gap, high),
+    ):
+        if np.isfinite(value := table.loc[row, (side, "force")]):
+            results.record(f"{key}", value)
+
+
+def label_gap(low: LabelledFrames, high: LabelledFrames) -> dict[str, float]:
+    """How far the labels of one functional are from those of the other on the same crystals: force, stress, slope."""
+    one, other = low.forces_ev_per_a.astype(float).ravel(), high.forces_ev_per_a.astype(float).ravel()
+    there = np.isfinite(one) & np.isfinite(other)
+    one, other = one[there], other[there]
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    if not lengths:
+        return {}
+    return {
+        "force": 1000 * float(np.abs(one - other).mean()),
+        "slope": float(one @ other / (other @ other)),
+        "cosine": float(one @ other / lengths),
+        "stress": float(np.nanmean(np.abs(low.stress_gpa - high.stress_gpa))),
+    }
+
+
+# --- who wins ---
+
+
+def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, seed: int = 0) -> Judged:
+    """Let every model predict the test frames of its seed, with the rows that cost nothing.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The published checkpoint is judged too where its functional is the dataset's and the labels are not its own.
+    frames : LabelledFrames
+    planned, runs : dict
+        (case, seed) to unit and to its run.
+    base : CHGNet
+        The pretrained model as it comes.
+    seed : int
+        Of the resampling.
+    """
+    splits = splits_of(planned)
+    judged = Judged(frames, splits, seed)
+    for key, run in runs.items():
+        judged.add(*key, planned[key].model_of(run))
+    for s in splits:
+        judged.add(AS_IT_IS, s, base)
+        if "r2scan" in dataset.functional("high").key and not dataset.is_surrogate:
+            judged.add(PUBLISHED, s, load_model("r2scan"), energies=uses_published_references(dataset))
+    judged.add_zero(ZERO)
+    return judged
+
+
+def splits_of(planned) -> dict[int, Mapping[str, np.ndarray]]:
+    """Return the split of each seed."""
+    return {seed: unit.split for (case, seed), unit in planned.items() if case == "4"}
+
+
+def untrained(judged: Judged) -> str:
+    """Name of the model that all cases start from: the taught one where there is one, else the published one."""
+    return TAUGHT if TAUGHT in judged.names else AS_IT_IS
+
+
+def order_of(judged: Judged) -> list[str]:
+    """Return the names of all rows of the table, what costs nothing first."""
+    order = (*FREE, "1", *(c for c in CASES if c.startswith("1 ")), *"234", PAPERS_TABLE, AWARE, *PLAIN_CASES)
+    return [name for name in (*order, PUBLISHED) if name in judged.names]
+
+
+def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
+    """Return the metrics that anything is labelled with, with quantity and unit."""
+    scores = judged.scores
+    return {metric: words for metric, words in METRICS.items() if scores[metric].notna().any()}
+
+
+def title_of(name: str) -> str:
+    """Return a row's name for people: "Method 4"."""
+    return f"Method {name}" if name[0].isdigit() else name
+
+
+def key_of(metric: str, name: str) -> str:
+    """Return the key under which an error is recorded: `energy_mae_method_4`."""
+    return f"{metric.split('_mae')[0]}_mae_{short_name(name)}"
+
+
+def table_1(judged: Judged, results) -> pd.DataFrame:
+    """Table 1 with the paper's numbers from `results.yml` beside ours, and rows that cost nothing above.
+
+    Parameters
+    ----------
+    judged : Judged
+    results : LessonResults
+    """
+    order, mean = order_of(judged), judged.mean
+    table = pd.DataFrame(index=pd.Index([title_of(name) for name in order], name="method"))
+    for metric, (quantity, unit) in shown_metrics(judged).items():
+        column = f"{quantity} ({unit})"
+        table[column, "here"] = [_cell(judged, mean.loc[name, metric], name, metric) for name in order]
+        papers = [results.paper(key_of(metric, name)) for name in order]
+        if any(paper is not None for paper in papers):
+            table[column, "paper"] = ["–" if paper is None else f"{paper:g}" for paper in papers]
+    for name in ("slope", "cosine"):
+        table["force components", name] = ["–" if np.isnan(v) else f"{v:.2f}" for v in mean.loc[order, name]]
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
+
+
+def _cell(judged: Judged, value: float, name: str, metric: str) -> str:
+    if np.isnan(value):
+        return "–"
+    e = judged.estimate(name, metric)
+    return format_value(value, e.interval) if e else f"{value:.3g}"
+
+
+def errors_to_draw(judged: Judged, metric: str, results) -> pd.DataFrame:
+    """One row per method as `figures.methods.draw_errors` takes them: value, interval, the paper's number."""
+    order = order_of(judged)
+    estimates = [judged.estimate(name, metric) for name in order]
+    ends = [(e and e.interval) or (np.nan, np.nan) for e in estimates]
+    return pd.DataFrame(
+        {
+            "value": judged.mean.loc[order, metric].to_numpy(),
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "trained": [name not in FREE for name in order],
+            "paper": [p if isinstance(p := results.paper(key_of(metric, n)), float | int) else np.nan for n in order],
+        },
+        index=[title_of(name) for name in order],
+    )
+
+
+def rankings(judged: Judged) -> pd.Series:
+    """Return the order of the four methods in each metric, best first: "4 < 1 < 2 < 3"."""
+    mean = judged.mean
+    return pd.Series(
+        {
+            quantity: " < ".join(mean.loc[list("1234"), metric].sort_values().index)
+            for metric, (quantity, _) in shown_metrics(judged).items()
+        },
+        name="order of the methods, here",
+    )
+
+
+def record_errors(results, judged: Judged, note: str) -> None:
+    """Record every error of the table; `note` says how many seeds, frames and steps."""
+    mean = judged.mean
+    for metric in shown_metrics(judged):
+        for name in order_of(judged):
+            if np.isnan(mean.loc[name, metric]):
+                continue
+            e, quantity, short = judged.estimate(name, metric), metric.split("_mae")[0], short_name(name)
+            results.record(f"{quantity}_mae_{short}", mean.loc[name, metric], e and e.interval, note=note)
+
+
+def record_differences(results, judged: Judged) -> dict[str, str]:
+    """Record differences of two methods, paired over test materials; return the verdict of each by key."""
+    start, verdicts = untrained(judged), {}
+    compared = [
+        (f"{quantity}_{a}_minus_{b}", a, b, metric) for metric, (quantity, pairs) in _PAIRS.items() for a, b in pairs
+    ]
+    compared += [(f"force_{m}_minus_untrained", m, start, FORCE) for m in "234"]
+    compared += [("energy_table_minus_4", PAPERS_TABLE, "4", ENERGY), ("energy_aware_minus_4", AWARE, "4", ENERGY)]
+    compared += [("energy_aware_minus_references", AWARE, "model-aware", ENERGY)]
+    compared += [
+        (f"{quantity}_{case}_minus_plain", case, case + AS_PUBLISHED, metric)
+        for metric, quantity in ((REFITTED, "refitted"), (FORCE, "force"))
+        for case in ("3", "4")
+    ]
+    metrics = shown_metrics(judged)
+    for key, one, other, metric in compared:
+        if metric not in metrics or not {one, other} <= judged.names:
+            continue
+        e = judged.difference(one, other, metric)
+        verdicts[key] = e.verdict
+        results.record(f"{key}", e.value, e.interval, n=e.n_materials)
+    return verdicts
+
+
+def record_over_seeds(results, judged: Judged, runs) -> None:
+    """Record what has no error frame by frame: means over seeds, with their range where there are several."""
+    n_seeds = len(judged.splits)
+    repeats = f"mean and range of {n_seeds} seeds" if n_seeds > 1 else "1 seed"
+    scores, start, metrics = judged.scores, untrained(judged), shown_metrics(judged)
+
+    def record(key: str, values) -> None:
+        values = np.asarray(values, float)
+        ends = (values.min(), values.max()) if n_seeds > 1 else None
+        results.record(f"{key}", values.mean(), ends, repeats=repeats)
+
+    for metric in (STRESS, MAGMOM):
+        for one, other in (("3", "1"), ("1", "4")) if metric in metrics else ():
+            record(f"{metrics[metric][0]}_{one}_minus_{other}", scores.loc[one][metric] - scores.loc[other][metric])
+    for name in "34":
+        of_seeds = [runs[name, s].history[f"train_{ENERGY}"].min() for s in judged.splits]
+        record(f"train_energy_mae_method_{name}", of_seeds)
+    record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
+    if FORCE in metrics:
+        record("force_3_to_untrained", scores.loc["3"][FORCE] / scores.loc[start][FORCE])
+        for name in ("1", "3", "4", start):
+            for what in ("slope", "cosine"):
+                if scores.loc[name][what].notna().all():
+                    record(f"force_{what}_{short_name(name)}", scores.loc[name][what])
+
+
+# --- in words ---
+
+_THAN = {"lower": "lower than", "higher": "higher than", "unclear": "not clearly different from"}
+_MOVES = {"lower": "lowers", "higher": "raises", "unclear": "does not clearly change"}
+_BESIDE = {"lower": "better", "higher": "worse", "unclear": "not clearly different"}
+
+
+def findings(judged: Judged, verdicts: Mapping[str, str]) -> str:
+    """What the table shows, as a Markdown list: each sentence follows from a paired verdict or from the numbers.
+
+    Parameters
+    ----------
+    judged : Judged
+    verdicts : dict of str to str
+        From `record_differences`.
+    """
+    mean = judged.mean
+    of_4 = {
+        quantity: _compare(verdicts, {f"{quantity}_4_minus_{m}": f"Method {m}" for m in "321"})
+        for quantity in ("energy", "refitted", "force")
+    }
+    lines = [
+        f"**Energy**: the error of Method 4 is {of_4['energy']}.",
+        f"**After a last refit**, which takes the offset out, it is {of_4['refitted']}.",
+    ]
+    if of_4["force"]:
+        lines += [f"**Forces**: the error of Method 4 is {of_4['force']}.", *_force_findings(judged, mean, verdicts)]
+    free = mean.loc["model-aware", ENERGY]
+    behind = [f"Method {m}" for m in "1234" if mean.loc[m, ENERGY] > free]
+    lines.append(
+        f"**What costs nothing**: model-aware references without any training leave {free:.0f} meV/atom; above that "
+        f"{'is none of the four methods' if not behind else ('are ' if len(behind) > 1 else 'is ') + _listed(behind)}. "
+        f"Training from there {_MOVES[verdicts['energy_aware_minus_references']]} the error."
+    )
+    if TAUGHT in judged.names:
+        lines.append(_start_finding(verdicts))
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def gap_in_words(table: pd.DataFrame) -> str:
+    """Say whether a start's force errors are larger than what the functional changes, from `start_errors`."""
+    low, high = table.columns.get_level_values(0).unique()
+    gap, own = table.loc[f"{low} labels", (high, "force")], table.loc[TAUGHT, (low, "force")]
+    if not (np.isfinite(gap) and np.isfinite(own)):
+        return ""
+    what = (
+        "So most of what training on the new labels can mend in forces is the model's own error on crystals that it "
+        "does not know, and not the functional."
+        if own > gap
+        else "So the functional is the larger part of what training on the new labels can mend in forces."
+    )
+    return (
+        f"On these frames the force labels of {low} and {high} differ by {gap:.1f} meV/Å. The taught start misses "
+        f"those of {low} itself by {own:.1f} meV/Å, because these materials are new to it. {what}"
+    )
+
+
+def _compare(verdicts: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """Say in words how one method compares with others, by key of the verdict; empty without any."""
+    by_verdict: dict[str, list[str]] = {}
+    for key, other in keys.items():
+        if key in verdicts:
+            by_verdict.setdefault(verdicts[key], []).append(other)
+    return ", and ".join(
+        f"{_THAN[v]} {'that' if len(others) == 1 else 'those'} of {_listed(others)}" for v, others in by_verdict.items()
+    )
+
+
+def _listed(names) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _force_findings(judged: Judged, mean: pd.DataFrame, verdicts: Mapping[str, str]) -> list[str]:
+    start = untrained(judged)
+    of = [f"{_BESIDE[verdicts[f'force_{m}_minus_untrained']]} with Method {m}" for m in "234"]
+    numbers = [f"{mean.loc[m, FORCE]:.0f} (Method {m})" for m in "234"]
+    lines = [
+        f"**Forces against no training at all**: {_listed(of)}. The error is {mean.loc[start, FORCE]:.0f} meV/Å at the "
+        f"start and {_listed(numbers)} after training."
+    ]
+    slope, cosine = mean.loc["3", "slope"], mean.loc["3", "cosine"]
+    if np.isfinite(slope):
+        lines.append(
+            f"**Size and direction of Method 3's forces**: a slope of {slope:.2f} and a cosine of {cosine:.2f} with "
+            f"their labels; at the start {mean.loc[start, 'slope']:.2f} and {mean.loc[start, 'cosine']:.2f}."
+        )
+    share, known = mean.loc["1", FORCE] / mean.loc[ZERO, FORCE], mean.loc["1", "cosine"]
+    is_ignorant = share > _KNOWS_FORCES
+    lines.append(
+        f"**Method 1** has {share:.2f} times the force error of predicting zero and a cosine of {known:.2f}: it has "
+        + ("hardly learned any forces yet, and beating it proves nothing." if is_ignorant else "learned forces.")
+    )
+    return lines
+
+
+_KNOWS_FORCES = 0.8
+"""A model with more than this share of the force error of predicting zero has hardly learned any."""
+
+
+def _start_finding(verdicts: Mapping[str, str]) -> str:
+    parts = []
+    for quantity, words in (("refitted", "energy error after a last refit"), ("force", "force error")):
+        found = {case: verdicts.get(f"{quantity}_{case}_minus_plain") for case in "34"}
+        parts += [f"the {words} of Method {case} is {_BESIDE[verdict]}" for case, verdict in found.items() if verdict]
+    return f"**From the taught start**, beside runs from the published one, {_listed(parts)}."
+
+
+# --- what moved ---
+
+
+def histories(runs, quantity: str) -> pd.DataFrame:
+    """Histories of the cases that are drawn: `epoch`, `validation`, `train`, `method` and `seed`, one row per epoch."""
+    columns = {f"validation_{quantity}": "validation", f"train_{quantity}": "train"}
+    return pd.concat(
+        run.history[["epoch", *columns]].rename(columns=columns).assign(method=name, seed=seed)
+        for case in DRAWN
+        for (name, seed), run in runs.items()
+        if name == case
+    )
+
+
+def at_epoch(table: pd.DataFrame, name: str, which: int) -> float:
+    """Validation error of a case at its first (0) or last (-1) epoch, mean over seeds."""
+    rows = table.dropna(subset="validation")
+    return float(rows[rows["method"] == name].groupby("seed")["validation"].nth(which).mean())
+
+
+def block_changes(models: Mapping[int, object], starts: Mapping[int, object]) -> pd.DataFrame:
+    """Relative change of every block of the network, a row for each seed and a column for each block.
+
+    Parameters
+    ----------
+    models, starts : dict of int to CHGNet
+        Of each seed, at the end and at the start.
+    """
+    rows = {seed: {b: _moved(model, starts[seed], p) for b, p in BLOCKS.items()} for seed, model in models.items()}
+    return pd.DataFrame(rows).T
+
+
+def changes_of(runs, starts: Mapping[int, object]) -> dict[str, pd.DataFrame]:
+    """Return `block_changes` of Methods 2, 3 and 4 at the end of training."""
+    return {m: block_changes({s: runs[m, s].last_model for s in starts}, starts) for m in "234"}
+
+
+def published_change() -> pd.Series:
+    """Return how far the paper's own Method 4 moved each block, from its two published checkpoints."""
+    return block_changes({0: load_model("r2scan")}, {0: load_model("0.3.0")}).loc[0]
+
+
+def _moved(model, start, prefixes) -> float:
+    import torch
+
+    def weights(one):
+        return torch.cat([p.detach().flatten() for name, p in one.named_parameters() if name.startswith(prefixes)])
+
+    first = weights(start)
+    return float((weights(model) - first).norm() / first.norm())
+
+
+def reference_walk(run_4, run_2, start) -> dict[str, float]:
+    """How far references have to move, how far training moved them, and how far its steps can reach, eV.
+
+    Parameters
+    ----------
+    run_4, run_2 : FinetuneResult
+        Methods 4, whose references are the aim, and 2, which trains them.
+    start : CHGNet
+        Where both begin.
+
+    Returns
+    -------
+    dict
+        `median` and `largest` way over the elements in training, `went` (median of Method 2), `reach` (sum of the
+        learning rates of all steps) and `n_steps`.
+    """
+    fit, old = run_4.references, element_references(start)
+    known = (fit.frames_per_element > 0) & np.isfinite(old)
+    needed = np.abs(fit.energies_ev - old)[known]
+    went = np.abs(element_references(run_2.last_model) - old)[known]
+    n_steps = int(run_2.history["step"].iloc[-1])
+    reach = sum(learning_rate_at(k, n_steps, run_2.settings) for k in range(n_steps))
+    return {
+        "median": float(np.median(needed)),
+        "largest": float(needed.max()),
+        "went": float(np.median(went)),
+        "reach": float(reach),
+        "n_steps": n_steps,
+    }
+
+
+def walk_in_words(walk: Mapping[str, float]) -> str:
+    """Say whether the steps there were could have brought references where they have to go."""
+    share = walk["reach"] / walk["median"]
+    said = f"So in {walk['n_steps']:,} steps a reference can walk {share:.1%} of the median way. "
+    if share < 1:
+        return said + "Here that decides Method 2: it may go where Method 4 starts, but its steps do not reach."
+    if walk["reach"] < walk["largest"]:
+        return said + "That is enough for most elements, and not for those that have furthest to go."
+    return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."
+
+
+def parity_points(judged: Judged, runs, seed: int) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Labels and predictions of Methods 1 to 4, energies minus the references of Method 4, and force components."""
+    c, points = np.nan_to_num(runs["4", seed].references.energies_ev), {}
+    for name in "1234":
+        seen = judged.predictions[name, seed]
+        there = ~np.isnan(seen.frames.energy_per_atom_ev)
+        shift = (seen.frames.composition @ c)[there]
+        points[name, "energy"] = [e - shift for e in seen.parity("energy")]
+        points[name, "forces"] = seen.parity("forces")
+    return points
+
+
+def costs(runs) -> pd.DataFrame:
+    """Steps, frames seen, seconds and milliseconds per frame and step of each case, mean over seeds."""
+    rows = {
+        key: {
+            "steps": run.history["step"].iloc[-1],
+            "frames seen": len(run.split["train"]) * run.history["epoch"].iloc[-1],
+            "seconds": run.seconds,
+        }
+        for key, run in runs.items()
+    }
+    table = pd.DataFrame(rows).T.astype(float)
+    table["ms per frame and step"] = 1000 * table["seconds"] / table["frames seen"].replace(0, np.nan)
+    return table.groupby(level=0, sort=False).mean()
+
+
+def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs) -> int:
+    """Keep the models that later lessons judge, with their errors and the materials of each part of their splits.
+
+    Returns
+    -------
+    int
+        How many models were kept; 0 without a results folder.
+    """
+    kept = []
+    for (name, seed), run in runs.items():
+        if name not in (*STARTS, TAUGHT) or results.folder is None:
+            continue
+        file = f"{results.lesson}.method_{short_name(name).removeprefix('method_')}_seed_{seed}.pt"
+        about = {"method": name, "seed": seed, "dataset": dataset.name}
+        save_model(planned[name, seed].model_of(run), results.folder / file, provenance=about)
+        kept.append({"file": file, "method": name, "seed": seed} | (run.metrics["test"] if name in STARTS else {}))
+    parts = [
+        {"seed": seed, "part": part, "material_id": material}
+        for seed, split in splits_of(planned).items()
+        for part, rows in split.items()
+        for material in np.unique(frames.material_ids[rows])
+    ]
+    results.save_table("models", pd.DataFrame(kept))
+    results.save_table("split", pd.DataFrame(parts))
+    return len(kept)
