@@ -21,8 +21,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from small_checkouts import CLI
+
 ROOT = Path(__file__).resolve().parent.parent
-CLI = (sys.executable, "-c", "from crossfunc.cli import app; app()")
 
 
 def spin() -> None:

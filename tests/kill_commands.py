@@ -20,21 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from small_checkouts import CLI, write_checkout
 
 SIGNALS = ("TERM", "INT", "KILL")
-CLI = (sys.executable, "-c", "from crossfunc.cli import app; app()")
 LESSON = """\
-# ---
-# jupyter:
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
-# %% [markdown]
-# # Title
-
 # %% tags=["parameters"]
 n = 3
 results_dir = None
@@ -121,13 +110,7 @@ def make_entries(file: Path) -> Path:
 
 def make_checkout(root: Path) -> Path:
     """A checkout of two short lessons."""
-    (root / "notebooks" / "profiles").mkdir(parents=True)
-    (root / "_config.yml").touch()
-    (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
-    for number in ("01", "02"):
-        stem = f"{number}_x"
-        (root / "notebooks" / f"{stem}.py").write_text(LESSON.format(stem=stem, number=number))
-    return root
+    return write_checkout(root, {f"{n}_x": LESSON.format(stem=f"{n}_x", number=n) for n in ("01", "02")})
 
 
 def commands(shared: Path) -> list[Command]:

@@ -9,22 +9,12 @@ from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
+from small_checkouts import HEADER, write_checkout
 from typer.testing import CliRunner
 
 from crossfunc.cli import app
 
 LESSON = """\
-# ---
-# jupyter:
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
-# %% [markdown]
-# # Title
-
 # %% tags=["parameters"]
 n = 1
 label = "a"
@@ -40,11 +30,7 @@ def call(*arguments):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
-    (tmp_path / "_config.yml").touch()
-    for name in ("laptop", "smoke"):
-        (tmp_path / "notebooks" / "profiles" / f"{name}.yml").write_text("{}")
-    (tmp_path / "notebooks" / "01_first.py").write_text(LESSON)
+    write_checkout(tmp_path, {"01_first": LESSON}, profiles=("laptop", "smoke"))
     monkeypatch.chdir(tmp_path / "notebooks")
     return tmp_path
 
@@ -75,7 +61,7 @@ def test_run_executes_then_leaves_fresh_lessons_alone_and_check_agrees(checkout)
     assert notebook.exists()
     assert "fresh" in call("run", "--profile", "smoke").stdout
     assert call("run", "--profile", "smoke", "--check").exit_code == 0
-    (checkout / "notebooks" / "01_first.py").write_text(LESSON + "\nprint(n)\n")
+    (checkout / "notebooks" / "01_first.py").write_text(HEADER + LESSON + "\nprint(n)\n")
     stale = call("run", "--profile", "smoke", "--check")
     assert stale.exit_code == 1
     assert "01_first: stale: changed since it was run: source (notebooks/01_first.py)" in stale.stdout

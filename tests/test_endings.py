@@ -8,14 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from small_checkouts import CLI
 from typer.testing import CliRunner
 
 import crossfunc.datasets
 from crossfunc.cli import app
 from crossfunc.datasets import DatasetError
 from crossfunc.endings import Stopped, describe_ending, signals_raise, status_of
-
-CLI = [sys.executable, "-c", "from crossfunc.cli import app; app()"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from small_checkouts import HEADER, write_checkout
 
 from crossfunc.lessons.exports import export_figures
 from crossfunc.lessons.figures import FigureError, write_interactive
@@ -11,17 +12,6 @@ from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.sources import LessonError
 
 LESSON = """\
-# ---
-# jupyter:
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
-# %% [markdown]
-# # Title
-
 # %% tags=["parameters"]
 n = 3  # points
 
@@ -42,11 +32,8 @@ figures.show(fig, alt="Nothing.", caption="No name, no file")
 def plans(tmp_path_factory):
     """One lesson with a named and a nameless figure, executed."""
     root = tmp_path_factory.mktemp("checkout")
-    (root / "notebooks" / "profiles").mkdir(parents=True)
-    (root / "_config.yml").touch()
+    write_checkout(root, {"01_x": LESSON})
     (root / "package").mkdir()
-    (root / "notebooks" / "01_x.py").write_text(LESSON)
-    (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     plans = plan_run(root, "smoke", package=root / "package")
     (run,) = run_lessons(plans)
     assert run.ok, run.message
@@ -76,13 +63,13 @@ def test_only_the_formats_asked_for_are_written(plans, tmp_path):
 
 def test_figures_of_stale_lessons_are_refused(plans, tmp_path):
     source = plans[0].lesson.path
-    source.write_text(LESSON + "\n# %%\nn\n")
+    source.write_text(HEADER + LESSON + "\n# %%\nn\n")
     try:
         changed = plan_run(source.parent.parent, "smoke", package=source.parent.parent / "package")
         with pytest.raises(LessonError, match=r"fresh lessons only:\n01_x: stale: .*notebooks/01_x\.py"):
             export_figures(changed, tmp_path)
     finally:
-        source.write_text(LESSON)
+        source.write_text(HEADER + LESSON)
 
 
 def test_a_figure_that_was_not_kept_is_named_with_the_remedy(plans, tmp_path):
@@ -113,7 +100,7 @@ def test_the_command_says_which_lessons_to_run_first(tmp_path):
 
     (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
     (tmp_path / "_config.yml").touch()
-    (tmp_path / "notebooks" / "01_x.py").write_text(LESSON)
+    (tmp_path / "notebooks" / "01_x.py").write_text(HEADER + LESSON)
     (tmp_path / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     options = ["--root", str(tmp_path), "--profile", "smoke", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["figures", *options])
