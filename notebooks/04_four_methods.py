@@ -22,7 +22,7 @@
 #
 # **You will be able to**: write down the loss of a potential, fine-tune one, tell a fair comparison of methods from an unfair one, and find out where in a network training has acted.
 #
-# **Paper**: Table 1, Figs. 3b and 3c of {cite:t}`huang2025crossfunctional`. **Run time**: five minutes.
+# **Paper**: Table 1, Figs. 3b and 3c of {cite:t}`huang2025crossfunctional`. **Run time**: four minutes.
 # :::
 #
 # Lesson 3 moved a model to another functional without training it at all, by new element references.
