@@ -389,6 +389,17 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["DFT"], verdicts["surrogate"], row[4], row[5]) == (["holds"], [], "—", "—")
 
 
+def test_the_kept_runs_on_surrogate_labels_have_all_that_the_claims_ask_of_them(root):
+    asked = [one for one in book_claims.read_claims(root) if one["result"][:2] in ("03", "04", "05", "07", "09")]
+    assert asked
+    for claim in asked:
+        lesson = claim["result"].partition(":")[0]
+        content = book_results.read_results(root, None, lesson, kept="surrogate")
+        assert book_claims.kind_of(content) == "surrogate"
+        if claim.get("only") != "DFT":
+            book_claims.judged(claim, content)  # raises for a number that is missing
+
+
 def test_labels_of_unknown_origin_are_not_called_dft(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
     path = root / "build" / "p" / "results" / "01_x.json"
