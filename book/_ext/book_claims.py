@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from book_kept import kept_folder
+from book_kept import NUMBERS_ONLY, kept_folder
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table
 from docutils import nodes
@@ -22,8 +22,6 @@ from sphinx.util.docutils import SphinxDirective
 CLAIMS_FILE = "book/claims.yml"
 VERDICTS = ("holds", "unclear", "does not hold here")
 KINDS = {"DFT": "on DFT", "surrogate": "on surrogate labels", "other": "on labels of unknown origin"}
-KEPT_BESIDE = ("surrogate", "dft")
-"""Kept profiles that hold a lesson on the kind of labels that a build does not run it on."""
 CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=])\s*(\S+)")
@@ -74,7 +72,7 @@ def results_by_labels(root, profile, lesson):
 
 
 def _kept_beside(root, lesson):
-    for name in KEPT_BESIDE:
+    for name in NUMBERS_ONLY:
         if (kept_folder(root, name) / f"{lesson}.json").is_file():
             yield read_results(root, None, lesson, kept=name)
 

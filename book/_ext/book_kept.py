@@ -19,6 +19,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 KEPT = "book/kept"
+NUMBERS_ONLY = ("surrogate", "dft")
+"""Profiles that are kept for the claims page: numbers and tables, because no page shows their figures."""
 
 
 def kept_folder(root, profile):
@@ -44,7 +46,8 @@ def keep_run(root, profile, lesson):
         if file.suffix in {".json", ".csv"}:
             shutil.copy2(file, folder / file.name)
     figures = {}
-    for name, png, note in static_figures(plan.notebook):
+    shown = [] if profile in NUMBERS_ONLY else static_figures(plan.notebook)
+    for name, png, note in shown:
         (folder / f"{stem}.{name}.png").write_bytes(png)
         figures[name] = {key: note[key] for key in ("alt", "caption", "width") if key in note}
     about = {
