@@ -140,9 +140,9 @@ print(fit["high"].summary())
 # Move the two that are left until the points lie on the line; then ask for least squares.
 
 # %%
-shift = fit["high"].energies_ev - fit["low"].energies_ev
+moved = fit["high"].energies_ev - fit["low"].energies_ev
 formulas = ds.pairs["composition"]
-table, two = evidence.two_elements(formulas, X, high - low, shift)
+table, two = evidence.two_elements(formulas, X, high - low, moved)
 two_references(table, two)
 
 # %% [markdown]

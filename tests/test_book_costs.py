@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import book_costs  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
+from crossfunc.lessons import first_epoch  # noqa: E402
 from crossfunc.lessons.units import CASES  # noqa: E402
 
 
@@ -53,9 +54,7 @@ def test_the_runs_counted_are_those_that_the_lessons_make():
     assert len(trained) == sum(book_costs.RUNS_OF_LESSON_4.values())
     seven = book_costs.paper_parameters(ROOT, "07_scaling_laws")
     assert len(seven["curves"]) == book_costs.CURVES_OF_LESSON_7
-    starts = (ROOT / "notebooks" / "05_gradient_diagnostics.py").read_text(encoding="utf-8")
-    block = starts[starts.index("STARTS = {") :]
-    assert block[: block.index("}")].count(": ") == book_costs.STARTS_OF_LESSON_5
+    assert len(first_epoch.STARTS) == book_costs.STARTS_OF_LESSON_5
 
 
 def test_full_size_means_full_size():
