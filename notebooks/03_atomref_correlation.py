@@ -140,9 +140,11 @@ print(fit["high"].summary())
 # Move the two that are left until the points lie on the line; then ask for least squares.
 
 # %%
-moved = fit["high"].energies_ev - fit["low"].energies_ev
+by_element_shift = fit["high"].energies_ev - fit["low"].energies_ev
 formulas = ds.pairs["composition"]
-table, two = evidence.two_elements(formulas, X, high - low, moved)
+table, two = evidence.two_elements(
+    formulas, X, high - low, by_element_shift
+)
 two_references(table, two)
 
 # %% [markdown]
