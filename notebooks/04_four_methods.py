@@ -57,6 +57,7 @@ import torch
 from IPython.display import Markdown
 
 import crossfunc as xf
+from crossfunc.energies import published_tables_apply
 from crossfunc.lessons import (
     LessonResults,
     figures,
@@ -274,7 +275,7 @@ planned = units.case_units(
     frames,
     parameters,
     low,
-    has_papers_table=units.uses_published_references(ds),
+    has_papers_table=published_tables_apply(ds),
 )
 print(
     f"every run of a seed starts from a model that was taught {low_name}"

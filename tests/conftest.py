@@ -40,6 +40,18 @@ def numpy_as_it_was():
     np.seterr(**NUMPY_ERRORS)
 
 
+@pytest.fixture
+def fresh_style():
+    """Draw without a screen, and leave neither settings nor open figures behind."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
 @pytest.fixture(scope="session")
 def root():
     """Folder of the checkout."""

@@ -18,12 +18,7 @@ X = np.array([-1.0, -2.0, -3.0, -4.0])
 Y = np.array([-2.0, -4.0, -6.0, -8.0])  # y = 2 x, so Pearson's r is exactly 1 and the slope 2
 
 
-@pytest.fixture(autouse=True)
-def fresh_style():
-    plt.switch_backend("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,13 +12,7 @@ from crossfunc.lessons import figures, forgetting
 from crossfunc.lessons.figures.forgetting import LOOKS
 from crossfunc.training.forgetting import COLUMNS
 
-
-@pytest.fixture(autouse=True)
-def fresh_style():
-    plt.switch_backend("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 POINTS = pd.DataFrame(

@@ -11,13 +11,7 @@ import pytest
 from crossfunc.lessons import figures
 from crossfunc.lessons.figures import references
 
-
-@pytest.fixture(autouse=True)
-def fresh_style():
-    plt.switch_backend("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("fresh_style")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
-from crossfunc.energies import fit_atomref
+from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -30,7 +30,6 @@ from crossfunc.lessons.units import (
     taught_labels,
     unit_name,
     usable_frames,
-    uses_published_references,
 )
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
@@ -281,8 +280,8 @@ def test_on_dft_all_cases_start_from_what_their_training_frames_were_taught():
     dft = open_dataset("pbe-r2scan")
     frames, units = runs_of("04_four_methods", dft, LESSON_4)
     low = taught_labels(dft, frames, LESSON_4)
-    assert not uses_published_references(dft)
-    assert uses_published_references(open_dataset("surrogate"))
+    assert not published_tables_apply(dft)
+    assert published_tables_apply(open_dataset("surrogate"))
     names = {unit.name for unit in units if unit.seed == 0}
     cases = [case for case in (*CASES, *PLAIN_CASES, TAUGHT) if case != PAPERS_TABLE]
     assert names == {unit_name(case, 0) for case in cases}

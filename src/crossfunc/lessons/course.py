@@ -18,7 +18,7 @@ import yaml
 
 from crossfunc.files import write_atomically
 from crossfunc.lessons.exports import named_figures
-from crossfunc.lessons.freshness import check_lesson
+from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import LessonError
 
@@ -104,8 +104,7 @@ def write_course(plans: Iterable[Plan], out: Path, course: Course) -> list[Path]
         A lesson that is not fresh, or an exercise that `course.yml` does not know.
     """
     plans = list(plans)
-    if found := [str(problem) for plan in plans if (problem := check_lesson(plan))]:
-        raise LessonError("a course is made from fresh lessons only:\n" + "\n".join(found))
+    require_fresh(plans, "a course is made")
     written = []
     for plan in plans:
         written.append(_write(out / "students" / f"{plan.lesson.stem}.ipynb", _dump(student_notebook(plan, course))))

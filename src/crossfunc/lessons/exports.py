@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crossfunc.files import write_atomically
-from crossfunc.lessons.freshness import check_lesson
+from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import LessonError
 
@@ -40,8 +40,7 @@ def export_figures(
         A lesson that is not fresh, or whose figures were not kept; the message says how to renew it.
     """
     plans = list(plans)
-    if found := [str(problem) for plan in plans if (problem := check_lesson(plan))]:
-        raise LessonError("figures are exported from fresh lessons only:\n" + "\n".join(found))
+    require_fresh(plans, "figures are exported")
     out.mkdir(parents=True, exist_ok=True)
     written, specs = [], {}
     captions = ["# Captions", ""]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from crossfunc.lessons.results import listed
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
 from crossfunc.training.labels import TARGETS
 
@@ -157,7 +158,7 @@ def pulls_in_words(pulls: pd.DataFrame) -> str:
     on_plateau = [f"{row['saturated']:.0%} with {words}" for words, row in rows.items()]
     cancels = [f"{1 - row['same direction']:.0%} with {words}" for words, row in rows.items()]
     return (
-        f"On the plateau lie {_listed(on_plateau)} references. Of the pull of all frames together, {_listed(cancels)} "
+        f"On the plateau lie {listed(on_plateau)} references. Of the pull of all frames together, {listed(cancels)} "
         "references cancels."
     )
 
@@ -180,11 +181,11 @@ def angles_in_words(table: pd.DataFrame) -> str:
     said = [f"{table.loc[s, ('whole and forces', 'mean')]:+.2f} with {words}" for s, words in _IN_WORDS.items()]
     opposed = [words for s, words in _IN_WORDS.items() if table.loc[s, ("energy and forces", "max")] < 0]
     both = (
-        f"Energy and forces oppose each other in every batch with {_listed(opposed)} references"
+        f"Energy and forces oppose each other in every batch with {listed(opposed)} references"
         if opposed
         else "From no start do energy and forces oppose each other in every batch"
     )
-    return f"{both}. The cosine of the whole gradient with that of the forces is {_listed(said)} references."
+    return f"{both}. The cosine of the whole gradient with that of the forces is {listed(said)} references."
 
 
 def course_in_words(histories: pd.DataFrame) -> str:
@@ -194,7 +195,7 @@ def course_in_words(histories: pd.DataFrame) -> str:
     for epoch, when in ((1, "After the first epoch"), *([(last, f"After {last} epochs")] if last > 1 else [])):
         times = times_force(histories, epoch)
         said = [f"{times.loc[s].mean():.2f} with {w} ({_against_one(times.loc[s])})" for s, w in _IN_WORDS.items()]
-        lines.append(f"- {when}, force error over that before training: {_listed(said)} references.")
+        lines.append(f"- {when}, force error over that before training: {listed(said)} references.")
     return "\n".join(lines)
 
 
@@ -208,7 +209,7 @@ def answer_in_words(histories: pd.DataFrame) -> str:
         what = "worse than" if above else "better than" if below else "no clear verdict beside"
         said.append(f"{what} with {_IN_WORDS[start]} references")
     agree = "" if times.shape[1] == 1 else ", where a verdict is one that all seeds share"
-    return f"So after {last} epochs, forces of the run without new references are {_listed(said)}{agree}."
+    return f"So after {last} epochs, forces of the run without new references are {listed(said)}{agree}."
 
 
 def _against_one(values: pd.Series) -> str:
@@ -217,8 +218,3 @@ def _against_one(values: pd.Series) -> str:
     if (values < 1).all():
         return "better" if len(values) == 1 else "better for every seed"
     return "seeds disagree"
-
-
-def _listed(names) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -10,8 +10,9 @@ import pandas as pd
 
 from crossfunc.bootstrap import mean_error
 from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_out, split_by_material
+from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
-from crossfunc.lessons.results import format_value
+from crossfunc.lessons.results import format_value, listed
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
     AWARE,
@@ -20,12 +21,11 @@ from crossfunc.lessons.units import (
     PLAIN_CASES,
     TAUGHT,
     choose_frames,
-    uses_published_references,
 )
 from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training.baselines import slope_and_cosine, zero_errors
+from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.frozen import fit_frozen_correction
 from crossfunc.training.labels import LabelledFrames
@@ -205,13 +205,13 @@ def label_gap(low: LabelledFrames, high: LabelledFrames) -> dict[str, float]:
     one, other = low.forces_ev_per_a.astype(float).ravel(), high.forces_ev_per_a.astype(float).ravel()
     there = np.isfinite(one) & np.isfinite(other)
     one, other = one[there], other[there]
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    if not lengths:
+    slope, cosine = slope_and_cosine_of(other, one)
+    if np.isnan(slope):
         return {}
     return {
         "force": 1000 * float(np.abs(one - other).mean()),
-        "slope": float(one @ other / (other @ other)),
-        "cosine": float(one @ other / lengths),
+        "slope": slope,
+        "cosine": cosine,
         "stress": float(np.nanmean(np.abs(low.stress_gpa - high.stress_gpa))),
     }
 
@@ -241,7 +241,7 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
     for s in splits:
         judged.add(AS_IT_IS, s, base)
         if "r2scan" in dataset.functional("high").key and not dataset.is_surrogate:
-            judged.add(PUBLISHED, s, load_model("r2scan"), energies=uses_published_references(dataset))
+            judged.add(PUBLISHED, s, load_model("r2scan"), energies=published_tables_apply(dataset))
     judged.add_zero(ZERO)
     return judged
 
@@ -428,7 +428,7 @@ def findings(judged: Judged, verdicts: Mapping[str, str]) -> str:
     behind = [f"Method {m}" for m in "1234" if mean.loc[m, ENERGY] > free]
     lines.append(
         f"**What costs nothing**: model-aware references without any training leave {free:.0f} meV/atom; above that "
-        f"{'is none of the four methods' if not behind else ('are ' if len(behind) > 1 else 'is ') + _listed(behind)}. "
+        f"{'is none of the four methods' if not behind else ('are ' if len(behind) > 1 else 'is ') + listed(behind)}. "
         f"Training from there {_MOVES[verdicts['energy_aware_minus_references']]} the error."
     )
     if TAUGHT in judged.names:
@@ -461,13 +461,8 @@ def _compare(verdicts: Mapping[str, str], keys: Mapping[str, str]) -> str:
         if key in verdicts:
             by_verdict.setdefault(verdicts[key], []).append(other)
     return ", and ".join(
-        f"{_THAN[v]} {'that' if len(others) == 1 else 'those'} of {_listed(others)}" for v, others in by_verdict.items()
+        f"{_THAN[v]} {'that' if len(others) == 1 else 'those'} of {listed(others)}" for v, others in by_verdict.items()
     )
-
-
-def _listed(names) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _force_findings(judged: Judged, mean: pd.DataFrame, verdicts: Mapping[str, str]) -> list[str]:
@@ -475,8 +470,8 @@ def _force_findings(judged: Judged, mean: pd.DataFrame, verdicts: Mapping[str, s
     of = [f"{_BESIDE[verdicts[f'force_{m}_minus_untrained']]} with Method {m}" for m in "234"]
     numbers = [f"{mean.loc[m, FORCE]:.0f} (Method {m})" for m in "234"]
     lines = [
-        f"**Forces against no training at all**: {_listed(of)}. The error is {mean.loc[start, FORCE]:.0f} meV/Å at the "
-        f"start and {_listed(numbers)} after training."
+        f"**Forces against no training at all**: {listed(of)}. The error is {mean.loc[start, FORCE]:.0f} meV/Å at the "
+        f"start and {listed(numbers)} after training."
     ]
     slope, cosine = mean.loc["3", "slope"], mean.loc["3", "cosine"]
     if np.isfinite(slope):
@@ -502,7 +497,7 @@ def _start_finding(verdicts: Mapping[str, str]) -> str:
     for quantity, words in (("refitted", "energy error after a last refit"), ("force", "force error")):
         found = {case: verdicts.get(f"{quantity}_{case}_minus_plain") for case in "34"}
         parts += [f"the {words} of Method {case} is {_BESIDE[verdict]}" for case, verdict in found.items() if verdict]
-    return f"**From the taught start**, beside runs from the published one, {_listed(parts)}."
+    return f"**From the taught start**, beside runs from the published one, {listed(parts)}."
 
 
 # --- what moved ---

@@ -9,7 +9,7 @@ from typing import Any
 
 from crossfunc.lessons.plans import Plan, plan_run, public_dataset, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
-from crossfunc.lessons.sources import shown
+from crossfunc.lessons.sources import LessonError, shown
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,18 @@ def _find_orphans(plans: Sequence[Plan]) -> list[Problem]:
     executed = sorted(plans[0].notebook.parent.glob("*.ipynb"))
     gone = [path for path in executed if path.name.split(".")[0] not in stems]
     return [Problem(p.name.split(".")[0], "stale", f"its lesson is gone; delete {shown(p)}") for p in gone]
+
+
+def require_fresh(plans: Iterable[Plan], what: str) -> None:
+    """Refuse to make something of lessons that are not fresh.
+
+    Raises
+    ------
+    LessonError
+        Says what is made of fresh lessons only, and lists what is wrong with each that is not.
+    """
+    if found := [str(problem) for plan in plans if (problem := check_lesson(plan))]:
+        raise LessonError(f"{what} from fresh lessons only:\n" + "\n".join(found))
 
 
 def check_lesson(plan: Plan) -> Problem | None:

@@ -246,6 +246,12 @@ def _read_results(path: Path) -> dict:
     return content
 
 
+def listed(words: Iterable[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def format_value(value: float | None, interval: tuple[float, float] | None = None, unit: str = "") -> str:
     """Return a number with as many digits as it deserves: "0.096", "974", "18.4 ± 0.3 meV/atom".
 

@@ -214,7 +214,7 @@ def case_units(
         From `crossfunc.training.labels_to_teach`. With it every case starts from a model that was taught these labels,
         itself the case `TAUGHT`, and `PLAIN_CASES` show what the pretrained model gives as it comes.
     has_papers_table : bool
-        Whether the published references apply to the labels; see `uses_published_references`.
+        Whether the published references apply to the labels; see `published_tables_apply`.
     """
     budget = {name: parameters[name] for name in ("batch_size", "learning_rate", "n_workers")}
     budget |= (
@@ -238,14 +238,6 @@ def case_units(
                 start=None if case in PLAIN_CASES else start,
             )
     return units
-
-
-def uses_published_references(dataset: Dataset) -> bool:
-    """Whether the published MP-r2SCAN references count energies from the zero that a dataset counts them from.
-
-    They are VASP's, with its pseudopotentials, which CHGNet has learned; another code has another zero of energy.
-    """
-    return published_tables_apply(dataset)
 
 
 def taught_labels(dataset: Dataset, frames: LabelledFrames, parameters: Mapping[str, Any]) -> LabelledFrames | None:
@@ -371,7 +363,7 @@ def plan_scaling(dataset: Dataset, parameters: Mapping[str, Any]):
     others = rows_to_judge(frames, others, references["given"])
     validation = np.sort(np.random.default_rng(parameters["seed"]).permutation(others)[:n_validation])
     of_curve = {curve: references.get(source, source) for curve, (_, source) in STARTS.items()}
-    if not uses_published_references(dataset):
+    if not published_tables_apply(dataset):
         del of_curve["published"]
     fitting = [n for n in sizes if n <= len(pool)]
     if len(fitting) < len(sizes) and len(pool) > 1.5 * (fitting or [0])[-1]:
@@ -391,7 +383,7 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
         frames = usable_frames(dataset, parameters["max_atoms"], n_wanted, need_forces=False)
         low = taught_labels(dataset, frames, parameters)
-        has_table = uses_published_references(dataset)
+        has_table = published_tables_apply(dataset)
         return Runs(frames, list(case_units(frames, parameters, low, has_papers_table=has_table).values()))
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)

@@ -139,7 +139,12 @@ def slope_and_cosine(predictions: FramePredictions) -> tuple[float, float]:
     -----
     Both are NaN without a labelled force, and where symmetry makes all of them zero.
     """
-    labels, predicted = (values.astype(np.float64) for values in predictions.parity("forces"))
+    return slope_and_cosine_of(*predictions.parity("forces"))
+
+
+def slope_and_cosine_of(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """Return `slope_and_cosine` of values against labels, component by component; shape (n,) each."""
+    labels, predicted = labels.astype(np.float64), predicted.astype(np.float64)
     dot, length, other = float(labels @ predicted), float(np.linalg.norm(labels)), float(np.linalg.norm(predicted))
     if not length or not other:
         return float("nan"), float("nan")
