@@ -161,7 +161,7 @@ def _to_do(cell: dict, exercise: str, about: Mapping[str, Any]) -> list[dict]:
     """An empty cell to work in, and one that checks the answer."""
     choices = "\n".join(f"#   {choice}" for choice in shuffled(about["choices"], exercise))
     checked = f"# {about['ask']}\n{choices}\nfrom crossfunc.lessons.course import check\n\ncheck({exercise!r}, ...)"
-    common = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    common: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
     return [
         {**common, "id": f"{cell.get('id', exercise)}-own", "source": f"# About {about['minutes']} minutes.\n"},
         {**common, "id": f"{cell.get('id', exercise)}-check", "source": checked},

@@ -1,6 +1,7 @@
 """Hulls of three elements from a dataset with both functionals (lesson 6): which are whole, and what differs."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,9 @@ def ternary_systems(dataset: Dataset) -> pd.DataFrame:
     compounds = [system for system in systems if len(system) > 1]
     known = _known_elements(dataset)
     planned = {frozenset(material.elements) for material in plan_materials()}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for system in {s for s in {*systems, *planned} if len(s) == 3}:
-        symbols = tuple(sorted(system, key=ATOMIC_NUMBERS.get))
+        symbols = tuple(sorted(system, key=lambda symbol: ATOMIC_NUMBERS[symbol]))
         n_compounds = sum(compound <= system for compound in compounds)
         missing = tuple(symbol for symbol in symbols if symbol not in known)
         rows.append({"system": symbols, "n_compounds": n_compounds, "missing": missing})
@@ -191,15 +192,15 @@ def _elements_of(pairs: pd.DataFrame) -> list[frozenset]:
 
 
 def _compounds(dataset: Dataset, system) -> pd.DataFrame:
-    chosen = [len(elements) > 1 and elements <= set(system) for elements in _elements_of(dataset.pairs)]
-    return dataset.pairs[chosen]
+    pairs: Any = dataset.pairs
+    return pairs[[len(elements) > 1 and elements <= set(system) for elements in _elements_of(pairs)]]
 
 
 def _known_elements(dataset: Dataset) -> set[str]:
     """Elements with an energy in both functionals."""
-    of_each = []
+    of_each, table = [], cast("pd.DataFrame", dataset.elements)
     for one in dataset.functionals:
-        rows = dataset.elements[dataset.elements["functional"] == one.key]
+        rows = table[table["functional"] == one.key]
         rows = rows[rows["energy_kind"] == one.energy_kind]
         of_each.append(set(rows.loc[rows["energy_per_atom_ev"].notna(), "element"]))
     return set.intersection(*of_each)

@@ -236,8 +236,8 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
     """
     splits = splits_of(planned)
     judged = Judged(frames, splits, seed)
-    for key, run in runs.items():
-        judged.add(*key, planned[key].model_of(run))
+    for (name, of_seed), run in runs.items():
+        judged.add(name, of_seed, planned[name, of_seed].model_of(run))
     for s in splits:
         judged.add(AS_IT_IS, s, base)
         if "r2scan" in dataset.functional("high").key and not dataset.is_surrogate:
@@ -351,7 +351,9 @@ def record_differences(results, judged: Judged) -> dict[str, str]:
     """Record differences of two methods, paired over test materials; return the verdict of each by key."""
     start, verdicts = untrained(judged), {}
     compared = [
-        (f"{quantity}_{a}_minus_{b}", a, b, metric) for metric, (quantity, pairs) in _PAIRS.items() for a, b in pairs
+        (f"{quantity}_{pair[0]}_minus_{pair[1]}", *pair, metric)
+        for metric, (quantity, pairs) in _PAIRS.items()
+        for pair in pairs
     ]
     compared += [(f"force_{m}_minus_untrained", m, start, FORCE) for m in "234"]
     compared += [("energy_table_minus_4", PAPERS_TABLE, "4", ENERGY), ("energy_aware_minus_4", AWARE, "4", ENERGY)]
@@ -609,7 +611,7 @@ def parity_points(judged: Judged, runs, seed: int) -> dict[tuple[str, str], list
         there = ~np.isnan(seen.frames.energy_per_atom_ev)
         shift = (seen.frames.composition @ c)[there]
         points[name, "energy"] = [e - shift for e in seen.parity("energy")]
-        points[name, "forces"] = seen.parity("forces")
+        points[name, "forces"] = list(seen.parity("forces"))
     return points
 
 

@@ -1,5 +1,7 @@
 """What lesson 3 knows of element references beside its own fits: free atoms and published tables."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -95,7 +97,7 @@ def correlations(dataset: Dataset, **options) -> pd.DataFrame:
     -------
     pandas.DataFrame
     """
-    pairs = dataset.pairs
+    pairs: Any = dataset.pairs  # the lesson has stopped where there is none
     low, high = (pairs[functional.column()].to_numpy() for functional in dataset.functionals)
     tables = [published_atomref(name) for name in ("MPtrj", "MP-r2SCAN")] if published_tables_apply(dataset) else []
     options |= {"material_ids": pairs["material_id"].to_numpy(), "others": free_atom_references(dataset)}

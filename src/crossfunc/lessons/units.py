@@ -227,7 +227,7 @@ def case_units(
         start = None if low is None else start_unit(low, split, seed, parameters)
         if start is not None:
             units[TAUGHT, seed] = start
-        for case, (method, references) in (cases if low is None else cases | PLAIN_CASES).items():
+        for case, (method, references) in (cases if low is None else {**cases, **PLAIN_CASES}).items():
             units[case, seed] = Unit(
                 name=unit_name(case, seed),
                 method=method,

@@ -1,6 +1,7 @@
 """Models judged by their own hulls (lesson 6): phases, each model's verdicts on them, how often it errs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -151,7 +152,7 @@ def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tu
     seen : dict
         Seed -> materials that its models were trained or validated on.
     """
-    given = {"learning_rate": 1e-3, "n_workers": 0, "max_steps": None}
+    given: dict[str, Any] = {"learning_rate": 1e-3, "n_workers": 0, "max_steps": None}
     given |= {"validate_every_n_epochs": 1, "n_eval_frames": max(2, parameters["n_train_frames"] // 4), **parameters}
     n_wanted = given["n_train_frames"] + 2 * given["n_eval_frames"]
     frames = usable_frames(dataset, given["max_atoms"], n_wanted, need_forces=False)
@@ -276,8 +277,8 @@ class Compared:
             pd.concat([self._errors[name, seed][metric], self._errors[other, seed][metric]], axis=1).dropna()
             for seed in self.unseen
         ]
-        columns = ([table.iloc[:, k] for table in both] for k in (0, 1))
-        return paired_over_seeds(*columns, [table.index for table in both])
+        errors, others = ([table.iloc[:, k] for table in both] for k in (0, 1))
+        return paired_over_seeds(errors, others, [table.index for table in both])
 
 
 def _errors(report: pd.DataFrame, materials) -> pd.DataFrame:
