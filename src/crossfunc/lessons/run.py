@@ -24,7 +24,7 @@ from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
-from crossfunc.lessons.timings import record_timing
+from crossfunc.lessons.timings import TIMINGS_FILE, read_timings, record_timing
 from crossfunc.lessons.traces import hide_secrets, remove_traces
 from crossfunc.waiting import SLEEP_WHILE_WAITING
 
@@ -81,12 +81,19 @@ def run_lessons(
         Another process runs lessons into the same folder at this moment.
     """
     _check_datasets(plans)
-    if not force and all(check_lesson(plan) is None for plan in plans):
+    if not force and all(_is_done(plan) for plan in plans):
         held = contextlib.nullcontext()  # nothing is written
     else:
         held = locked_folder(plans[0].folder)
     with held:
         return _run_all(plans, force=force, jobs=jobs, show_bars=show_bars, report=report)
+
+
+def _is_done(plan: Plan) -> bool:
+    """Whether a lesson is fresh and its time is known, which the book tells; a run may have been killed in between."""
+    if check_lesson(plan) is not None or not (plan.folder / TIMINGS_FILE).is_file():
+        return False
+    return plan.lesson.stem in read_timings(plan.folder)
 
 
 def _check_datasets(plans: Sequence[Plan]) -> None:
@@ -127,7 +134,7 @@ def _run_all(plans: Sequence[Plan], *, force: bool, jobs: int, show_bars, report
             broken = [need for need in plan.lesson.needs if need in finished and not finished[need].ok]
             if broken:
                 finish(LessonRun(plan.lesson.stem, "not run", message=f"needs {', '.join(broken)}, which failed"))
-            elif not force and check_lesson(plan) is None:
+            elif not force and _is_done(plan):
                 finish(LessonRun(plan.lesson.stem, "fresh", message="nothing changed since it was run"))
             else:
                 todo.append(plan)
@@ -288,7 +295,7 @@ def _describe_dead_kernel(plan: Plan, output: Path, error: RuntimeError) -> str:
     if not begun:
         return (
             f"lesson {plan.lesson.stem} failed: its kernel did not start ({error}). "
-            f"Is ipykernel installed for {sys.executable}?"
+            f"Is ipykernel installed for {sys.executable}, and is there memory enough?"
         )
     source = "".join(begun[-1]["source"])
     return (

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crossfunc.datasets import Dataset, open_dataset, write_dataset
+from crossfunc.datasets import Dataset, DatasetError, open_dataset, write_dataset
 from crossfunc.datasets.schema import REJECTED_COLUMNS
 from crossfunc.datasets.twins import find_twin_materials
 from crossfunc.energies import composition_matrix
@@ -71,6 +71,10 @@ def without_twins(
     pairs: pd.DataFrame, frames: pa.Table, elements: pd.DataFrame
 ) -> tuple[pd.DataFrame, pa.Table, pd.DataFrame, pd.DataFrame]:
     """Tables without twins, and the ledger of what was dropped; see `drop_twins`."""
+    if pairs is None or frames is None:
+        raise DatasetError(
+            "twins are sought among pairs of both functionals that have frames, and this dataset has none."
+        )
     twin_of = _choose(find_twin_materials(frames), pairs)
     gone = pairs["material_id"].isin(list(twin_of))
     kept = pairs[~gone].reset_index(drop=True)
