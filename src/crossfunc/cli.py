@@ -49,8 +49,8 @@ class _ErrorsInOneBlock(TyperGroup):
             raise typer.Exit(status_of(error)) from None
 
 
-_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
-_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+_GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench"}
 
 
 def _how_to_go_on(words: list[str]) -> str:

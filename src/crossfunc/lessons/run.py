@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from crossfunc.datasets import DatasetError, find_dataset
+from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
@@ -286,7 +287,16 @@ def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
 
 def _describe_failure(plan: Plan, error) -> str:
     text = f"{_ANSI.sub('', chr(10).join(error.traceback))}".strip() or f"{error.ename}: {error.evalue}"
-    return f"{_locate(plan, error.source)} failed:\n\n{_indent(error.source)}\n\n{text}"
+    where = _locate(plan, error.source)
+    return f"{where} failed{_describe_lack(error)}:\n\n{_indent(error.source)}\n\n{text}"
+
+
+def _describe_lack(error) -> str:
+    """What the machine lacked, in a few words, where that is why a cell failed."""
+    found = re.search(r"\[Errno (\d+)\] ([^:]*)", error.evalue)
+    if found:
+        return f" ({describe_ending(OSError(int(found[1]), found[2])).rstrip('.')})"
+    return " (not enough memory)" if error.ename == "MemoryError" else ""
 
 
 def _describe_dead_kernel(plan: Plan, output: Path, error: RuntimeError) -> str:
