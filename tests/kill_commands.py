@@ -197,17 +197,8 @@ def commands(shared: Path) -> list[Command]:
         Command(
             "figures",
             lambda folder: [
-                *(
-                    *CLI,
-                    "figures",
-                    "--profile",
-                    "smoke",
-                    "--root",
-                    str(checkout),
-                    "--static",
-                    "--out",
-                    str(folder / "out"),
-                ),
+                *(*CLI, "figures", "--profile", "smoke", "--root", str(checkout), "--static"),
+                *("--out", str(folder / "out")),
             ],
             lambda folder, _: files_of(folder / "out"),
             resumes=True,

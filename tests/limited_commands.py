@@ -41,6 +41,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
     data, pairs, old = (str(inputs / name) for name in ("data", "pairs", "old"))
     checkout = ["--profile", "smoke", "--root", str(inputs / "checkout")]
     imports = ["--out", out, "--no-check"]
+    folder = out if out == READ_ONLY else str(place)
     small = ["--dataset", data, "--model", "0.3.0"]
     return {
         "run": ["run", "01", *checkout, "--out", out],
@@ -65,8 +66,8 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "units": ["units", "04", "--profile", "smoke", "--status", "--root", str(ROOT), "--out", out],
         "finetune": ["finetune", "--method", "4", "--dataset", data, "--epochs", "1", "--out", out],
         "hull": ["hull", str(inputs / "entries.csv"), "--functional", "r2scan", "--energy-kind", "raw"],
-        "bench memory": ["bench", "memory", "--frames", "40", "--steps", "1", "--folder", str(place)],
-        "bench import": ["bench", "import", "--frames", "100", "--slice-frames", "10", "--folder", str(place)],
+        "bench memory": ["bench", "memory", "--frames", "40", "--steps", "1", "--folder", folder],
+        "bench import": ["bench", "import", "--frames", "100", "--slice-frames", "10", "--folder", folder],
         "bench relax": ["bench", "relax", "--structures", "1"],
         "bench calculators": ["bench", "calculators"],
         "bench verdicts": ["bench", "verdicts", data, "--out", out],

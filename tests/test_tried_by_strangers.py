@@ -160,6 +160,44 @@ def test_a_hull_without_any_result_is_no_success(tmp_path):
     assert len(json.loads(call(*words, "--json"))) == 2
 
 
+def test_a_run_that_was_refused_does_not_keep_the_mended_command_out(trained, tmp_path):
+    _, words = trained
+    words = [*words[:-1], tmp_path / "run"]
+    assert "no prior 'x'" in call(*words, "--prior", "x")
+    call(*words, status=0)
+    assert "holds another run" in call(*words, "--prior", "trend")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hull", "{entries}", "--jobs", "0"], "give 1 or more, or -1"),
+        (["evaluate", "--dataset", "surrogate", "--model", "0.3.0", "--jobs", "-7"], "give 1 or more, or -1"),
+        (
+            ["evaluate", "--dataset", "surrogate", "--model", "0.3.0", "--split-seed", "-1"],
+            "greater than or equal to 0",
+        ),
+        (["data", "make-surrogate", "--seed", "-1"], "greater than or equal to 0"),
+        (["data", "make-dft", "--out", "x", "--seed", "-1"], "greater than or equal to 0"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_where_they_stand(tmp_path, words, message):
+    (tmp_path / "e.csv").write_text("id,composition,energy_per_atom_ev\na,Na,-1.3\n")
+    words = [word.format(entries=tmp_path / "e.csv") for word in words]
+    assert message in " ".join(call(*words, status=2).split())
+
+
+def test_a_device_that_there_is_none_of_is_named():
+    assert "device 'tpu' is neither cpu nor cuda" in call("bench", "train", "--device", "tpu")
+
+
+def test_a_split_by_a_negative_seed_is_a_sentence():
+    from crossfunc.datasets.splits import SplitError, split_by_material
+
+    with pytest.raises(SplitError, match="seed -1: give a whole number from 0 on"):
+        split_by_material([f"m{k}" for k in range(20)], seed=-1)
+
+
 # --- files ---
 
 

@@ -95,7 +95,18 @@ CalculatorArgs = Annotated[
     str | None,
     typer.Option("--calculator-args", metavar="JSON", help='Arguments of the calculator: \'{"model": "7net-0"}\'.'),
 ]
-CalculatorJobs = Annotated[int, typer.Option("--jobs", help="Processes, each with a calculator; -1: one per core.")]
+
+
+def _check_jobs(jobs: int) -> int:
+    if jobs < 1 and jobs != -1:
+        raise typer.BadParameter("give 1 or more, or -1 for one per core.")
+    return jobs
+
+
+CalculatorJobs = Annotated[
+    int,
+    typer.Option("--jobs", callback=_check_jobs, help="Processes, each with a calculator; -1: one per core."),
+]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let the calculator reach the network.")]
 
 
@@ -385,7 +396,7 @@ def fetch_data(
 @data_app.command("make-surrogate")
 def make_surrogate(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/surrogate"),
-    seed: Annotated[int, typer.Option(help="Seed of the chemistry and of the rattles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the chemistry and of the rattles.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only this many compounds and their elements, for a quick look.")
     ] = None,
@@ -412,7 +423,7 @@ def make_dft(
     steps: Annotated[
         int, typer.Option(min=1, max=10, help="Frames of each material, in the order of the recipe.")
     ] = 10,
-    seed: Annotated[int, typer.Option(help="Draws every strain and rattle.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws every strain and rattle.")] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only materials whose id begins so (MgO), or -atom for free atoms; may be repeated."),
@@ -803,7 +814,7 @@ def evaluate(
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
-    split_seed: Annotated[int, typer.Option(help="Seed of the split that --by-split reports on.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split that --by-split reports on.")] = 0,
     source: Annotated[
         str | None,
         typer.Option(
@@ -1087,7 +1098,7 @@ def hull(
         str | None,
         typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or the kind that a file's are."),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = 1,
+    jobs: Annotated[int, typer.Option(callback=_check_jobs, help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,
     model: Model = None,
     calculator: CalculatorPath = None,
