@@ -258,18 +258,11 @@ figures.show(
 )
 
 # %% tags=["remove-cell"]
-largest = {c: (c, fitting[-1], seed) for c in possible}
-done_by_key = dict(zip(planned, done, strict=True))
-learning_curves.record_errors(
-    results,
-    at_zero,
-    untrained,
-    errors,
-    {c: done_by_key[key] for c, key in largest.items()},
-    held_out,
-    n_pool=len(pool),
-    n_steps=max_steps,
-)
+by_key = dict(zip(planned, done, strict=True))
+largest = {c: by_key[c, fitting[-1], seed] for c in possible}
+tables = (at_zero, untrained, errors, largest, held_out)
+note = {"n_pool": len(pool), "n_steps": max_steps}
+learning_curves.record_errors(results, *tables, **note)
 learning_curves.record_laws(results, laws)
 
 # %% [markdown]
@@ -464,14 +457,9 @@ else:
 
 # %% tags=["hide-cell"]
 # Solution: elements that the subset lacks are guessed, and those it holds in one compound only carry its bonds, so the error grows.
-few = xf.finetune(
-    "references-only",
-    frames,
-    split=smallest[0].split,
-    pretrained=origin,
-    prior="trend",
-    progress=False,
-)
+quiet = {"prior": "trend", "pretrained": origin, "progress": False}
+of_few = {"split": smallest[0].split, **quiet}
+few = xf.finetune("references-only", frames, **of_few)
 print("\n".join(few.notes))
 alone = few.history.iloc[0]["validation_energy_mae_mev_per_atom"]
 print(f"references from {len(pool)} frames, then from {fitting[0]}:")

@@ -398,6 +398,15 @@ def test_a_lesson_is_found_by_number_stem_or_prefix(two_lessons, name):
     assert [p.lesson.stem for p in plan(two_lessons, name)] == ["01_first"]
 
 
+def test_a_second_page_has_a_name_of_its_own_and_comes_after_the_first(two_lessons):
+    write_lesson(two_lessons, "01b_more", SECOND)
+    for name in ("01b", "1b", "01b_more"):
+        assert [p.lesson.stem for p in plan(two_lessons, name)] == ["01b_more"]
+    assert [p.lesson.stem for p in plan(two_lessons, "1")] == ["01_first"]
+    assert [p.lesson.stem for p in plan(two_lessons)] == ["01_first", "01b_more", "02_second"]
+    assert [p.lesson.number for p in plan(two_lessons)] == ["01", "01b", "02"]
+
+
 def test_no_name_means_all_lessons_in_order(two_lessons):
     assert [p.lesson.stem for p in plan(two_lessons)] == ["01_first", "02_second"]
 

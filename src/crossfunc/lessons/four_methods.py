@@ -19,6 +19,7 @@ from crossfunc.lessons.units import (
     CASES,
     PAPERS_TABLE,
     PLAIN_CASES,
+    SCRATCH_ON_GGA,
     TAUGHT,
     choose_frames,
 )
@@ -26,7 +27,7 @@ from crossfunc.potential import crystal_features, load_model, predict, save_mode
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
-from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.frozen import fit_frozen_correction
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import STARTS, find_method, start_model
@@ -249,6 +250,13 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
 def splits_of(planned) -> dict[int, Mapping[str, np.ndarray]]:
     """Return the split of each seed."""
     return {seed: unit.split for (case, seed), unit in planned.items() if case == "4"}
+
+
+def starts_of(planned, runs, base) -> dict[int, object]:
+    """Return the model that the cases of each seed begin with: the taught one where there is one, else `base`."""
+    base = load_model(base) if isinstance(base, str) else base
+    taught = {s: (TAUGHT, s) for s in splits_of(planned) if (TAUGHT, s) in runs}
+    return {s: planned[taught[s]].model_of(runs[taught[s]]) if s in taught else base for s in splits_of(planned)}
 
 
 def untrained(judged: Judged) -> str:
@@ -554,6 +562,10 @@ def _moved(model, start, prefixes) -> float:
     return float((weights(model) - first).norm() / first.norm())
 
 
+FOLLOWED = (TAUGHT, *"1234", SCRATCH_ON_GGA, "references-only", "model-aware")
+"""Cases that the second page follows into the network, with those whose cost stands beside theirs."""
+
+
 def reference_walk(run_4, run_2, start) -> dict[str, float]:
     """How far references have to move, how far training moved them, and how far its steps can reach, eV.
 
@@ -603,16 +615,77 @@ def walk_in_words(walk: Mapping[str, float]) -> str:
     return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."
 
 
-def parity_points(judged: Judged, runs, seed: int) -> dict[tuple[str, str], list[np.ndarray]]:
-    """Labels and predictions of Methods 1 to 4, energies minus the references of Method 4, and force components."""
-    c, points = np.nan_to_num(runs["4", seed].references.energies_ev), {}
-    for name in "1234":
-        seen = judged.predictions[name, seed]
+def predictions_of(planned, runs, frames: LabelledFrames, seed: int) -> dict[str, FramePredictions]:
+    """Let Methods 1 to 4 of one seed predict its test frames."""
+    test = frames.take(splits_of(planned)[seed]["test"])
+    return {m: predict_frames(planned[m, seed].model_of(runs[m, seed]), test) for m in "1234"}
+
+
+def parity_points(predictions: Mapping[str, FramePredictions], run_4) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Labels and predictions of Methods 1 to 4, energies minus the references of Method 4, and force components.
+
+    Parameters
+    ----------
+    predictions : dict of str to FramePredictions
+        From `predictions_of`.
+    run_4 : FinetuneResult
+        Method 4 of the same seed.
+    """
+    c, points = np.nan_to_num(run_4.references.energies_ev), {}
+    for name, seen in predictions.items():
         there = ~np.isnan(seen.frames.energy_per_atom_ev)
         shift = (seen.frames.composition @ c)[there]
         points[name, "energy"] = [e - shift for e in seen.parity("energy")]
         points[name, "forces"] = list(seen.parity("forces"))
     return points
+
+
+def offsets_in_words(predictions: Mapping[str, FramePredictions]) -> str:
+    """Say how much of each method's energy error is one shift of all frames, and what its forces' slope is."""
+    lines = []
+    for name, seen in predictions.items():
+        labels, predicted = seen.parity("energy")
+        error = 1000 * (predicted - labels)
+        mean, scatter, slope = error.mean(), error.std(), slope_and_cosine(seen)[0]
+        of_forces = f"; forces have a slope of {slope:.2f}" if np.isfinite(slope) else ""
+        lines.append(f"- **Method {name}**: energies are off by {mean:+,.0f} ± {scatter:,.0f} meV/atom{of_forces}.")
+    return "\n".join(lines)
+
+
+def scratch_table(runs) -> pd.DataFrame:
+    """Test errors of scratch on refitted and on the start's references, mean over seeds: a row each, as people read it.
+
+    Errors of the best epoch, for the targets that are labelled.
+    """
+    rows = {name: pd.DataFrame(_test_metrics(runs, name)).mean() for name in ("1", SCRATCH_ON_GGA)}
+    table = pd.DataFrame(rows).T.dropna(axis=1, how="all")
+    of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in METRICS.items() if metric in table}
+    return table[list(of_table)].rename(columns=of_table, index=title_of).rename_axis("method")
+
+
+def _test_metrics(runs, name: str) -> list[dict]:
+    of_case = [run.metrics["test"] for (case, _), run in runs.items() if case == name]
+    return [{metric: found.get(metric, np.nan) for metric in METRICS} for found in of_case]
+
+
+def scratch_in_words(table: pd.DataFrame) -> str:
+    """Say in which columns scratch is worse on the start's references, from `scratch_table`."""
+    times = table.iloc[1] / table.iloc[0]
+    said = [f"{column.split(' (')[0]} {ratio:.2f}" for column, ratio in times.items()]
+    worse = [column.split(" (")[0] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
+    rest = f"beside energy, {listed(worse)} got worse too" if worse else "no column beside energy got worse"
+    return f"Errors on the start's references over those on refitted ones: {listed(said)}. So here, {rest}."
+
+
+def moved_in_words(change: Mapping[str, pd.DataFrame], published: pd.Series) -> str:
+    """Say how far each method moved the network, beside the paper's own Method 4."""
+    said = [f"Method {m} {100 * table.mean().mean():.2g} %" for m, table in change.items()]
+    most = {m: table.mean().idxmax() for m, table in change.items()}
+    where = [f"{block} in Method {m}" for m, block in most.items()]
+    return (
+        f"Mean over the blocks: {listed(said)}; the paper's own Method 4 {100 * published.mean():.2g} %. "
+        f"What moved most is {listed(where)}."
+    )
 
 
 def costs(runs) -> pd.DataFrame:
