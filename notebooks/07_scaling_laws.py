@@ -245,7 +245,7 @@ Markdown(learning_curves.laws_in_words(laws, why_no_law))
 # %%
 ends = {
     metric: learning_curves.end_in_words(errors, at_zero, metric)
-    for metric in learning_curves.METRICS
+    for metric in learning_curves.DRAWN
 }
 figures.show(
     draw.learning_curves(errors, laws, at_zero),

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from crossfunc.dft.engine import EngineError, check_engine, check_frames, pulay_gpa
+from crossfunc.dft.engine import EngineError, check_engine, pulay_gpa, refuse_uncomputable
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
 
 FRAMES = plan_frames(n_steps=1)
@@ -70,15 +70,15 @@ def test_a_crystal_with_an_isolated_atom_is_refused():
     frame = next(f for f in FRAMES if f.frame_id == "NaCl-rock-salt-00")
     far = dataclasses.replace(frame, lattice_a=tuple(4 * x for x in frame.lattice_a))
     with pytest.raises(EngineError, match=r"NaCl-rock-salt-00: atom 1 has no neighbour.*plan_atoms"):
-        check_frames([far])
-    check_frames([frame, *plan_atoms()])
+        refuse_uncomputable([far])
+    refuse_uncomputable([frame, *plan_atoms()])
 
 
 def test_a_metal_without_k_points_is_refused():
     frame = next(f for f in FRAMES if f.frame_id == "Al-fcc-00")
     settings = dataclasses.replace(frame.settings, k_mesh=(1, 1, 1))
     with pytest.raises(EngineError, match=r"Al-fcc-00: a metal with one k-point"):
-        check_frames([dataclasses.replace(frame, settings=settings)])
+        refuse_uncomputable([dataclasses.replace(frame, settings=settings)])
 
 
 def test_the_pulay_term_is_two_thirds_of_the_slope():

@@ -14,14 +14,16 @@ from textwrap import dedent
 
 import pytest
 
+from crossfunc.errors import InputError
 from crossfunc.files import FolderInUse
 from crossfunc.lessons import run as runner
 from crossfunc.lessons import traces
 from crossfunc.lessons.freshness import check_fresh
 from crossfunc.lessons.plans import hash_package, plan_run, public_parameters
-from crossfunc.lessons.profiles import Profile, parse_overrides, resolve_parameters
+from crossfunc.lessons.profiles import Profile, resolve_parameters
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.sources import Lesson, LessonError, find_root, own_lessons, place_lessons
+from crossfunc.overrides import parse_overrides
 
 HEADER = """\
 # ---
@@ -545,8 +547,10 @@ def test_values_are_read_as_plain_yaml(text, value):
     ],
 )
 def test_malformed_overrides_are_errors(items, message):
-    with pytest.raises(LessonError, match=message):
+    with pytest.raises(InputError, match=message):
         parse_overrides(items)
+    with pytest.raises(InputError, match=r"^--set "):
+        parse_overrides(items, "--set")
 
 
 @pytest.mark.parametrize(

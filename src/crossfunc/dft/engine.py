@@ -17,7 +17,7 @@ from crossfunc.dft.vacuum import make_functional
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
-__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "check_frames", "compute_frame"]
+__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "compute_frame", "refuse_uncomputable"]
 
 FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
 """GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
@@ -146,7 +146,7 @@ def compute_frame(frame: Frame) -> dict:
     return record
 
 
-def check_frames(frames: list[Frame]) -> None:
+def refuse_uncomputable(frames: list[Frame]) -> None:
     """Refuse frames whose settings cannot give labels, before anything is computed.
 
     Raises

@@ -13,6 +13,7 @@ from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_o
 from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
+from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
     AWARE,
@@ -33,13 +34,8 @@ from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import STARTS, find_method, start_model
 from crossfunc.training.settings import learning_rate_at
 
-METRICS = {
-    ENERGY: ("energy", "meV/atom"),
-    REFITTED: ("energy, last refit", "meV/atom"),
-    FORCE: ("force", "meV/Å"),
-    STRESS: ("stress", "GPa"),
-    MAGMOM: ("magmom", "μB"),
-}
+_LAST_REFIT = {REFITTED: ("energy, last refit", "meV/atom")}
+TABLE_COLUMNS = {ENERGY: QUANTITIES[ENERGY], **_LAST_REFIT, **QUANTITIES}
 """Columns of Table 1, in the order of the paper, and one that it does not have."""
 
 ZERO, AS_IT_IS, PUBLISHED = "predict zero", "GGA model as it comes", "published r²SCAN checkpoint"
@@ -273,7 +269,7 @@ def order_of(judged: Judged) -> list[str]:
 def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
     """Return the metrics that anything is labelled with, with quantity and unit."""
     scores = judged.scores
-    return {metric: words for metric, words in METRICS.items() if scores[metric].notna().any()}
+    return {metric: words for metric, words in TABLE_COLUMNS.items() if scores[metric].notna().any()}
 
 
 def title_of(name: str) -> str:
@@ -659,13 +655,13 @@ def scratch_table(runs) -> pd.DataFrame:
     """
     rows = {name: pd.DataFrame(_test_metrics(runs, name)).mean() for name in ("1", SCRATCH_ON_GGA)}
     table = pd.DataFrame(rows).T.dropna(axis=1, how="all")
-    of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in METRICS.items() if metric in table}
+    of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in TABLE_COLUMNS.items() if metric in table}
     return table[list(of_table)].rename(columns=of_table, index=title_of).rename_axis("method")
 
 
 def _test_metrics(runs, name: str) -> list[dict]:
     of_case = [run.metrics["test"] for (case, _), run in runs.items() if case == name]
-    return [{metric: found.get(metric, np.nan) for metric in METRICS} for found in of_case]
+    return [{metric: found.get(metric, np.nan) for metric in TABLE_COLUMNS} for found in of_case]
 
 
 def scratch_in_words(table: pd.DataFrame) -> str:

@@ -13,18 +13,18 @@ from lightning.pytorch.callbacks import Callback
 
 from crossfunc.bootstrap import mean_error
 from crossfunc.lessons.results import listed
+from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
-from crossfunc.training.evaluate import METRICS as OF_EVALUATE
 from crossfunc.training.evaluate import evaluate, predict_frames
 from crossfunc.training.fit import finetune
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
 
-METRICS = ("energy", "force")
+DRAWN = ("energy", "force")
 """Errors that are drawn, and that laws are fitted to."""
 
-UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
-COLUMNS = dict(zip(UNITS, OF_EVALUATE, strict=False))
+UNITS = dict(QUANTITIES.values())
+COLUMNS = {quantity: name for name, (quantity, _) in QUANTITIES.items() if quantity != "magmom"}
 """Errors by the name that they have in an evaluation."""
 
 TRANSFER, SCRATCH, ZERO = "transfer", "scratch", "predict zero"
@@ -145,7 +145,7 @@ def short(runs: pd.DataFrame) -> pd.DataFrame:
 
 def mean_errors(errors: pd.DataFrame) -> pd.DataFrame:
     """Return validation errors as people read them, mean over seeds: a row for each N, a column for each curve."""
-    means = errors.pivot_table(list(METRICS), "n", "method", sort=False).sort_index()
+    means = errors.pivot_table(list(DRAWN), "n", "method", sort=False).sort_index()
     means.columns = [f"{metric} ({UNITS[metric]}), {name}" for metric, name in means.columns]
     return means.rename_axis("N")
 
@@ -186,7 +186,7 @@ def fit_laws(
     """
     laws: dict[tuple[str, str], PowerLaw | None] = {}
     reasons: dict[tuple[str, str], str] = {}
-    for metric in METRICS:
+    for metric in DRAWN:
         for name in curves:
             curve, key = of_curve(errors, name), (metric, name)
             reasons[key] = why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name)
@@ -218,7 +218,7 @@ def worth_of_frames(
     worth: dict[str, DataEfficiency | None] = {}
     limits: dict[str, pd.Series] = {}
     reasons: dict[str, str] = {}
-    for metric in METRICS:
+    for metric in DRAWN:
         worth[metric], limits[metric], reasons[metric] = None, pd.Series(dtype=float), why_no_factor(errors, at_zero)
         if reasons[metric]:
             continue
@@ -362,8 +362,8 @@ def train_at_rates(units: Sequence, frames: LabelledFrames, rates: Sequence[floa
 
 def schedule_changes(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     """Change of the error by the other schedule, % of ours: a row for each seed, a column for each metric."""
-    ours = ours.set_index("seed").loc[theirs["seed"], list(METRICS)]
-    return 100 * (theirs.set_index("seed")[list(METRICS)] / ours - 1)
+    ours = ours.set_index("seed").loc[theirs["seed"], list(DRAWN)]
+    return 100 * (theirs.set_index("seed")[list(DRAWN)] / ours - 1)
 
 
 # --- what is recorded ---
@@ -372,7 +372,7 @@ def schedule_changes(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, float]]:
     """Interval of each error over the validation materials."""
     seen, found = predict_frames(model, validation), {}
-    for metric, target in zip(METRICS, ("energy", "forces"), strict=True):
+    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
         e = mean_error(frame_errors(seen, target), seen.frames.material_ids)
         found[metric] = e.interval or (e.value, e.value)
     return found
@@ -395,7 +395,7 @@ def record_errors(results, at_zero, untrained, errors, largest, validation: Labe
     results.record("force_zero", at_zero.loc[ZERO, "force"])
     ends = {name: over_materials(run.model, validation) for name, run in untrained.items()}
     lasts = {name: over_materials(run.last_model, validation) for name, run in largest.items()}
-    for metric in METRICS:
+    for metric in DRAWN:
         for name in untrained if metric == "energy" else ["refitted"]:
             key = f"{metric}_n0_{key_of(name)}"
             results.record(f"{key}", at_zero.loc[name, metric], ends[name][metric], n=note["n_pool"])
