@@ -364,7 +364,9 @@ def test_references_are_fitted_to_other_rows_where_a_unit_says_so_and_a_start_is
 
     made = []
     inner = module.run_unit
-    monkeypatch.setattr(module, "run_unit", lambda one, *rest: made.append(one.name) or inner(one, *rest))
+    monkeypatch.setattr(
+        module, "run_unit", lambda one, *rest, **more: made.append(one.name) or inner(one, *rest, **more)
+    )
     (run,) = run_units([unit], frames, made={start.name: taught})
     assert made == [unit.name]
     expected = xf.finetune(
