@@ -199,23 +199,15 @@ for pull in (0.01, 10.0):
 walk = four_methods.reference_walk(
     runs["4", seed], runs["2", seed], starts[seed]
 )
-way = (
-    f"{walk['median']:.2f} eV (median), {walk['largest']:.1f} eV (largest)"
-)
-print(f"references have to move by {way}")
-print(f"Method 2 moved them by     {walk['went']:.3f} eV (median)")
 given = runs["2", seed].settings
 summed = sum(learning_rate_at(k, n_steps, given) for k in range(n_steps))
 assert np.isclose(summed, walk["reach"])
-print(f"learning rates add up to   {summed:.3f} eV in {n_steps} steps")
+Markdown(four_methods.walk_in_words(walk))
 
 # %% tags=["remove-cell"]
 results.record("reference_shift_needed", walk["median"])
 results.record("reference_shift_method_2", walk["went"], n_steps=n_steps)
 results.record("reference_reach", walk["reach"], n_steps=n_steps)
-
-# %%
-Markdown(four_methods.walk_in_words(walk))
 
 # %% [markdown]
 # What would it take?

@@ -104,10 +104,8 @@ frames, pool, validation, fitting, references = units.plan_scaling(
 held_out = frames.take(validation)
 
 # %%
-n_materials = len(np.unique(frames.material_ids[pool]))
-print(f"{len(pool)} training frames of {n_materials} materials")
-n_materials = len(np.unique(held_out.material_ids))
-print(f"{len(held_out)} validation frames of {n_materials} others")
+print("training:", learning_curves.counted(frames.take(pool)))
+print("validation:", learning_curves.counted(held_out))
 print(f"N = {fitting}, of {sizes} that were asked for")
 
 # %% tags=["remove-cell"]
@@ -144,13 +142,9 @@ if start is not None:
     origin = start.model_of(run_of_start)
 
 # %%
-low_name = ds.functional("low").name
+taught = f"taught {ds.functional('low').name}" if start else "as it comes"
+print(f"transfer starts from CHGNet 0.3.0, {taught}")
 possible = units.curves_of(curves, references, start)
-print(
-    f"transfer starts from CHGNet 0.3.0, taught {low_name}"
-    if start
-    else "transfer starts from CHGNet 0.3.0 as it comes"
-)
 print(f"curves that these data can have: {', '.join(possible)}")
 
 # %% [markdown]
@@ -389,11 +383,8 @@ print(f"chgnet's last rate over its first, by batches: {last_rates}")
 # %%
 n_batches = -(-fitting[0] // batch_size)
 rates = chgnet_rates(n_batches, -(-max_steps // n_batches))
-smallest = [
-    unit
-    for (name, n, _), unit in planned.items()
-    if (name, n) == ("transfer", fitting[0])
-]
+of_smallest = (("transfer", fitting[0], k) for k in errors["seed"].unique())
+smallest = [planned[key] for key in of_smallest]
 
 # %%
 as_chgnet = learning_curves.train_at_rates(

@@ -200,6 +200,7 @@ def small():
 
 
 def test_untrained_rows_share_their_forces_and_zero_is_among_them(small):
+    assert learning_curves.counted(small.held_out).startswith("3 frames of ")
     untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
     assert list(untrained) == ["refitted", "model-aware"]  # the pretrained model as it comes is the start already
     at_zero = learning_curves.errors_at_zero(untrained, small.held_out)

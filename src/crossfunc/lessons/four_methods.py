@@ -603,9 +603,13 @@ def ways_of_references(run_4, start) -> pd.Series:
 def walk_in_words(walk: Mapping[str, float]) -> str:
     """Say whether the steps there were could have brought references where they have to go."""
     share = walk["reach"] / walk["median"]
-    said = f"So in {walk['n_steps']:,} steps a reference can walk {share:.1%} of the median way. "
+    said = (
+        f"References have to move by {walk['median']:.2f} eV in the median and {walk['largest']:.1f} eV at most. The "
+        f"learning rates of {walk['n_steps']:,} steps add up to {walk['reach']:.3f} eV, {share:.1%} of the median way; "
+        f"Method 2 moved its references by {walk['went']:.3f} eV in the median. "
+    )
     if share < 1:
-        return said + "Here that decides Method 2: it may go where Method 4 starts, but its steps do not reach."
+        return said + "That decides Method 2 here: it may go where Method 4 starts, but its steps do not reach."
     if walk["reach"] < walk["largest"]:
         return said + "That is enough for most elements, and not for those that have furthest to go."
     return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."

@@ -41,6 +41,11 @@ def key_of(name: str) -> str:
     return name.replace("-", "_").replace(" ", "_")
 
 
+def counted(frames: LabelledFrames) -> str:
+    """Return how many frames there are, of how many materials."""
+    return f"{len(frames)} frames of {len(np.unique(frames.material_ids))} materials"
+
+
 # --- what costs nothing ---
 
 
