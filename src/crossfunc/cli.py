@@ -1129,6 +1129,18 @@ def bench_relax(
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("predict")
+def bench_predict(
+    full: Annotated[bool, typer.Option("--full", help="Also 4,096 atoms with chgnet, which takes 21 GB.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time energy and forces of one crystal of 2 to 10,000 atoms and molecular dynamics, beside chgnet's calculator."""
+    from crossfunc.bench import predict as benchmark
+
+    measured = benchmark.run(full=full)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
 @bench_app.command("calculators")
 def bench_calculators(
     jobs: Annotated[int, typer.Option(min=2, help="Processes.")] = 2,
