@@ -18,6 +18,18 @@ from crossfunc.waiting import sleep_while_waiting
 class _ErrorsInOneBlock(TyperGroup):
     """What the user or the machine can mend is told in one block; anything else is our bug and shows its traceback."""
 
+    def main(self, *args, **options):
+        """Run the command line; a help text or a version that cannot be written is told as well."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            message = describe_ending(error)
+            if message is None:
+                raise
+            with contextlib.suppress(OSError):
+                say(f"error: {message}", err=True)
+            sys.exit(status_of(error))
+
     def invoke(self, ctx):
         """Run the command; whatever ends it before its work is done, the status is not 0."""
         words = [*ctx._protected_args, *ctx.args]
@@ -37,8 +49,8 @@ class _ErrorsInOneBlock(TyperGroup):
             raise typer.Exit(status_of(error)) from None
 
 
-_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
-_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+_GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench"}
 
 
 def _how_to_go_on(words: list[str]) -> str:
@@ -1036,8 +1048,8 @@ def hull(
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
 
     The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
-    target without a result has its reason in `status`; the others keep theirs. With a model or a calculator, all
-    energies are its own, of the structures in the files.
+    target without a result has its reason in `status`; the others keep theirs, and where none has one the command ends
+    with status 1. With a model or a calculator, all energies are its own, of the structures in the files.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
@@ -1055,18 +1067,19 @@ def hull(
         chosen = None if targets is None else read_entries(targets, **labels, among=table)
     with use_cluster(cluster):
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
+    failed = int((report["status"] != "ok").sum())
     if as_json:
         rows = report.astype(object).where(report.notna(), None).to_dict("records")
         say(json.dumps(rows, indent=1))
-        return
+        raise typer.Exit(int(failed == len(report)))
     report["competitors"] = [
         " + ".join(f"{one['amount']:.3f} {one['formula']}" for one in some) or status
         for some, status in zip(report["competitors"], report["status"], strict=True)
     ]
     say(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
-    failed = int((report["status"] != "ok").sum())
     if failed:
         say(f"\n{failed} of {len(report)} targets have no result")
+    raise typer.Exit(int(failed == len(report)))
 
 
 def _predicted_entries(model, name: str, entries: str, targets: str | None):
