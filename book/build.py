@@ -111,13 +111,15 @@ def stage_lessons(root, profile, source):
 
 def number_lessons(source):
     """Give the lessons their numbers in the table of contents: the text says "lesson 3", and so must the page."""
+    from crossfunc.lessons.sources import spoken_number
+
     path = source / "_toc.yml"
     toc = yaml.safe_load(path.read_text(encoding="utf-8"))
     chapters = next(part["chapters"] for part in toc["parts"] if part["caption"] == "Lessons")
     for chapter in chapters:
         notebook = json.loads((source / f"{chapter['file']}.ipynb").read_text(encoding="utf-8"))
         title = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
-        chapter["title"] = f"{int(Path(chapter['file']).name[:2])}. {title}"
+        chapter["title"] = f"{spoken_number(Path(chapter['file']).name)}. {title}"
     path.write_text(yaml.safe_dump(toc, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 

@@ -208,8 +208,8 @@ def run(
     build/PROFILE-DATASET for another dataset, with -custom at its end for any other parameter, or what --out says.
     """
     from crossfunc.lessons.plans import plan_run
-    from crossfunc.lessons.profiles import parse_overrides
     from crossfunc.lessons.sources import LessonError, place_lessons, shown
+    from crossfunc.overrides import parse_overrides
 
     overrides = parse_overrides(parameter or [])
     if dataset is not None:
@@ -345,7 +345,7 @@ def check_data(
     report = check_dataset(folder)
     if labels and all(finding.level != "error" for finding in report.findings):
         from crossfunc.datasets import open_dataset
-        from crossfunc.potential.trust import add_label_findings
+        from crossfunc.label_checks import add_label_findings
 
         add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model, model=model)
     say(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
@@ -555,7 +555,7 @@ def _inspection(no_check: bool, stress_unit: str, *, absolute: bool, high: str =
         return None
 
     def inspect(frames):
-        from crossfunc.potential.trust import refuse_wrong_labels
+        from crossfunc.label_checks import refuse_wrong_labels
 
         for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high):
             if finding.level == "warning":
@@ -711,10 +711,11 @@ def atomref(
         return
     from crossfunc.datasets import open_dataset
     from crossfunc.energies.atomref import fit_atomref
+    from crossfunc.energies.of_datasets import advise_refit, energies_of
 
     opened = open_dataset(dataset)
     chosen = opened.functional(functional)
-    X, energy_per_atom_ev, material_ids = _labels(opened, chosen, frames=by_material)
+    X, energy_per_atom_ev, material_ids = energies_of(opened, chosen, from_frames=by_material)
     fit = fit_atomref(
         X,
         energy_per_atom_ev,
@@ -722,7 +723,7 @@ def atomref(
         ridge=ridge,
         source=f"{opened.name}, {chosen.full_name}",
     )
-    advice = _advise(opened)
+    advice = advise_refit(opened)
     if as_json:
         document = json.loads(fit.to_json())
         document |= {"dataset": opened.name, "functional": chosen.key, "energy_kind": chosen.energy_kind}
@@ -757,50 +758,6 @@ def _advice_line(advice: dict[str, Any] | None) -> str:
     if advice is None:
         return "\nNo pairs of both functionals here, so no advice whether to refit."
     return f"\nFrom {advice['from']} to {advice['to']}: {advice['reason']}"
-
-
-def _labels(dataset, functional, *, frames: bool):
-    """Composition matrix, energies per atom and material ids of one functional, from pairs or from frames."""
-    from crossfunc.datasets import DatasetError
-    from crossfunc.energies.composition import composition_matrix
-
-    if dataset.pairs is not None and not (frames and dataset.frames is not None):
-        pairs = dataset.pairs
-        return composition_matrix(pairs), pairs[functional.column()].to_numpy(), pairs["material_id"].to_numpy()
-    if dataset.frames is None:
-        raise DatasetError(f"{dataset.path}: neither pairs nor frames to fit element references to.")
-    import pyarrow.compute as pc
-
-    table = dataset.frames.filter(pc.field("functional") == functional.key)
-    if table.num_rows == 0:
-        raise DatasetError(f"{dataset.path}: no {functional.name} frames; choose the other --functional.")
-    energy_per_atom_ev = table["energy_per_atom_ev"].to_numpy()
-    return composition_matrix(table), energy_per_atom_ev, table["material_id"].to_numpy()
-
-
-def _advise(dataset) -> dict[str, Any] | None:
-    """Whether to refit when going from the low functional to the high one; None unless materials have both."""
-    if dataset.pairs is None:
-        return None
-    from crossfunc.energies.composition import composition_matrix
-    from crossfunc.energies.shifts import refit_advice
-
-    pairs = dataset.pairs
-    low, high = dataset.functionals
-    difference_per_atom_ev = (pairs[high.column()] - pairs[low.column()]).to_numpy()
-    advice = refit_advice(
-        composition_matrix(pairs), difference_per_atom_ev, material_ids=pairs["material_id"].to_numpy()
-    )
-    return {
-        "from": low.full_name,
-        "to": high.full_name,
-        "refit": advice.refit,
-        "reason": advice.reason,
-        "initial_mae_ev_per_atom": advice.initial_mae_ev_per_atom,
-        "refitted_mae_ev_per_atom": advice.refitted_mae_ev_per_atom,
-        "is_held_out": advice.is_held_out,
-        "n_materials": advice.n_materials,
-    }
 
 
 @app.command()
@@ -945,9 +902,9 @@ def units(
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons.plans import plan_run
-    from crossfunc.lessons.profiles import parse_overrides
     from crossfunc.lessons.sources import LessonError, find_root
     from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.overrides import parse_overrides
     from crossfunc.training.units import progress, progress_table, run_units
 
     (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
@@ -1035,10 +992,9 @@ def finetune(
     """
     import sys
 
-    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.overrides import parse_overrides
     from crossfunc.training import finetune as train
     from crossfunc.training.fit import is_first_process
-    from crossfunc.training.settings import SettingsError
 
     options = {
         "n_epochs": epochs,
@@ -1052,14 +1008,8 @@ def finetune(
         "compile": compile_ or None,
     }
     settings = {name: value for name, value in options.items() if value is not None}
-    try:
-        settings |= parse_overrides(other or [])
-    except ValueError as error:
-        raise SettingsError(str(error).replace("-p ", "--set ", 1)) from error
-    try:
-        strategy = parse_overrides(option or [])
-    except ValueError as error:
-        raise SettingsError(str(error).replace("-p ", "--option ", 1)) from error
+    settings |= parse_overrides(other or [], "--set")
+    strategy = parse_overrides(option or [], "--option")
     result = train(
         method,
         dataset,
@@ -1200,6 +1150,20 @@ def bench_relax(
     from crossfunc.bench import relax as benchmark
 
     measured = benchmark.run(structures)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("predict")
+def bench_predict(
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure chgnet at 4,096 atoms as well, which takes 21 GB.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time energy and forces of one crystal of 2 to 10,000 atoms and molecular dynamics, beside chgnet's calculator."""
+    from crossfunc.bench import predict as benchmark
+
+    measured = benchmark.run(full=full)
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
