@@ -74,11 +74,20 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "bench train": ["bench", "train", "--repeats", "1"],
         "bench graphs": ["bench", "graphs"],
         "bench atomref": ["bench", "atomref"],
+        "bench predict": ["bench", "predict"],
         "bench hull": ["bench", "hull", "--jobs", "1"],
     }
 
 
-LONG = ("bench calculators", "bench train", "bench graphs", "bench atomref", "bench hull", "bench relax")
+LONG = (
+    "bench calculators",
+    "bench train",
+    "bench graphs",
+    "bench atomref",
+    "bench hull",
+    "bench relax",
+    "bench predict",
+)
 """Measurements of a minute or more; they are called only where asked for by name."""
 LONG_WORK = ("data make-surrogate",)
 """What takes a minute before it writes; called where writing is what cannot be done."""
