@@ -1181,7 +1181,7 @@ def bench_relax(
 
 @bench_app.command("predict")
 def bench_predict(
-    full: Annotated[bool, typer.Option("--full", help="Also 4,096 atoms with chgnet, which takes 21 GB.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Measure chgnet on 4,096 atoms, too: 21 GB of memory.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time energy and forces of one crystal of 2 to 10,000 atoms and molecular dynamics, beside chgnet's calculator."""

@@ -7,6 +7,7 @@ large for that get a fresh process each, which also tells the peak of its memory
 import contextlib
 import io
 import multiprocessing
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -84,7 +85,8 @@ def run(
         `one_crystal`: by size, time of energy and forces (ms) of both, and their ratio, for each number of threads, and
         our time on one thread over that on the most. `molecular_dynamics`: ns/day of both, 2 fs a step, on the most
         threads. `large_cells`: seconds and peak memory (GB) of the process. `time_over_linear`: per atom, the largest
-        large cell against the first.
+        large cell against the first. `load_average_at_start`: above the number of `cores`, others were working, too, and
+        times and gains of threads are not those of a machine of one's own.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def run(
 
     if large and not _STATUS.exists():
         raise BenchError(f"{_STATUS} does not exist: memory is measured on Linux only.")
-    before = torch.get_num_threads()
+    before, load = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     ours, theirs = CHGNetCalculator(load_model("0.3.0")), _chgnets_calculator()
     crystals: dict[str, dict] = {f"{n:,} atoms": {} for n in small}
     try:
@@ -119,6 +121,8 @@ def run(
     return {
         "model": "0.3.0",
         "crystal": "NaCl, displaced",
+        "cores": os.cpu_count(),
+        "load_average_at_start": load,
         "torch_threads_of_large_cells": threads[-1],
         "time_over_linear": per_atom[-1] / per_atom[0] if len(per_atom) > 1 else None,
         "versions": {name: version(name) for name in ("ase", "chgnet", "torch")},
