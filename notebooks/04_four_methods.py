@@ -16,11 +16,11 @@
 # %% [markdown]
 # :::{admonition} In this lesson
 # :class: tip
-# **Goal**: bring a CHGNet that was trained on GGA/GGA+U to r²SCAN, in the four ways that the paper compares, and see why one of them wins.
+# **Goal**: bring a CHGNet that was trained on GGA/GGA+U to r²SCAN, in the four ways that the paper compares, and see who wins; {doc}`04b_what_moved` then asks why.
 #
 # **You need**: {doc}`03_atomref_correlation`, and to have met gradient descent.
 #
-# **You will be able to**: write down the loss of a potential, fine-tune one, tell a fair comparison of methods from an unfair one, and find out where in a network training has acted.
+# **You will be able to**: write down the loss of a potential, fine-tune one, tell a fair comparison of methods from an unfair one, and say which difference between two of them is more than luck.
 #
 # **Paper**: Table 1, Figs. 3b and 3c of {cite:t}`huang2025crossfunctional`. **Run time**: four minutes.
 # :::
@@ -67,12 +67,10 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import methods as draw
-from crossfunc.lessons.figures.widgets import reach_of_references
-from crossfunc.lessons.judging import ENERGY, FORCE, short_name
+from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED, short_name
 from crossfunc.plain_text import in_html
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.loss import LossSettings, batch_loss
-from crossfunc.training.units import run_units
 
 # %%
 figures.use_style()
@@ -121,7 +119,7 @@ pd.DataFrame(
 
 # %%
 repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs n_start_epochs pretrained"
+names = "seed n_seeds n_train_frames n_eval_frames n_epochs max_steps batch_size learning_rate n_workers validate_every_n_epochs n_start_epochs pretrained keep_runs n_jobs"
 parameters = {name: globals()[name] for name in names.split()}
 splits = units.method_splits(frames, parameters)
 
@@ -302,23 +300,16 @@ print(
 # (Refitted references are pulled to the trend with Z. The published shift is the better prior where the labels are of the same code, lesson 3; here it would be given the answer on the surrogate, whose labels were made with that very table, and say nothing of another code.)
 
 # %%
-keeps = units.units_folder(results_dir, results.lesson)
-options = {"pretrained": pretrained, "n_jobs": n_jobs}
-folder = keeps if keep_runs else None
-done = run_units([*planned.values()], frames, folder, **options)
-runs = dict(zip(planned, done, strict=True))
+runs = units.make_runs(
+    planned, frames, results_dir, parameters, anew=not keep_runs
+)
 n_steps = int(runs["4", seed].history["step"].iloc[-1])
 print(f"{len(runs)} runs, {n_steps} steps each where there is training")
 for note in sorted({note for run in runs.values() for note in run.notes}):
     print(note)
 
 # %%
-starts = {
-    s: planned[units.TAUGHT, s].model_of(runs[units.TAUGHT, s])
-    if low
-    else base
-    for s in splits
-}
+starts = four_methods.starts_of(planned, runs, base)
 
 # %% [markdown]
 # What has a taught start learned?
@@ -446,7 +437,7 @@ Markdown(four_methods.findings(judged, verdicts))
 # And what does it not say?
 #
 # - **The paper's order.** There the energies rank 4 < 2 = 3 < 1, with 1, 2 and 3 close together, and in forces naive transfer (2, 3) is even behind scratch. The orders here stand above; at this size they may differ in every column.
-# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and *What moved?* below compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive; the profile `converged` gives them, {doc}`/long_run`.
+# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and {doc}`04b_what_moved` compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive; the profile `converged` gives them, {doc}`/long_run`.
 # - **What a network has lost** is in the columns that need no convergence: energy after a last refit, and forces against the start that costs nothing.
 # - **What an error means** without the rows above it. A method that has not learned forces has about the error of predicting zero; beating it proves nothing.
 #
@@ -485,145 +476,10 @@ for name, row in frozen.items():
 # What the table cannot say is what an unfrozen Method 3 does after long training, and it says nothing of forces.
 
 # %% [markdown]
-# ## What does an error of that size look like?
-#
-# A mean hides how errors are distributed.
-# A parity plot shows every frame: the label against the prediction.
-# Total energies span tens of eV and would show nothing but their references, so both are shown minus the r²SCAN references of Method 4.
-
-# %%
-points = four_methods.parity_points(judged, runs, seed)
-off = {m: np.abs(np.subtract(*points[m, "energy"])).mean() for m in "1234"}
-slopes = judged.scores["slope"].xs(seed, level=1)
-
-# %% tags=["hide-input"]
-figures.show(
-    draw.parity_grid(points, slopes),
-    alt="Predictions against labels for Methods 1 to 4 on test frames, energies minus references above and force components "
-    "below where there are any. Mean absolute errors of the energies: "
-    + ", ".join(f"{v:.2g} eV/atom for Method {m}" for m, v in off.items())
-    + ".",
-    caption="An offset that was not learned shows in the energies; first seed, each panel on its own axis",
-    name="fig-04-parity",
-    dataset=ds,
-)
-
-# %% [markdown]
-# Along the dashed line, prediction and label agree.
-# A cloud of energies that lies off it as a whole belongs to materials whose offset has not been learned.
-# References do not enter the forces, so a model with such a cloud may have forces along the line, and that makes the mistake easy to overlook.
-# Look at the slope of the forces, too: a network that has to make up an offset out of bonds and angles may bend the slopes as well.
-
-# %% [markdown]
-# ## What moved?
-#
-# Which part of the network did the work?
-# For every block of it, from the embeddings to the readout, compare the weights at the end with those of the start, as the length of the change relative to the length of the weights,
-#
-# $$\frac{\lVert \theta_\text{end} - \theta_\text{start} \rVert}{\lVert \theta_\text{start} \rVert}.$$ (eq-moved)
-#
-# The published r²SCAN checkpoint is the paper's own Method 4 at its end, so it can be measured as well, against the GGA/GGA+U model that it came from.
-
-# %%
-change = four_methods.changes_of(runs, starts)
-published_change = four_methods.published_change()
-most = {m: table.mean().idxmax() for m, table in change.items()}
-
-# %%
-least, largest = 100 * published_change.min(), 100 * published_change.max()
-figures.show(
-    draw.moved(change, published_change),
-    alt="Relative change of the weights of each block of the network for Methods 2, 3 and 4; the block that moved most is "
-    + ", ".join(f"{b} for Method {m}" for m, b in most.items())
-    + ".",
-    caption=f"The paper's own Method 4 moved every block by {least:.0f} to {largest:.0f} % (stars)",
-    name="fig-04-moved",
-    dataset=ds,
-)
-
-# %% [markdown]
-# The stars are the one converged Method 4 there is, that of the paper: fifty epochs moved *every* block alike, embeddings and readout, and no block was left where it was.
-# Whoever freezes part of the network for fine-tuning gives up changes that training would have made.
-# Compare Methods 2 and 3 with Method 4: what they move beyond it is way that was spent on an offset.
-
-# %% [markdown]
-# And the references themselves?
-# Method 2 was free to move them, so why does it not simply do what Method 4 does?
-# Adam scales each step to about the learning rate, however large the gradient, so no parameter can travel further than the learning rates of all steps add up to.
-
-# %%
-walk = four_methods.reference_walk(
-    runs["4", seed], runs["2", seed], starts[seed]
-)
-way = (
-    f"{walk['median']:.2f} eV (median), {walk['largest']:.1f} eV (largest)"
-)
-print(f"references have to move by {way}")
-print(f"Method 2 moved them by     {walk['went']:.3f} eV (median)")
-print(
-    f"learning rates add up to   {walk['reach']:.3f} eV in {n_steps} steps"
-)
-
-# %% tags=["remove-cell"]
-results.record("reference_shift_needed", walk["median"])
-results.record("reference_shift_method_2", walk["went"], n_steps=n_steps)
-results.record("reference_reach", walk["reach"], n_steps=n_steps)
-
-# %%
-Markdown(four_methods.walk_in_words(walk))
-
-# %% [markdown]
-# What would it take?
-# Move the learning rate and the number of steps, and see which elements arrive; a cosine schedule spends half of the learning rate of each step.
-
-# %%
-reach_of_references(
-    four_methods.ways_of_references(runs["4", seed], starts[seed]),
-    learning_rate=learning_rate,
-    n_steps=n_steps,
-)
-
-# %% [markdown]
-# Least squares gets there at once, and exactly.
-# Adam walks, and all the while the Huber loss {eq}`eq-loss` pulls at the rest of the network with full strength.
-# A short walk does not explain the paper's Table 1, though: exercise 2 shows that its run had many times the steps that are needed, and its Method 2 is still behind.
-
-# %% [markdown]
-# ## Which references for a network from scratch?
-#
-# Method 1 was given refitted references, which is our reading of the paper.
-# Its run on references of the low functional shows what that choice is worth.
-
-# %%
-of_scratch = mean.loc[["1", units.SCRATCH_ON_GGA], list(shown)]
-with_unit = {m: f"{quantity} ({u})" for m, (quantity, u) in shown.items()}
-of_scratch.rename(columns=with_unit).style.format("{:.3g}")
-
-# %% [markdown]
-# A network from scratch has nothing to lose, yet wrong references may cost it more than the offset: compare the columns other than energy.
-# It is the mechanism of Method 3: the energy term pulls at full strength, and what it asks for has nothing to do with the structure.
-# Whoever compares "transfer" with "scratch" must therefore say which references each of them had: with the right ones for one side only, either side can be made to win.
-
-# %% [markdown]
-# ## What did it cost?
-#
-# The methods differ in where they start, not in what a step costs.
-# The times below are of the machine that made this page; they count training with the validation after each epoch.
-
-# %%
-cost = four_methods.costs(runs)
-results.record(
-    "ms_per_frame_and_step", cost.loc["4", "ms per frame and step"]
-)
-cost.style.format("{:,.0f}", na_rep="–")
-
-# %% [markdown]
-# The rows without steps are the cheapest improvement in this book.
-
-# %% [markdown]
 # ## What do later lessons get?
 #
-# Lesson 6 asks whether these models can tell a stable crystal from an unstable one.
+# The second page of this lesson, {doc}`04b_what_moved`, looks into the networks of these runs: what has moved, what it cost, and why.
+# Lesson 6 asks whether the models can tell a stable crystal from an unstable one.
 # So every model is kept, with its test errors and with the materials that it has not seen.
 
 # %%
@@ -640,7 +496,7 @@ print(f"{n_kept} models kept" if n_kept else "no results_dir: none kept")
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: the columns run from the worst element on; compare their numbers of training frames with the median.
+# Solution: rarely seen elements are often among the worst, but not only they; the last line counts them.
 test_of = {"rows": splits[seed]["test"], "by_element": True}
 table = xf.evaluate(runs["4", seed].model, frames, **test_of)
 n_train = pd.Series(
@@ -650,48 +506,28 @@ n_train = pd.Series(
 )
 by_element = table["by_element"].join(n_train)
 by_element = by_element.sort_values(ENERGY, ascending=False)
-median = by_element[n_train.name].median()
-print(f"median of the training frames: {median:.0f}")
-by_element[[n_train.name, "n_frames", ENERGY]].head(8).T.round(0)
+median, worst = by_element[n_train.name].median(), by_element.head(8)
+n_rare = (worst[n_train.name] < median).sum()
+print(
+    f"{n_rare} of the {len(worst)} worst are below the median, {median:.0f}"
+)
+worst[[n_train.name, "n_frames", ENERGY]].T.round(0)
 
 # %% [markdown]
 # :::{admonition} Exercise 2
-# How many steps would Method 2 need, at least, until its references have arrived at those of Method 4?
-# The paper's run, with the sizes of profile `paper` (190,598 frames, 64 a step, 50 epochs): how many steps were that, and were they enough?
+# How much of each method's energy error was an offset, and how much has its network to answer for?
+# Compare the energy error before and after the last refit.
+# Does the order of the methods stay the same?
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: a cosine schedule spends half of the steps' learning rate, so n steps reach about n/2 times its start.
-steps_needed = 2 * walk["largest"] / learning_rate
-steps_of_paper = 50 * 190_598 / 64
-print(f"{steps_needed:,.0f} steps for the element that moves furthest;")
-print(f"the paper's run has about {steps_of_paper:,.0f}: enough.")
-# So its Methods 2 and 3 are not behind because references could not arrive, but because of what happened on the way.
-assert steps_of_paper > steps_needed
-
-# %% [markdown]
-# :::{admonition} Exercise 3
-# In Method 4's history the energy error falls fast at first.
-# How much of that is something that references could have learned?
-# Refit them on the *trained* model's residuals and see what is left.
-# :::
-
-# %% tags=["hide-cell"]
-# Solution: whatever is linear in the composition goes into the references; how large a part that is says the last line.
-trained = runs["4", seed].model
-said = xf.predict(trained, train.crystals, derivatives=False)
-residual = train.energy_per_atom_ev - said["energy_per_atom_ev"]
-correction = xf.fit_atomref(
-    train.composition, residual, material_ids=train.material_ids, ridge=0.1
-)
-left = residual - correction.predict(train.composition)
-for what, values in (
-    ("training frames", residual),
-    ("minus a refit", left),
-):
-    print(f"{what}: {1000 * np.abs(values).mean():.0f} meV/atom")
-part = 1 - np.abs(left).mean() / np.abs(residual).mean()
-print(f"{part:.0%} of what training left could still be solved for")
+# Solution: what a last refit takes away was an offset; if the orders below differ, references decided the first one.
+of_four = judged.mean.loc[[*"1234"], [ENERGY, REFITTED]]
+for column in of_four:
+    print(" < ".join(of_four[column].sort_values().index), column)
+offset = 1 - of_four[REFITTED] / of_four[ENERGY]
+for name, part in offset.items():
+    print(f"Method {name}: a last refit takes {part:.0%} of the error away")
 
 # %% [markdown]
 # ## Check yourself
@@ -729,7 +565,7 @@ print(f"{part:.0%} of what training left could still be solved for")
 # - Without new references, forces have to be watched in training: do they end above where they began ({numref}`fig-04-histories`)?
 # - New references before training cost one least-squares fit; {numref}`fig-04-errors` says what they were worth.
 # - No error is worth quoting without those that cost nothing beside it: zero, references alone, model-aware references.
-# - An optimiser with a bounded step walks as far as its learning rates add up to, so references are better solved for than trained.
+# - An offset that was not learned, and what a network has lost, are told apart by a last refit.
 #
 # Paper and this page side by side:
 

@@ -16,7 +16,7 @@
 # %% [markdown]
 # :::{admonition} In this lesson
 # :class: tip
-# **Goal**: measure how errors fall with the number of training frames, for transfer and from scratch, and turn the gap into a number of frames.
+# **Goal**: measure how errors fall with the number of training frames, for transfer and from scratch, and turn the gap into a number of frames where the data allow it.
 #
 # **You need**: {doc}`03_atomref_correlation`, and logarithms.
 #
@@ -39,7 +39,7 @@ n_validation = 96  # frames that every run is measured on
 max_atoms = 6  # larger cells are left out; 1000 keeps all
 max_steps = 100  # optimiser steps of every run, whatever its N
 batch_size = 8  # frames per optimiser step
-learning_rate = 1e-3  # first value; the paper's
+learning_rate = 1e-3  # learning rate of the first step, as in the paper
 n_start_epochs = 6  # passes over the low labels that teach a start, or 0
 curves = [  # learning curves; also: "published", "plain start"
     "transfer",
@@ -51,26 +51,20 @@ keep_runs = False  # keep each run, so that a stopped lesson goes on
 n_bootstrap = 2000  # resamples behind each interval
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
+from IPython.display import Markdown
 
 import crossfunc as xf
-from crossfunc.bootstrap import mean_error
-from crossfunc.lessons import LessonResults, figures, own_data, units
-from crossfunc.lessons.figures import scaling as draw
-from crossfunc.training import (
-    ScalingError,
-    data_efficiency,
-    evaluate,
-    fit_power_law,
-    frame_errors,
-    predict_frames,
-    why_not_quote,
-    zero_errors,
+from crossfunc.lessons import (
+    LessonResults,
+    figures,
+    learning_curves,
+    own_data,
+    units,
 )
+from crossfunc.lessons.figures import scaling as draw
+from crossfunc.training import ScalingError, fit_power_law
 from crossfunc.training.settings import Settings, learning_rate_at
 from crossfunc.training.units import run_units
 
@@ -92,33 +86,38 @@ print(f"{ds.name}: {ds.label_notice}")
 # - *optimisation budget*: the same number of steps of the same batch size for all runs. With a fixed number of epochs, small sets would also train less;
 # - *schedule*: the learning rate ends at its minimum in every run.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 if lack := own_data.describe_lack(ds, "forces"):
     own_data.stop_here(lack, results)
-
-# %%
-names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate curves n_looks n_start_epochs"
-parameters = {name: globals()[name] for name in names.split()}
-frames, pool, validation, sizes, references = units.plan_scaling(
-    ds, parameters
-)
-print(
-    f"{len(pool)} training frames of {len(np.unique(frames.material_ids[pool]))} "
-    f"materials, {len(validation)} validation frames of "
-    f"{len(np.unique(frames.material_ids[validation]))} others; N = {sizes}"
-)
-if sizes != parameters["sizes"]:
-    print(
-        f"Of the sizes asked for, {parameters['sizes']}, those beyond the {len(pool)} training frames are passed over; "
-        "the largest set is then all of these, unless a size comes near."
+if not {"transfer", "scratch"} <= set(curves):
+    own_data.stop_here(
+        "The lesson compares transfer with scratch: -p curves=[...] must hold both.",
+        results,
     )
 
-# %% tags=["hide-input"]
-if len(sizes) < 2:
+# %%
+names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate n_looks n_start_epochs"
+parameters = {name: globals()[name] for name in names.split()}
+frames, pool, validation, fitting, references = units.plan_scaling(
+    ds, parameters
+)
+held_out = frames.take(validation)
+
+# %%
+print("training:", learning_curves.counted(frames.take(pool)))
+print("validation:", learning_curves.counted(held_out))
+print(f"N = {fitting}, of {sizes} that were asked for")
+
+# %% tags=["remove-cell"]
+if len(fitting) < 2:
     own_data.stop_here(
         f"A curve needs two sizes at least; choose some below {len(pool)} with -p sizes=[...].",
         results,
     )
+
+# %% [markdown]
+# Sizes beyond the training frames that there are have been passed over; the largest set is then all of these, unless a size comes near.
+# What do the references rest on?
 
 # %%
 print(references["transfer"].summary())
@@ -133,24 +132,20 @@ print(references["transfer"].summary())
 # The curves of transfer begin with that model.
 
 # %%
-folder = (
-    units.units_folder(results_dir, results.lesson) if keep_runs else None
-)
+keeps = units.units_folder(results_dir, results.lesson)
+folder = keeps if keep_runs else None
 start = units.scaling_start(ds, frames, pool, validation, parameters)
-made, origin, taught = {}, "0.3.0", "the pretrained model as it comes"
+made, origin = {}, "0.3.0"
 if start is not None:
-    (run,) = run_units([start], frames, folder)
-    made, origin = {start.name: run}, start.model_of(run)
-    low_name = ds.functional("low").name
-    taught = f"CHGNet 0.3.0, taught {low_name} on {len(start.split['train'])} frames"
-print(f"transfer starts from {taught}")
+    (run_of_start,) = run_units([start], frames, folder)
+    made[start.name] = run_of_start
+    origin = start.model_of(run_of_start)
 
-# %% tags=["hide-input"]
+# %%
+taught = f"taught {ds.functional('low').name}" if start else "as it comes"
+print(f"transfer starts from CHGNet 0.3.0, {taught}")
 possible = units.curves_of(curves, references, start)
-if len(possible) < len(curves):
-    left_out = ", ".join(c for c in curves if c not in possible)
-    print(f"These data cannot have the curve {left_out}.")
-curves = possible
+print(f"curves that these data can have: {', '.join(possible)}")
 
 # %% [markdown]
 # ## Where does transfer stand without any training?
@@ -161,50 +156,21 @@ curves = possible
 # Beside it stands what lesson 3 recommends: references fitted to what the pretrained network *leaves* of the energies.
 
 # %%
-METRICS = {
-    "energy": "validation_energy_mae_mev_per_atom",
-    "force": "validation_force_mae_mev_per_a",
-}
-common = {"dataset": frames, "references": references["transfer"]}
-common |= {"progress": False, "prior": "trend", "pretrained": origin}
+untrained = learning_curves.untrained_runs(
+    frames,
+    {"train": pool, "validation": validation},
+    references["transfer"],
+    begins_with=origin,
+    with_table="published" in possible,
+)
+at_zero = learning_curves.errors_at_zero(untrained, held_out)
+at_zero.add_suffix(" MAE").style.format("{:.3g}", na_rep="–")
 
 # %%
-split = {"train": pool, "validation": validation}
-untrained = {
-    "refitted": xf.finetune("references-only", split=split, **common),
-    "model-aware": xf.finetune(
-        "model-aware", split=split, **common | {"references": None}
-    ),
-}
-if start is not None:
-    plain = common | {"references": None, "pretrained": "0.3.0"}
-    untrained["plain start"] = xf.finetune(
-        "model-aware", split=split, **plain
-    )
-if "published" in curves:
-    untrained["published"] = xf.finetune(
-        "references-only",
-        split=split,
-        **common | {"references": "MP-r2SCAN"},
-    )
-
-# %%
-at_zero = pd.DataFrame(
-    {
-        name: {m: run.history.iloc[0][c] for m, c in METRICS.items()}
-        for name, run in untrained.items()
-    }
-).T
-zero = zero_errors(frames.take(validation))
-FREE = {  # the lowest error that costs no training
-    "energy": at_zero["energy"].min(),
-    "force": min(zero["force_mae_mev_per_a"], at_zero["force"].min()),
-}
-SCRATCH_FREE = FREE | {"force": zero["force_mae_mev_per_a"]}
-at_zero.loc["predict zero"] = [np.nan, zero["force_mae_mev_per_a"]]
-at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}", na_rep="–")
+Markdown(learning_curves.free_in_words(at_zero))
 
 # %% [markdown]
+# Units are meV/atom, meV/Å and GPa.
 # Forces are the same in the first two rows, because references do not touch them.
 # Energies are not: a plain refit counts the *difference* between this set's average bonding and that of the pretraining set twice, once in the reference and once in the network (lesson 3).
 # Transfer by Method 4 has to unlearn that first, which scratch does not, so look out for it at the left end of the energy curves.
@@ -212,7 +178,10 @@ at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}", na_rep="–")
 # The last row is what a model without any forces gets.
 #
 # These rows cost no training on the new functional.
-# A curve that lies above them does not measure how fast r²SCAN is learned, but how fast something misplaced is unlearned, or nothing; so this lesson quotes no exponent and no factor from such a curve, and says where that is.
+# A curve that lies above them does not measure how fast r²SCAN is learned, but how fast something misplaced is unlearned, or nothing.
+# So there is one rule for the whole lesson: **no exponent and no factor is quoted from a curve that anywhere lies above what costs nothing**.
+# For energies that is the lowest of the rows, for forces of transfer the untrained network.
+# Forces of scratch, which does without that network, are held against predicting zero.
 
 # %% [markdown]
 # ## The runs
@@ -223,42 +192,16 @@ at_zero.add_suffix(" MAE (meV)").style.format("{:.0f}", na_rep="–")
 # Nothing is stopped early, so no choice was made on the validation frames.
 
 # %%
+chosen = {"curves": possible, "sizes": fitting}
 planned = units.scaling_units(
-    frames,
-    pool,
-    validation,
-    references,
-    {**parameters, "curves": curves, "sizes": sizes},
-    start,
+    frames, pool, validation, references, parameters | chosen, start
 )
 done = run_units(list(planned.values()), frames, folder, made=made)
-
-
-# %%
-
-
-def measure(key, run):
-    """The last row of a run's history, and the error on its own frames."""
-    name, n, k = key
-    rows = run.split["train"]
-    some = np.random.default_rng(k).permutation(rows)[:n_validation]
-    own = evaluate(run.last_model, frames.take(some))
-    own = {f"train_{m}": own[m] for m in own if "_mae_" in m}
-    return (
-        run.history.iloc[-1].to_dict()
-        | own
-        | {"method": name, "seed": k, "n": n}
-    )
-
+runs = learning_curves.last_errors(planned, done, frames, n_validation)
+errors = learning_curves.short(runs)
 
 # %%
-METHODS = {"4": "transfer", "1": "scratch"}
-runs = pd.DataFrame(
-    measure(key, run) for key, run in zip(planned, done, strict=True)
-)
-SHORT = {column: f"{metric} MAE" for metric, column in METRICS.items()}
-means = runs.rename(columns=SHORT).groupby(["method", "n"])
-means[list(SHORT.values())].mean().style.format("{:.0f}")
+learning_curves.mean_errors(errors).style.format("{:.0f}")
 
 # %% [markdown]
 # ## Is it a power law?
@@ -267,150 +210,54 @@ means[list(SHORT.values())].mean().style.format("{:.0f}")
 #
 # $$\mathrm{MAE}(N) = a\,N^{-b},$$ (eq-scaling)
 #
-# which is a straight line of slope $-b$ when both axes are logarithmic.
-# The paper fits it above 1,000 frames; here it is fitted from `n_min` on.
-# The interval comes from resampling seeds, so it knows how much runs scatter, but not whether the law is the right one: that is for $R^2$ and the eye.
-# Too few sizes, and the fit declines.
-
+# which is a straight line of slope $-b$ when both axes are logarithmic: take the logarithm, and fit a line by least squares.
+# By hand, on a curve that halves its error with every fourfold $N$:
 
 # %%
-def attempt(function, *arguments, **options):
-    try:
-        return function(*arguments, **options), ""
-    except ScalingError as reason:
-        return None, str(reason)
+n_by_hand = np.array([25, 100, 400, 1600])
+halved = np.array([80.0, 40.0, 20.0, 10.0])
+slope, intercept = np.polyfit(np.log(n_by_hand), np.log(halved), 1)
+law_by_hand = fit_power_law(n_by_hand, halved, n_bootstrap=50)
+assert np.isclose(law_by_hand.exponent, -slope)
+assert np.isclose(law_by_hand.prefactor, np.exp(intercept))
+print(f"error = {np.exp(intercept):.0f} N^{slope:.2f}")
 
+# %% [markdown]
+# Averaging $N$ independent measurements lowers the error of their mean with just this exponent, which makes one half a landmark: a potential is no mean of its frames, and its exponents are mostly smaller.
+#
+# The paper fits {eq}`eq-scaling` above 1,000 frames; here it is fitted from `n_min` on.
+# The interval comes from resampling seeds, so it knows how much runs scatter, but not whether the law is the right one: that is for $R^2$ and the eye.
+# With fewer than three sizes the fit declines, and before any fit comes the rule.
 
 # %%
 options = {"n_min": n_min, "n_bootstrap": n_bootstrap, "seed": seed}
-laws = {}
-for metric, column in METRICS.items():
-    for name in curves:
-        curve = runs[runs["method"] == name]
-        free = (SCRATCH_FREE if name == "scratch" else FREE)[metric]
-        why = why_not_quote(
-            curve["n"], curve[column], free, what=f"{metric}, {name}"
-        )
-        law = None
-        if not why:
-            law, why = attempt(
-                fit_power_law, curve["n"], curve[column], **options
-            )
-        laws[metric, name] = law
-        print(f"{metric}, {name}: {law.summary()}" if law else why)
+laws, why_no_law = learning_curves.fit_laws(
+    errors, at_zero, possible, **options
+)
+Markdown(learning_curves.laws_in_words(laws, why_no_law))
 
-# %% tags=["hide-input"]
-UNITS = {"energy": "meV/atom", "force": "meV/Å"}
-LOOKS = {"transfer": "method_4", "scratch": "method_1"}
-
-# %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=figures.wide())
-for ax, metric in zip(axes, METRICS, strict=True):
-    lines = at_zero[metric].dropna().to_dict()
-    if metric == "force":  # references do not touch them
-        lines = {"no training": lines["refitted"]} | {
-            name: lines[name]
-            for name in ("plain start", "predict zero")
-            if name in lines
-        }
-    found = {name: laws[metric, name] for name in curves}
-    draw.draw_learning_curves(ax, runs, METRICS[metric], found, lines)
-    ax.set_ylabel(f"validation {metric} MAE ({UNITS[metric]})")
-    ax.legend(
-        fontsize="small",
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        ncols=2,
-    )
-if None in laws.values():
-    fig.supxlabel("dotted: means; no law is quoted", fontsize="small")
-fig.tight_layout()
-last = runs[runs["n"] == sizes[-1]].groupby("method")
-best, other = (last[list(METRICS.values())].mean().loc[m] for m in LOOKS)
+# %%
+ends = {
+    metric: learning_curves.end_in_words(errors, at_zero, metric)
+    for metric in learning_curves.DRAWN
+}
 figures.show(
-    fig,
-    alt="Two log-log plots of the validation error against the number of training frames, energy left and force right, for "
-    f"transfer and from scratch, with fitted lines where one may be quoted and dashed lines for what costs no training; at N = {sizes[-1]} transfer reaches "
-    f"{best.iloc[0]:.0f} meV/atom and {best.iloc[1]:.0f} meV/Å, scratch {other.iloc[0]:.0f} and {other.iloc[1]:.0f}; without training there are {FREE['energy']:.0f} meV/atom.",
-    caption=f"At N = {sizes[-1]} transfer errs by {best.iloc[0]:.0f} meV/atom, scratch by {other.iloc[0]:.0f}, model-aware references without training by {at_zero.loc['model-aware', 'energy']:.0f}",
+    draw.learning_curves(errors, laws, at_zero),
+    alt="Two log-log plots of the validation error against the number of training frames, energy left and force right, one line per curve, "
+    "with fitted lines where one may be quoted and dashed lines for what costs no training. "
+    + "; ".join(ends.values()),
+    caption=ends["energy"],
     name="fig-07-curves",
     dataset=ds,
 )
 
-# %% tags=["hide-input", "remove-output"]
-seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-
-
-TABLES = {
-    "refitted": "refitted references",
-    "model-aware": "model-aware references",
-    "plain start": "model-aware references on the pretrained model as it comes",
-    "published": "published references",
-}
-
-
-def key_of(name):
-    """Name of a curve in a result's key."""
-    return name.replace("-", "_").replace(" ", "_")
-
-
-def over_materials(model, metric):
-    """Interval of an error over the validation materials."""
-    seen = predict_frames(model, frames.take(validation))
-    target = {"energy": "energy", "force": "forces"}[metric]
-    e = mean_error(frame_errors(seen, target), seen.frames.material_ids)
-    return e.interval or (e.value, e.value)
-
-
-results.record(
-    "force_zero",
-    zero["force_mae_mev_per_a"],
-    unit="meV/Å",
-    title="Force MAE of predicting zero",
-    note="validation frames",
-)
-
-# %% tags=["hide-input", "remove-output"]
-for metric, column in METRICS.items():
-    for name in (
-        at_zero.index.drop("predict zero")
-        if metric == "energy"
-        else ["refitted"]
-    ):
-        results.record(
-            f"{metric}_n0_{key_of(name)}",
-            at_zero.loc[name, metric],
-            unit=UNITS[metric],
-            interval=over_materials(untrained[name].model, metric),
-            title=f"Validation {metric} MAE of transfer at N = 0"
-            + (f", {TABLES[name]}" if metric == "energy" else ""),
-            note=f"references from {len(pool)} training frames, network untrained; 95 % over validation materials",
-        )
-    for name in curves:
-        end = runs[(runs["method"] == name) & (runs["n"] == sizes[-1])][
-            column
-        ]
-        first = dict(zip(planned, done, strict=True))[name, sizes[-1], seed]
-        low, high = over_materials(first.last_model, metric)
-        results.record(
-            f"{metric}_largest_{key_of(name)}",
-            end.mean(),
-            interval=(min(low, end.min()), max(high, end.max())),
-            unit=UNITS[metric],
-            title=f"Validation {metric} MAE at the largest N: {name}",
-            note=f"N = {sizes[-1]}, {max_steps} steps; range over {seeds} and 95 % over validation materials",
-        )
-
-# %% tags=["hide-input", "remove-output"]
-for (metric, name), law in laws.items():
-    if law is not None:
-        results.record(
-            f"{metric}_exponent_{key_of(name)}",
-            law.exponent,
-            interval=law.exponent_interval,
-            title=f"Exponent b of the {metric} error: {name}",
-            note=f"N from {law.n.min():.0f} to {law.n.max():.0f}, R² = {law.r2:.2f}; 95 % interval",
-        )
+# %% tags=["remove-cell"]
+by_key = dict(zip(planned, done, strict=True))
+largest = {c: by_key[c, fitting[-1], seed] for c in possible}
+tables = (at_zero, untrained, errors, largest, held_out)
+note = {"n_pool": len(pool), "n_steps": max_steps}
+learning_curves.record_errors(results, *tables, **note)
+learning_curves.record_laws(results, laws)
 
 # %% [markdown]
 # Look first at the dashed lines, the models that were not trained on the new functional at all.
@@ -431,116 +278,48 @@ for (metric, name), law in laws.items():
 # The flatter its curve, the further the law has to be stretched: an exponent of 0.05 turns a factor of two in the error into a million frames.
 # So a factor is drawn only where the interval of scratch's exponent is clear of zero and where at most ten times as many scratch frames are needed as were tried.
 #
-# And it is quoted only if neither curve lies above what costs no training.
+# And it is quoted only if neither curve lies above what costs nothing.
+# For scratch that is asked of its forces *and* its stresses, at its largest $N$ and whatever the factor is about: a model that is no better than predicting zero is no potential, and what is worth many of its frames need not be worth much.
 #
 # What needs no law at all is a lower limit: wherever transfer at $N$ was measured to be better than scratch at its largest $N_\mathrm{max}$, even in its worst seed against the best, one transfer frame is worth more than $N_\mathrm{max}/N$ scratch frames.
+# It counts only where transfer has come below what costs nothing, for otherwise it owes its lead to the start and not to its $N$ frames.
 
 # %%
-REACH = 10  # how far beyond the largest scratch run a law is followed
-
-
-def factor_within_reach(metric, *points):
-    for name, n, error in zip(
-        METHODS.values(), points[::2], points[1::2], strict=True
-    ):
-        free = (SCRATCH_FREE if name == "scratch" else FREE)[metric]
-        if why := why_not_quote(n, error, free, what=name):
-            raise ScalingError(why)
-    factor = data_efficiency(*points, **options)
-    if factor.scratch.exponent_interval[0] <= 0:
-        low, high = factor.scratch.exponent_interval
-        raise ScalingError(
-            f"the exponent of scratch may be zero ({low:.2f} to {high:.2f})"
-        )
-    near = factor.n_scratch <= REACH * sizes[-1]
-    if not near.any():
-        raise ScalingError(f"all lie beyond {REACH} times the largest run")
-    return data_efficiency(*points, at=factor.n[near], **options)
-
-
-# %%
-worth, limits = {}, {}
-for metric, column in METRICS.items():
-    both = [runs[runs["method"] == m] for m in METHODS.values()]
-    points = [c[name] for c in both for name in ("n", column)]
-    worth[metric], why = attempt(factor_within_reach, metric, *points)
-    print(f"{metric}: {worth[metric].summary() if worth[metric] else why}")
-
-    worst = both[0].groupby("n")[column].max()
-    goal = both[1].groupby("n")[column].min().loc[sizes[-1]]
-    better = worst.index[worst < goal]
-    limits[metric] = pd.Series(sizes[-1] / better, better)
-    if goal >= SCRATCH_FREE[metric]:  # scratch has learned nothing yet
-        limits[metric] = limits[metric].iloc[:0]
-    no_training = at_zero.loc["refitted", metric]
-    print(
-        f"scratch at its best, N = {sizes[-1]}: {goal:.0f} {UNITS[metric]}; "
-        f"transfer untrained: {no_training:.0f}; better from N = "
-        f"{better.min() if len(better) else 'nowhere'} on"
-    )
-
-# %% tags=["hide-input", "remove-output"]
-for metric, factor in worth.items():
-    if len(limits[metric]):
-        results.record(
-            f"{metric}_factor_at_least",
-            limits[metric].max(),
-            title=f"One transfer frame is worth more scratch frames than this, {metric} error",
-            note=f"measured: transfer at N = {limits[metric].idxmax()}, worst of {seeds}, against "
-            f"scratch at N = {sizes[-1]}, best",
-        )
-    if factor is None:
-        continue
-    low, high = factor.mean_factor_interval
-    open_end = (
-        "" if np.isfinite(high) else f", from {low:.2g}, no upper end"
-    )
-    results.record(
-        f"{metric}_factor",
-        factor.mean_factor,
-        interval=(low, high) if np.isfinite(high) else None,
-        title=f"Scratch frames that one transfer frame is worth, {metric} error",
-        note=f"N from {factor.n.min():.0f} to {factor.n.max():.0f}, {factor.extrapolated.sum()} "
-        f"of {len(factor.n)} beyond the runs made; 95 % interval{open_end}",
-    )
-
-
-# %% tags=["hide-input"]
-fig, ax = plt.subplots()
-draw.draw_worth(ax, worth, limits, sizes)
-text = "; ".join(
-    f"{metric} more than {limit.max():.0f} at N = {limit.idxmax()}"
-    for metric, limit in limits.items()
-    if len(limit)
+worth, limits, why_no_factor = learning_curves.worth_of_frames(
+    errors, at_zero, **options
 )
+Markdown(learning_curves.worth_in_words(worth, limits, why_no_factor))
+
+# %%
+said = learning_curves.limits_in_words(limits)
 figures.show(
-    fig,
+    draw.frames_worth(worth, limits, fitting),
     alt="Scratch frames that one transfer frame is worth against N, on logarithmic axes; triangles are lower limits "
-    f"without a law: {text or 'none'}.",
-    caption=f"What one transfer frame is worth in scratch frames: {text or 'not settled by these runs'}",
+    f"without a law: {said or 'none'}.",
+    caption=f"What one transfer frame is worth in scratch frames: {said or 'not settled by these runs'}",
     name="fig-07-worth",
     dataset=ds,
 )
+
+# %% tags=["remove-cell"]
+learning_curves.record_worth(results, worth, limits, errors)
 
 # %% [markdown]
 # ## Are the data the limit, or the steps?
 #
 # A scaling law in N means something only where N is what limits the error.
 # With a small budget it need not be: a model that has not yet fitted its own training frames cannot profit from more of them.
-# The ratio of the validation error to the training error tells the two apart, together with how often each frame was seen.
+# The ratio of the validation error to the training error tells the two apart, here for forces, together with how often each frame was seen.
 
 # %%
-overfit = runs.assign(
-    ratio=runs[METRICS["force"]] / runs["train_force_mae_mev_per_a"],
-    seen=max_steps * batch_size / runs["n"],
-)
-table = overfit.pivot_table("ratio", "n", "method")
-table.columns = [f"validation / training, {m}" for m in table]
-table["times each frame is seen"] = overfit.groupby("n")["seen"].mean()
-table.style.format("{:.1f}")
+ratios = learning_curves.overfit(runs, max_steps * batch_size)
+ratios.style.format("{:.1f}")
+
+# %%
+Markdown(learning_curves.budget_in_words(ratios))
 
 # %% [markdown]
-# Far above 1, more data would help: the left of the table.
+# Far above 1, more data would help.
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
@@ -550,14 +329,13 @@ table.style.format("{:.1f}")
 # ## A schedule that depends on N
 #
 # One more thing changes with N unless somebody takes care: the learning rate.
-# CHGNet's own `Trainer` lowers it ten times an epoch along a cosine of ten steps an epoch.
-# With fewer than ten batches an epoch, several of these ten moments fall on the same batch, and all but one are lost.
+# CHGNet's own `Trainer` lowers it ten times in an epoch along a cosine of ten steps per epoch.
+# With fewer than ten batches in an epoch, several of these ten moments fall on the same batch, and all but one are lost.
 # Here is its rule, before each step, beside PyTorch's scheduler under the same calls.
 
 
 # %%
 def chgnet_rates(n_batches, n_epochs, fraction=0.01):
-    """Learning rates of chgnet's Trainer over the first of them."""
     acts = set(np.arange(1, 11) * n_batches // 10)  # batches, from 1
     k, rates = 0, []
     for step in range(n_batches * n_epochs):
@@ -567,6 +345,7 @@ def chgnet_rates(n_batches, n_epochs, fraction=0.01):
     return np.array(rates)
 
 
+# %%
 optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
     optimizer, T_max=10 * 6, eta_min=0.01
@@ -577,112 +356,57 @@ for step, rate in enumerate(chgnet_rates(n_batches=3, n_epochs=6)):
     if (step % 3 + 1) in np.arange(1, 11) * 3 // 10:
         scheduler.step()
 
-# %% tags=["hide-input"]
-n_drawn = 50  # epochs
-drawn = {b: chgnet_rates(b, n_drawn) for b in (1, 2, 5, 10)}
+# %%
+by_batches = {b: chgnet_rates(b, n_epochs=50) for b in (1, 2, 5, 10)}
+of_lesson = Settings(learning_rate=1.0)
+here = [learning_rate_at(k, 500, of_lesson) for k in range(500)]
+last_rates = ", ".join(
+    f"{r[-1]:.2f} with {b}" for b, r in by_batches.items()
+)
 
-
-def draw_schedules(ax):
-    shades = plt.colormaps["viridis"](np.linspace(0.85, 0, 4))
-    for (b, rates), shade in zip(drawn.items(), shades, strict=True):
-        few = (
-            f" N ≤ {b * batch_size}" if b < 10 else f" N > {9 * batch_size}"
-        )
-        ax.plot(np.linspace(0, 1, len(rates)), rates, color=shade, lw=2.5)
-        ax.annotate(few, (1, rates[-1]), color=shade, va="center")
-    given = Settings(learning_rate=1.0)
-    ours = [learning_rate_at(k, 500, given) for k in range(500)]
-    style = {"color": figures.COLORS["method_1"], "ls": "--"}
-    ax.plot(
-        np.linspace(0, 1, 500), ours, label="here, for every N", **style
-    )
-    ax.set(xlabel="share of the training done", xlim=(0, 1.15))
-    ax.set(ylabel="learning rate / first learning rate")
-    ax.set_xticks([0, 0.5, 1])
-    ax.legend(loc="lower left")
-
-
-# %% tags=["hide-input"]
-fig, ax = plt.subplots()
-draw_schedules(ax)
-ends = ", ".join(f"{r[-1]:.2f} with {b}" for b, r in drawn.items())
+# %%
 figures.show(
-    fig,
+    draw.schedules(by_batches, here, batch_size),
     alt=f"Learning rate over its first value during training by chgnet's Trainer with batches of {batch_size}; by batches "
-    f"an epoch it ends at {ends}. With ten it coincides with the dashed curve used here for every N.",
+    f"per epoch it ends at {last_rates}. With ten it coincides with the dashed curve used here for every N.",
     caption="With few batches, chgnet's learning rate never comes down",
     name="fig-07-schedule",
 )
 
+# %%
+print(f"chgnet's last rate over its first, by batches: {last_rates}")
+
 # %% [markdown]
-# With one batch an epoch, the rate is still at 98 % of its first value when training ends.
-# That is a constant learning rate under the name of a cosine, and at the left end of the curve only.
+# With one batch per epoch, that is a constant learning rate under the name of a cosine, and at the left end of the curve only.
 # What it does to one point can be measured: the smallest N again, with the same frames, seeds and number of steps, and chgnet's rates.
 
-
 # %%
-class GivenRates(Callback):
-    """Sets the learning rate of each step, just before it."""
-
-    def __init__(self, rates):
-        self.rates = rates
-
-    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
-        k = min(module.n_steps_done, len(self.rates) - 1)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * self.rates[k]
-
-
-# %%
-n_batches = -(-sizes[0] // batch_size)
+n_batches = -(-fitting[0] // batch_size)
 rates = chgnet_rates(n_batches, -(-max_steps // n_batches))
-budget = {"max_steps": max_steps, "batch_size": batch_size}
-budget |= {"learning_rate": learning_rate, "validate_every_n_epochs": 10**6}
-smallest = [
-    planned["transfer", sizes[0], k] for k in range(seed, seed + n_seeds)
-]
+of_smallest = (("transfer", fitting[0], k) for k in errors["seed"].unique())
+smallest = [planned[key] for key in of_smallest]
 
 # %%
-as_chgnet = pd.DataFrame(
-    xf.finetune(
-        "4",
-        split=unit.split,
-        seed=unit.seed,
-        callbacks=[GivenRates(rates)],
-        **budget,
-        **common,
-    ).history.iloc[-1]
-    for unit in smallest
-)[list(METRICS.values())].reset_index(drop=True)
-as_here = runs[(runs["method"] == "transfer") & (runs["n"] == sizes[0])]
-as_here = as_here[list(METRICS.values())].reset_index(drop=True)
-pd.DataFrame(
-    {"chgnet's": as_chgnet.mean(), "ours": as_here.mean()}
-).T.rename(columns=SHORT).rename_axis("schedule").style.format("{:.1f}")
+as_chgnet = learning_curves.train_at_rates(
+    smallest, frames, learning_rate * rates, origin
+)
+of_transfer = learning_curves.of_curve(errors, "transfer")
+as_here = of_transfer[of_transfer["n"] == fitting[0]]
+changes = learning_curves.schedule_changes(as_chgnet, as_here)
+changes.add_suffix(" error, change (%)").style.format("{:+.1f}")
+
+# %%
+Markdown(learning_curves.schedule_in_words(changes))
+
+# %% tags=["remove-cell"]
+learning_curves.record_schedule(
+    results, changes, rates[-1], fitting[0], n_batches
+)
 
 # %% [markdown]
 # The sign is not a law.
 # Once a model has fitted its few frames, a high rate keeps it jumping about, and annealing wins; while steps are what it lacks, a rate that stays high gets further.
 # Either way the left end of the curve was made by another recipe than the right end, and a line through both measures the recipe along with $N$.
-
-# %% tags=["hide-input", "remove-output"]
-for metric, column in METRICS.items():
-    more = 100 * (as_chgnet[column] / as_here[column] - 1)
-    results.record(
-        f"schedule_{metric}",
-        more.mean(),
-        interval=(more.min(), more.max()) if n_seeds > 1 else None,
-        unit="%",
-        title=f"Change of the {metric} error at the smallest N by chgnet's schedule",
-        note=f"N = {sizes[0]}, {n_batches} batch{'es' * (n_batches > 1)} an epoch; range over {seeds}",
-    )
-results.record(
-    "schedule_final_rate",
-    100 * rates[-1],
-    unit="%",
-    title="Last learning rate of chgnet's Trainer at the smallest N, of the first",
-    note="1 % is meant",
-)
 
 # %% [markdown]
 # :::{admonition} What these labels can and cannot show
@@ -703,20 +427,18 @@ results.record(
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: the interval of the law knows the scatter between seeds, not a bend of the curve.
-scratch = runs[runs["method"] == "scratch"]
-column = METRICS["energy"]
-fewer = scratch[scratch["n"] < sizes[-1]]
-law, why = attempt(fit_power_law, fewer["n"], fewer[column], n_min=1)
-if law is None:
-    print(why)
+# Solution: the interval of the law knows the scatter between seeds, not a bend of the curve; outside it, the law was stretched too far.
+scratch = learning_curves.of_curve(errors, "scratch")
+fewer = scratch[scratch["n"] < fitting[-1]]
+try:
+    law = fit_power_law(fewer["n"], fewer["energy"], n_min=1)
+except ScalingError as why:
+    print(f"{why} Give the lesson more sizes.")
 else:
-    low, high = law.interval(sizes[-1])
-    found = scratch[scratch["n"] == sizes[-1]][column].mean()
-    print(
-        f"predicted {law.predict(sizes[-1]):.0f} ({low:.0f} to {high:.0f}), "
-        f"measured {found:.0f} meV/atom"
-    )
+    low, high = law.interval(fitting[-1])
+    found = scratch.loc[scratch["n"] == fitting[-1], "energy"].mean()
+    print(f"predicted {low:.0f} to {high:.0f}, found {found:.0f} meV/atom")
+    print("inside" if low <= found <= high else "outside")
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -725,20 +447,14 @@ else:
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: elements that the subset lacks are guessed, and those it holds in one compound only carry its bonds.
-few = smallest[0].split
-alone = xf.finetune(
-    "references-only", split=few, **common | {"references": None}
-)
-print("\n".join(alone.notes))
-pd.Series(
-    {
-        f"{len(pool)} frames": at_zero.loc["refitted", "energy"],
-        f"{sizes[0]} frames": alone.history.iloc[0][METRICS["energy"]],
-    }
-).to_frame("energy MAE at N = 0 (meV/atom)").rename_axis(
-    "references from"
-).style.format("{:.0f}")
+# Solution: elements that the subset lacks are guessed, and those it holds in one compound only carry its bonds, so the error grows.
+quiet = {"prior": "trend", "pretrained": origin, "progress": False}
+of_few = {"split": smallest[0].split, **quiet}
+few = xf.finetune("references-only", frames, **of_few)
+print("\n".join(few.notes))
+alone = few.history.iloc[0]["validation_energy_mae_mev_per_atom"]
+print(f"references from {len(pool)} frames, then from {fitting[0]}:")
+print(f"{at_zero.loc['refitted', 'energy']:.0f}, then {alone:.0f} meV/atom")
 
 # %% [markdown]
 # ## Check yourself

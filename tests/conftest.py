@@ -20,7 +20,7 @@ SLOW = {
     *("test_kernels", "test_lessons_on_own_data", "test_lessons_on_real_data", "test_methods", "test_own_pair"),
     *("test_parallel", "test_parity", "test_physics", "test_potential", "test_priors", "test_real_data_page"),
     *("test_real_pairs", "test_relax", "test_run", "test_strategies", "test_strategies_runs", "test_surrogate"),
-    *("test_trust", "test_twins", "test_verdict", "test_verdicts", "test_figures_forgetting"),
+    *("test_label_checks", "test_twins", "test_verdict", "test_verdicts", "test_figures_forgetting"),
 }
 
 

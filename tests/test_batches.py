@@ -8,7 +8,7 @@ from crossfunc.datasets import DatasetError
 from crossfunc.potential import Crystals, load_model
 from crossfunc.potential.forward import forward
 from crossfunc.potential.graphs import GraphError
-from crossfunc.training.batches import check_frames, step_loader, step_order
+from crossfunc.training.batches import refuse_untrainable, step_loader, step_order
 from crossfunc.training.labels import TARGETS, LabelledFrames
 from crossfunc.training.loss import LossSettings, batch_loss
 
@@ -210,22 +210,22 @@ def broken(kind):
 )
 def test_frames_without_a_graph_are_refused_by_name_before_training(kind, message):
     with pytest.raises(GraphError, match=message):
-        check_frames(broken(kind))
+        refuse_untrainable(broken(kind))
 
 
 def test_many_refused_frames_are_counted():
     frames = make_frames(8)
     frames.crystals.lattices_a[:] *= 6
     with pytest.raises(GraphError, match=r"8 of 8 frames(.|\n)*frame f2 .*\n\.\.\. and 5 more"):
-        check_frames(frames)
+        refuse_untrainable(frames)
 
 
 def test_good_frames_pass_large_cells_and_small_ones(frames):
-    check_frames(frames)
+    refuse_untrainable(frames)
     wide = make_frames(1)
     wide.crystals.lattices_a[:] = 7 * np.eye(3)
     wide.crystals.frac_coords[:] = [[0, 0, 0], [0.3, 0, 0], [0.3, 0.3, 0], [0, 0.3, 0]]
-    check_frames(wide)
+    refuse_untrainable(wide)
 
 
 def test_infinite_labels_are_refused_by_name():
@@ -233,4 +233,4 @@ def test_infinite_labels_are_refused_by_name():
         frames = make_frames(4)
         getattr(frames, name)[row] = np.inf
         with pytest.raises(DatasetError, match=rf"frame {frame}: {name} is infinite"):
-            check_frames(frames)
+            refuse_untrainable(frames)

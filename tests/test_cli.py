@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
+import typer.main
 from small_checkouts import HEADER, write_checkout
 from typer.testing import CliRunner
 
@@ -306,6 +307,24 @@ def test_every_command_explains_itself(command):
     result = call(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+def test_help_is_laid_out_as_it_is_written():
+    lines = call("--help").stdout.splitlines()
+    first = lines.index("  First steps:")
+    assert [line.split("  ")[2] for line in lines[first + 1 : first + 4]] == [
+        "crossfunc data list",
+        "crossfunc atomref surrogate",
+        "crossfunc run 01 --profile smoke",
+    ]
+
+    def every(command, path=()):
+        yield path
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from every(inner, (*path, name))
+
+    for path in every(typer.main.get_command(app)):
+        assert "\\b" not in call(*path, "--help").stdout
 
 
 def test_help_loads_nothing_heavy():

@@ -213,12 +213,12 @@ def test_a_wrong_entry_is_named(tmp_path, change, message):
 def test_every_exercise_of_the_book_has_minutes_a_check_and_an_answer(root):
     course = courses.read_course(root / "notebooks" / "course.yml")
     asked = [
-        f"{lesson.stem[:2]}.{number}"
+        f"{lesson.number}.{number}"
         for lesson in find_lessons(root / "notebooks")
         for number in courses._EXERCISE.findall(lesson.text)
     ]
     assert sorted(asked) == sorted(course.exercises)
-    assert set(course.quiz) == {lesson.stem[:2] for lesson in find_lessons(root / "notebooks")}
+    assert set(course.quiz) == {lesson.number for lesson in find_lessons(root / "notebooks")}
 
 
 def test_right_answers_do_not_stand_in_one_place(root):

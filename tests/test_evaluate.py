@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.potential import Crystals
-from crossfunc.training.evaluate import METRICS, EvaluationError, FramePredictions, evaluate, predict_frames
+from crossfunc.training.evaluate import EvaluationError, FramePredictions, evaluate, predict_frames
+from crossfunc.training.labels import METRICS as NAMES
 from crossfunc.training.labels import LabelledFrames
 
 NAN = np.nan
+METRICS = tuple(NAMES.values())
 
 
 def labelled(triples, ids, energy=0.0, forces=0.0, stress=0.0, magmoms=0.0):

@@ -183,7 +183,7 @@ def test_a_curve_without_a_law_is_dotted_and_what_is_free_is_dashed(ax):
 def test_worth_says_so_where_there_is_no_factor(ax):
     empty = pd.Series(dtype=float)
     scaling.draw_worth(ax, {"energy": None, "force": None}, {"energy": empty, "force": empty}, [10, 100])
-    assert [text.get_text() for text in ax.texts] == ["no factor"]
+    assert [text.get_text() for text in ax.texts] == ["no factor may be quoted from these runs"]
 
 
 def test_worth_draws_laws_and_limits(ax):
@@ -194,6 +194,38 @@ def test_worth_draws_laws_and_limits(ax):
     labels = ax.get_legend_handles_labels()[1]
     assert "energy, more than this" in labels
     assert any(label.startswith("energy, law") for label in labels)
+
+
+def test_learning_curves_have_a_panel_for_each_error_and_say_where_no_law_is_quoted(close):
+    errors = pd.DataFrame(
+        {"method": ["transfer"] * 4, "n": [10, 100, 10, 100], "energy": [60, 40, 64, 44], "force": 9.0}
+    )
+    at_zero = pd.DataFrame(
+        {"energy": [50.0, 70.0, np.nan], "force": [8.0, 8.0, 200.0]}, ["model-aware", "refitted", "predict zero"]
+    )
+    laws = {("energy", "transfer"): None, ("force", "transfer"): None}
+    fig = scaling.learning_curves(errors, laws, at_zero)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["validation energy MAE (meV/atom)", "validation force MAE (meV/Å)"]
+    assert fig._supxlabel.get_text() == "dotted: means; no law is quoted"
+    dotted = [line for line in fig.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert [line.get_ydata().tolist() for line in dotted] == [[62.0, 42.0]]
+    assert scaling.free_lines(at_zero, "energy") == {"model-aware": 50.0, "refitted": 70.0}
+    assert scaling.free_lines(at_zero, "force") == {"no training": 8.0, "predict zero": 200.0}
+
+
+def test_schedules_are_named_by_the_frames_that_have_so_few_batches(close):
+    fig = scaling.schedules({1: [1.0, 0.9], 10: [1.0, 0.1]}, [1.0, 0.5, 0.1], batch_size=8)
+    (ax,) = fig.axes
+    assert [text.get_text() for text in ax.texts] == [" N ≤ 8", " N > 72"]
+    theirs, _, ours = (line.get_ydata().tolist() for line in ax.get_lines())
+    assert theirs == [1.0, 0.9]
+    assert ours == [1.0, 0.5, 0.1]
+
+
+def test_a_figure_of_limits_alone_has_triangles(close):
+    limits = {"energy": pd.Series([50.0], index=[10]), "force": pd.Series(dtype=float)}
+    fig = scaling.frames_worth({"energy": None, "force": None}, limits, [10, 100])
+    assert [line.get_ydata().tolist() for line in fig.axes[0].get_lines() if line.get_marker() == "^"] == [[50.0]]
 
 
 def test_volumes_of_solids_stand_beside_their_mean_and_its_interval(ax):

@@ -10,7 +10,15 @@ import crossfunc as xf
 from crossfunc.datasets import open_dataset
 from crossfunc.lessons import first_epoch, four_methods
 from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED
-from crossfunc.lessons.units import TAUGHT, method_splits, of_known_elements, usable_frames, watched_split
+from crossfunc.lessons.units import (
+    SCRATCH_ON_GGA,
+    TAUGHT,
+    method_splits,
+    of_known_elements,
+    usable_frames,
+    watched_split,
+)
+from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.taught import low_labels
 
 
@@ -111,6 +119,53 @@ def test_nothing_is_judged_on_an_element_that_training_lacks(frames):
     only_oxides = frames.frames_with("O")
     others = np.setdiff1d(np.arange(len(frames)), only_oxides)
     assert set(of_known_elements(frames, only_oxides, others)) == set(only_oxides)  # nothing would be left
+
+
+# --- the second page of lesson 4 ---
+
+
+def test_an_offset_is_told_from_a_scatter(frames):
+    seen = predict_frames(xf.load_model("0.3.0"), frames.take(np.arange(4)))
+    labels, predicted = seen.parity("energy")
+    error = 1000 * (predicted - labels)
+    said = four_methods.offsets_in_words({"4": seen})
+    assert f"**Method 4**: energies are off by {error.mean():+,.0f} ± {error.std():,.0f} meV/atom" in said
+    run_4 = SimpleNamespace(references=SimpleNamespace(energies_ev=np.full(94, -2.0)))
+    points = four_methods.parity_points({"4": seen}, run_4)
+    np.testing.assert_allclose(points["4", "energy"][0], labels + 2.0)
+    assert points["4", "forces"][0].shape == points["4", "forces"][1].shape
+
+
+def test_scratch_is_compared_column_by_column():
+    def run(energy, force):
+        return SimpleNamespace(metrics={"test": {ENERGY: energy, FORCE: force}})
+
+    cases = {"1": (100.0, 50.0), SCRATCH_ON_GGA: (400.0, 60.0), "4": (1.0, 1.0)}
+    runs = {(name, seed): run(*values) for name, values in cases.items() for seed in (0, 1)}
+    table = four_methods.scratch_table(runs)
+    assert table.columns.tolist() == ["energy (meV/atom)", "force (meV/Å)"]
+    assert table.loc["Method 1 on GGA references"].tolist() == [400.0, 60.0]
+    assert "energy 4.00 and force 1.20. So here, beside energy, force got worse too" in four_methods.scratch_in_words(
+        table
+    )
+    table.iloc[1, 1] = 40.0
+    assert "no column beside energy got worse" in four_methods.scratch_in_words(table)
+
+
+def test_what_moved_is_said_beside_the_published_checkpoint():
+    change = {"3": pd.DataFrame({"a": [0.01, 0.03], "b": [0.1, 0.1]}), "4": pd.DataFrame({"a": [0.02], "b": [0.01]})}
+    said = four_methods.moved_in_words(change, pd.Series({"a": 0.1, "b": 0.14}))
+    assert "Method 3 6 % and Method 4 1.5 %; the paper's own Method 4 12 %" in said
+    assert "b in Method 3 and a in Method 4" in said
+
+
+def test_runs_start_from_what_was_taught_or_from_the_model_as_it_comes():
+    unit = SimpleNamespace(split={}, model_of=lambda run: run)
+    planned = {(case, seed): unit for case in ("4", TAUGHT) for seed in (0, 1)}
+    runs = {(TAUGHT, 0): "taught 0", (TAUGHT, 1): "taught 1", ("4", 0): "four", ("4", 1): "four"}
+    base = object()
+    assert four_methods.starts_of(planned, runs, base) == {0: "taught 0", 1: "taught 1"}
+    assert four_methods.starts_of(planned, {("4", 0): "four"}, base) == {0: base, 1: base}
 
 
 # --- lesson 5 ---

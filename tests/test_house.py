@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "crossfunc"
 # A module may import from its own part and from those before it.
 ORDER = (
-    *("symbols", "units", "bootstrap", "vendor", "plain_text", "errors", "endings", "files", "waiting", "datasets"),
-    *("energies", "potential", "training", "stability", "advice", "surrogate", "dft", "lessons", "bench", "cluster"),
-    "cli",
+    *("symbols", "units", "bootstrap", "vendor", "plain_text", "errors", "overrides", "endings", "files", "waiting"),
+    *("datasets", "energies", "potential", "label_checks", "training", "stability", "advice", "surrogate", "dft"),
+    *("lessons", "bench", "cluster", "cli"),
 )
 HEAVY = ("torch", "chgnet", "matplotlib", "plotly", "xgboost", "pymatgen", "sklearn", "ase", "seaborn")
 
@@ -100,6 +100,14 @@ def test_only_figures_imports_plotting_libraries():
         if name.split(".")[0] in plotting
     ]
     assert not found
+
+
+@pytest.mark.parametrize("name", ["METRICS", "check_frames", "check_labels"])
+def test_a_name_has_one_meaning(name):
+    """Errors of a target, what is looked for in frames, what is refused: names that once stood for several things."""
+    defined = re.compile(rf"^(def )?{name}\b( =|\(|:)", re.MULTILINE)
+    found = [path.name for path in PACKAGE.rglob("*.py") if defined.search(path.read_text(encoding="utf-8"))]
+    assert len(found) <= 1
 
 
 def run_python(code):

@@ -14,14 +14,16 @@ from textwrap import dedent
 
 import pytest
 
+from crossfunc.errors import InputError
 from crossfunc.files import FolderInUse
 from crossfunc.lessons import run as runner
 from crossfunc.lessons import traces
 from crossfunc.lessons.freshness import check_fresh
 from crossfunc.lessons.plans import hash_package, plan_run, public_parameters
-from crossfunc.lessons.profiles import Profile, parse_overrides, resolve_parameters
+from crossfunc.lessons.profiles import Profile, resolve_parameters
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.sources import Lesson, LessonError, find_root, own_lessons, place_lessons
+from crossfunc.overrides import parse_overrides
 
 HEADER = """\
 # ---
@@ -398,6 +400,15 @@ def test_a_lesson_is_found_by_number_stem_or_prefix(two_lessons, name):
     assert [p.lesson.stem for p in plan(two_lessons, name)] == ["01_first"]
 
 
+def test_a_second_page_has_a_name_of_its_own_and_comes_after_the_first(two_lessons):
+    write_lesson(two_lessons, "01b_more", SECOND)
+    for name in ("01b", "1b", "01b_more"):
+        assert [p.lesson.stem for p in plan(two_lessons, name)] == ["01b_more"]
+    assert [p.lesson.stem for p in plan(two_lessons, "1")] == ["01_first"]
+    assert [p.lesson.stem for p in plan(two_lessons)] == ["01_first", "01b_more", "02_second"]
+    assert [p.lesson.number for p in plan(two_lessons)] == ["01", "01b", "02"]
+
+
 def test_no_name_means_all_lessons_in_order(two_lessons):
     assert [p.lesson.stem for p in plan(two_lessons)] == ["01_first", "02_second"]
 
@@ -536,8 +547,10 @@ def test_values_are_read_as_plain_yaml(text, value):
     ],
 )
 def test_malformed_overrides_are_errors(items, message):
-    with pytest.raises(LessonError, match=message):
+    with pytest.raises(InputError, match=message):
         parse_overrides(items)
+    with pytest.raises(InputError, match=r"^--set "):
+        parse_overrides(items, "--set")
 
 
 @pytest.mark.parametrize(

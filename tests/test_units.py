@@ -12,7 +12,8 @@ from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
 from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
-from crossfunc.lessons.sources import LessonError
+from crossfunc.lessons.profiles import load_profile, resolve_parameters
+from crossfunc.lessons.sources import Lesson, LessonError, own_lessons
 from crossfunc.lessons.units import (
     CASES,
     PAPERS_TABLE,
@@ -20,6 +21,7 @@ from crossfunc.lessons.units import (
     PLAIN_START,
     TAUGHT,
     case_units,
+    make_runs,
     method_splits,
     plan_scaling,
     rows_to_judge,
@@ -29,8 +31,10 @@ from crossfunc.lessons.units import (
     start_unit,
     taught_labels,
     unit_name,
+    units_folder,
     usable_frames,
 )
+from crossfunc.training.fit import _Run
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
 from crossfunc.training.source import label_with_model, replace_labels
@@ -360,7 +364,9 @@ def test_references_are_fitted_to_other_rows_where_a_unit_says_so_and_a_start_is
 
     made = []
     inner = module.run_unit
-    monkeypatch.setattr(module, "run_unit", lambda one, *rest: made.append(one.name) or inner(one, *rest))
+    monkeypatch.setattr(
+        module, "run_unit", lambda one, *rest, **more: made.append(one.name) or inner(one, *rest, **more)
+    )
     (run,) = run_units([unit], frames, made={start.name: taught})
     assert made == [unit.name]
     expected = xf.finetune(
@@ -405,3 +411,54 @@ def test_the_command_counts_what_is_whole_and_runs_nothing_when_asked_for_the_st
 def test_a_lesson_without_units_says_which_have_them():
     with pytest.raises(LessonError, match="04_four_methods and 07_scaling_laws"):
         runs_of("01_data_statistics", open_dataset("surrogate"), {})
+
+
+# --- two pages of one lesson ---
+
+
+def test_the_second_page_reads_the_runs_of_the_first_and_trains_what_is_not_there(tmp_path, monkeypatch):
+    given = LESSON_4 | {"n_seeds": 1, "n_train_frames": 8, "n_eval_frames": 2, "max_steps": 1, "batch_size": 2}
+    given |= {"pretrained": "0.3.0", "keep_runs": False, "n_jobs": 1}
+    frames = usable_frames(open_dataset("surrogate"), 2, 12, need_forces=False)
+    planned = {key: unit for key, unit in case_units(frames, given).items() if key[0] in "134"}
+    trained, train = [], _Run.train
+
+    def watched(run, *arguments, **options):
+        trained.append(run.method.key)
+        return train(run, *arguments, **options)
+
+    monkeypatch.setattr("crossfunc.training.fit._Run.train", watched)
+    results = tmp_path / "results"
+    first = make_runs(planned, frames, results, given, cases="34", anew=True)
+    assert sorted(trained) == ["3", "4"]
+    second = make_runs(planned, frames, results, given, cases="13")
+    assert trained[2:] == ["1"]
+    assert sorted(second) == [("1", 0), ("3", 0)]
+    for name, weights in first["3", 0].last_model.state_dict().items():
+        np.testing.assert_array_equal(second["3", 0].last_model.state_dict()[name], weights)
+    assert first["3", 0].metrics["test"] == second["3", 0].metrics["test"]
+    assert not list((tmp_path / "shared").rglob("*.json.tmp"))
+    other = {key: replace(unit, settings=unit.settings | {"max_steps": 2}) for key, unit in planned.items()}
+    make_runs(other, frames, results, given, cases="3")  # other values, another folder, no complaint
+    make_runs(planned, frames, results, given, cases="3", anew=True)  # the first page trains whatever is there
+    make_runs(planned, frames, None, given, cases="3")  # nothing to share through
+    assert trained[3:] == ["3", "3", "3"]
+    assert len(list((tmp_path / "shared" / "04_four_methods").iterdir())) == 1
+
+
+@pytest.mark.parametrize("profile", [None, "smoke", "laptop", "gpu", "paper", "converged"])
+def test_both_pages_of_lesson_4_run_with_the_same_values(profile):
+    notebooks = own_lessons()
+    one, two = (Lesson(notebooks / f"{name}.py") for name in ("04_four_methods", "04b_what_moved"))
+    if profile is None:
+        values = [{name: p.default for name, p in lesson.parameters.items()} for lesson in (one, two)]
+    else:
+        values = [resolve_parameters(lesson, load_profile(notebooks, profile)) for lesson in (one, two)]
+    assert {name: values[0][name] for name in values[1]} == values[1]
+
+
+def test_both_pages_of_lesson_4_have_the_same_units(tmp_path):
+    given, dft = LESSON_4 | {"n_seeds": 1}, open_dataset("pbe-r2scan")
+    one, two = (runs_of(lesson, dft, given) for lesson in ("04_four_methods", "04b_what_moved"))
+    assert [identify(unit, one.frames) for unit in one.units] == [identify(unit, two.frames) for unit in two.units]
+    assert units_folder(tmp_path, "04b_what_moved") == units_folder(tmp_path, "04_four_methods")

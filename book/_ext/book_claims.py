@@ -114,6 +114,8 @@ def judged(claim, content):
 
 def summary_rows(root, profile):
     """Return the verdicts in order, kind of labels -> list, and one row of cells per claim."""
+    from crossfunc.lessons.sources import spoken_number
+
     verdicts = {kind: [] for kind in KINDS}
     rows = []
     for claim in read_claims(root):
@@ -131,7 +133,9 @@ def summary_rows(root, profile):
         content = next(iter(on.values()))
         other = functools.partial(find_result, content, lesson=lesson)
         row, rule = find_result(content, key, lesson), str(claim["holds"])
-        what = f"{row['title']}, {{doc}}`lesson {int(lesson[:2])} </notebooks/{lesson}>`: {rule_text(rule, other)}"
+        what = (
+            f"{row['title']}, {{doc}}`lesson {spoken_number(lesson)} </notebooks/{lesson}>`: {rule_text(rule, other)}"
+        )
         limits = claim["limits"] if "surrogate" in on else "—"
         rows.append((_said(claim), what, paper_cell(row, rule, other), *_columns(cells), limits))
     return verdicts, rows

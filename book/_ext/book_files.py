@@ -47,9 +47,10 @@ def files_cell(lesson, files, profile):
     for file in files:
         kind = _KINDS.get(file.suffix, "results" if file.stem == lesson else "a table of results")
         lines.append(f"- {{download}}`{file.name} <../{FILES}/{lesson}/{file.name}>`, {kind}")
+    number = lesson.partition("_")[0]
     lines += [
         "",
-        f"`crossfunc run {lesson[:2]}` makes them again, in `build/{profile}/`; {{doc}}`/parameters` lists what",
+        f"`crossfunc run {number}` makes them again, in `build/{profile}/`; {{doc}}`/parameters` lists what",
     ]
     lines += ["can be changed."]
     return {"cell_type": "markdown", "id": f"{lesson[:50]}-files", "metadata": {}, "source": "\n".join(lines)}

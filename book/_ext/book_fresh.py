@@ -20,8 +20,9 @@ def lessons(root):
 def problems(root, profile):
     """Return one sentence per reason why the executed lessons of a profile must not be shown; empty if all is well."""
     from crossfunc.lessons import LessonError, check_fresh
+    from crossfunc.lessons.sources import find_lessons
 
-    listed, present = lessons(root), [path.stem for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))]
+    listed, present = lessons(root), [lesson.stem for lesson in find_lessons(root / "notebooks")]
     found = [f"{name}: in book/_toc.yml, but there is no notebooks/{name}.py" for name in listed if name not in present]
     found += [f"{name}: a lesson, but book/_toc.yml does not list it" for name in present if name not in listed]
     try:

@@ -73,7 +73,7 @@ def check_units(plan):
     states = progress(units, frames, units_folder(plan.results, plan.lesson.stem))
     open_ones = [state.name for state in states if state.state != "whole"]
     if open_ones:
-        number = plan.lesson.stem[:2]
+        number = plan.lesson.number
         raise LessonError(
             f"{len(open_ones)} of {len(states)} units are not whole, first of all {open_ones[0]}: "
             f"crossfunc units {number} --profile {plan.profile} makes them."
@@ -109,7 +109,7 @@ def kept_figure(root, profile, lesson, name):
 
 
 def _recipe(profile, lesson):
-    number = lesson[:2]
+    number = lesson.partition("_")[0]
     return f"make it with: crossfunc run {number} --profile {profile} && make keep PROFILE={profile} LESSON={number}"
 
 

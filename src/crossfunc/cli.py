@@ -18,6 +18,18 @@ from crossfunc.waiting import sleep_while_waiting
 class _ErrorsInOneBlock(TyperGroup):
     """What the user or the machine can mend is told in one block; anything else is our bug and shows its traceback."""
 
+    def main(self, *args, **options):
+        """Run the command line; a help text or a version that cannot be written is told as well."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            message = describe_ending(error)
+            if message is None:
+                raise
+            with contextlib.suppress(OSError):
+                say(f"error: {message}", err=True)
+            sys.exit(status_of(error))
+
     def invoke(self, ctx):
         """Run the command; whatever ends it before its work is done, the status is not 0."""
         words = [*ctx._protected_args, *ctx.args]
@@ -37,8 +49,8 @@ class _ErrorsInOneBlock(TyperGroup):
             raise typer.Exit(status_of(error)) from None
 
 
-_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
-_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+_GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench"}
 
 
 def _how_to_go_on(words: list[str]) -> str:
@@ -185,8 +197,8 @@ def run(
     build/PROFILE-DATASET for another dataset, with -custom at its end for any other parameter, or what --out says.
     """
     from crossfunc.lessons.plans import plan_run
-    from crossfunc.lessons.profiles import parse_overrides
     from crossfunc.lessons.sources import LessonError, place_lessons, shown
+    from crossfunc.overrides import parse_overrides
 
     overrides = parse_overrides(parameter or [])
     if dataset is not None:
@@ -322,7 +334,7 @@ def check_data(
     report = check_dataset(folder)
     if labels and all(finding.level != "error" for finding in report.findings):
         from crossfunc.datasets import open_dataset
-        from crossfunc.potential.trust import add_label_findings
+        from crossfunc.label_checks import add_label_findings
 
         add_label_findings(report, open_dataset(folder, verify=False), use_model=use_model, model=model)
     say(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
@@ -532,7 +544,7 @@ def _inspection(no_check: bool, stress_unit: str, *, absolute: bool, high: str =
         return None
 
     def inspect(frames):
-        from crossfunc.potential.trust import refuse_wrong_labels
+        from crossfunc.label_checks import refuse_wrong_labels
 
         for finding in refuse_wrong_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high):
             if finding.level == "warning":
@@ -688,10 +700,11 @@ def atomref(
         return
     from crossfunc.datasets import open_dataset
     from crossfunc.energies.atomref import fit_atomref
+    from crossfunc.energies.of_datasets import advise_refit, energies_of
 
     opened = open_dataset(dataset)
     chosen = opened.functional(functional)
-    X, energy_per_atom_ev, material_ids = _labels(opened, chosen, frames=by_material)
+    X, energy_per_atom_ev, material_ids = energies_of(opened, chosen, from_frames=by_material)
     fit = fit_atomref(
         X,
         energy_per_atom_ev,
@@ -699,7 +712,7 @@ def atomref(
         ridge=ridge,
         source=f"{opened.name}, {chosen.full_name}",
     )
-    advice = _advise(opened)
+    advice = advise_refit(opened)
     if as_json:
         document = json.loads(fit.to_json())
         document |= {"dataset": opened.name, "functional": chosen.key, "energy_kind": chosen.energy_kind}
@@ -734,50 +747,6 @@ def _advice_line(advice: dict[str, Any] | None) -> str:
     if advice is None:
         return "\nNo pairs of both functionals here, so no advice whether to refit."
     return f"\nFrom {advice['from']} to {advice['to']}: {advice['reason']}"
-
-
-def _labels(dataset, functional, *, frames: bool):
-    """Composition matrix, energies per atom and material ids of one functional, from pairs or from frames."""
-    from crossfunc.datasets import DatasetError
-    from crossfunc.energies.composition import composition_matrix
-
-    if dataset.pairs is not None and not (frames and dataset.frames is not None):
-        pairs = dataset.pairs
-        return composition_matrix(pairs), pairs[functional.column()].to_numpy(), pairs["material_id"].to_numpy()
-    if dataset.frames is None:
-        raise DatasetError(f"{dataset.path}: neither pairs nor frames to fit element references to.")
-    import pyarrow.compute as pc
-
-    table = dataset.frames.filter(pc.field("functional") == functional.key)
-    if table.num_rows == 0:
-        raise DatasetError(f"{dataset.path}: no {functional.name} frames; choose the other --functional.")
-    energy_per_atom_ev = table["energy_per_atom_ev"].to_numpy()
-    return composition_matrix(table), energy_per_atom_ev, table["material_id"].to_numpy()
-
-
-def _advise(dataset) -> dict[str, Any] | None:
-    """Whether to refit when going from the low functional to the high one; None unless materials have both."""
-    if dataset.pairs is None:
-        return None
-    from crossfunc.energies.composition import composition_matrix
-    from crossfunc.energies.shifts import refit_advice
-
-    pairs = dataset.pairs
-    low, high = dataset.functionals
-    difference_per_atom_ev = (pairs[high.column()] - pairs[low.column()]).to_numpy()
-    advice = refit_advice(
-        composition_matrix(pairs), difference_per_atom_ev, material_ids=pairs["material_id"].to_numpy()
-    )
-    return {
-        "from": low.full_name,
-        "to": high.full_name,
-        "refit": advice.refit,
-        "reason": advice.reason,
-        "initial_mae_ev_per_atom": advice.initial_mae_ev_per_atom,
-        "refitted_mae_ev_per_atom": advice.refitted_mae_ev_per_atom,
-        "is_held_out": advice.is_held_out,
-        "n_materials": advice.n_materials,
-    }
 
 
 @app.command()
@@ -922,9 +891,9 @@ def units(
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons.plans import plan_run
-    from crossfunc.lessons.profiles import parse_overrides
     from crossfunc.lessons.sources import LessonError, find_root
     from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.overrides import parse_overrides
     from crossfunc.training.units import progress, progress_table, run_units
 
     (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
@@ -1012,10 +981,9 @@ def finetune(
     """
     import sys
 
-    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.overrides import parse_overrides
     from crossfunc.training import finetune as train
     from crossfunc.training.fit import is_first_process
-    from crossfunc.training.settings import SettingsError
 
     options = {
         "n_epochs": epochs,
@@ -1029,14 +997,8 @@ def finetune(
         "compile": compile_ or None,
     }
     settings = {name: value for name, value in options.items() if value is not None}
-    try:
-        settings |= parse_overrides(other or [])
-    except ValueError as error:
-        raise SettingsError(str(error).replace("-p ", "--set ", 1)) from error
-    try:
-        strategy = parse_overrides(option or [])
-    except ValueError as error:
-        raise SettingsError(str(error).replace("-p ", "--option ", 1)) from error
+    settings |= parse_overrides(other or [], "--set")
+    strategy = parse_overrides(option or [], "--option")
     result = train(
         method,
         dataset,
@@ -1086,8 +1048,8 @@ def hull(
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
 
     The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
-    target without a result has its reason in `status`; the others keep theirs. With a model or a calculator, all
-    energies are its own, of the structures in the files.
+    target without a result has its reason in `status`; the others keep theirs, and where none has one the command ends
+    with status 1. With a model or a calculator, all energies are its own, of the structures in the files.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
@@ -1105,18 +1067,19 @@ def hull(
         chosen = None if targets is None else read_entries(targets, **labels, among=table)
     with use_cluster(cluster):
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
+    failed = int((report["status"] != "ok").sum())
     if as_json:
         rows = report.astype(object).where(report.notna(), None).to_dict("records")
         say(json.dumps(rows, indent=1))
-        return
+        raise typer.Exit(int(failed == len(report)))
     report["competitors"] = [
         " + ".join(f"{one['amount']:.3f} {one['formula']}" for one in some) or status
         for some, status in zip(report["competitors"], report["status"], strict=True)
     ]
     say(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
-    failed = int((report["status"] != "ok").sum())
     if failed:
         say(f"\n{failed} of {len(report)} targets have no result")
+    raise typer.Exit(int(failed == len(report)))
 
 
 def _predicted_entries(model, name: str, entries: str, targets: str | None):
@@ -1181,7 +1144,9 @@ def bench_relax(
 
 @bench_app.command("predict")
 def bench_predict(
-    full: Annotated[bool, typer.Option("--full", help="Measure chgnet on 4,096 atoms, too: 21 GB of memory.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure chgnet at 4,096 atoms as well, which takes 21 GB.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time energy and forces of one crystal of 2 to 10,000 atoms and molecular dynamics, beside chgnet's calculator."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from crossfunc.advice.offsets import Sample, fit_offsets
-from crossfunc.potential.trust_units import scale_against_model
+from crossfunc.label_checks import scale_against_model
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.units import EV_PER_A3_TO_GPA, EV_PER_HARTREE
 

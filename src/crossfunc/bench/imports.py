@@ -154,7 +154,7 @@ def _measure_import(file: str, out: str) -> dict:
 def _measure_check(folder: str) -> dict:
     """Every row and what frames say of themselves; a model would look at a few hundred frames, whatever the size."""
     from crossfunc.datasets import check_dataset, open_dataset
-    from crossfunc.potential.trust import add_label_findings
+    from crossfunc.label_checks import add_label_findings
 
     clock = time.perf_counter()
     add_label_findings(check_dataset(folder), open_dataset(folder, verify=False), use_model=False)

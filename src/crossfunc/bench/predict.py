@@ -77,7 +77,7 @@ def run(
     n_steps : int
         Molecular dynamics between two looks at the clock.
     full : bool
-        Also 4,096 atoms with chgnet, which takes 21 GB.
+        Measure chgnet at 4,096 atoms as well, which takes 21 GB.
 
     Returns
     -------

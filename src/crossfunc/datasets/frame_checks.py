@@ -15,7 +15,7 @@ _ROWS_SHOWN = 20
 _BATCH_ROWS = 4096
 
 
-def check_frames(frames: pa.Table) -> list[Finding]:
+def find_frame_faults(frames: pa.Table) -> list[Finding]:
     """Look for duplicates, impossible numbers and geometries, and elements in few materials.
 
     Parameters

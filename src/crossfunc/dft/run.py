@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfunc.dft.engine import check_engine, check_frames, compute_frame
+from crossfunc.dft.engine import check_engine, compute_frame, refuse_uncomputable
 from crossfunc.dft.plan import Frame
 from crossfunc.files import locked_folder, write_atomically
 
@@ -83,7 +83,7 @@ def compute_frames(
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    check_frames(frames)
+    refuse_uncomputable(frames)
     if engine is compute_frame:
         check_engine([frame.material for frame in frames])
     folder = Path(folder)

@@ -20,7 +20,7 @@ from crossfunc.files import write_atomically
 from crossfunc.lessons.exports import named_figures
 from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.sources import LessonError
+from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["Course", "check", "read_course", "write_course"]
 
@@ -111,7 +111,7 @@ def write_course(plans: Iterable[Plan], out: Path, course: Course) -> list[Path]
         executed = json.loads(plan.notebook.read_text(encoding="utf-8"))
         written.append(_write(out / "instructors" / f"{plan.lesson.stem}.ipynb", _dump(unfold(executed))))
         written.append(write_slides(plan, out / "slides" / f"{plan.lesson.stem}.pptx"))
-    numbers = [plan.lesson.stem[:2] for plan in plans]
+    numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     written.append(_write(out / "students" / "quiz.md", quiz_text(course, numbers)))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
@@ -145,7 +145,7 @@ def student_notebook(plan: Plan, course: Course) -> dict:
         text = _text(cell)
         if cell["cell_type"] == "markdown":
             if found := _EXERCISE.search(text):
-                exercise = f"{plan.lesson.stem[:2]}.{found[1]}"
+                exercise = f"{plan.lesson.number}.{found[1]}"
             cells.append({**cell, "source": _ANSWER.sub("\n", text)})
         elif exercise and SOLUTION_TAG in cell["metadata"].get("tags", []):
             if exercise not in course.exercises:
@@ -189,7 +189,7 @@ def answers(course: Course, numbers: Sequence[str]) -> dict:
     return {
         key: {"ask": one["ask"], "choices": shuffled(one["choices"], key), "right": _hash(key, one["right"])}
         for key, one in course.exercises.items()
-        if key[:2] in numbers
+        if key.partition(".")[0] in numbers
     }
 
 
@@ -247,7 +247,7 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
     """Return the quiz as Markdown: choices with letters, and with answers and reasons for those who teach."""
     lines = ["# Quiz" + (" with answers" if with_answers else ""), ""]
     for number in [n for n in numbers if n in course.quiz]:
-        lines += [f"## Lesson {int(number)}", ""]
+        lines += [f"## Lesson {spoken_number(number)}", ""]
         for k, one in enumerate(course.quiz[number], start=1):
             choices = shuffled(one["choices"], f"{number}-{k}")
             lines += [f"{k}. {one['ask']}", ""]
@@ -263,7 +263,7 @@ def plan_text(course: Course, plans: Sequence[Plan]) -> str:
     """Return a sheet for those who teach: minutes and expected answer of each exercise, and the sum per lesson."""
     lines = ["# Exercises: minutes and expected answers", ""]
     for plan in plans:
-        own = {key: one for key, one in course.exercises.items() if key[:2] == plan.lesson.stem[:2]}
+        own = {key: one for key, one in course.exercises.items() if key.startswith(f"{plan.lesson.number}.")}
         if not own:
             continue
         total = sum(one["minutes"] for one in own.values())
@@ -278,7 +278,7 @@ def lesson_title(plan: Plan) -> str:
     """Return "3. Element references bring the functionals together"."""
     for cell in json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]:
         if _text(cell).startswith("# "):
-            return f"{int(plan.lesson.stem[:2])}. {_text(cell).splitlines()[0].removeprefix('# ')}"
+            return f"{spoken_number(plan.lesson.stem)}. {_text(cell).splitlines()[0].removeprefix('# ')}"
     return plan.lesson.stem
 
 

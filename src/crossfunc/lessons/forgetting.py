@@ -11,12 +11,11 @@ from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.potential import predict
 from crossfunc.training.dimers import read_dimers
-from crossfunc.training.evaluate import METRICS
 from crossfunc.training.forgetting import DIMERS
-from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS, start_model
 
-ENERGY, FORCE = METRICS[:2]
+ENERGY, FORCE = METRICS["energy"], METRICS["forces"]
 LATER = (
     *("model-aware-trained", "readout-only", "soft-freezing", "lora"),
     *("l2-sp", "ewc", "replay", "two-readouts", "delta"),

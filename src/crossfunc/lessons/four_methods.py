@@ -13,12 +13,14 @@ from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_o
 from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
+from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
     AWARE,
     CASES,
     PAPERS_TABLE,
     PLAIN_CASES,
+    SCRATCH_ON_GGA,
     TAUGHT,
     choose_frames,
 )
@@ -26,19 +28,14 @@ from crossfunc.potential import crystal_features, load_model, predict, save_mode
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
-from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.frozen import fit_frozen_correction
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import STARTS, find_method, start_model
 from crossfunc.training.settings import learning_rate_at
 
-METRICS = {
-    ENERGY: ("energy", "meV/atom"),
-    REFITTED: ("energy, last refit", "meV/atom"),
-    FORCE: ("force", "meV/Å"),
-    STRESS: ("stress", "GPa"),
-    MAGMOM: ("magmom", "μB"),
-}
+_LAST_REFIT = {REFITTED: ("energy, last refit", "meV/atom")}
+TABLE_COLUMNS = {ENERGY: QUANTITIES[ENERGY], **_LAST_REFIT, **QUANTITIES}
 """Columns of Table 1, in the order of the paper, and one that it does not have."""
 
 ZERO, AS_IT_IS, PUBLISHED = "predict zero", "GGA model as it comes", "published r²SCAN checkpoint"
@@ -251,6 +248,13 @@ def splits_of(planned) -> dict[int, Mapping[str, np.ndarray]]:
     return {seed: unit.split for (case, seed), unit in planned.items() if case == "4"}
 
 
+def starts_of(planned, runs, base) -> dict[int, object]:
+    """Return the model that the cases of each seed begin with: the taught one where there is one, else `base`."""
+    base = load_model(base) if isinstance(base, str) else base
+    taught = {s: (TAUGHT, s) for s in splits_of(planned) if (TAUGHT, s) in runs}
+    return {s: planned[taught[s]].model_of(runs[taught[s]]) if s in taught else base for s in splits_of(planned)}
+
+
 def untrained(judged: Judged) -> str:
     """Name of the model that all cases start from: the taught one where there is one, else the published one."""
     return TAUGHT if TAUGHT in judged.names else AS_IT_IS
@@ -265,7 +269,7 @@ def order_of(judged: Judged) -> list[str]:
 def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
     """Return the metrics that anything is labelled with, with quantity and unit."""
     scores = judged.scores
-    return {metric: words for metric, words in METRICS.items() if scores[metric].notna().any()}
+    return {metric: words for metric, words in TABLE_COLUMNS.items() if scores[metric].notna().any()}
 
 
 def title_of(name: str) -> str:
@@ -554,6 +558,10 @@ def _moved(model, start, prefixes) -> float:
     return float((weights(model) - first).norm() / first.norm())
 
 
+FOLLOWED = (TAUGHT, *"1234", SCRATCH_ON_GGA, "references-only", "model-aware")
+"""Cases that the second page follows into the network, with those whose cost stands beside theirs."""
+
+
 def reference_walk(run_4, run_2, start) -> dict[str, float]:
     """How far references have to move, how far training moved them, and how far its steps can reach, eV.
 
@@ -595,24 +603,89 @@ def ways_of_references(run_4, start) -> pd.Series:
 def walk_in_words(walk: Mapping[str, float]) -> str:
     """Say whether the steps there were could have brought references where they have to go."""
     share = walk["reach"] / walk["median"]
-    said = f"So in {walk['n_steps']:,} steps a reference can walk {share:.1%} of the median way. "
+    said = (
+        f"References have to move by {walk['median']:.2f} eV in the median and {walk['largest']:.1f} eV at most. The "
+        f"learning rates of {walk['n_steps']:,} steps add up to {walk['reach']:.3f} eV, {share:.1%} of the median way; "
+        f"Method 2 moved its references by {walk['went']:.3f} eV in the median. "
+    )
     if share < 1:
-        return said + "Here that decides Method 2: it may go where Method 4 starts, but its steps do not reach."
+        return said + "That decides Method 2 here: it may go where Method 4 starts, but its steps do not reach."
     if walk["reach"] < walk["largest"]:
         return said + "That is enough for most elements, and not for those that have furthest to go."
     return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."
 
 
-def parity_points(judged: Judged, runs, seed: int) -> dict[tuple[str, str], list[np.ndarray]]:
-    """Labels and predictions of Methods 1 to 4, energies minus the references of Method 4, and force components."""
-    c, points = np.nan_to_num(runs["4", seed].references.energies_ev), {}
-    for name in "1234":
-        seen = judged.predictions[name, seed]
+def predictions_of(planned, runs, frames: LabelledFrames, seed: int) -> dict[str, FramePredictions]:
+    """Let Methods 1 to 4 of one seed predict its test frames."""
+    test = frames.take(splits_of(planned)[seed]["test"])
+    return {m: predict_frames(planned[m, seed].model_of(runs[m, seed]), test) for m in "1234"}
+
+
+def parity_points(predictions: Mapping[str, FramePredictions], run_4) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Labels and predictions of Methods 1 to 4, energies minus the references of Method 4, and force components.
+
+    Parameters
+    ----------
+    predictions : dict of str to FramePredictions
+        From `predictions_of`.
+    run_4 : FinetuneResult
+        Method 4 of the same seed.
+    """
+    c, points = np.nan_to_num(run_4.references.energies_ev), {}
+    for name, seen in predictions.items():
         there = ~np.isnan(seen.frames.energy_per_atom_ev)
         shift = (seen.frames.composition @ c)[there]
         points[name, "energy"] = [e - shift for e in seen.parity("energy")]
         points[name, "forces"] = list(seen.parity("forces"))
     return points
+
+
+def offsets_in_words(predictions: Mapping[str, FramePredictions]) -> str:
+    """Say how much of each method's energy error is one shift of all frames, and what its forces' slope is."""
+    lines = []
+    for name, seen in predictions.items():
+        labels, predicted = seen.parity("energy")
+        error = 1000 * (predicted - labels)
+        mean, scatter, slope = error.mean(), error.std(), slope_and_cosine(seen)[0]
+        of_forces = f"; forces have a slope of {slope:.2f}" if np.isfinite(slope) else ""
+        lines.append(f"- **Method {name}**: energies are off by {mean:+,.0f} ± {scatter:,.0f} meV/atom{of_forces}.")
+    return "\n".join(lines)
+
+
+def scratch_table(runs) -> pd.DataFrame:
+    """Test errors of scratch on refitted and on the start's references, mean over seeds: a row each, as people read it.
+
+    Errors of the best epoch, for the targets that are labelled.
+    """
+    rows = {name: pd.DataFrame(_test_metrics(runs, name)).mean() for name in ("1", SCRATCH_ON_GGA)}
+    table = pd.DataFrame(rows).T.dropna(axis=1, how="all")
+    of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in TABLE_COLUMNS.items() if metric in table}
+    return table[list(of_table)].rename(columns=of_table, index=title_of).rename_axis("method")
+
+
+def _test_metrics(runs, name: str) -> list[dict]:
+    of_case = [run.metrics["test"] for (case, _), run in runs.items() if case == name]
+    return [{metric: found.get(metric, np.nan) for metric in TABLE_COLUMNS} for found in of_case]
+
+
+def scratch_in_words(table: pd.DataFrame) -> str:
+    """Say in which columns scratch is worse on the start's references, from `scratch_table`."""
+    times = table.iloc[1] / table.iloc[0]
+    said = [f"{column.split(' (')[0]} {ratio:.2f}" for column, ratio in times.items()]
+    worse = [column.split(" (")[0] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
+    rest = f"beside energy, {listed(worse)} got worse too" if worse else "no column beside energy got worse"
+    return f"Errors on the start's references over those on refitted ones: {listed(said)}. So here, {rest}."
+
+
+def moved_in_words(change: Mapping[str, pd.DataFrame], published: pd.Series) -> str:
+    """Say how far each method moved the network, beside the paper's own Method 4."""
+    said = [f"Method {m} {100 * table.mean().mean():.2g} %" for m, table in change.items()]
+    most = {m: table.mean().idxmax() for m, table in change.items()}
+    where = [f"{block} in Method {m}" for m, block in most.items()]
+    return (
+        f"Mean over the blocks: {listed(said)}; the paper's own Method 4 {100 * published.mean():.2g} %. "
+        f"What moved most is {listed(where)}."
+    )
 
 
 def costs(runs) -> pd.DataFrame:

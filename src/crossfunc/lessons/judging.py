@@ -12,10 +12,10 @@ from crossfunc.training.baselines import (
     slope_and_cosine,
     zero_errors,
 )
-from crossfunc.training.evaluate import METRICS, FramePredictions, predict_frames
-from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.evaluate import FramePredictions, predict_frames
+from crossfunc.training.labels import METRICS, LabelledFrames
 
-ENERGY, FORCE, STRESS, MAGMOM = METRICS
+ENERGY, FORCE, STRESS, MAGMOM = METRICS.values()
 REFITTED = "refitted_energy_mae_mev_per_atom"
 COLUMNS = (ENERGY, REFITTED, FORCE, STRESS, MAGMOM, "slope", "cosine")
 WITH_INTERVAL = (ENERGY, REFITTED, FORCE)

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.datasets import check_dataset, open_dataset
-from crossfunc.lessons.scores import METRICS
+from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 SOURCES = ("dense: relaxed", "dense: strained", "dense: path-0")
 """Frames of the embedded dataset that the practice files hold."""
 
-DIGITS = dict(zip(METRICS, (",.0f", ",.0f", ".2f", ".3f"), strict=True))
+DIGITS = dict(zip(QUANTITIES, (",.0f", ",.0f", ".2f", ".3f"), strict=True))
 
 
 def to_ase(row: Mapping):
@@ -74,10 +74,10 @@ def practice_files(source, folder: Path, elements: Sequence[str]) -> dict[str, P
 
 def report_table(folder: Path):
     """Return what `crossfunc data check` finds in a dataset's folder as a table (a pandas Styler)."""
-    from crossfunc.potential import trust
+    from crossfunc.label_checks import add_label_findings
 
     report = check_dataset(folder)
-    trust.add_label_findings(report, open_dataset(folder))
+    add_label_findings(report, open_dataset(folder))
     lines = [(f.level, f.file, f.message) for f in report.findings]
     table = pd.DataFrame(lines, columns=["level", "what", "finding"])
     return table.style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
@@ -126,8 +126,8 @@ def tune(folder: Path, out: Path, *, n_epochs: int, pretrained: str, max_atoms: 
 
 def error_table(errors: Mapping[str, Mapping]) -> pd.DataFrame:
     """Return errors as text: one row per model, one column per label, a dash where nothing is labelled."""
-    table = pd.DataFrame(errors).T[list(METRICS)].astype(float)
-    cells = {f"{what} ({unit})": table[key].map(_cell(DIGITS[key])) for key, (what, unit) in METRICS.items()}
+    table = pd.DataFrame(errors).T[list(QUANTITIES)].astype(float)
+    cells = {f"{what} ({unit})": table[key].map(_cell(DIGITS[key])) for key, (what, unit) in QUANTITIES.items()}
     return pd.DataFrame(cells)
 
 
@@ -149,7 +149,7 @@ def record_errors(results, errors: Mapping[str, Mapping], **sizes) -> None:
     asked = {"as it comes": ("pretrained",), "new references": (), "fine-tuned": ("n_epochs", "n_train")}
     for model, found in errors.items():
         about = {name: sizes[name] for name in asked[model]}
-        for metric, (what, _) in METRICS.items():
+        for metric, (what, _) in QUANTITIES.items():
             value = found[metric]
             if value is not None and np.isfinite(value):
                 results.record(f"{what}_mae_{result_key(model)}", value, **about)

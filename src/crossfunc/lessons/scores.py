@@ -4,14 +4,16 @@ import numpy as np
 
 from crossfunc.errors import InputError
 from crossfunc.lessons.results import format_value
+from crossfunc.training.labels import METRICS
 
-METRICS = {
-    "energy_mae_mev_per_atom": ("energy", "meV/atom"),
-    "force_mae_mev_per_a": ("force", "meV/Å"),
-    "stress_mae_gpa": ("stress", "GPa"),
-    "magmom_mae_mub": ("magmom", "μB"),
+_IN_WORDS = {
+    "energy": ("energy", "meV/atom"),
+    "forces": ("force", "meV/Å"),
+    "stress": ("stress", "GPa"),
+    "magmoms": ("magmom", "μB"),
 }
-"""The four errors that an evaluation reports: its key, what is meant, and the unit."""
+QUANTITIES = {METRICS[target]: words for target, words in _IN_WORDS.items()}
+"""The four errors that an evaluation reports, by name: what is meant, and the unit."""
 
 
 def over_seeds(values) -> tuple[float, tuple[float, float]]:

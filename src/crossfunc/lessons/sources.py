@@ -1,11 +1,13 @@
 """Lessons as they are written: where they lie, which parameters they declare, which of them a name stands for.
 
-A lesson is `notebooks/NN_topic.py`, a py:percent file with one cell tagged `parameters`.
+A lesson is `notebooks/NN_topic.py`, a py:percent file with one cell tagged `parameters`; `NNb_topic.py` is its second
+page.
 """
 
 import ast
 import io
 import os
+import re
 import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ RESULTS_PARAMETER = "results_dir"
 FIGURES_VARIABLE = "CROSSFUNC_FIGURES"
 """Environment variable with the folder into which `figures.show` writes named figures as SVG and PDF."""
 
-_LESSON_GLOB = "[0-9][0-9]_*.py"
+_LESSON_GLOBS = ("[0-9][0-9]_*.py", "[0-9][0-9][b-z]_*.py")
+_NUMBER = re.compile(r"(\d+)([b-z]?)")
 _KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict, "None": type(None)}
 
 
@@ -129,7 +132,7 @@ def _kinds_of_items(default: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson source, `notebooks/NN_topic.py`."""
+    """One lesson source, `notebooks/NN_topic.py`, or the second page of one, `notebooks/NNb_topic.py`."""
 
     path: Path
 
@@ -137,6 +140,11 @@ class Lesson:
     def stem(self) -> str:
         """The lesson's name, `NN_topic`."""
         return self.path.stem
+
+    @property
+    def number(self) -> str:
+        """The lesson's number as its file has it: "04", "04b" for its second page."""
+        return self.stem.partition("_")[0]
 
     @property
     def source_name(self) -> str:
@@ -224,10 +232,15 @@ def _kinds(annotation: ast.expr | None, default: Any, where: str) -> tuple[str, 
 
 def find_lessons(folder: Path) -> list[Lesson]:
     """Return the lessons of a folder in the order of their numbers."""
-    lessons = [Lesson(path) for path in sorted(folder.glob(_LESSON_GLOB))]
+    lessons = [Lesson(path) for path in sorted(path for glob in _LESSON_GLOBS for path in folder.glob(glob))]
     if not lessons:
         raise LessonError(f"{folder}: no lesson here (a lesson is a file NN_topic.py).")
     return lessons
+
+
+def spoken_number(stem: str) -> str:
+    """Return a lesson's number as people say it: "4" for 04_four_methods, "4b" for its second page."""
+    return stem.partition("_")[0].lstrip("0")
 
 
 def select_lessons(lessons: Sequence[Lesson], names: Iterable[str] = ()) -> list[Lesson]:
@@ -239,7 +252,8 @@ def select_lessons(lessons: Sequence[Lesson], names: Iterable[str] = ()) -> list
 
 def _select_lesson(lessons: Sequence[Lesson], name: str) -> Lesson:
     stem = Path(name).stem if name.endswith((".py", ".ipynb")) else name
-    number = f"{int(stem):02d}_" if stem.isdecimal() else None
+    given = _NUMBER.fullmatch(stem)
+    number = f"{int(given[1]):02d}{given[2]}_" if given else None
     exact = [lesson for lesson in lessons if lesson.stem == stem]
     hits = exact or [lesson for lesson in lessons if lesson.stem.startswith(number or stem)]
     if len(hits) == 1:

@@ -14,8 +14,12 @@ from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import as_model
+from crossfunc.training.result import FinetuneResult
 from crossfunc.training.taught import TEACHING_METHOD, labels_to_teach
-from crossfunc.training.units import Unit, run_units
+from crossfunc.training.units import Unit, identify, run_units
+
+LESSON_4, LESSON_4B = "04_four_methods", "04b_what_moved"
+"""The page that trains, and the one that reads its runs."""
 
 SCRATCH_ON_GGA = "1 on GGA references"
 PAPERS_TABLE = "4 on the published table"
@@ -240,6 +244,14 @@ def case_units(
     return units
 
 
+def plan_methods(dataset: Dataset, parameters: Mapping[str, Any]) -> tuple[LabelledFrames, dict[tuple[str, int], Unit]]:
+    """Frames and units of lesson 4 from its parameters, (case, seed) -> Unit; see `case_units`."""
+    n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
+    frames = usable_frames(dataset, parameters["max_atoms"], n_wanted, need_forces=False)
+    low, has_table = taught_labels(dataset, frames, parameters), published_tables_apply(dataset)
+    return frames, case_units(frames, parameters, low, has_papers_table=has_table)
+
+
 def taught_labels(dataset: Dataset, frames: LabelledFrames, parameters: Mapping[str, Any]) -> LabelledFrames | None:
     """Labels that a start is taught in a lesson; None where there is nothing to teach, or no epoch to do it in."""
     if not parameters["n_start_epochs"]:
@@ -379,22 +391,76 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
     LessonError
         A lesson without units.
     """
-    if lesson == "04_four_methods":
-        n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
-        frames = usable_frames(dataset, parameters["max_atoms"], n_wanted, need_forces=False)
-        low = taught_labels(dataset, frames, parameters)
-        has_table = published_tables_apply(dataset)
-        return Runs(frames, list(case_units(frames, parameters, low, has_papers_table=has_table).values()))
+    if lesson in (LESSON_4, LESSON_4B):
+        frames, planned = plan_methods(dataset, parameters)
+        return Runs(frames, list(planned.values()))
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
         start = scaling_start(dataset, frames, pool, validation, parameters)
         units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes}, start)
         return Runs(frames, list(units.values()))
-    raise LessonError(f"lesson {lesson} is not made of units; 04_four_methods and 07_scaling_laws are.")
+    raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and 07_scaling_laws are.")
+
+
+def make_runs(
+    planned: Mapping[tuple[str, int], Unit],
+    frames: LabelledFrames,
+    results_dir,
+    parameters: Mapping[str, Any],
+    *,
+    cases=None,
+    anew: bool = False,
+) -> dict[tuple[str, int], FinetuneResult]:
+    """Make the runs of lesson 4 for one of its pages; what the other page has made with these values is read back.
+
+    Parameters
+    ----------
+    planned : dict
+        From `case_units`.
+    frames : LabelledFrames
+    results_dir : path or None
+        None shares nothing.
+    parameters : mapping
+        `pretrained`, `n_jobs`, and `keep_runs`: whether the runs are units that may be made apart from the pages.
+    cases : collection of str, optional
+        Make these alone.
+    anew : bool
+        Train whatever is shared once more, as the first page does.
+
+    Returns
+    -------
+    dict
+        (case, seed) to its run.
+    """
+    chosen = {key: unit for key, unit in planned.items() if cases is None or key[0] in cases}
+    pretrained, is_kept = parameters["pretrained"], parameters["keep_runs"]
+    if is_kept:
+        folder = units_folder(results_dir, LESSON_4)
+    else:
+        folder = _shared_folder(results_dir, planned, frames, pretrained, anew=anew)
+    options = {"pretrained": pretrained, "n_jobs": parameters["n_jobs"]}
+    done = run_units(list(chosen.values()), frames, folder, with_results=is_kept, **options)
+    return dict(zip(chosen, done, strict=True))
+
+
+def _shared_folder(results_dir, planned, frames: LabelledFrames, pretrained, *, anew: bool):
+    """Folder through which two pages share runs, named after all that decides their numbers but the code."""
+    import hashlib
+    import shutil
+    from pathlib import Path
+
+    if results_dir is None:
+        return None
+    everything = [str(pretrained), *(identify(unit, frames) for unit in planned.values())]
+    shared = Path(results_dir).parent / "shared" / LESSON_4
+    if anew:
+        shutil.rmtree(shared, ignore_errors=True)
+    return shared / hashlib.sha256(" ".join(everything).encode()).hexdigest()[:16]
 
 
 def units_folder(results_dir, lesson: str):
     """Folder of a lesson's units, beside the results of its profile; None where nothing is kept."""
     from pathlib import Path
 
-    return None if results_dir is None else Path(results_dir).parent / "units" / lesson
+    whose = LESSON_4 if lesson == LESSON_4B else lesson
+    return None if results_dir is None else Path(results_dir).parent / "units" / whose

@@ -175,6 +175,9 @@ def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -
         return None
 
 
+_MOST_ATOMS_PER_A3 = 2.0  # ten times diamond: angles, and memory, grow with the square of it
+
+
 def _find_bonds(crystals: Crystals, index: int) -> Bonds:
     from vesin import NeighborList
 
@@ -184,6 +187,12 @@ def _find_bonds(crystals: Crystals, index: int) -> Bonds:
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): its cell has no volume.")
     if not np.isfinite(crystals.frac_coords[start : start + n_atoms]).all():
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): a coordinate is NaN or infinite.")
+    volume_a3 = abs(np.linalg.det(lattice))
+    if n_atoms > _MOST_ATOMS_PER_A3 * volume_a3:
+        raise GraphError(
+            f"crystal {index} ({crystals.formula(index)}): {n_atoms} atoms in {volume_a3:.3g} Å³ are denser than any "
+            "crystal; is its cell in Å?"
+        )
     positions = crystals.frac_coords[start : start + n_atoms] @ lattice
     search = NeighborList(cutoff=ATOM_CUTOFF_A + 1e-6, full_list=False)  # it drops bonds of exactly its cutoff
     i, j, images, vectors, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSDd")

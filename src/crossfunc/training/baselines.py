@@ -6,8 +6,8 @@ import numpy as np
 
 from crossfunc.potential import predict
 from crossfunc.potential.checkpoints import element_references, set_element_references
-from crossfunc.training.evaluate import METRICS, FramePredictions
-from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.evaluate import FramePredictions
+from crossfunc.training.labels import METRIC_SCALES, METRICS, LabelledFrames
 
 REFIT_RIDGE = 0.1
 """Pull of a final refit towards the references that the model has, in materials."""
@@ -27,12 +27,11 @@ def zero_errors(frames: LabelledFrames) -> dict[str, float | None]:
         is labelled.
     """
     labels = (None, frames.forces_ev_per_a, frames.stress_gpa, frames.magmoms_mub)
-    scales = (1.0, 1000.0, 1.0, 1.0)
     return {
         name: None
         if values is None or np.isnan(values).all()
-        else float(scale * np.nanmean(np.abs(values), dtype=float))
-        for name, values, scale in zip(METRICS, labels, scales, strict=True)
+        else float(METRIC_SCALES[target] * np.nanmean(np.abs(values), dtype=float))
+        for (target, name), values in zip(METRICS.items(), labels, strict=True)
     }
 
 
@@ -114,8 +113,7 @@ def frame_errors(predictions: FramePredictions, target: str) -> np.ndarray:
         What `crossfunc.bootstrap` resamples, material by material.
     """
     labels, predicted = predictions.pairs(target)
-    scale = 1000.0 if target in ("energy", "forces") else 1.0
-    error = scale * np.abs(np.subtract(labels, predicted, dtype=np.float64))
+    error = METRIC_SCALES[target] * np.abs(np.subtract(labels, predicted, dtype=np.float64))
     n = len(predictions.frames)
     owner = np.arange(n) if len(error) == n and target in ("energy", "stress") else predictions.frames.crystals.owners
     flat = error.reshape(len(error), -1)

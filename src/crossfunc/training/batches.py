@@ -237,7 +237,7 @@ def _labels(frames: LabelledFrames) -> dict[str, torch.Tensor]:
     }
 
 
-def check_frames(frames: LabelledFrames) -> None:
+def refuse_untrainable(frames: LabelledFrames) -> None:
     """Refuse frames that cannot be trained on before the first epoch, not in the third.
 
     Parameters
@@ -256,7 +256,7 @@ def check_frames(frames: LabelledFrames) -> None:
     Takes 0.1 to 0.3 ms per frame: a cell with a lattice vector below 6 Å cannot hold an isolated atom, so most frames
     need no search for neighbours but a short one for atoms on one spot.
     """
-    _check_labels(frames)
+    _refuse_infinite_labels(frames)
     doubtful = np.flatnonzero(_is_doubtful(frames.crystals))
     refused: dict[int, str] = {}
     for k in doubtful:
@@ -275,7 +275,7 @@ def check_frames(frames: LabelledFrames) -> None:
         )
 
 
-def _check_labels(frames: LabelledFrames) -> None:
+def _refuse_infinite_labels(frames: LabelledFrames) -> None:
     per_frame = {"energy_per_atom_ev": frames.energy_per_atom_ev, "stress_gpa": frames.stress_gpa}
     per_atom = {"forces_ev_per_a": frames.forces_ev_per_a, "magmoms_mub": frames.magmoms_mub}
     for name, values in {**per_frame, **per_atom}.items():

@@ -9,12 +9,8 @@ import numpy as np
 from crossfunc.potential.ase_model import AseModel, as_model
 from crossfunc.potential.chgnet import predict
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
-from crossfunc.training.labels import TARGETS, LabelledFrames
+from crossfunc.training.labels import METRIC_SCALES, METRICS, LabelledFrames
 
-METRICS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub")
-"""Names of the errors, in the order of `TARGETS`; the unit is in the name."""
-
-_SCALES = dict(zip(TARGETS, (1000.0, 1000.0, 1.0, 1.0), strict=True))  # eV -> meV; GPa and µB stay
 _ARRAYS = {"forces": "forces_ev_per_a", "stress": "stress_gpa", "magmoms": "magmoms_mub"}
 _CHUNK = 512  # frames whose graphs are in memory at a time
 
@@ -74,7 +70,7 @@ class FramePredictions:
         atoms = chosen[self.frames.crystals.owners]
         rows = {"energy": chosen, "forces": atoms, "stress": chosen, "magmoms": atoms}
         errors = self._absolute_errors()
-        means = {name: _mean(errors[target][rows[target]]) for name, target in zip(METRICS, TARGETS, strict=True)}
+        means = {name: _mean(errors[target][rows[target]]) for target, name in METRICS.items()}
         return {"n_frames": int(chosen.sum()), **means}
 
     def by_element(self):
@@ -92,9 +88,9 @@ class FramePredictions:
         columns = {
             "n_frames": np.asarray(holds.sum(axis=0)).ravel(),
             "n_atoms": np.bincount(numbers, minlength=N_ELEMENTS + 1)[1:],
-            METRICS[0]: _divide(holds.T @ np.nan_to_num(errors["energy"]), holds.T @ labelled.astype(float)),
-            METRICS[1]: _mean_by_element(errors["forces"], numbers),
-            METRICS[3]: _mean_by_element(errors["magmoms"], numbers),
+            METRICS["energy"]: _divide(holds.T @ np.nan_to_num(errors["energy"]), holds.T @ labelled.astype(float)),
+            METRICS["forces"]: _mean_by_element(errors["forces"], numbers),
+            METRICS["magmoms"]: _mean_by_element(errors["magmoms"], numbers),
         }
         table = pd.DataFrame(columns, index=pd.Index(ELEMENT_SYMBOLS, name="element"))
         return table[table["n_atoms"] > 0]
@@ -103,7 +99,7 @@ class FramePredictions:
         """|label - prediction| in the unit of the metrics, NaN where there is no label."""
         return {
             target: np.abs(np.subtract(*self.pairs(target), dtype=np.float64)) * scale
-            for target, scale in _SCALES.items()
+            for target, scale in METRIC_SCALES.items()
         }
 
 

@@ -19,7 +19,7 @@ from crossfunc.datasets import Dataset
 from crossfunc.endings import Stopped
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.training.forgetting import Forgetting, measure_forgetting, with_dimers
-from crossfunc.training.inputs import check_labels, read_frames, read_settings, read_split
+from crossfunc.training.inputs import read_frames, read_settings, read_split, refuse_unusable_parts
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import Method, as_model, find_method, start_model
 from crossfunc.training.result import FinetuneResult, read_back
@@ -121,7 +121,7 @@ def finetune(
     settings = read_settings(method, settings, out)
     frames, name, functional = read_frames(dataset, functional)
     parts = read_split(frames, split, settings)
-    check_labels(frames, parts, settings, name)
+    refuse_unusable_parts(frames, parts, settings, name)
     origin = None
     if source is not None or method.needs_source:
         given = None if isinstance(source, str) and source == "auto" else source

@@ -57,9 +57,9 @@ def read_split(frames: LabelledFrames, split, settings: Settings) -> dict[str, n
     return parts
 
 
-def check_labels(frames: LabelledFrames, parts: dict, settings: Settings, name: str) -> None:
+def refuse_unusable_parts(frames: LabelledFrames, parts: dict, settings: Settings, name: str) -> None:
     """Refuse what cannot be trained on before any time is spent: no frames, no labels, no graphs."""
-    from crossfunc.training.batches import check_frames
+    from crossfunc.training.batches import refuse_untrainable
 
     used = [target for target in TARGETS if settings.weights[target]]
     for part in ("train", "validation"):
@@ -71,4 +71,4 @@ def check_labels(frames: LabelledFrames, parts: dict, settings: Settings, name: 
                 f"({', '.join(used)}); label the frames, or give another label a weight."
             )
     used_rows = np.concatenate(list(parts.values()))
-    check_frames(frames if len(used_rows) == len(frames) else frames.take(used_rows))
+    refuse_untrainable(frames if len(used_rows) == len(frames) else frames.take(used_rows))

@@ -22,6 +22,17 @@ from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 TARGETS = ("energy", "forces", "stress", "magmoms")
 """What a frame can be labelled with; the keys of losses, weights and label counts."""
 
+METRICS = {
+    "energy": "energy_mae_mev_per_atom",
+    "forces": "force_mae_mev_per_a",
+    "stress": "stress_mae_gpa",
+    "magmoms": "magmom_mae_mub",
+}
+"""Name of each target's mean absolute error; the unit is in the name."""
+
+METRIC_SCALES = {"energy": 1000.0, "forces": 1000.0, "stress": 1.0, "magmoms": 1.0}
+"""From the unit of a target's labels to that of its metric: eV to meV; GPa and μB stay."""
+
 _BATCH_ROWS = 4096  # rows read at a time: small beside the arrays they go to
 _LIGHT_COLUMNS = ("frame_id", "material_id", "functional", "energy_kind", "atomic_numbers", "energy_per_atom_ev")
 _HEAVY_COLUMNS = {  # Arrow column: values per atom or frame

@@ -17,17 +17,16 @@ from crossfunc.potential.checkpoints import write_bytes
 from crossfunc.potential.forward import forward
 from crossfunc.potential.parallel import map_batches, max_angles_on, n_batches_at_a_time
 from crossfunc.training.batches import step_loader
-from crossfunc.training.labels import TARGETS, LabelledFrames
+from crossfunc.training.labels import METRICS, TARGETS, LabelledFrames
 from crossfunc.training.loss import LossSettings, batch_loss
 from crossfunc.training.settings import Settings, learning_rate_at
 from crossfunc.training.steps import differentiate_parts
 from crossfunc.training.strategies import Pull, Strategy
-from crossfunc.training.tally import METRICS, Tally
+from crossfunc.training.tally import Tally
 
-_METRIC_NAMES = [name for name, _ in METRICS.values()]
 COLUMNS = (
     *("epoch", "step", "learning_rate", "train_loss", "validation_loss"),
-    *(f"{part}_{name}" for part in ("train", "validation") for name in _METRIC_NAMES),
+    *(f"{part}_{name}" for part in ("train", "validation") for name in METRICS.values()),
     *(f"{target}_loss_share" for target in TARGETS),
     *("gradient_norm", "seconds"),
 )

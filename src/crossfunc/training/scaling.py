@@ -163,7 +163,7 @@ def fit_power_law(n, error, *, n_min=None, n_bootstrap: int = 2000, seed: int = 
     residuals of the fit. Either is stretched for the degrees of freedom it lacks: by sqrt(k / (k - 1)), or
     sqrt(n / (n - 2)), as draws from few vary less than new runs would, and from the normal to Student's t. With 3 seeds
     at 5 sizes, 90 % intervals then hold the true exponent in 87 % of cases. They hold the scatter between
-    runs, not a curve that is no power law: look at R² and at the points. Source: Fig. 5 and 6 of the paper; lesson 7.
+    runs, not a curve that is no power law: look at R² and at the points. Source: Fig. 6 of the paper; lesson 7.
     """
     if not 0 < level < 1:
         raise ScalingError(f"level must lie between 0 and 1, got {level}.")

@@ -244,13 +244,13 @@ def make_source(pool: LabelledFrames, pretrained, *, seed: int = 0, n_frames: in
     Source
         With real labels, the references are a model-aware refit to them; with the model's own, the model's.
     """
-    from crossfunc.training.batches import check_frames
+    from crossfunc.training.batches import refuse_untrainable
     from crossfunc.training.methods import start_model
 
     if n_frames is not None and n_frames < len(pool):
         drawn = np.sort(np.random.default_rng([seed, len(pool)]).permutation(len(pool))[:n_frames])
         pool = pool.take(drawn)
-    check_frames(pool)
+    refuse_untrainable(pool)
     if has_labels(pool):
         start = start_model("model-aware", pool, pretrained=pretrained)
         return Source(pool, start.references.energies_ev, start.references.source, "data", seed)

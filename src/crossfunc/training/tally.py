@@ -4,15 +4,7 @@ import math
 
 import torch
 
-from crossfunc.training.labels import TARGETS
-
-METRICS = {
-    "energy": ("energy_mae_mev_per_atom", 1000.0),
-    "forces": ("force_mae_mev_per_a", 1000.0),
-    "stress": ("stress_mae_gpa", 1.0),
-    "magmoms": ("magmom_mae_mub", 1.0),
-}
-"""Name of each target's mean absolute error, and the factor from the label's unit to the metric's."""
+from crossfunc.training.labels import METRIC_SCALES, METRICS, TARGETS
 
 
 class Tally:
@@ -49,7 +41,7 @@ class Tally:
         loss = sum(means.values()) if any(self.n_labels.values()) else math.nan
         shares = {t: part / loss if loss else 0.0 for t, part in means.items()}
         metrics = {
-            METRICS[t][0]: s / self.n_labels[t] * METRICS[t][1] if self.n_labels[t] else None
+            METRICS[t]: s / self.n_labels[t] * METRIC_SCALES[t] if self.n_labels[t] else None
             for t, s in zip(TARGETS, errors, strict=True)
         }
         return loss, shares, metrics
@@ -58,7 +50,7 @@ class Tally:
         """Return energy and force errors so far, for a progress bar: this process's own, taken for all of them."""
         errors = (self.sums[1] * n_processes).tolist()
         return {
-            METRICS[t][0]: errors[k] / self.n_labels[t] * METRICS[t][1]
+            METRICS[t]: errors[k] / self.n_labels[t] * METRIC_SCALES[t]
             for k, t in enumerate(TARGETS[:2])
             if self.n_labels[t]
         }

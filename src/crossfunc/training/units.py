@@ -89,6 +89,7 @@ def run_units(
     n_jobs: int = 1,
     report=None,
     made: Mapping[str, FinetuneResult] | None = None,
+    with_results: bool = True,
 ) -> list[FinetuneResult]:
     """Make every unit that is not whole yet, and return the runs in the order of the units.
 
@@ -108,6 +109,8 @@ def run_units(
         Called with the name of each unit as it ends.
     made : dict of str to FinetuneResult, optional
         Runs of an earlier call by the name of their unit, which are not made again where no folder keeps them.
+    with_results : bool
+        False: keep the runs alone, without judging them for a result file.
 
     Returns
     -------
@@ -130,7 +133,8 @@ def run_units(
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
         found = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(run_unit)(unit, frames, folder, model) for unit, model in zip(wave, models, strict=True)
+            delayed(run_unit)(unit, frames, folder, model, with_results=with_results)
+            for unit, model in zip(wave, models, strict=True)
         )
         for unit, run in zip(wave, found, strict=True):
             runs[unit.name] = run
@@ -162,7 +166,9 @@ def with_starts(units: Sequence[Unit], frames: LabelledFrames) -> list[Unit]:
     return list(every.values())
 
 
-def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0") -> FinetuneResult:
+def run_unit(
+    unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0", *, with_results: bool = True
+) -> FinetuneResult:
     """Make one unit from a pretrained model, or go on with it, or read it back; write its result file at the end."""
     from crossfunc.training.fit import finetune
 
@@ -180,7 +186,8 @@ def run_unit(unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained
         progress=False,
         **unit.settings,
     )
-    if folder is not None and _read(_result_file(folder, unit), identify(unit, frames)) is None:
+    wanted = with_results and folder is not None
+    if wanted and _read(_result_file(folder, unit), identify(unit, frames)) is None:
         _write_result(folder, unit, frames, run, time.perf_counter() - began)
     return run
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from crossfunc.datasets import check_dataset, open_dataset
-from crossfunc.datasets.frame_checks import check_frames
-from crossfunc.potential import trust, trust_units
+from crossfunc.datasets.frame_checks import find_frame_faults
+from crossfunc.label_checks import faults, units
 from crossfunc.units import EV_PER_A3_TO_GPA, STRESS_UNITS
 
 
@@ -27,12 +27,12 @@ def frames():
 
 @pytest.fixture(scope="module")
 def model():
-    return trust.load_model("r2scan")
+    return faults.load_model("r2scan")
 
 
 @pytest.fixture(scope="module")
 def labels(frames, model):
-    return trust.read_labels(frames, model)
+    return faults.read_labels(frames, model)
 
 
 def only(findings):
@@ -44,7 +44,7 @@ def only(findings):
 
 
 def test_good_stresses_are_told_to_be_good(labels):
-    finding = only(trust.check_stress(labels, "vasp-kbar"))
+    finding = only(faults.check_stress(labels, "vasp-kbar"))
     assert finding.level == "info"
     assert "GPa, tension positive, as measured" in finding.message
 
@@ -54,7 +54,7 @@ def test_good_stresses_are_told_to_be_good(labels):
 def test_a_unit_declared_wrongly_is_recognised_and_the_right_one_named(labels, declared, true):
     raw = labels.stress_gpa / STRESS_UNITS[true]
     wrong = dataclasses.replace(labels, stress_gpa=raw * STRESS_UNITS[declared])
-    finding = only(trust.check_stress(wrong, declared))
+    finding = only(faults.check_stress(wrong, declared))
     if declared == true:
         assert finding.level == "info"
     else:
@@ -64,7 +64,7 @@ def test_a_unit_declared_wrongly_is_recognised_and_the_right_one_named(labels, d
 
 def test_a_table_that_is_there_already_gets_the_factor_that_mends_it(labels):
     wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * -10)
-    assert "multiply by -0.1" in only(trust.check_stress(wrong)).message
+    assert "multiply by -0.1" in only(faults.check_stress(wrong)).message
 
 
 def as_virial(labels, sign=-1.0, declared="ev/a3"):
@@ -77,13 +77,13 @@ def as_virial(labels, sign=-1.0, declared="ev/a3"):
 @pytest.mark.parametrize(("sign", "unit"), [(-1.0, "ev-virial"), (1.0, "ev-virial-tension")])
 @pytest.mark.parametrize("declared", ["ev/a3", "gpa", "vasp-kbar", "ev/a3-compression"])
 def test_virials_are_recognised_and_the_option_that_reads_them_named(labels, sign, unit, declared):
-    finding = only(trust.check_stress(as_virial(labels, sign, declared), declared, use_energies=False))
+    finding = only(faults.check_stress(as_virial(labels, sign, declared), declared, use_energies=False))
     assert finding.level == "error"
     assert f"--stress-unit {unit}." in finding.message
 
 
 def test_virials_in_a_dataset_are_told_without_the_unit_they_were_read_with(labels):
-    finding = only(trust.check_stress(as_virial(labels), use_energies=False))
+    finding = only(faults.check_stress(as_virial(labels), use_energies=False))
     assert (finding.level, "a virial, -V x stress in eV" in finding.message) == ("error", True)
 
 
@@ -91,7 +91,7 @@ def test_virials_in_cells_of_one_volume_are_recognised_too(labels):
     volumes = np.abs(np.linalg.det(labels.crystals.lattices_a))
     scaled = labels.crystals.lattices_a * (150.0 / volumes)[:, None, None] ** (1 / 3)
     same = dataclasses.replace(labels, crystals=dataclasses.replace(labels.crystals, lattices_a=scaled))
-    finding = only(trust.check_stress(as_virial(same), "ev/a3-compression", use_energies=False))
+    finding = only(faults.check_stress(as_virial(same), "ev/a3-compression", use_energies=False))
     assert finding.level == "error"  # 150 is near 160: either a virial or GPa, and in neither case right as it stands
 
 
@@ -106,7 +106,7 @@ def test_virials_in_cells_of_one_volume_are_recognised_too(labels):
 )
 def test_what_was_read_as_a_virial_is_held_to_it(labels, declared, factor, words):
     wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * factor)
-    finding = only(trust.check_stress(wrong, declared, use_energies=False))
+    finding = only(faults.check_stress(wrong, declared, use_energies=False))
     assert words in finding.message
     assert finding.level == ("info" if factor == 1 else "error")
 
@@ -114,7 +114,7 @@ def test_what_was_read_as_a_virial_is_held_to_it(labels, declared, factor, words
 @pytest.mark.parametrize("factor", [37.0, -37.0, 1 / 37.0])
 def test_a_scale_that_is_measured_and_fits_no_unit_is_refused(labels, factor):
     wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * factor)
-    finding = only(trust.check_stress(wrong, "gpa", use_energies=False))
+    finding = only(faults.check_stress(wrong, "gpa", use_energies=False))
     assert finding.level == "error"
     assert "in no known unit" in finding.message
     assert "Look up what the source writes" in finding.message
@@ -122,7 +122,7 @@ def test_a_scale_that_is_measured_and_fits_no_unit_is_refused(labels, factor):
 
 def test_a_model_that_is_merely_soft_refuses_nothing(labels):
     soft = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * 3)
-    assert only(trust.check_stress(soft, "gpa", use_energies=False)).level == "warning"
+    assert only(faults.check_stress(soft, "gpa", use_energies=False)).level == "warning"
 
 
 @pytest.mark.parametrize(
@@ -137,25 +137,25 @@ def test_a_model_that_is_merely_soft_refuses_nothing(labels):
 )
 def test_forces_in_another_unit_come_with_a_guess(labels, factor, name):
     wrong = dataclasses.replace(labels, forces_ev_per_a=[f * factor for f in labels.forces_ev_per_a])
-    finding = next(f for f in trust.check_forces(wrong) if f.level == "error")
+    finding = next(f for f in faults.check_forces(wrong) if f.level == "error")
     assert f"another unit, perhaps {name}" in finding.message
 
 
 @pytest.mark.parametrize(("factor", "name"), [(23.06, "kcal/mol"), (96.49, "kJ/mol")])
 def test_energies_of_chemists_are_recognised(labels, factor, name):
     wrong = dataclasses.replace(labels, energy_per_atom_ev=labels.energy_per_atom_ev * factor)
-    (finding,) = trust.check_energies(wrong)
+    (finding,) = faults.check_energies(wrong)
     assert (finding.level, f"not eV/atom but {name}" in finding.message) == ("error", True)
 
 
 def test_without_stresses_there_is_nothing_to_tell(labels):
     none = dataclasses.replace(labels, stress_gpa=np.full_like(labels.stress_gpa, np.nan))
-    assert only(trust.check_stress(none)).message == "no labels"
+    assert only(faults.check_stress(none)).message == "no labels"
 
 
 def test_random_stresses_are_left_open_with_a_warning(labels):
     noise = np.random.default_rng(0).normal(size=labels.stress_gpa.shape)
-    finding = only(trust.check_stress(dataclasses.replace(labels, stress_gpa=noise), use_energies=False))
+    finding = only(faults.check_stress(dataclasses.replace(labels, stress_gpa=noise), use_energies=False))
     assert finding.level == "warning"
     assert "cannot be told" in finding.message
 
@@ -164,13 +164,13 @@ def spring(factor=1.0, n=12):
     """Labels of a crystal with E = k/2 (V - V0)^2 / V0 along its volume: stress = dE/dV, no forces."""
     edges = np.linspace(3.9, 4.1, n)
     volumes, v0, k = edges**3, 4.0**3, 0.5
-    crystals = trust.Crystals.from_arrays(([3, 9], [[0] * 3, [0.5] * 3], np.eye(3) * a) for a in edges)
+    crystals = faults.Crystals.from_arrays(([3, 9], [[0] * 3, [0.5] * 3], np.eye(3) * a) for a in edges)
     pressure = k * (volumes - v0) / v0  # eV/Å³
     stress = pressure[:, None, None] * np.eye(3) * EV_PER_A3_TO_GPA * factor
     nothing, names = [np.zeros((2, 3))] * n, np.array([f"f{i}" for i in range(n)])
     energy = k / 2 * (volumes - v0) ** 2 / v0 / 2
     unknown = np.full(n, np.nan)
-    return trust.Labels(
+    return faults.Labels(
         *(crystals, names, np.array(["m"] * n), energy, nothing, stress, unknown),
         *([np.full((2, 3), np.nan)] * n, np.full((n, 3, 3), np.nan)),
     )
@@ -178,17 +178,17 @@ def spring(factor=1.0, n=12):
 
 @pytest.mark.parametrize("factor", [1.0, -1.0, 10.0, -0.1, 1 / EV_PER_A3_TO_GPA])
 def test_the_slope_of_the_energy_gives_unit_and_sign_without_a_model(factor):
-    scale = trust_units.stress_scale_from_energies(spring(factor))
+    scale = units.stress_scale_from_energies(spring(factor))
     assert scale.is_conclusive
     assert scale.factor == pytest.approx(factor, rel=0.05)
-    assert only(trust.check_stress(spring(factor))).level == ("info" if factor == 1 else "error")
+    assert only(faults.check_stress(spring(factor))).level == ("info" if factor == 1 else "error")
 
 
 # --- energies ---
 
 
 def test_good_energies_are_told_to_be_good(labels):
-    assert only(trust.check_energies(labels)).level == "info"
+    assert only(faults.check_energies(labels)).level == "info"
 
 
 @pytest.mark.parametrize(
@@ -202,15 +202,15 @@ def test_good_energies_are_told_to_be_good(labels):
 )
 def test_energies_in_another_unit_are_recognised(labels, convert, name):
     wrong = convert(labels.energy_per_atom_ev, labels.crystals.n_atoms)
-    finding = only(trust.check_energies(dataclasses.replace(labels, energy_per_atom_ev=wrong)))
+    finding = only(faults.check_energies(dataclasses.replace(labels, energy_per_atom_ev=wrong)))
     assert finding.level == "error"
     assert f"not eV/atom but {name}" in finding.message
 
 
 def test_shifts_of_every_element_are_no_error_where_energies_are_not_the_models_own(labels):
-    shift = trust_units._compositions(labels) @ np.linspace(-20, 20, 94)
+    shift = units._compositions(labels) @ np.linspace(-20, 20, 94)
     shifted = dataclasses.replace(labels, energy_per_atom_ev=labels.energy_per_atom_ev + shift)
-    finding = only(trust.check_energies(shifted, absolute=False))
+    finding = only(faults.check_energies(shifted, absolute=False))
     assert finding.level in ("info", "warning")  # a warning where there are fewer materials than elements
 
 
@@ -219,7 +219,7 @@ def corrected_oxides(corrected):
     from crossfunc.energies.corrections import mp2020_correction_per_atom_ev
 
     metals = [12, 20, 38, 56, 22, 23, 25, 28]
-    crystals = trust.Crystals.from_arrays(
+    crystals = faults.Crystals.from_arrays(
         ([z, 8], [[0] * 3, [0.5] * 3], 2.1 * (np.ones((3, 3)) - np.eye(3))) for z in metals
     )
     formulas = [crystals.formula(k) for k in range(8)]
@@ -227,7 +227,7 @@ def corrected_oxides(corrected):
     raw = energy - mp2020_correction_per_atom_ev(formulas)
     nothing, names = [np.full((2, 3), np.nan)] * 8, np.array(formulas)
     stress = np.full((8, 3, 3), np.nan)
-    return trust.Labels(crystals, names, names, energy if corrected else raw, nothing, stress, energy, nothing, stress)
+    return faults.Labels(crystals, names, names, energy if corrected else raw, nothing, stress, energy, nothing, stress)
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def corrected_oxides(corrected):
     [(True, "mp2020", "info"), (False, "raw", "info"), (False, "mp2020", "error"), (True, "raw", "error")],
 )
 def test_raw_and_corrected_energies_are_told_apart(corrected, kind, level):
-    assert only(trust.check_corrections(corrected_oxides(corrected), kind)).level == level
+    assert only(faults.check_corrections(corrected_oxides(corrected), kind)).level == level
 
 
 # --- forces ---
 
 
 def test_good_forces_are_told_to_be_good(labels):
-    assert [f.level for f in trust.check_forces(labels)] == ["info"]
+    assert [f.level for f in faults.check_forces(labels)] == ["info"]
 
 
 @pytest.mark.parametrize(
@@ -250,13 +250,13 @@ def test_good_forces_are_told_to_be_good(labels):
 )
 def test_gradients_and_atomic_units_are_recognised(labels, factor, word):
     wrong = dataclasses.replace(labels, forces_ev_per_a=[f * factor for f in labels.forces_ev_per_a])
-    finding = next(f for f in trust.check_forces(wrong) if f.level == "error")
+    finding = next(f for f in faults.check_forces(wrong) if f.level == "error")
     assert word in finding.message
 
 
 def test_a_net_force_is_told_with_its_rows(labels):
     pushed = [f + (0.2 if k == 3 else 0.0) for k, f in enumerate(labels.forces_ev_per_a)]
-    findings = trust.check_forces(dataclasses.replace(labels, forces_ev_per_a=pushed))
+    findings = faults.check_forces(dataclasses.replace(labels, forces_ev_per_a=pushed))
     finding = next(f for f in findings if "net force" in f.message)
     assert (finding.level, finding.rows) == ("warning", (labels.ids[3],))
 
@@ -266,13 +266,13 @@ def test_forces_on_other_axes_than_the_structure_are_recognised():
     forces = [rng.normal(size=(8, 3)) for _ in range(10)]
     forces = [f - f.mean(axis=0) for f in forces]
     turned = [f @ np.linalg.qr(rng.normal(size=(3, 3)))[0] for f in forces]
-    crystals = trust.Crystals.from_arrays(([3] * 8, np.zeros((8, 3)), np.eye(3)) for _ in range(10))
+    crystals = faults.Crystals.from_arrays(([3] * 8, np.zeros((8, 3)), np.eye(3)) for _ in range(10))
     names = np.array([f"m{k}" for k in range(10)])
     stress, unknown = np.full((10, 3, 3), np.nan), np.full(10, np.nan)
-    labels = trust.Labels(crystals, names, names, unknown, turned, stress, unknown, forces, stress)
-    assert any("different axes" in f.message for f in trust.check_forces(labels))
+    labels = faults.Labels(crystals, names, names, unknown, turned, stress, unknown, forces, stress)
+    assert any("different axes" in f.message for f in faults.check_forces(labels))
     straight = dataclasses.replace(labels, forces_ev_per_a=forces)
-    assert not any("different axes" in f.message for f in trust.check_forces(straight))
+    assert not any("different axes" in f.message for f in faults.check_forces(straight))
 
 
 # --- elements ---
@@ -285,19 +285,19 @@ def test_an_element_under_another_name_is_recognised(frames, labels, model):
     other = {8: 16, 9: 17}.get(int(z), int(z) + 1)
     renamed = pa.ListArray.from_arrays(numbers.offsets, pa.array(np.where(values == z, other, values).astype(np.int16)))
     table = frames.set_column(frames.schema.get_field_index("atomic_numbers"), "atomic_numbers", renamed)
-    finding = only(trust.check_elements(trust.read_labels(table, model), model))
+    finding = only(faults.check_elements(faults.read_labels(table, model), model))
     assert finding.level == "error"
     assert (
-        f"what is called {trust.ELEMENT_SYMBOLS[other - 1]} fits as {trust.ELEMENT_SYMBOLS[z - 1]}" in finding.message
+        f"what is called {faults.ELEMENT_SYMBOLS[other - 1]} fits as {faults.ELEMENT_SYMBOLS[z - 1]}" in finding.message
     )
     assert finding.rows
-    assert only(trust.check_elements(labels, model)).level == "info"
+    assert only(faults.check_elements(labels, model)).level == "info"
 
 
 def test_one_odd_frame_is_a_warning_and_no_error(labels, model):
     energy = labels.energy_per_atom_ev.copy()
     energy[5] += 0.4
-    finding = only(trust.check_elements(dataclasses.replace(labels, energy_per_atom_ev=energy), model))
+    finding = only(faults.check_elements(dataclasses.replace(labels, energy_per_atom_ev=energy), model))
     assert finding.level == "warning"
     assert finding.rows == (labels.ids[5],)
 
@@ -310,16 +310,16 @@ def test_duplicates_are_told_with_their_rows(frames):
     twice = table.slice(2, 1)
     column = twice.schema.get_field_index("frame_id")
     twice = twice.set_column(column, "frame_id", pa.array(["again"]))
-    assert [f.message for f in check_frames(pa.concat_tables([table, twice])) if "repeat" in f.message] == [
+    assert [f.message for f in find_frame_faults(pa.concat_tables([table, twice])) if "repeat" in f.message] == [
         "1 frames repeat the structure of another"
     ]
     energy = twice.schema.get_field_index("energy_per_atom_ev")
     other = twice.set_column(energy, "energy_per_atom_ev", pa.array([-99.0]))
-    findings = check_frames(pa.concat_tables([table, other]))
+    findings = find_frame_faults(pa.concat_tables([table, other]))
     assert any("differ by more than 1 meV/atom" in f.message and "again" in f.rows for f in findings)
     material = twice.schema.get_field_index("material_id")
     elsewhere = twice.set_column(material, "material_id", pa.array(["another"]))
-    findings = check_frames(pa.concat_tables([table, elsewhere]))
+    findings = find_frame_faults(pa.concat_tables([table, elsewhere]))
     assert any("in two materials" in f.message for f in findings)
 
 
@@ -329,7 +329,7 @@ def test_a_duplicate_is_one_also_in_the_next_cell(frames):
     column = table.schema.get_field_index("frac_coords")
     moved = table.set_column(column, "frac_coords", pa.array([coords.tolist()], pa.list_(pa.float64())))
     moved = moved.set_column(moved.schema.get_field_index("frame_id"), "frame_id", pa.array(["moved"]))
-    assert any("repeat" in f.message for f in check_frames(pa.concat_tables([table, moved])))
+    assert any("repeat" in f.message for f in find_frame_faults(pa.concat_tables([table, moved])))
 
 
 def test_the_report_of_a_folder_has_the_findings_and_their_rows(tmp_path, frames):
@@ -338,7 +338,7 @@ def test_the_report_of_a_folder_has_the_findings_and_their_rows(tmp_path, frames
     meta = open_dataset("surrogate", verify=False).meta
     meta = {k: v for k, v in meta.items() if k != "files"}
     path = write_dataset(tmp_path / "some", meta=meta, frames=frames.slice(0, 20)).path
-    report = trust.add_label_findings(check_dataset(path), open_dataset(path), use_model=False)
+    report = faults.add_label_findings(check_dataset(path), open_dataset(path), use_model=False)
     assert report.ok
     assert any("little is learnt of them" in f.message for f in report.findings)
     assert json.loads(json.dumps(report.to_dict()))["ok"]
@@ -360,16 +360,16 @@ def real(real_data_folder, tmp_path_factory):
 
 @pytest.mark.real_data
 def test_real_labels_pass_and_wrong_ones_are_refused_with_evidence_and_remedy(real, monkeypatch):
-    labels = trust.read_labels(real, trust.load_model("r2scan"))
+    labels = faults.read_labels(real, faults.load_model("r2scan"))
 
     def refused(changed):
-        monkeypatch.setattr(trust, "read_labels", lambda *_: changed)
-        with pytest.raises(trust.TrustError) as caught:
-            trust.refuse_wrong_labels(real, stress_unit="vasp-kbar")
+        monkeypatch.setattr(faults, "read_labels", lambda *_: changed)
+        with pytest.raises(faults.WrongLabelError) as caught:
+            faults.refuse_wrong_labels(real, stress_unit="vasp-kbar")
         return str(caught.value)
 
-    monkeypatch.setattr(trust, "read_labels", lambda *_: labels)
-    assert all(f.level == "info" for f in trust.refuse_wrong_labels(real, stress_unit="vasp-kbar"))
+    monkeypatch.setattr(faults, "read_labels", lambda *_: labels)
+    assert all(f.level == "info" for f in faults.refuse_wrong_labels(real, stress_unit="vasp-kbar"))
     flipped = refused(dataclasses.replace(labels, stress_gpa=-labels.stress_gpa))
     assert "the source has kbar: import with --stress-unit kbar" in flipped
     assert "dE of neighbouring frames" in flipped
@@ -382,9 +382,9 @@ def test_real_labels_pass_and_wrong_ones_are_refused_with_evidence_and_remedy(re
 @pytest.mark.parametrize(("true", "named"), [("Mn", "Fe")])
 def test_a_real_element_under_another_name_is_refused(real, true, named):
     numbers = real["atomic_numbers"].combine_chunks()
-    z, other = (trust.ELEMENT_SYMBOLS.index(s) + 1 for s in (true, named))
+    z, other = (faults.ELEMENT_SYMBOLS.index(s) + 1 for s in (true, named))
     values = numbers.flatten().to_numpy(zero_copy_only=False)
     renamed = pa.ListArray.from_arrays(numbers.offsets, pa.array(np.where(values == z, other, values).astype(np.int16)))
     table = real.set_column(real.schema.get_field_index("atomic_numbers"), "atomic_numbers", renamed)
-    with pytest.raises(trust.TrustError, match=f"what is called {named} fits as {true}"):
-        trust.refuse_wrong_labels(table, stress_unit="vasp-kbar")
+    with pytest.raises(faults.WrongLabelError, match=f"what is called {named} fits as {true}"):
+        faults.refuse_wrong_labels(table, stress_unit="vasp-kbar")

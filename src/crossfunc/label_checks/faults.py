@@ -1,6 +1,6 @@
 """Refuse labels that are not what they are said to be: units and signs, raw or corrected, which element.
 
-The units are measured by `trust_units`; here energies tell raw from corrected ones and an element from another one, and
+The units are measured by `units`; here energies tell raw from corrected ones and an element from another one, and
 all of it becomes a report or a refusal.
 """
 
@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crossfunc.datasets import CheckReport, Dataset, Finding
-from crossfunc.datasets.frame_checks import check_frames
+from crossfunc.datasets.frame_checks import find_frame_faults
 from crossfunc.datasets.importers.import_run import Sample
-from crossfunc.potential.chgnet import load_model, predict
-from crossfunc.potential.crystals import Crystals
-from crossfunc.potential.trust_units import (
+from crossfunc.label_checks.units import (
     MIN_FRAMES,
     ROWS_SHOWN,
     Labels,
@@ -22,6 +20,8 @@ from crossfunc.potential.trust_units import (
     check_stress,
     read_labels,
 )
+from crossfunc.potential.chgnet import load_model, predict
+from crossfunc.potential.crystals import Crystals
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 MODELS = {"high": "r2scan", "low": "0.3.0"}
@@ -29,7 +29,7 @@ MODELS = {"high": "r2scan", "low": "0.3.0"}
 SUSPICIOUS_EV_PER_ATOM = 0.15
 
 
-class TrustError(ValueError):
+class WrongLabelError(ValueError):
     """Labels that are not what they are said to be; the message holds the evidence and the remedy."""
 
 
@@ -147,7 +147,7 @@ def _distance_when_renamed(labels: Labels, rows: np.ndarray, old: int, new: int,
     return float(energy), float(np.nanmean(np.abs(forces))) if np.isfinite(forces).any() else np.nan
 
 
-def check_labels(
+def find_label_faults(
     frames: pa.Table,
     *,
     absolute: bool = True,
@@ -201,18 +201,18 @@ def check_labels(
 def refuse_wrong_labels(
     frames: pa.Table, *, absolute: bool = True, stress_unit: str | None = None, high: str = "r2scan"
 ) -> list[Finding]:
-    """Check labels as `check_labels` does, and raise when they are measurably not what they are said to be.
+    """Check labels as `find_label_faults` does, and raise when they are measurably not what they are said to be.
 
     Raises
     ------
-    TrustError
+    WrongLabelError
         With the evidence, the rows and the remedy of every error.
     """
-    findings = check_labels(frames, absolute=absolute, stress_unit=stress_unit, high=high)
+    findings = find_label_faults(frames, absolute=absolute, stress_unit=stress_unit, high=high)
     errors = [f for f in findings if f.level == "error"]
     if errors:
         lines = [f"{f.file}: {f.message}" + (f" Rows: {', '.join(f.rows[:5])} ..." if f.rows else "") for f in errors]
-        raise TrustError("nothing imported: the labels are not what they are read as.\n  " + "\n  ".join(lines))
+        raise WrongLabelError("nothing imported: the labels are not what they are read as.\n  " + "\n  ".join(lines))
     return findings
 
 
@@ -227,7 +227,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     use_model : bool
         False leaves the models out: seconds instead of minutes.
     model : AseModel or CHGNet, optional
-        As of `check_labels`.
+        As of `find_label_faults`.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     """
     if not report.ok or dataset.frames is None:
         return report
-    report.findings += check_frames(dataset.frames)
+    report.findings += find_frame_faults(dataset.frames)
     sample = Sample()
     for start in range(0, dataset.frames.num_rows, _BATCH_ROWS):
         sample.add(dataset.frames.slice(start, _BATCH_ROWS))
@@ -245,7 +245,9 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     # Only these were calculated with the settings of the models' own training data.
     low, high = dataset.functionals
     absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
-    report.findings += check_labels(sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model)
+    report.findings += find_label_faults(
+        sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model
+    )
     return report
 
 

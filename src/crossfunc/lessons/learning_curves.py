@@ -1,0 +1,536 @@
+"""Lesson 7's tables: what costs no training, errors against N, which curves may be quoted, and in words what follows.
+
+Nothing here knows how a curve runs. Sentences about its course are formed from the errors and from the rule of
+`why_not_quote`: above what costs nothing, no exponent and no factor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+
+from crossfunc.bootstrap import mean_error
+from crossfunc.lessons.results import listed
+from crossfunc.lessons.scores import QUANTITIES
+from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
+from crossfunc.training.evaluate import evaluate, predict_frames
+from crossfunc.training.fit import finetune
+from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
+
+DRAWN = ("energy", "force")
+"""Errors that are drawn, and that laws are fitted to."""
+
+UNITS = dict(QUANTITIES.values())
+COLUMNS = {quantity: name for name, (quantity, _) in QUANTITIES.items() if quantity != "magmom"}
+"""Errors by the name that they have in an evaluation."""
+
+TRANSFER, SCRATCH, ZERO = "transfer", "scratch", "predict zero"
+
+REACH = 10
+"""How far beyond the largest run from scratch its law is followed."""
+
+STEPS_ARE_THE_LIMIT = 1.5
+"""Below this ratio of validation to training error, more frames cannot help before more steps have."""
+
+
+def key_of(name: str) -> str:
+    """Return a curve's name as it stands in the key of a result."""
+    return name.replace("-", "_").replace(" ", "_")
+
+
+def counted(frames: LabelledFrames) -> str:
+    """Return how many frames there are, of how many materials."""
+    return f"{len(frames)} frames of {len(np.unique(frames.material_ids))} materials"
+
+
+# --- what costs nothing ---
+
+
+def untrained_runs(
+    frames: LabelledFrames, split: Mapping[str, np.ndarray], references, *, begins_with="0.3.0", with_table=False
+) -> dict[str, Any]:
+    """References of each kind on a network that was not trained on the new functional, by name.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+    split : dict of str to ndarray
+        `train`, what references are fitted to, and `validation`.
+    references : AtomRefFit
+        Those of transfer.
+    begins_with : CHGNet or str
+        What transfer starts from; unless that is the pretrained model as it comes, this one is among the runs too.
+    with_table : bool
+        With a run on the published table, for labels that it applies to.
+
+    Returns
+    -------
+    dict of str to FinetuneResult
+    """
+    own: dict[str, Any] = {"split": split, "prior": "trend", "progress": False}
+    common = own | {"pretrained": begins_with}
+    runs = {
+        "refitted": finetune("references-only", frames, references=references, **common),
+        "model-aware": finetune("model-aware", frames, **common),
+    }
+    if not isinstance(begins_with, str):
+        runs["plain start"] = finetune("model-aware", frames, pretrained="0.3.0", **own)
+    if with_table:
+        runs["published"] = finetune("references-only", frames, references="MP-r2SCAN", **common)
+    return runs
+
+
+def errors_at_zero(untrained: Mapping[str, Any], validation: LabelledFrames) -> pd.DataFrame:
+    """Errors without any training on the new functional, a row for each start and one for predicting zero.
+
+    Parameters
+    ----------
+    untrained : dict of str to FinetuneResult
+    validation : LabelledFrames
+
+    Returns
+    -------
+    DataFrame
+        `energy` (meV/atom), `force` (meV/Å) and `stress` (GPa); NaN where nothing is labelled, or predicted.
+    """
+    rows = {
+        name: {m: run.history.iloc[0][f"validation_{c}"] for m, c in COLUMNS.items()} for name, run in untrained.items()
+    }
+    zero = zero_errors(validation)
+    rows[ZERO] = {m: zero[c] for m, c in COLUMNS.items()}
+    return pd.DataFrame(rows).T.astype(float)
+
+
+def free_error(at_zero: pd.DataFrame, metric: str, curve: str) -> float:
+    """Lowest error that costs a curve no training: of predicting zero, of references alone, of model-aware ones.
+
+    Forces of scratch are held against zero alone: it does without the pretrained network that the other rows have.
+    """
+    column = at_zero[metric]
+    return float(column[ZERO] if curve == SCRATCH and metric != "energy" else column.min())
+
+
+# --- the curves ---
+
+
+def last_errors(units: Mapping[tuple, Any], done: Sequence, frames: LabelledFrames, n_own: int) -> pd.DataFrame:
+    """Last row of each run's history, with errors on at most `n_own` of its own training frames.
+
+    Parameters
+    ----------
+    units : dict
+        (curve, N, seed) to unit.
+    done : sequence of FinetuneResult
+        In the same order.
+    frames : LabelledFrames
+    n_own : int
+
+    Returns
+    -------
+    DataFrame
+        The history's columns, `train_*_mae_*`, `method` (the curve), `seed` and `n`.
+    """
+    rows = []
+    for (name, n, k), run in zip(units, done, strict=True):
+        some = np.random.default_rng(k).permutation(run.split["train"])[:n_own]
+        own = evaluate(run.last_model, frames.take(some))
+        own = {f"train_{m}": own[m] for m in own if "_mae_" in m}
+        rows.append(run.history.iloc[-1].to_dict() | own | {"method": name, "seed": k, "n": n})
+    return pd.DataFrame(rows)
+
+
+def short(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the validation errors of `last_errors` under short names: `method`, `n`, `seed`, `energy`, `force` ..."""
+    names = {f"validation_{c}": m for m, c in COLUMNS.items()}
+    return runs.rename(columns=names)[["method", "n", "seed", *names.values()]]
+
+
+def mean_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Return validation errors as people read them, mean over seeds: a row for each N, a column for each curve."""
+    means = errors.pivot_table(list(DRAWN), "n", "method", sort=False).sort_index()
+    means.columns = [f"{metric} ({UNITS[metric]}), {name}" for metric, name in means.columns]
+    return means.rename_axis("N")
+
+
+def of_curve(errors: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of one curve."""
+    return errors[errors["method"] == name]
+
+
+def at_largest(errors: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of one curve at its largest N."""
+    curve = of_curve(errors, name)
+    return curve[curve["n"] == curve["n"].max()]
+
+
+# --- which of them may be quoted ---
+
+
+def fit_laws(
+    errors: pd.DataFrame, at_zero: pd.DataFrame, curves: Sequence[str], **options
+) -> tuple[dict[tuple[str, str], PowerLaw | None], dict[tuple[str, str], str]]:
+    """Fit a power law to each curve that may be quoted.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        From `short`.
+    at_zero : DataFrame
+        From `errors_at_zero`.
+    curves : sequence of str
+    options
+        As for `fit_power_law`.
+
+    Returns
+    -------
+    laws, reasons : dict
+        (metric, curve) to its law, None where none is quoted; and why not, empty where one is.
+    """
+    laws: dict[tuple[str, str], PowerLaw | None] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for metric in DRAWN:
+        for name in curves:
+            curve, key = of_curve(errors, name), (metric, name)
+            reasons[key] = why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name)
+            laws[key] = None
+            if not reasons[key]:
+                try:
+                    laws[key] = fit_power_law(curve["n"], curve[metric], **options)
+                except ScalingError as failure:
+                    reasons[key] = str(failure)
+    return laws, reasons
+
+
+def worth_of_frames(
+    errors: pd.DataFrame, at_zero: pd.DataFrame, **options
+) -> tuple[dict[str, DataEfficiency | None], dict[str, pd.Series], dict[str, str]]:
+    """How many scratch frames a transfer frame is worth: from laws, and from measurements as a lower limit.
+
+    Parameters
+    ----------
+    errors, at_zero : DataFrame
+    options
+        As for `data_efficiency`.
+
+    Returns
+    -------
+    worth, limits, reasons : dict
+        Metric to a factor or None; to limits by transfer's N, possibly none; to why there is no factor from laws.
+    """
+    worth: dict[str, DataEfficiency | None] = {}
+    limits: dict[str, pd.Series] = {}
+    reasons: dict[str, str] = {}
+    for metric in DRAWN:
+        worth[metric], limits[metric], reasons[metric] = None, pd.Series(dtype=float), why_no_factor(errors, at_zero)
+        if reasons[metric]:
+            continue
+        limits[metric] = measured_limits(errors, at_zero, metric)
+        try:
+            worth[metric] = factor_within_reach(errors, at_zero, metric, **options)
+        except ScalingError as failure:
+            reasons[metric] = str(failure)
+    return worth, limits, reasons
+
+
+def why_no_factor(errors: pd.DataFrame, at_zero: pd.DataFrame) -> str:
+    """Why transfer cannot be counted in frames of scratch at all; an empty text if it can.
+
+    A model that is no better than predicting zero for every force, or every stress, is no potential, whatever its
+    energies are.
+    """
+    if lacking := {TRANSFER, SCRATCH} - set(errors["method"]):
+        return f"a factor takes the curves {TRANSFER} and {SCRATCH}; there is no {' and no '.join(sorted(lacking))}"
+    last = at_largest(errors, SCRATCH)
+    for metric in ("force", "stress"):
+        free, error = at_zero.loc[ZERO, metric], last[metric].mean()
+        if np.isfinite(free) and not error < free:
+            return (
+                f"scratch at its largest N = {last['n'].iloc[0]:,} errs by {error:.3g} {UNITS[metric]} in {metric}, "
+                f"predicting zero by {free:.3g}: it is no potential yet, and nothing is worth so many of its frames"
+            )
+    return ""
+
+
+def factor_within_reach(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str, **options) -> DataEfficiency:
+    """Factor from two laws, at the N where the law of scratch is not stretched beyond `REACH` times its runs.
+
+    Raises
+    ------
+    ScalingError
+        A curve that may not be quoted, an exponent of scratch that may be zero, or no N within reach.
+    """
+    curves = [of_curve(errors, name) for name in (TRANSFER, SCRATCH)]
+    for name, curve in zip((TRANSFER, SCRATCH), curves, strict=True):
+        if why := why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name):
+            raise ScalingError(why)
+    points = [curve[column] for curve in curves for column in ("n", metric)]
+    factor = data_efficiency(*points, **options)
+    low, high = factor.scratch.exponent_interval
+    if low <= 0:
+        raise ScalingError(f"the exponent of scratch may be zero ({low:.2f} to {high:.2f})")
+    near = factor.n_scratch <= REACH * curves[1]["n"].max()
+    if not near.any():
+        raise ScalingError(f"all answers lie beyond {REACH} times the largest run from scratch")
+    return data_efficiency(*points, at=factor.n[near], **options)
+
+
+def measured_limits(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str) -> pd.Series:
+    """Lower limits that need no law: N_max / N where transfer's worst seed beats the best of scratch at N_max.
+
+    Only where transfer lies below what costs nothing: a start that is better without its N frames owes them nothing.
+    """
+    transfer = of_curve(errors, TRANSFER).groupby("n")[metric]
+    goal = at_largest(errors, SCRATCH)[metric].min()
+    better = (transfer.max() < goal) & (transfer.mean() < free_error(at_zero, metric, TRANSFER))
+    sizes = better.index[better]
+    return pd.Series(errors["n"].max() / sizes, sizes, dtype=float)
+
+
+# --- data or steps ---
+
+
+def overfit(runs: pd.DataFrame, n_seen: int) -> pd.DataFrame:
+    """Force error in validation over that in training by N, a column for each curve, with how often frames were seen.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `last_errors`.
+    n_seen : int
+        Frames that a run looks at, repeats counted.
+    """
+    force = COLUMNS["force"]
+    table = runs.assign(ratio=runs[f"validation_{force}"] / runs[f"train_{force}"])
+    table = table.pivot_table("ratio", "n", "method", sort=False).sort_index()
+    table["times each frame is seen"] = n_seen / table.index
+    return table.rename_axis("N").rename_axis(None, axis=1)
+
+
+# --- the schedule ---
+
+
+class GivenRates(Callback):
+    """Sets the learning rate of each step, just before it.
+
+    Parameters
+    ----------
+    rates : sequence of float
+        One for each step; the last one holds for any after it.
+    """
+
+    def __init__(self, rates: Sequence[float]):
+        self.rates = rates
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
+        """Set the rate."""
+        k = min(module.n_steps_done, len(self.rates) - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = self.rates[k]
+
+
+def train_at_rates(units: Sequence, frames: LabelledFrames, rates: Sequence[float], begins_with) -> pd.DataFrame:
+    """Validation errors of units that are trained once more, at given learning rates.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+    frames : LabelledFrames
+    rates : sequence of float
+    begins_with : CHGNet or str
+        What the units start from.
+
+    Returns
+    -------
+    DataFrame
+        As from `short`, without the columns `method` and `n`.
+    """
+    rows = []
+    for unit in units:
+        run = finetune(
+            unit.method,
+            frames,
+            split=unit.split,
+            seed=unit.seed,
+            pretrained=begins_with,
+            references=unit.references,
+            prior=unit.prior,
+            callbacks=[GivenRates(rates)],
+            progress=False,
+            **unit.settings,
+        )
+        rows.append({m: run.history.iloc[-1][f"validation_{c}"] for m, c in COLUMNS.items()} | {"seed": unit.seed})
+    return pd.DataFrame(rows)
+
+
+def schedule_changes(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """Change of the error by the other schedule, % of ours: a row for each seed, a column for each metric."""
+    ours = ours.set_index("seed").loc[theirs["seed"], list(DRAWN)]
+    return 100 * (theirs.set_index("seed")[list(DRAWN)] / ours - 1)
+
+
+# --- what is recorded ---
+
+
+def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, float]]:
+    """Interval of each error over the validation materials."""
+    seen, found = predict_frames(model, validation), {}
+    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
+        e = mean_error(frame_errors(seen, target), seen.frames.material_ids)
+        found[metric] = e.interval or (e.value, e.value)
+    return found
+
+
+def record_errors(results, at_zero, untrained, errors, largest, validation: LabelledFrames, **note) -> None:
+    """Record errors without training and at the largest N, with intervals over validation materials.
+
+    Parameters
+    ----------
+    results : LessonResults
+    at_zero, errors : DataFrame
+    untrained : dict of str to FinetuneResult
+    largest : dict of str to FinetuneResult
+        Curve to the run of its first seed at the largest N.
+    validation : LabelledFrames
+    note
+        `n_pool`, frames behind the references, and `n_steps` of every run.
+    """
+    results.record("force_zero", at_zero.loc[ZERO, "force"])
+    ends = {name: over_materials(run.model, validation) for name, run in untrained.items()}
+    lasts = {name: over_materials(run.last_model, validation) for name, run in largest.items()}
+    for metric in DRAWN:
+        for name in untrained if metric == "energy" else ["refitted"]:
+            key = f"{metric}_n0_{key_of(name)}"
+            results.record(f"{key}", at_zero.loc[name, metric], ends[name][metric], n=note["n_pool"])
+        for name, interval in lasts.items():
+            end, (low, high) = at_largest(errors, name), interval[metric]
+            span = (min(low, end[metric].min()), max(high, end[metric].max()))
+            about = {"n": end["n"].iloc[0], "n_steps": note["n_steps"], "seeds": seeds_of(errors)}
+            results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), span, **about)
+
+
+def seeds_of(errors: pd.DataFrame) -> str:
+    """Return how many seeds there are, in words: "2 seeds"."""
+    n = errors["seed"].nunique()
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+def record_laws(results, laws: Mapping[tuple[str, str], PowerLaw | None]) -> None:
+    """Record the exponent of every law."""
+    for (metric, name), law in laws.items():
+        if law is not None:
+            about = {"first": f"{law.n.min():.0f}", "last": f"{law.n.max():.0f}", "r2": f"{law.r2:.2f}"}
+            results.record(f"{metric}_exponent_{key_of(name)}", law.exponent, law.exponent_interval, **about)
+
+
+def record_worth(results, worth, limits, errors: pd.DataFrame) -> None:
+    """Record factors, and lower limits that need no law."""
+    for metric, factor in worth.items():
+        if len(limits[metric]):
+            about = {"n": limits[metric].idxmax(), "largest": errors["n"].max(), "seeds": seeds_of(errors)}
+            results.record(f"{metric}_factor_at_least", limits[metric].max(), **about)
+        if factor is None:
+            continue
+        low, high = factor.mean_factor_interval
+        about = {"first": f"{factor.n.min():.0f}", "last": f"{factor.n.max():.0f}", "n": len(factor.n)}
+        about["beyond"] = factor.extrapolated.sum()
+        about["open"] = "" if np.isfinite(high) else f", from {low:.2g}, no upper end"
+        results.record(f"{metric}_factor", factor.mean_factor, (low, high) if np.isfinite(high) else None, **about)
+
+
+def record_schedule(results, changes: pd.DataFrame, last_rate: float, n: int, n_batches: int) -> None:
+    """Record what chgnet's schedule changes at the smallest N, and the last learning rate of the first."""
+    repeats = f"{len(changes)} seed{'s' * (len(changes) > 1)}"
+    batches = f"{n_batches} batch{'es' * (n_batches > 1)}"
+    for metric, more in changes.items():
+        ends = (more.min(), more.max()) if len(more) > 1 else None
+        results.record(f"schedule_{metric}", more.mean(), ends, n=n, batches=batches, seeds=repeats)
+    results.record("schedule_final_rate", 100 * last_rate)
+
+
+# --- in words ---
+
+
+def free_in_words(at_zero: pd.DataFrame) -> str:
+    """Say what the rows without training leave, and which of them a curve has to get below."""
+    energy, force = at_zero["energy"].drop(ZERO), at_zero["force"]
+    best = energy.idxmin()
+    return (
+        f"References alone, refitted, leave {energy['refitted']:.0f} meV/atom, model-aware ones "
+        f"{energy['model-aware']:.0f}. The lowest energy error without training is {energy[best]:.0f} meV/atom "
+        f"(*{best}*), the lowest force error {force.drop(ZERO).min():.0f} meV/Å; predicting zero for every force errs "
+        f"by {force[ZERO]:.0f}."
+    )
+
+
+def laws_in_words(laws: Mapping[tuple[str, str], PowerLaw | None], reasons: Mapping[tuple[str, str], str]) -> str:
+    """Give each curve's law, or say why none is quoted, as a Markdown list."""
+    lines = []
+    for (metric, name), law in laws.items():
+        if law is None:
+            lines.append(f"- **{metric}, {name}**: {reasons[metric, name].rstrip('.')}.")
+            continue
+        low, high = law.exponent_interval
+        lines.append(
+            f"- **{metric}, {name}**: b = {law.exponent:.2f} ({low:.2f} to {high:.2f}), R² = {law.r2:.2f}, N from "
+            f"{law.n.min():,.0f} to {law.n.max():,.0f}."
+        )
+    return "\n".join(lines)
+
+
+def end_in_words(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str) -> str:
+    """Say where curves end, and what costs nothing beside them, for a caption."""
+    unit, n = UNITS[metric], errors["n"].max()
+    ends = [f"{name} {at_largest(errors, name)[metric].mean():.0f}" for name in errors["method"].unique()]
+    free, name = at_zero[metric].min(), at_zero[metric].idxmin()
+    return f"{metric.capitalize()} errors at N = {n:,} ({unit}): {listed(ends)}; without training {free:.0f} ({name})"
+
+
+def worth_in_words(worth, limits, reasons: Mapping[str, str]) -> str:
+    """Say what a transfer frame is worth in each metric, or why nothing is said, as a Markdown list."""
+    lines = []
+    for metric, factor in worth.items():
+        said = []
+        if factor is not None:
+            low, high = factor.mean_factor_interval
+            upper = f"{high:.2g}" if np.isfinite(high) else "no upper end"
+            said.append(f"by the two laws about {factor.mean_factor:.2g} frames of scratch ({low:.2g} to {upper})")
+        if len(limits[metric]):
+            at = limits[metric].idxmax()
+            said.append(f"as measured more than {limits[metric].max():.0f} at N = {at:,}")
+        text = f"a transfer frame is worth {listed(said)}" if said else "no factor"
+        why = reasons[metric].rstrip(".")
+        lines.append(f"- **{metric}**: {text}." + (f" {why[0].upper()}{why[1:]}." if why else ""))
+    return "\n".join(lines)
+
+
+def limits_in_words(limits: Mapping[str, pd.Series]) -> str:
+    """Return the largest lower limit of each metric for a caption; an empty text without any."""
+    there = {metric: limit for metric, limit in limits.items() if len(limit)}
+    return "; ".join(f"{metric} more than {limit.max():.0f} at N = {limit.idxmax()}" for metric, limit in there.items())
+
+
+def budget_in_words(table: pd.DataFrame) -> str:
+    """Say whether data or steps limit each curve at its largest N, from `overfit`."""
+    seen = table["times each frame is seen"].iloc[-1]
+    if seen < 1:
+        return f"At N = {table.index[-1]:,} a run looks at {seen:.0%} of its frames: steps are the limit, not frames."
+    last, said = table.iloc[-1].drop("times each frame is seen"), []
+    for limited, what in ((True, "steps are the limit, not frames"), (False, "more frames would still help")):
+        names = [f"{name} ({r:.1f})" for name, r in last.items() if (r < STEPS_ARE_THE_LIMIT) == limited]
+        if names:
+            said.append(f"for {listed(names)} {what}")
+    return f"At N = {table.index[-1]:,}, where each frame is seen {seen:.1f} times, {listed(said)}."
+
+
+def schedule_in_words(changes: pd.DataFrame) -> str:
+    """Say what the other schedule does to each error, and whether seeds agree on it."""
+    said = []
+    for metric, more in changes.items():
+        sign = "lower" if (more < 0).all() else "higher" if (more > 0).all() else None
+        agree = "for every seed" if len(more) > 1 else "for the one seed"
+        ends = f"{sign} {agree}" if sign else "lower for some seeds and higher for others"
+        said.append(f"the {metric} error by {more.mean():+.0f} % ({ends})")
+    return f"Chgnet's schedule changes {listed(said)}."

@@ -1,0 +1,257 @@
+"""Lesson 7's tables and its rule: above what costs nothing, no exponent, no factor and no lower limit."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crossfunc.datasets import open_dataset
+from crossfunc.lessons import learning_curves
+from crossfunc.lessons.results import LessonResults
+from crossfunc.lessons.units import plan_scaling, scaling_units
+from crossfunc.training.units import run_units
+
+OPTIONS = {"n_bootstrap": 50, "seed": 0}
+AT_ZERO = pd.DataFrame(
+    {"energy": [430.0, 66.0, np.nan], "force": [110.0, 110.0, 200.0], "stress": [1.4, 1.4, 2.0]},
+    ["refitted", "model-aware", "predict zero"],
+)
+
+
+def curves(transfer, scratch, force_scratch=(150, 120, 90), stress_scratch=1.0, force_transfer=(100, 80, 60)):
+    """Energy errors at N = 10, 100, 1000 of two seeds that agree."""
+    rows = [
+        {"method": m, "n": n, "seed": seed, "energy": e, "force": f, "stress": stress_scratch}
+        for m, energies, forces in (("transfer", transfer, force_transfer), ("scratch", scratch, force_scratch))
+        for n, e, f in zip((10, 100, 1000), energies, forces, strict=True)
+        for seed in (0, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+LEARNED = curves((60, 30, 15), (65, 50, 40))
+
+
+# --- the rule ---
+
+
+def test_curves_below_what_costs_nothing_are_quoted():
+    laws, reasons = learning_curves.fit_laws(LEARNED, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
+    assert set(reasons.values()) == {""}
+    assert laws["energy", "transfer"].exponent == pytest.approx(np.log10(2))
+    worth, limits, reasons = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
+    assert worth["energy"].n.tolist() == [10]  # at larger N scratch would have to be followed too far
+    assert limits["energy"].to_dict() == {100: 10.0, 1000: 1.0}
+    assert limits["force"].to_dict() == {100: 10.0, 1000: 1.0}
+    assert reasons == {"energy": "", "force": ""}
+
+
+@pytest.mark.parametrize("above", [(239, 175, 104), (60, 67, 15), (60, 30, 66)])
+def test_energies_above_model_aware_references_give_no_exponent_no_factor_and_no_limit_there(above):
+    errors = curves(above, (65, 50, 40))
+    laws, reasons = learning_curves.fit_laws(errors, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
+    assert laws["energy", "transfer"] is None
+    assert "transfer is not below an error that costs nothing (66)" in reasons["energy", "transfer"]
+    worth, limits, _ = learning_curves.worth_of_frames(errors, AT_ZERO, **OPTIONS)
+    assert worth["energy"] is None
+    for n, error in zip((10, 100, 1000), above, strict=True):
+        assert error < 66 or n not in limits["energy"].index
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"force_scratch": (354, 329, 201)}, "errs by 201 meV/Å in force, predicting zero by 200"),
+        ({"force_scratch": (354, 329, 200)}, "predicting zero by 200"),  # as good is not better
+        ({"stress_scratch": 2.2}, "errs by 2.2 GPa in stress, predicting zero by 2"),
+    ],
+)
+def test_scratch_without_forces_or_stresses_gives_no_factor_in_any_metric(options, said):
+    errors = curves((60, 30, 15), (65, 50, 40), **options)
+    worth, limits, reasons = learning_curves.worth_of_frames(errors, AT_ZERO, **OPTIONS)
+    assert worth == {"energy": None, "force": None}
+    assert not len(limits["energy"])
+    assert not len(limits["force"])
+    assert all(said in why for why in reasons.values())
+
+
+def test_data_without_stress_are_judged_by_their_forces():
+    at_zero = AT_ZERO.assign(stress=np.nan)
+    assert learning_curves.why_no_factor(LEARNED.assign(stress=np.nan), at_zero) == ""
+
+
+def test_forces_of_scratch_are_held_against_zero_and_those_of_transfer_against_the_untrained_network():
+    assert learning_curves.free_error(AT_ZERO, "force", "scratch") == 200
+    assert learning_curves.free_error(AT_ZERO, "force", "transfer") == 110
+    assert learning_curves.free_error(AT_ZERO, "energy", "scratch") == 66
+
+
+def test_transfer_that_leads_by_its_start_alone_has_no_limit():
+    errors = curves((60, 30, 15), (65, 50, 40), force_transfer=(115, 112, 111), force_scratch=(190, 185, 180))
+    assert not len(learning_curves.measured_limits(errors, AT_ZERO, "force"))
+
+
+def test_a_flat_or_distant_law_of_scratch_is_not_followed():
+    noisy = curves((60, 30, 15), (65, 50, 40))
+    noisy.loc[noisy["method"] == "scratch", "energy"] = [65, 60, 60, 65, 64, 59]
+    with pytest.raises(learning_curves.ScalingError, match="exponent of scratch may be zero"):
+        learning_curves.factor_within_reach(noisy, AT_ZERO, "energy", **OPTIONS)
+    far = curves((20, 10, 5), (65, 60, 55))
+    with pytest.raises(learning_curves.ScalingError, match="beyond 10 times the largest run"):
+        learning_curves.factor_within_reach(far, AT_ZERO, "energy", **OPTIONS)
+
+
+def test_a_factor_takes_both_curves():
+    alone = LEARNED[LEARNED["method"] == "transfer"]
+    assert "there is no scratch" in learning_curves.why_no_factor(alone, AT_ZERO)
+
+
+def test_two_sizes_make_no_law_and_the_reason_is_given():
+    few = LEARNED[LEARNED["n"] < 1000]
+    laws, reasons = learning_curves.fit_laws(few, AT_ZERO, ["transfer"], **OPTIONS)
+    assert laws["energy", "transfer"] is None
+    assert "2 different sizes" in reasons["energy", "transfer"]
+
+
+# --- in words ---
+
+
+def test_sentences_follow_the_numbers():
+    assert "lowest energy error without training is 66 meV/atom (*model-aware*)" in learning_curves.free_in_words(
+        AT_ZERO
+    )
+    laws = learning_curves.fit_laws(LEARNED, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
+    assert "- **energy, transfer**: b = 0.30 (0.30 to 0.30), R² = 1.00, N from 10 to 1,000." in (
+        learning_curves.laws_in_words(*laws)
+    )
+    above = curves((239, 175, 104), (65, 50, 40))
+    laws = learning_curves.fit_laws(above, AT_ZERO, ["transfer"], **OPTIONS)
+    said = learning_curves.laws_in_words(*laws)
+    assert "energy, transfer**: transfer is not below" in said
+    assert "energy, transfer**: b" not in said
+    assert learning_curves.end_in_words(LEARNED, AT_ZERO, "energy") == (
+        "Energy errors at N = 1,000 (meV/atom): transfer 15 and scratch 40; without training 66 (model-aware)"
+    )
+
+
+def test_what_a_frame_is_worth_is_said_or_why_nothing_is():
+    worth = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
+    assert "as measured more than 10 at N = 100" in learning_curves.worth_in_words(*worth)
+    assert learning_curves.limits_in_words(worth[1]) == "energy more than 10 at N = 100; force more than 10 at N = 100"
+    none = learning_curves.worth_of_frames(curves((60, 30, 15), (65, 50, 40), stress_scratch=9.0), AT_ZERO, **OPTIONS)
+    said = learning_curves.worth_in_words(*none)
+    assert said.startswith("- **energy**: no factor. Scratch at its largest N = 1,000 errs by 9 GPa in stress")
+    assert learning_curves.limits_in_words(none[1]) == ""
+
+
+def test_budgets_are_said_by_ratio_and_by_how_often_frames_were_seen():
+    force = learning_curves.COLUMNS["force"]
+    runs = pd.DataFrame({"n": [10, 10, 1000, 1000], "method": ["transfer", "scratch"] * 2})
+    runs[f"validation_{force}"], runs[f"train_{force}"] = [50.0, 90.0, 30.0, 80.0], [10.0, 30.0, 25.0, 20.0]
+    table = learning_curves.overfit(runs, n_seen=4000)
+    assert table.loc[10, "transfer"] == 5
+    assert table["times each frame is seen"].tolist() == [400, 4]
+    assert learning_curves.budget_in_words(table) == (
+        "At N = 1,000, where each frame is seen 4.0 times, for transfer (1.2) steps are the limit, not frames and for "
+        "scratch (4.0) more frames would still help."
+    )
+    assert "looks at 50% of its frames" in learning_curves.budget_in_words(learning_curves.overfit(runs, n_seen=500))
+
+
+def test_a_schedule_is_judged_seed_by_seed():
+    ours = pd.DataFrame({"seed": [0, 1], "energy": [100.0, 200.0], "force": [50.0, 50.0]})
+    theirs = pd.DataFrame({"seed": [1, 0], "energy": [180.0, 95.0], "force": [55.0, 45.0]})
+    changes = learning_curves.schedule_changes(theirs, ours)
+    assert changes.loc[0].tolist() == pytest.approx([-5, -10])
+    assert changes.loc[1].tolist() == pytest.approx([-10, 10])
+    said = learning_curves.schedule_in_words(changes)
+    assert "the energy error by -8 % (lower for every seed)" in said
+    assert "the force error by +0 % (lower for some seeds and higher for others)" in said
+
+
+def test_rates_are_set_before_each_step_and_the_last_one_stays():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    given = learning_curves.GivenRates([0.5, 0.25])
+    for step, rate in ((0, 0.5), (1, 0.25), (7, 0.25)):
+        given.on_before_optimizer_step(None, SimpleNamespace(n_steps_done=step), optimizer)
+        assert optimizer.param_groups[0]["lr"] == rate
+
+
+# --- with models ---
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two sizes of transfer on a handful of the smallest frames."""
+    given = {"seed": 0, "n_seeds": 1, "sizes": [2, 4], "n_validation": 3, "max_atoms": 2, "max_steps": 1}
+    given |= {"batch_size": 2, "learning_rate": 1e-3, "n_looks": 1, "curves": ["transfer"]}
+    frames, pool, validation, sizes, references = plan_scaling(open_dataset("pbe-r2scan"), given)
+    units = scaling_units(frames, pool, validation, references, given | {"sizes": sizes})
+    return SimpleNamespace(
+        frames=frames,
+        held_out=frames.take(validation),
+        split={"train": pool, "validation": validation},
+        references=references,
+        units=units,
+        done=run_units(list(units.values()), frames),
+    )
+
+
+def test_untrained_rows_share_their_forces_and_zero_is_among_them(small):
+    assert learning_curves.counted(small.held_out).startswith("3 frames of ")
+    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
+    assert list(untrained) == ["refitted", "model-aware"]  # the pretrained model as it comes is the start already
+    at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
+    assert at_zero.loc["refitted", "force"] == at_zero.loc["model-aware", "force"]
+    assert np.isnan(at_zero.loc["predict zero", "energy"])
+    labels = np.abs(small.held_out.forces_ev_per_a.astype(float)).mean()
+    assert at_zero.loc["predict zero", "force"] == pytest.approx(1000 * labels)
+
+
+def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_path):
+    runs = learning_curves.last_errors(small.units, small.done, small.frames, 2)
+    errors = learning_curves.short(runs)
+    assert errors["n"].tolist() == [2, 4]
+    column = "validation_energy_mae_mev_per_atom"
+    assert errors["energy"].tolist() == [run.history[column].iloc[-1] for run in small.done]
+    assert {"train_energy_mae_mev_per_atom", "train_force_mae_mev_per_a"} <= set(runs.columns)
+    assert learning_curves.mean_errors(errors).columns.tolist() == [
+        "energy (meV/atom), transfer",
+        "force (meV/Å), transfer",
+    ]
+    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
+    at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
+    results = LessonResults("07_scaling_laws", tmp_path)
+    largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.split["train"]), "n_steps": 1}
+    learning_curves.record_errors(results, at_zero, untrained, errors, largest, small.held_out, **note)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["energy_largest_transfer"]["value"] == pytest.approx(errors["energy"].iloc[-1])
+    low, high = found["energy_largest_transfer"]["interval"]
+    assert low <= found["energy_largest_transfer"]["value"] <= high
+    assert found["force_n0_refitted"]["value"] == at_zero.loc["refitted", "force"]
+
+
+def test_a_run_at_the_schedules_own_rates_is_the_run_itself(small):
+    (unit,) = [unit for (_, n, _), unit in small.units.items() if n == 2]
+    again = learning_curves.train_at_rates([unit], small.frames, [1e-3], "0.3.0")
+    ours = learning_curves.short(learning_curves.last_errors(small.units, small.done, small.frames, 2))
+    changes = learning_curves.schedule_changes(again, ours[ours["n"] == 2])
+    assert changes.loc[0].tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_laws_and_factors_are_recorded_where_there_are_any():
+    results = LessonResults("07_scaling_laws")
+    laws, _ = learning_curves.fit_laws(LEARNED, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
+    worth, limits, _ = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
+    learning_curves.record_laws(results, laws | {("energy", "model-aware"): None})
+    learning_curves.record_worth(results, worth, limits, LEARNED)
+    changes = pd.DataFrame({"energy": [-5.0, -1.0], "force": [1.0, 3.0]})
+    learning_curves.record_schedule(results, changes, 0.9, 16, 1)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["energy_exponent_transfer"]["note"] == "N from 10 to 1000, R² = 1.00; 95 % interval"
+    assert "energy_exponent_model_aware" not in found
+    assert found["energy_factor_at_least"]["value"] == 10
+    assert found["schedule_energy"]["interval"] == (-5.0, -1.0)
+    assert found["schedule_final_rate"]["value"] == 90
