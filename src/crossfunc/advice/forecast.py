@@ -1,12 +1,12 @@
 r"""How large an error will be with more materials than there are, as an interval that was tested.
 
-A learning curve of a few dozen materials is nearly flat within its noise, and read ahead by itself it promises nothing.
-What other curves did between the same two sizes is known, however: :math:`\log e(N) = \log e(n) - b \log(N/n)` with
-:math:`b = \alpha + \beta b_\text{seen}`, and :math:`\alpha, \beta` and the scatter :math:`\tau` of :math:`b` learnt from
-curves of other data. The half width is :math:`q\sqrt{\lambda/m + (\tau\log(N/n))^2}`: :math:`\lambda/m`
-is the variance of :math:`\log e` over the m materials looked at, learnt as well, for a few materials do not show how
-seldom a large error is,
-and :math:`q` the conformal factor with which intervals of other data would have held what they promise.
+A learning curve of a few dozen materials is nearly flat within its noise, and read ahead by itself it promises
+nothing. What other curves did ahead is known, however: :math:`\log e(N) = \log e(n) - b \log(N/n)` with
+:math:`b = \alpha + \beta b_\text{seen}`, and :math:`\alpha, \beta` and the scatter :math:`\tau` of :math:`b` are learnt
+from curves of other data. The half width is :math:`q\sqrt{\lambda/m + (\tau\log(N/n))^2}`: :math:`\lambda/m` is the
+variance of :math:`\log e` over the m materials looked at, learnt as well, for few materials do not show how large an
+error can be that is rare, and :math:`q` the conformal factor with which intervals of other data would have held what
+they promise.
 """
 
 import math

@@ -27,6 +27,9 @@ from crossfunc.errors import InputError
 from crossfunc.files import locked_folder, remove_drafts, write_atomically
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
+SPREAD = "teacher_spread_ev_per_atom"
+"""Column of the pairs: how far two teachers' formation energies in the high functional lie apart, eV/atom."""
+
 __all__ = ["TEACHERS", "Teacher", "label_again"]
 
 SOURCE = "surrogate"
@@ -128,7 +131,7 @@ def label_again(
     with locked_folder(parts):
         remove_drafts(parts)
         found = _run_chunks(teacher, chosen, given, parts, n_jobs, progress)
-        dataset = _write(out, teacher, given, chosen, found, overwrite=overwrite)
+        dataset = _write(out, labels, given, chosen, found, overwrite=overwrite)
         shutil.rmtree(parts, ignore_errors=True)
     return dataset
 
@@ -227,8 +230,9 @@ def _rounded(values, name: str):
     return (np.round(np.asarray(values, dtype=np.float64), ROUNDED_TO[name]) + 0.0).ravel().tolist()
 
 
-def _write(out: Path, teacher: Teacher, source: Dataset, chosen: pa.Table, found: dict, *, overwrite: bool) -> Dataset:
+def _write(out: Path, labels: str, source: Dataset, chosen: pa.Table, found: dict, *, overwrite: bool) -> Dataset:
     low, _ = source.functionals
+    teacher = TEACHERS[labels]
     correction = _corrections(source) if low.energy_kind == "mp2020" else {}
     frames, refused = _frames(chosen, found, correction, low.key)
     pairs = _pairs(source, frames)
@@ -236,7 +240,7 @@ def _write(out: Path, teacher: Teacher, source: Dataset, chosen: pa.Table, found
     ledger = pd.DataFrame(refused, columns=REJECTED_COLUMNS)
     return write_dataset(
         out,
-        meta=_meta(teacher, source),
+        meta=_meta(labels, teacher, source),
         frames=frames,
         pairs=pairs,
         elements=elements,
@@ -284,8 +288,10 @@ def _pairs(source: Dataset, frames: pa.Table) -> pd.DataFrame:
         ]
         for side, name in ((low, "relaxed-gga"), (high, "relaxed"))
     }
-    pairs = source.pairs[source.pairs["material_id"].isin(energies[low.key].index.intersection(energies[high.key].index))]
-    pairs = pairs.reset_index(drop=True)
+    labelled = energies[low.key].index.intersection(energies[high.key].index)
+    pairs = source.pairs[source.pairs["material_id"].isin(labelled)].reset_index(drop=True)
+    formation = high.column(formation=True)
+    before = pairs[formation]
     correction = pairs[low.column()] - pairs[low.column("raw")]
     first, second = (pairs["material_id"].map(energies[side.key]) for side in (low, high))
     pairs[low.column()], pairs[high.column()] = first, second
@@ -293,10 +299,10 @@ def _pairs(source: Dataset, frames: pa.Table) -> pd.DataFrame:
     X = composition_matrix(list(pairs["composition"]))
     for total in (low.column(), low.column("raw"), high.column()):
         ground = _ground(pairs, total).reindex(ELEMENT_SYMBOLS)
-        formation = pairs[total] - X @ ground.fillna(0.0).to_numpy()
+        relative = pairs[total] - X @ ground.fillna(0.0).to_numpy()
         known = X @ ground.isna().to_numpy().astype(float) == 0
-        pairs[total.replace("_energy", "_formation_energy")] = formation.where(known).round(6)
-    return pairs
+        pairs[total.replace("_energy", "_formation_energy", 1)] = relative.where(known).round(6)
+    return pairs.assign(**{SPREAD: (pairs[formation] - before).abs().round(6)})
 
 
 def _ground(pairs: pd.DataFrame, total: str) -> pd.Series:
@@ -324,18 +330,18 @@ def _elements(source: Dataset, pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def _meta(teacher: Teacher, source: Dataset) -> dict:
+def _meta(labels: str, teacher: Teacher, source: Dataset) -> dict:
     from importlib.metadata import version
 
     low, high = source.functionals
     return {
-        "name": f"{source.name}-sevennet" if teacher.package == "sevenn" else f"{source.name}-{teacher.package}",
+        "name": f"{source.name}-{labels}",
         "version": "1",
         "licence": teacher.licence,
         "citation": teacher.citation,
         "provenance": (
-            f"the crystals of {source.name}, version {source.meta['version']}, as CHGNet relaxed them; energies, forces "
-            f"and stress predicted by {teacher.name} (made by `crossfunc data make-surrogate --labels sevennet`)"
+            f"the crystals of {source.name}, version {source.meta['version']}, as CHGNet relaxed them; energies, "
+            f"forces and stress predicted by {teacher.name} (made by `crossfunc data make-surrogate --labels {labels}`)"
         ),
         "functionals": describe_functionals(low.name, high.name, energy_kinds=(low.energy_kind, high.energy_kind)),
         "label_notice": f"surrogate labels: predicted by {teacher.name}, not DFT",
