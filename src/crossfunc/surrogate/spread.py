@@ -1,4 +1,4 @@
-"""How far two teachers' labels of the same crystals lie apart: the error bar of labels that no calculation stands for."""
+"""How far two teachers' labels of the same crystals lie apart: the error bar of labels that are no calculation."""
 
 import numpy as np
 import pandas as pd
