@@ -234,6 +234,20 @@ figures.show(
 )
 
 # %% [markdown]
+# And this is how the same fit would look in a paper that maps gain: compare it with {numref}`fig-02-corrected`.
+
+# %%
+by_gain = corrected.ranked("gain").index
+figures.show(
+    figures.importance_map(corrected.table, measure="gain"),
+    alt="Periodic table of the share of gain on each element for the formation-energy "
+    f"difference with corrections; the largest values are on {', '.join(by_gain[:5])}.",
+    caption=f"By gain, the first are {', '.join(by_gain[:3])}; by SHAP, {', '.join(top[:3])}",
+    name="fig-02-gain",
+    dataset=ds,
+)
+
+# %% [markdown]
 # By membership in the first ten the three measures come close to each other, so this test alone condemns none of them.
 # They differ in height: gain flattens the picture, for an element that splits a few materials well counts as much as one that moves thousands, while SHAP and permutation, both measured on held-out materials, fall off alike.
 # When you read an importance map elsewhere, ask which measure it is, on which data, and with which $R^2$; the paper does not say which one its Fig. 1c and d show.

@@ -46,6 +46,7 @@ import pandas as pd
 from IPython.display import display
 
 import crossfunc as xf
+from crossfunc.bootstrap import mean_error
 from crossfunc.energies import scale_held_out
 from crossfunc.lessons import LessonResults, figures, own_data, real_pairs
 from crossfunc.lessons import references as evidence
@@ -432,8 +433,10 @@ print(f"{len(missed)} materials judged")
 missed.agg(["mean", "median"]).T.style.format("{:,.0f} meV/atom")
 
 # %%
+of = ids[missed.index]
 for key, way in zip(("none", "refit", "aware"), missed, strict=True):
-    results.record(f"n0_{key}", n0[way], n=len(missed))
+    mean = mean_error(missed[way], of, n_bootstrap=n_bootstrap, seed=seed)
+    results.record(f"n0_{key}", mean.value, mean.interval, n=len(missed))
 
 # %% tags=["remove-input"]
 own_data.check_claim(

@@ -284,7 +284,7 @@ for key, row in means.iterrows():
 # ## What do others say?
 #
 # Published comparisons do not agree, and few give spreads.
-# One finds that of seven strategies only replay keeps what a model knew far from its training set ([arXiv:2606.12704](https://arxiv.org/abs/2606.12704)), another that readouts alone cannot be moved to a new functional, because the features below them are made for the old one ([arXiv:2506.14963](https://arxiv.org/abs/2506.14963)).
+# One finds that of seven strategies only replay keeps what a model knew far from its training set {cite:p}`tompa2026finetuning`, another that readouts alone cannot be moved to a new functional, because the features below them are made for the old one {cite:p}`gardner2025multifidelity`.
 # And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
 #
 # Each of these is a difference of two errors on the same frames, here against Method 4, with an interval from materials that are drawn again and again.

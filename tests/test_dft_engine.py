@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from crossfunc.dft.engine import EngineError, check_engine, check_frames, pulay_gpa
+from crossfunc.dft.engine import EngineError, _both, check_engine, check_frames, pulay_gpa
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
 
 FRAMES = plan_frames(n_steps=1)
@@ -84,6 +84,26 @@ def test_a_metal_without_k_points_is_refused():
 def test_the_pulay_term_is_two_thirds_of_the_slope():
     """1 meV per eV at 600 eV in 100 Å³ is 2/3 * 600 * 1e-3 / 100 eV/Å³ = 4e-3 eV/Å³ = 0.641 GPa."""
     assert pulay_gpa(1e-3, 600, 100) == pytest.approx(0.64087, abs=1e-5)
+
+
+def _barium():
+    (frame,) = (f for f in FRAMES if f.frame_id == "Ba-bcc-00")
+    return dataclasses.replace(frame, settings=dataclasses.replace(frame.settings, k_mesh=(2, 2, 2), cutoff_ev=250.0))
+
+
+@needs_gpaw
+def test_barium_is_a_metal():
+    """Its entropy is not zero: free energy and energy at zero broadening differ."""
+    found = _both(_barium(), 250.0, derivatives=False)
+    for functional in ("pbe", "r2scan"):
+        assert found[functional]["energy_ev"] - found[functional]["free_energy_ev"] > 1e-3
+
+
+@needs_gpaw
+def test_a_metal_whose_bands_are_all_full_is_refused(monkeypatch):
+    monkeypatch.setattr("crossfunc.dft.engine._bands", lambda frame: {})
+    with pytest.raises(RuntimeError, match="highest of 5 bands of this metal holds electrons"):
+        _both(_barium(), 250.0, derivatives=False)
 
 
 @needs_gpaw

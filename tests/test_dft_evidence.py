@@ -1,6 +1,7 @@
 """What the tables say of our own DFT, against numbers worked out by hand."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pandas as pd
@@ -124,3 +125,36 @@ def test_mean_deviations_of_solids_have_an_interval_where_there_are_enough():
     assert found["volume_pbe"].low < 1.8 < found["volume_pbe"].high
     assert evidence.solid_errors(solids[:3])["bulk_all_electron"].interval is None
     assert evidence.solid_errors(solids[:0]) == {}
+
+
+def pairs_with(rows):
+    columns = ("low_volume_a3_per_atom", "high_volume_a3_per_atom", "low_bulk_modulus_gpa", "high_bulk_modulus_gpa")
+    table = pd.DataFrame([dict(zip(("material_id", *columns), row, strict=True)) for row in rows])
+    return types.SimpleNamespace(pairs=table)
+
+
+def test_published_solids_are_held_against_the_functional_they_were_computed_in():
+    ours = [("MgO-rock-salt", 9.6245, 9.0, 297.96, 1.0), ("Si-diamond", 1.0, 1.01 * 5.446090894**3 / 8, 1.0, 1.0)]
+    table = evidence.published_solids(pairs_with([*ours, ("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
+    assert list(table["functional"]) == ["pbe", "r2scan"]
+    assert table.loc["MgO-rock-salt", "volume_off"] == pytest.approx(0)
+    assert table.loc["MgO-rock-salt", "bulk_off"] == pytest.approx(100)
+    assert table.loc["Si-diamond", "volume_off"] == pytest.approx(1, abs=1e-3)
+    assert np.isnan(table.loc["Si-diamond", "bulk_off"])
+    found = evidence.published_errors(table)
+    assert set(found) == {"volume_pbe", "bulk_pbe", "volume_r2scan"}
+    assert found["bulk_pbe"].value == pytest.approx(100)
+
+
+def test_no_published_solid_is_an_empty_table_and_no_figure():
+    table = evidence.published_solids(pairs_with([("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
+    assert table.empty
+    assert evidence.published_errors(table) == {}
+
+
+def test_every_published_solid_is_one_of_the_plan():
+    from importlib import resources
+
+    with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
+        known = pd.read_csv(file)
+    assert set(known["material_id"]) <= {m.material_id for m in plan_materials()}

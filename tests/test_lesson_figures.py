@@ -44,6 +44,15 @@ def test_importance_map_leaves_absent_elements_blank_and_keeps_the_colours_it_is
     assert "Technetium (Tc)" in hover  # and nothing more
 
 
+def test_a_map_of_gain_shows_shares_in_percent():
+    table = pd.DataFrame({"gain_mean": [0.75, 0.25], "gain_std": [0.1, 0.02], "n_rows": [3, 2]}, ["O", "Fe"])
+    figure = figures.importance_map(table, measure="gain")
+    hover = [text for trace in figure.data if trace.text is not None for row in trace.text for text in row]
+    (iron,) = [text for text in hover if text.startswith("Iron (Fe)")]
+    assert "25" in iron
+    assert iron.endswith("± 2.0 % over seeds, 2 materials")
+
+
 def test_share_bars_are_percent_in_the_order_of_the_table(ax):
     shares = pd.DataFrame(
         {"with corrections": [0.4, 0.6], "without corrections": [0.7, 0.3]}, index=["anions", "all others"]

@@ -31,6 +31,11 @@ CAREFUL_MIXING = (0.05, 8, 50.0)
 MAX_ITERATIONS = (80, 250)
 SYMMETRY_TOLERANCE = 1e-5
 """Start cells are rounded to 8 digits; GPAW's default of 1e-7 would miss symmetries by that rounding."""
+EMPTY_BANDS, EMPTY_BANDS_PER_ATOM = 4, 3
+"""Empty bands of a metal. GPAW by itself takes no more bands than its datasets have bound orbitals: barium, strontium
+and calcium get five for their ten electrons, all full, as if they were insulators."""
+FULL = 1e-4
+"""Share of a band's electrons in the highest band of a metal above which higher ones are missing."""
 CUTOFF_STEP_EV = 25.0
 """Half the difference of the two cutoffs that give dE/dcutoff, the Pulay part of the stress."""
 OLDEST_LIBXC = (4, 3)
@@ -246,11 +251,32 @@ def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GPAW warns of libxc's enforced curvature for every frame: see the page
         atoms = make_atoms(frame)
-        atoms.calc = make_calculator(frame.settings, cutoff_ev=cutoff_ev, careful=careful)
+        atoms.calc = make_calculator(frame.settings, cutoff_ev=cutoff_ev, careful=careful, **_bands(frame))
         results = {"pbe": _labels(atoms, **what)}
+        _check_bands(frame, atoms.calc)
         atoms.calc.set(xc=_r2scan(frame))
         results["r2scan"] = _labels(atoms, **what)
+        _check_bands(frame, atoms.calc)
     return results
+
+
+def _bands(frame: Frame) -> dict[str, int]:
+    """Options of GPAW that give a metal empty bands; a negative number counts those beyond the electrons."""
+    if frame.material.binding != "metal":
+        return {}
+    return {"nbands": -(EMPTY_BANDS + EMPTY_BANDS_PER_ATOM * len(frame.atomic_numbers))}
+
+
+def _check_bands(frame: Frame, calculator) -> None:
+    if frame.material.binding != "metal":
+        return
+    weights = calculator.get_k_point_weights()
+    top = max(calculator.get_occupation_numbers(k)[-1] / w for k, w in enumerate(weights))
+    if top > 2 * FULL:
+        raise RuntimeError(
+            f"the highest of {calculator.get_number_of_bands()} bands of this metal holds electrons "
+            f"({top / 2:.2g} of a full band), so higher ones are missing; raise EMPTY_BANDS in crossfunc.dft.engine."
+        )
 
 
 def _r2scan(frame: Frame):

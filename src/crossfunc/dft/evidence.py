@@ -152,6 +152,58 @@ def solid_errors(solids: pd.DataFrame) -> dict[str, Estimate]:
     return {key: mean_error(solids[column].abs(), solids.index) for key, column in names.items()}
 
 
+def published_solids(dataset: Dataset) -> pd.DataFrame:
+    """Compare crystals with published PBE and r2SCAN values of other codes, as kept in `published_solids.csv`.
+
+    Returns
+    -------
+    DataFrame
+        Index material of the dataset, of those with a published value; columns `functional`, `volume_a3_per_atom`,
+        `published_volume_a3_per_atom`, `volume_off` and `bulk_off` (percent; the second is NaN where no bulk modulus
+        is published).
+
+    Notes
+    -----
+    PBE: mean of two all-electron codes for cubic oxides, E. Bosoni et al., Nat. Rev. Phys. 6, 45 (2024). r2SCAN: cells
+    of the elements of the same verification set for r2SCAN01 (eta = 0.01 instead of 0.001), from the repository
+    aiidateam/acwf-verification-scripts (MIT), commit 78be1b4.
+    """
+    pairs = dataset.pairs.drop_duplicates("material_id").set_index("material_id")
+    with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
+        known = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    known = known[known["material_id"].isin(pairs.index)]
+    sides = {functional: side for side, functional in SIDES_OF.items()}
+    rows = []
+    for row in known.itertuples():
+        side = sides[row.functional]
+        ours = pairs.loc[row.material_id]
+        volume = ours[f"{side}_volume_a3_per_atom"]
+        rows.append(
+            {
+                "functional": row.functional,
+                "volume_a3_per_atom": volume,
+                "published_volume_a3_per_atom": row.volume_a3_per_atom,
+                "volume_off": 100 * (volume / row.volume_a3_per_atom - 1),
+                "bulk_off": 100 * (ours[f"{side}_bulk_modulus_gpa"] / row.bulk_modulus_gpa - 1),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(known["material_id"], name="material"), columns=_PUBLISHED)
+
+
+_PUBLISHED = ["functional", "volume_a3_per_atom", "published_volume_a3_per_atom", "volume_off", "bulk_off"]
+
+
+def published_errors(solids: pd.DataFrame) -> dict[str, Estimate]:
+    """Mean absolute deviations of `published_solids`, percent, with intervals over materials, by the results' keys."""
+    found = {}
+    for functional, rows in solids.groupby("functional"):
+        for key, column in (("volume", "volume_off"), ("bulk", "bulk_off")):
+            values = rows[column].dropna().abs()
+            if len(values):
+                found[f"{key}_{functional}"] = mean_error(values, values.index)
+    return found
+
+
 def net_forces_mev_per_a(dataset: Dataset) -> dict[str, np.ndarray]:
     """Net force of each shipped frame, by functional key, meV/Å."""
     table = dataset.frames.select(["functional", "net_force_ev_per_a"]).to_pandas()

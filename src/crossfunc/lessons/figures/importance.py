@@ -7,28 +7,36 @@ from crossfunc.lessons.figures.elements import periodic_table_interactive
 from crossfunc.lessons.figures.style import COLORS
 
 
-def importance_map(table, limits=None):
-    """Periodic table of the mean |SHAP| of each element, its spread over seeds on hover.
+def importance_map(table, limits=None, measure="shap"):
+    """Periodic table of the importance of each element, its spread over seeds on hover.
 
     Parameters
     ----------
     table : DataFrame
-        The table of an `ElementImportance`: index element; `shap_mean`, `shap_std` in eV/atom and `n_rows`.
+        The table of an `ElementImportance`: index element; `shap_mean`, `shap_std` in eV/atom, the same two of
+        `permutation` and `gain`, and `n_rows`.
     limits : (float, float), optional
-        Ends of the colours, meV/atom, for maps that are compared; default: the map's own.
+        Ends of the colours, in the map's unit, for maps that are compared; default: the map's own.
+    measure : {"shap", "permutation", "gain"}, default "shap"
+        Mean |SHAP| is shown in meV/atom, the others as shares of their sum over all elements.
 
     Returns
     -------
     plotly.graph_objects.Figure
         Hand it to :func:`show`.
     """
-    known = table.dropna(subset=["shap_mean"])
+    known = table.dropna(subset=[f"{measure}_mean"])
+    scale, label, unit = (
+        (1000, "mean |SHAP| (meV/atom)", "")
+        if measure == "shap"
+        else (100 / known[f"{measure}_mean"].clip(lower=0).sum(), f"share of {measure} (%)", " %")
+    )
+    spread = scale * known[f"{measure}_std"]
     hover = {
-        element: f"± {1000 * row.shap_std:.1f} over seeds, {row.n_rows:.0f} materials"
-        for element, row in known.iterrows()
+        element: f"± {spread[element]:.1f}{unit} over seeds, {known.loc[element, 'n_rows']:.0f} materials"
+        for element in known.index
     }
-    values = 1000 * known["shap_mean"]
-    return periodic_table_interactive(values, "mean |SHAP| (meV/atom)", fmt=".1f", hover=hover, limits=limits)
+    return periodic_table_interactive(scale * known[f"{measure}_mean"], label, fmt=".1f", hover=hover, limits=limits)
 
 
 def share_bars(shares, ax=None):
