@@ -128,7 +128,7 @@ class Forecast:
         found = []
         for k in (0, 1, 2):
             there = np.flatnonzero(bounds[:, k] <= error)
-            found.append(float(sizes[there[0]]) if len(there) else math.inf)
+            found.append(float(max(sizes[there[0]], self.seen.n)) if len(there) else math.inf)
         return tuple(found)
 
 
