@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,18 +52,15 @@ def test_a_functional_stands_for_an_embedded_dataset_calculated_before_surrogate
 
 
 def test_the_method_follows_from_the_errors():
-    class Judged:
-        functional = {"spoken": None}
-        labels = "r²SCAN"
-
+    judged = SimpleNamespace(functional={"spoken": None}, labels="r²SCAN")
     energy = {"needed": {"n_materials": {"middle": 100.0}}}
     refit = {"refit": True, "before_ev_per_atom": 2.0, "after_ev_per_atom": 0.05}
-    assert _method(Judged, refit, energy, 3.0)["key"] is None
-    assert _method(Judged, refit, energy, 0.06) == {
+    assert _method(judged, refit, energy, 3.0)["key"] is None
+    assert _method(judged, refit, energy, 0.06) == {
         "key": "model-aware", "reason": "new references alone reach it: no training", "train": False
     }  # fmt: skip
-    assert _method(Judged, refit, energy, 0.01)["train"]
-    assert _method(Judged, refit | {"refit": False}, energy, 0.01)["key"] == "3"
+    assert _method(judged, refit, energy, 0.01)["train"]
+    assert _method(judged, refit | {"refit": False}, energy, 0.01)["key"] == "3"
 
 
 def test_hours_are_told_or_why_not():

@@ -1,4 +1,4 @@
-"""Forecasts of errors: intervals on made-up curves whose law is known, the stand-ins, and the kept test of all cases."""
+"""Forecasts of errors: intervals on made-up curves of known laws, the stand-ins, and the kept test of all cases."""
 
 import json
 import math
