@@ -189,5 +189,5 @@ def _line(seen: np.ndarray, found: np.ndarray, weight: np.ndarray) -> tuple[floa
     return float(mean_found - slope * mean_seen), slope
 
 
-CALIBRATION = Calibration(0.2, 0.2, 1.0, 0.2, 1.3, 0)
+CALIBRATION = Calibration(0.139851, 0.18371, 4.6053, 0.02, 1.1712, 104)
 """Learnt from all embedded datasets by `crossfunc bench forecasts`; the test suite holds it to the kept file."""
