@@ -62,3 +62,11 @@ def test_largest_offsets_come_with_their_errors_and_only_where_the_data_fix_them
 def test_a_folder_without_verdicts_stops_the_build(tmp_path):
     with pytest.raises(ExtensionError, match="no verdicts; make them with: crossfunc bench verdicts"):
         book_verdicts.read_verdicts(tmp_path)
+
+
+def test_both_modalities_of_one_network_are_told_apart_by_our_own_dft():
+    found = {one["model"]: one for one in book_verdicts.read_verdicts(ROOT / "book" / "verdicts" / "pbe-r2scan")}
+    assert len(found) >= 4
+    for model, functional in (("SevenNet-MF-0, PBE", "PBE"), ("SevenNet-MF-0, R2SCAN", "r²SCAN")):
+        assert found[model]["functional"]["spoken"] == functional
+        assert "DFT" in found[model]["label_notice"] or "density-functional" in found[model]["label_notice"]
