@@ -254,7 +254,7 @@ def test_other_data_give_another_fingerprint(tiny, tmp_path, change):
 
 def test_an_existing_folder_is_only_replaced_when_told_to(tiny):
     before = contents(tiny.parent)
-    with pytest.raises(DatasetError, match=f"{re.escape(str(tiny))} exists; choose another folder or pass overwrite"):
+    with pytest.raises(DatasetError, match=f"{re.escape(str(tiny))} exists; choose another folder, or replace it"):
         write_tiny(tiny)
     assert contents(tiny.parent) == before
 
