@@ -149,7 +149,7 @@ def test_scratch_is_compared_column_by_column():
         table
     )
     table.iloc[1, 1] = 40.0
-    assert "no column beside energy got worse" in four_methods.scratch_in_words(table)
+    assert "no error but that of energy is larger" in four_methods.scratch_in_words(table)
 
 
 def test_what_moved_is_said_beside_the_published_checkpoint():
