@@ -162,10 +162,17 @@ def stage_scripts(served):
 
 
 def publish(built, target):
-    """Put the pages just built in the place of the published ones."""
-    shutil.rmtree(target, ignore_errors=True)
+    """Put the pages just built in the place of the published ones, which are there until then."""
+    former = target.with_name(f".{target.name}-before")
+    if not target.exists() and former.exists():  # killed between the two names
+        former.rename(target)
+    shutil.rmtree(former, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return built.rename(target)
+    if target.exists():
+        target.rename(former)
+    built.rename(target)
+    shutil.rmtree(former, ignore_errors=True)
+    return target
 
 
 def run_on_real_data(root, profile):
@@ -190,7 +197,10 @@ def story_figure(root, profile):
 
 def main():
     """Command line: see the module's first lines."""
-    from crossfunc.lessons import LessonError
+    from sphinx.errors import SphinxError
+
+    from crossfunc.endings import describe_ending, signals_raise, status_of
+    from crossfunc.files import locked_folder
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default=READER_PROFILE)
@@ -203,11 +213,19 @@ def main():
     if options.keep:
         job = functools.partial(keep_run, lesson=options.keep)
     try:
-        if options.real_data:
-            run_on_real_data(options.root.resolve(), options.profile)
-        made = job(options.root.resolve(), options.profile)
-    except (BuildError, LessonError, LookupError, OSError) as error:
+        with signals_raise():
+            if options.real_data:
+                run_on_real_data(options.root.resolve(), options.profile)
+            with locked_folder(options.root.resolve() / "build" / options.profile):
+                made = job(options.root.resolve(), options.profile)
+    except (BuildError, LookupError, SphinxError) as error:
         sys.exit(f"error: {error}")
+    except (Exception, KeyboardInterrupt) as error:
+        message = describe_ending(error, how_to_go_on="The same command goes on where it was.")
+        if message is None:
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(status_of(error))
     sys.stdout.write(f"Ready: {made / 'index.html' if job is build else made}\n")
 
 

@@ -9,7 +9,10 @@ where the command says so. A kill falls anywhere between start and end of the un
 
 import argparse
 import dataclasses
+import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,11 +25,15 @@ from pathlib import Path
 import numpy as np
 from small_checkouts import CLI, write_checkout
 
+ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = ("TERM", "INT", "KILL")
 LESSON = """\
 # %% tags=["parameters"]
 n = 3
 results_dir = None
+
+# %% [markdown]
+# **Run time**: short.
 
 # %%
 import time
@@ -52,9 +59,11 @@ class Command:
     """A command in a folder of its own: how to call it, and what it leaves."""
 
     name: str
-    arguments: Callable[[Path], list[str]]
+    words: Callable[[Path], list[str]]
     outcome: Callable[[Path, str], dict]  # folder, stdout -> what must be the same
     resumes: bool  # whether a finished call may simply be given again
+    prepare: Callable[[Path], object] = lambda _: None  # what the folder holds before the first call
+    is_group: bool = False  # whether a signal goes to all its processes, as from a terminal
 
 
 # --- what the commands work on ---
@@ -70,7 +79,7 @@ def make_dataset(folder: Path) -> Path:
     sizes = np.diff(data.frames["atomic_numbers"].combine_chunks().offsets.to_numpy())
     # the functional that most frames with forces are of
     labelled = np.asarray(data.frames["forces_ev_per_a"].is_valid())
-    chosen = np.flatnonzero(labelled & (sizes > 1) & (sizes <= 3))[::7][:24]
+    chosen = np.flatnonzero(labelled & (sizes > 1) & (sizes <= 3))[::7][:16]
     meta = {key: value for key, value in data.meta.items() if key != "files"}
     write_dataset(folder, meta=meta, frames=data.frames.take(pa.array(chosen)))
     return folder
@@ -113,18 +122,47 @@ def make_checkout(root: Path) -> Path:
     return write_checkout(root, {f"{n}_x": LESSON.format(stem=f"{n}_x", number=n) for n in ("01", "02")})
 
 
+def make_book_checkout(root: Path) -> Path:
+    """A checkout that `make book` makes a book of: its tools, one lesson, two pages."""
+    write_checkout(root, {"01_x": LESSON.format(stem="01_x", number="01")})
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("__pycache__", "*.md", "kept"))
+    for name in ("Makefile", "CHANGELOG.md", "_config.yml"):
+        shutil.copy2(ROOT / name, root / name)
+    (root / "book" / "index.md").write_text("# A book\n\nSee {doc}`notebooks/01_x`.\n")
+    (root / "book" / "parameters.md").write_text("# Parameters\n\nNone.\n")
+    (root / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n- caption: Lessons\n  chapters:\n"
+        "  - file: notebooks/01_x\n- caption: More\n  chapters:\n  - file: parameters\n"
+    )
+    tools = root / "tools" / "bin"
+    tools.mkdir(parents=True)
+    for name, command in (("python", CLI[:1]), ("crossfunc", CLI)):
+        (tools / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        (tools / name).chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt", "tools/.installed"):  # the stamp last, so nothing is installed
+        (root / name).touch()
+    return root
+
+
+def book_of(folder: Path) -> dict[str, bytes]:
+    """The pages that are published, without what says how long a lesson took."""
+    pages = files_of(folder / "build" / "smoke" / "html", skip=("searchindex.js", "environment.pickle", ".buildinfo"))
+    time_text = re.compile(rb"\d+ s on \d+ cores|\d+ min \d+ s on \d+ cores")
+    return {name: time_text.sub(b"", page) for name, page in pages.items()}
+
+
 def commands(shared: Path) -> list[Command]:
     """The commands, on inputs that are made once in `shared`."""
     dataset = str(make_dataset(shared / "data"))
     frames, entries = str(make_frames(shared / "frames.extxyz")), str(make_entries(shared / "entries.csv"))
     checkout = make_checkout(shared / "checkout")
-    run = ["run", "--profile", "smoke", "--root", str(checkout)]
+    run = [*CLI, "run", "--profile", "smoke", "--root", str(checkout)]
     return [
         Command(
             "finetune",
             lambda folder: [
-                *("finetune", "--method", "4", "--dataset", dataset, "--out", str(folder / "out")),
-                *("--epochs", "4", "--batch-size", "4"),
+                *(*CLI, "finetune", "--method", "4", "--dataset", dataset, "--out", str(folder / "out")),
+                *("--epochs", "3", "--batch-size", "4"),
             ],
             lambda folder, _: trained(folder / "out"),
             resumes=True,
@@ -138,7 +176,7 @@ def commands(shared: Path) -> list[Command]:
         Command(
             "data import",
             lambda folder: [
-                *("data", "import", "extxyz", "-", frames, "--out", str(folder / "out"), "--no-check"),
+                *(*CLI, "data", "import", "extxyz", "-", frames, "--out", str(folder / "out"), "--no-check"),
                 *("--material-key", "material"),
             ],
             lambda folder, _: files_of(folder / "out"),
@@ -146,23 +184,34 @@ def commands(shared: Path) -> list[Command]:
         ),
         Command(
             "data make-surrogate",
-            lambda folder: ["data", "make-surrogate", "--limit", "2", "--out", str(folder / "out")],
+            lambda folder: [*CLI, "data", "make-surrogate", "--limit", "1", "--out", str(folder / "out")],
             lambda folder, _: files_of(folder / "out"),
             resumes=False,
         ),
         Command(
             "hull",
-            lambda _: ["hull", entries, "--functional", "r2scan", "--energy-kind", "raw"],
+            lambda _: [*CLI, "hull", entries, "--functional", "r2scan", "--energy-kind", "raw"],
             lambda _, printed: {"printed": printed},
             resumes=True,
         ),
         Command(
             "figures",
             lambda folder: [
-                *("figures", "--profile", "smoke", "--root", str(checkout), "--static", "--out", str(folder / "out")),
+                *(*CLI, "figures", "--profile", "smoke", "--root", str(checkout), "--static"),
+                *("--out", str(folder / "out")),
             ],
             lambda folder, _: files_of(folder / "out"),
             resumes=True,
+        ),
+        Command(
+            "make book",
+            lambda folder: [
+                *("make", "-s", "-C", str(folder / "checkout"), "book", "PROFILE=smoke", "VENV=tools"),
+            ],
+            lambda folder, _: book_of(folder / "checkout"),
+            resumes=True,
+            prepare=lambda folder: make_book_checkout(folder / "checkout"),
+            is_group=True,
         ),
     ]
 
@@ -194,8 +243,9 @@ def call(command: Command, folder: Path, *, kill: tuple[str, float] | None = Non
     """Run a command, perhaps killed; return status, stdout, stderr, and whether it was still running at the kill."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
-        [*CLI, *command.arguments(folder)],
+        command.words(folder),
         **options,
+        start_new_session=command.is_group,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         ran = False
@@ -205,7 +255,8 @@ def call(command: Command, folder: Path, *, kill: tuple[str, float] | None = Non
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
                 ran = True
-                process.send_signal(getattr(signal, f"SIG{name}"))
+                number = getattr(signal, f"SIG{name}")
+                os.killpg(process.pid, number) if command.is_group else process.send_signal(number)
         out, err = process.communicate(timeout=900)
     return process.returncode, out, err, ran
 
@@ -220,6 +271,7 @@ def kill_often(command: Command, folder: Path, n_kills: int, signals=SIGNALS, se
     """
     peace = folder / "peace"
     peace.mkdir(parents=True)
+    command.prepare(peace)
     clock = time.monotonic()
     status, printed, err, _ = call(command, peace)
     seconds = time.monotonic() - clock
@@ -229,6 +281,7 @@ def kill_often(command: Command, folder: Path, n_kills: int, signals=SIGNALS, se
     for name in signals:
         place = folder / name
         place.mkdir()
+        command.prepare(place)
         statuses, finished, told = [], 0, 0
         for _ in range(n_kills):
             status, printed, err, ran = call(command, place, kill=(name, draw.uniform(0, seconds)))
@@ -239,14 +292,14 @@ def kill_often(command: Command, folder: Path, n_kills: int, signals=SIGNALS, se
             if status == 0:  # the work was done before the signal came
                 assert command.outcome(place, printed) == expected, where
                 finished += 1
-                if not command.resumes:
-                    shutil.rmtree(place / "out")
             else:
                 assert ran, where
                 told += "stopped" in err
-        if command.resumes or not (place / "out").exists():
-            status, printed, err, _ = call(command, place)
-            assert status == 0, f"{command.name}, resumed after {name}: {status}: {err[-2000:]}"
+            if not command.resumes and (place / "out").exists():  # whole, or it would not be there
+                assert command.outcome(place, printed) == expected, where
+                shutil.rmtree(place / "out")
+        status, printed, err, _ = call(command, place)
+        assert status == 0, f"{command.name}, resumed after {name}: {status}: {err[-2000:]}"
         assert command.outcome(place, printed) == expected, f"{command.name}: resumed after {name} it differs"
         rows.append(
             {
@@ -286,8 +339,8 @@ def main() -> None:
 
 def prepare_figures(run: Command, shared: Path) -> None:
     """Execute the lessons whose figures are exported."""
-    arguments = [a for a in run.arguments(shared) if a not in ("--out", str(shared / "out"))]
-    done = subprocess.run([*CLI, *arguments], capture_output=True, text=True)
+    words = [word for word in run.words(shared) if word not in ("--out", str(shared / "out"))]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,7 +13,10 @@ def shared(tmp_path_factory):
     return folder, {command.name: command for command in kill_commands.commands(folder)}
 
 
-@pytest.mark.parametrize("name", ["finetune", "run", "data import", "hull", "figures"])
+@pytest.mark.parametrize(
+    "name",
+    ["finetune", "run", "data import", "hull", "figures", pytest.param("make book", marks=pytest.mark.book)],
+)
 def test_a_command_that_is_killed_loses_nothing(shared, tmp_path, name):
     folder, known = shared
     if name == "figures":

@@ -18,6 +18,18 @@ from crossfunc.waiting import sleep_while_waiting
 class _ErrorsInOneBlock(TyperGroup):
     """What the user or the machine can mend is told in one block; anything else is our bug and shows its traceback."""
 
+    def main(self, *args, **options):
+        """Run the command line; a help text or a version that cannot be written is told as well."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            message = describe_ending(error)
+            if message is None:
+                raise
+            with contextlib.suppress(OSError):
+                say(f"error: {message}", err=True)
+            sys.exit(status_of(error))
+
     def invoke(self, ctx):
         """Run the command; whatever ends it before its work is done, the status is not 0."""
         words = [*ctx._protected_args, *ctx.args]
@@ -37,8 +49,8 @@ class _ErrorsInOneBlock(TyperGroup):
             raise typer.Exit(status_of(error)) from None
 
 
-_GO_ON = {"finetune", "run", "make-surrogate", "fetch", "materials-project"}
-_LOOKS_ONLY = {"hull", "atomref", "evaluate", "check", "list", "bench"}
+_GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench", "advise"}
 
 
 def _how_to_go_on(words: list[str]) -> str:
@@ -83,7 +95,18 @@ CalculatorArgs = Annotated[
     str | None,
     typer.Option("--calculator-args", metavar="JSON", help='Arguments of the calculator: \'{"model": "7net-0"}\'.'),
 ]
-CalculatorJobs = Annotated[int, typer.Option("--jobs", help="Processes, each with a calculator; -1: one per core.")]
+
+
+def _check_jobs(jobs: int) -> int:
+    if jobs < 1 and jobs != -1:
+        raise typer.BadParameter("give 1 or more, or -1 for one per core.")
+    return jobs
+
+
+CalculatorJobs = Annotated[
+    int,
+    typer.Option("--jobs", callback=_check_jobs, help="Processes, each with a calculator; -1: one per core."),
+]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let the calculator reach the network.")]
 
 
@@ -373,24 +396,32 @@ def fetch_data(
 @data_app.command("make-surrogate")
 def make_surrogate(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/surrogate"),
-    seed: Annotated[int, typer.Option(help="Seed of the chemistry and of the rattles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the chemistry and of the rattles.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only this many compounds and their elements, for a quick look.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     cluster: OnCluster = None,
+    labels: Annotated[
+        str,
+        typer.Option(help="Whose labels: chgnet, or sevennet for the same crystals labelled by SevenNet-MF-0."),
+    ] = "chgnet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
 ) -> None:
-    """Make the embedded dataset anew: crystals labelled by two published CHGNet checkpoints, not DFT.
+    """Make the embedded datasets anew: crystals labelled by published networks, not DFT.
 
     All of it takes about half an hour on two cores (--jobs 2); a run that was stopped goes on where it was. The workers
-    of a cluster must see the folder.
+    of a cluster must see the folder. With --labels sevennet the crystals are those of the dataset `surrogate`, and
+    `pip install sevenn` is needed; --seed then has nothing to decide.
     """
     from crossfunc.cluster import use_cluster
-    from crossfunc.surrogate import generate
+    from crossfunc.surrogate import generate, teachers
 
     with use_cluster(cluster):
-        generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+        if labels == "chgnet":
+            generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+        else:
+            teachers.label_again(out, labels, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
     say(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
@@ -400,7 +431,7 @@ def make_dft(
     steps: Annotated[
         int, typer.Option(min=1, max=10, help="Frames of each material, in the order of the recipe.")
     ] = 10,
-    seed: Annotated[int, typer.Option(help="Draws every strain and rattle.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws every strain and rattle.")] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only materials whose id begins so (MgO), or -atom for free atoms; may be repeated."),
@@ -748,7 +779,7 @@ def evaluate(
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
-    split_seed: Annotated[int, typer.Option(help="Seed of the split that --by-split reports on.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split that --by-split reports on.")] = 0,
     source: Annotated[
         str | None,
         typer.Option(
@@ -850,6 +881,54 @@ def verdict(
     if references is not None:
         write_atomically(references, found.offsets.to_json() + "\n")
     say(found.to_json() if as_json else str(found))
+
+
+@app.command()
+def advise(
+    low: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOW", help="Where to start: a functional (PBE), a published model (0.3.0, r2scan) or a checkpoint."
+        ),
+    ],
+    high: Annotated[
+        str, typer.Argument(metavar="HIGH", help="A dataset with some labelled frames of the goal, or a functional.")
+    ],
+    error: Annotated[float, typer.Option(help="Wanted for the energy, in meV/atom.")] = 30.0,
+    functional: Annotated[str, typer.Option(help="Whose labels of the dataset: low, high or a key.")] = "high",
+    candidates: Annotated[
+        str | None,
+        typer.Option(metavar="DIR_OR_NAME", help="Crystals to choose from; default: those of HIGH without a label."),
+    ] = None,
+    next_frames: Annotated[int, typer.Option("--next", min=0, help="How many crystals to name.")] = 10,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="Epochs of a short fine-tuning that corrects the forecast; 0: none.")
+    ] = 0,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Advise before training: refit or not, which method, how many frames for an error, which ones, how many hours.
+
+    Forecasts are learning curves of a stand-in for training (regression on the frozen network), with intervals that
+    were tested on other data; nothing is trained but a few steps to time them. With --calculator, that is the model and
+    LOW only says which functional it speaks.
+    """
+    from crossfunc.advice import advise as ask
+
+    model = low if calculator is None else _model(None, calculator, calculator_args, jobs, allow_download)
+    advice = ask(
+        model,
+        high,
+        error_ev_per_atom=error / 1000,
+        functional=functional,
+        candidates=candidates,
+        n_next=next_frames,
+        pilot_epochs=pilot,
+    )
+    say(advice.to_json() if as_json else str(advice))
 
 
 @app.command()
@@ -1025,7 +1104,7 @@ def hull(
         str | None,
         typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or the kind that a file's are."),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = 1,
+    jobs: Annotated[int, typer.Option(callback=_check_jobs, help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,
     model: Model = None,
     calculator: CalculatorPath = None,
@@ -1036,8 +1115,8 @@ def hull(
     """Print each target's distance to the convex hull, its decomposition energy and its competing phases.
 
     The decomposition energy is taken against phases of other compositions: negative means stable by that much. A
-    target without a result has its reason in `status`; the others keep theirs. With a model or a calculator, all
-    energies are its own, of the structures in the files.
+    target without a result has its reason in `status`; the others keep theirs, and where none has one the command ends
+    with status 1. With a model or a calculator, all energies are its own, of the structures in the files.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
@@ -1055,18 +1134,19 @@ def hull(
         chosen = None if targets is None else read_entries(targets, **labels, among=table)
     with use_cluster(cluster):
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
+    failed = int((report["status"] != "ok").sum())
     if as_json:
         rows = report.astype(object).where(report.notna(), None).to_dict("records")
         say(json.dumps(rows, indent=1))
-        return
+        raise typer.Exit(int(failed == len(report)))
     report["competitors"] = [
         " + ".join(f"{one['amount']:.3f} {one['formula']}" for one in some) or status
         for some, status in zip(report["competitors"], report["status"], strict=True)
     ]
     say(report.drop(columns="status").to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
-    failed = int((report["status"] != "ok").sum())
     if failed:
         say(f"\n{failed} of {len(report)} targets have no result")
+    raise typer.Exit(int(failed == len(report)))
 
 
 def _predicted_entries(model, name: str, entries: str, targets: str | None):
@@ -1129,6 +1209,20 @@ def bench_relax(
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("predict")
+def bench_predict(
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure chgnet at 4,096 atoms as well, which takes 21 GB.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time energy and forces of one crystal of 2 to 10,000 atoms and molecular dynamics, beside chgnet's calculator."""
+    from crossfunc.bench import predict as benchmark
+
+    measured = benchmark.run(full=full)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
 @bench_app.command("calculators")
 def bench_calculators(
     jobs: Annotated[int, typer.Option(min=2, help="Processes.")] = 2,
@@ -1152,6 +1246,20 @@ def bench_verdicts(
     from crossfunc.bench import verdicts as benchmark
 
     benchmark.run(dataset, out, functional=functional, n_jobs=jobs, report=typer.echo)
+
+
+@bench_app.command("forecasts")
+def bench_forecasts(
+    datasets: Annotated[
+        list[str] | None, typer.Argument(metavar="DIR_OR_NAME", help="Two at least; default: the embedded ones.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test the forecasts of `advise`: errors predicted from an eighth of the materials, against what came out."""
+    from crossfunc.bench import forecasts as benchmark
+
+    measured = benchmark.run(datasets or benchmark.DATASETS)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("train")

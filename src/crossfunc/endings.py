@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 __all__ = ["MachineError", "Stopped", "check_machine", "describe_ending", "signals_raise", "status_of"]
 
-_SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT raises KeyboardInterrupt already
+# SIGINT raises KeyboardInterrupt already; queues warn with the last three before they kill
+_SIGNALS = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 _WORDS = {
     "SIGINT": "stopped from the keyboard",
-    "SIGTERM": "stopped by a signal (SIGTERM)",
     "SIGHUP": "stopped because its terminal was closed (SIGHUP)",
 }
 _REMEDIES = {
@@ -37,6 +37,8 @@ _REMEDIES = {
     errno.EAGAIN: "allow more processes (ulimit -u), or use fewer jobs and threads",
     errno.ENOMEM: "give it more memory (ulimit -v, the queue's limit), or use fewer jobs and smaller batches",
 }
+# what may be over when the same command is given again; the others need another command
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EIO}
 _MEMORY = "give it more memory (ulimit -v, the queue's limit), or use fewer jobs and smaller batches"
 _THREADS = "allow more processes (ulimit -u), or use fewer jobs and threads"
 
@@ -63,7 +65,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `Stopped` in the block, so that what is open is closed and said.
+    """Let SIGTERM, SIGHUP and what queues send raise `Stopped` in the block, so that what is open is closed and said.
 
     A signal that is ignored (nohup) or has a handler stays as it is.
     """
@@ -121,11 +123,14 @@ def describe_ending(error: BaseException, *, how_to_go_on: str = "") -> str | No
     """
     after = f" {how_to_go_on}" if how_to_go_on else ""
     if isinstance(error, KeyboardInterrupt):
-        return f"{_WORDS.get(getattr(error, 'signal_name', 'SIGINT'), 'stopped')}.{after}"
+        name = getattr(error, "signal_name", "SIGINT")
+        return f"{_WORDS.get(name, f'stopped by a signal ({name})')}.{after}"
+    if isinstance(error, UnicodeEncodeError) and isinstance(error.object, str):
+        return f"{error.object}: a file name must be text in UTF-8; choose another name."
     if isinstance(error, ValueError) and type(error).__module__.startswith("crossfunc."):
         return str(error)
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
-        return f"{_describe_os_error(error)}.{after}"
+        return f"{_describe_os_error(error)}.{after if error.errno in _PASSING else ''}"
     if _is_lack_of_memory(error):
         return f"not enough memory; {_MEMORY}.{after}"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):

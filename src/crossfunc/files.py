@@ -25,7 +25,7 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     Parameters
     ----------
     path : str or path
-        A link is followed: what it points to gets the new content.
+        A link is followed: what it points to gets the new content. A device or a pipe is written to.
     content : str or bytes
         Text is written as UTF-8 with the line ends it has.
 
@@ -36,6 +36,9 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     """
     path = Path(os.path.realpath(path))
     data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace; a folder is refused
+        path.write_bytes(data)
+        return path
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_DRAFT_NAME]}.", suffix=DRAFT_SUFFIX)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -59,6 +59,8 @@ def run(
         model; `large`: square); `without_page_faults`, the same figures measured where freed memory stays with the
         process (None on cuda and where the C library is not glibc); `seconds_to_compile`; device, threads, versions.
     """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r} is neither cpu nor cuda.")
     options = {
         "batches": dict(QUICK if batches is None else batches),
         "repeats": repeats,

@@ -14,6 +14,12 @@ class SplitError(ValueError):
     """A split or a subset that these materials do not allow; the message says why."""
 
 
+def _draw(seed: int) -> np.random.Generator:
+    if seed < 0:
+        raise SplitError(f"seed {seed}: give a whole number from 0 on.")
+    return np.random.default_rng(seed)
+
+
 def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) -> dict[str, np.ndarray]:
     """Split rows into train, validation and test so that all rows of a material land in one part.
 
@@ -43,7 +49,7 @@ def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) ->
     ids = np.asarray(material_ids)
     _check_fractions(fractions)
     materials, group = np.unique(ids, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(materials))
+    order = _draw(seed).permutation(len(materials))
     ends = np.rint(np.cumsum(fractions) * len(materials)).astype(int)
     part_of = np.empty(len(materials), dtype=int)
     part_of[order] = np.searchsorted(ends, np.arange(len(materials)), side="right")
@@ -143,7 +149,7 @@ def split_by_group(groups, material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 
     names, group, size = np.unique(label, return_inverse=True, return_counts=True)
     wanted = np.array(fractions) * len(materials)
     got, part_of = np.zeros(3), np.empty(len(names), dtype=int)
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = _draw(seed).permutation(len(names))
     too_large = size[order] > min(share for share in wanted if share > 0)
     for k in [*order[too_large], *order[~too_large]]:
         part_of[k] = int(np.argmax(np.where(np.array(fractions) > 0, wanted - got, -np.inf)))
@@ -192,6 +198,6 @@ def nested_subsets(material_ids, sizes, seed: int = 0) -> list[np.ndarray]:
     if sizes != sorted(sizes) or (sizes and (sizes[0] < 0 or sizes[-1] > len(ids))):
         raise SplitError(f"sizes must rise and lie between 0 and {len(ids)} rows, got {sizes}")
     materials, group = np.unique(ids, return_inverse=True)
-    rank = np.random.default_rng(seed).permutation(len(materials))[group]
+    rank = _draw(seed).permutation(len(materials))[group]
     rows = np.argsort(rank, kind="stable")
     return [np.sort(rows[:size]) for size in sizes]

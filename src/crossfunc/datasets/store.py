@@ -299,10 +299,14 @@ def target_folder(path: str | os.PathLike) -> Path:
 
 def check_target(path: Path, overwrite: bool) -> None:
     """Raise DatasetError unless a dataset may be written here: nothing there, or a dataset that may be replaced."""
-    if path.exists() and not overwrite:
-        raise DatasetError(f"{path} exists; choose another folder or pass overwrite=True.")
-    if path.is_file() or (path.exists() and not (path / META_FILE).exists() and any(path.iterdir())):
-        raise DatasetError(f"{path} exists and is no dataset ({META_FILE} is missing): not replaced.")
+    if not path.exists():
+        return
+    if not path.is_dir() or (not (path / META_FILE).exists() and any(path.iterdir())):
+        raise DatasetError(
+            f"{path} exists and is no dataset ({META_FILE} is missing): not replaced; choose another name."
+        )
+    if not overwrite:
+        raise DatasetError(f"{path} exists; choose another folder, or replace it (--overwrite, overwrite=True).")
 
 
 def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from crossfunc.datasets import DatasetError, find_dataset
+from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
-from crossfunc.lessons.timings import record_timing
+from crossfunc.lessons.timings import TIMINGS_FILE, read_timings, record_timing
 from crossfunc.lessons.traces import hide_secrets, remove_traces
 from crossfunc.waiting import SLEEP_WHILE_WAITING
 
@@ -81,12 +82,19 @@ def run_lessons(
         Another process runs lessons into the same folder at this moment.
     """
     _check_datasets(plans)
-    if not force and all(check_lesson(plan) is None for plan in plans):
+    if not force and all(_is_done(plan) for plan in plans):
         held = contextlib.nullcontext()  # nothing is written
     else:
         held = locked_folder(plans[0].folder)
     with held:
         return _run_all(plans, force=force, jobs=jobs, show_bars=show_bars, report=report)
+
+
+def _is_done(plan: Plan) -> bool:
+    """Whether a lesson is fresh and its time is known, which the book tells; a run may have been killed in between."""
+    if check_lesson(plan) is not None or not (plan.folder / TIMINGS_FILE).is_file():
+        return False
+    return plan.lesson.stem in read_timings(plan.folder)
 
 
 def _check_datasets(plans: Sequence[Plan]) -> None:
@@ -127,7 +135,7 @@ def _run_all(plans: Sequence[Plan], *, force: bool, jobs: int, show_bars, report
             broken = [need for need in plan.lesson.needs if need in finished and not finished[need].ok]
             if broken:
                 finish(LessonRun(plan.lesson.stem, "not run", message=f"needs {', '.join(broken)}, which failed"))
-            elif not force and check_lesson(plan) is None:
+            elif not force and _is_done(plan):
                 finish(LessonRun(plan.lesson.stem, "fresh", message="nothing changed since it was run"))
             else:
                 todo.append(plan)
@@ -279,7 +287,16 @@ def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
 
 def _describe_failure(plan: Plan, error) -> str:
     text = f"{_ANSI.sub('', chr(10).join(error.traceback))}".strip() or f"{error.ename}: {error.evalue}"
-    return f"{_locate(plan, error.source)} failed:\n\n{_indent(error.source)}\n\n{text}"
+    where = _locate(plan, error.source)
+    return f"{where} failed{_describe_lack(error)}:\n\n{_indent(error.source)}\n\n{text}"
+
+
+def _describe_lack(error) -> str:
+    """What the machine lacked, in a few words, where that is why a cell failed."""
+    found = re.search(r"\[Errno (\d+)\] ([^:]*)", error.evalue)
+    if found:
+        return f" ({describe_ending(OSError(int(found[1]), found[2])).rstrip('.')})"
+    return " (not enough memory)" if error.ename == "MemoryError" else ""
 
 
 def _describe_dead_kernel(plan: Plan, output: Path, error: RuntimeError) -> str:
@@ -288,7 +305,7 @@ def _describe_dead_kernel(plan: Plan, output: Path, error: RuntimeError) -> str:
     if not begun:
         return (
             f"lesson {plan.lesson.stem} failed: its kernel did not start ({error}). "
-            f"Is ipykernel installed for {sys.executable}?"
+            f"Is ipykernel installed for {sys.executable}, and is there memory enough?"
         )
     source = "".join(begun[-1]["source"])
     return (

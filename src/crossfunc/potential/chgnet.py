@@ -1,6 +1,9 @@
 """CHGNet models: load the published checkpoints or a file, and predict for many crystals at once."""
 
 import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -86,27 +89,14 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
         crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
         return model.predict(crystals, derivatives=derivatives, strict=strict, progress=progress)
 
-    from crossfunc.potential.forward import forward
-    from crossfunc.potential.graphs import build_graphs
-    from crossfunc.potential.parallel import map_batches, max_angles_on, n_batches_at_a_time
-
     crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
-    parameter = next(model.parameters())
     refused: dict[int, str] = {}
     shapes = {"energy_per_atom_ev": (len(crystals),), "magmoms_mub": (len(crystals.atomic_numbers),)}
     if derivatives:
         shapes |= {"stress_gpa": (len(crystals), 3, 3), "forces_ev_per_a": (len(crystals.atomic_numbers), 3)}
     result = {key: np.full(shape, np.nan) for key, shape in shapes.items()}
-    n_threads = n_batches_at_a_time(parameter.device)
-
-    def evaluate(part):
-        indices, batch = part
-        return indices, forward(model, batch.to(parameter.device, parameter.dtype), derivatives=derivatives)
-
-    sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
-    batches = build_graphs(crystals, **sizes, refused=None if strict else refused)
     with tqdm(total=len(crystals), desc="predict", disable=not progress) as bar:
-        for indices, output in map_batches(evaluate, batches, n_threads=n_threads):
+        for indices, output in _outputs(model, crystals, derivatives, None if strict else refused):
             atoms = crystals.atom_indices(indices)
             for key in result:
                 result[key][indices if key in _PER_CRYSTAL else atoms] = output[key].cpu().numpy()
@@ -116,3 +106,31 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
 
 _PER_CRYSTAL = ("energy_per_atom_ev", "stress_gpa")
+
+
+def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, str] | None) -> Iterator[tuple]:
+    """Indices and output of each batch: batches side by side, or one after another on all threads if they are few."""
+    from crossfunc.potential.forward import forward
+    from crossfunc.potential.graphs import build_graphs
+    from crossfunc.potential.inference import covers, evaluate
+    from crossfunc.potential.parallel import for_each, map_batches, max_angles_on, n_batches_at_a_time, one_thread
+    from crossfunc.potential.pieces import cut_crystals, n_rows_on
+
+    parameter = next(model.parameters())
+    n_threads, flat = n_batches_at_a_time(parameter.device), covers(model)
+    cut = partial(cut_crystals, n_rows=n_rows_on(parameter.device)) if flat else None
+    sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
+    batches = build_graphs(crystals, **sizes, refused=refused, assemble=cut)
+    first = list(islice(batches, n_threads))
+    few = len(first) < n_threads
+    run = partial(for_each, n_threads=n_threads) if few else None
+
+    def compute(part):
+        indices, batch = part
+        batch = batch.to(parameter.device, parameter.dtype)
+        if not flat:
+            return indices, forward(model, batch, derivatives=derivatives)
+        with one_thread():
+            return indices, evaluate(model, batch, run, derivatives=derivatives)
+
+    yield from map_batches(compute, chain(first, batches), n_threads=1 if few else n_threads)

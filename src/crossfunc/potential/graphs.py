@@ -6,7 +6,7 @@ are the bonds forwards, the next n_bonds the same bonds backwards, so no table f
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -88,11 +88,12 @@ class GraphBatch:
 
 
 @dataclass(frozen=True)
-class _Bonds:
+class Bonds:
     """Undirected bonds of one crystal, atoms counted within it."""
 
     atoms: np.ndarray  # (n_bonds, 2)
     images: np.ndarray  # (n_bonds, 3)
+    vectors_a: np.ndarray  # (n_bonds, 3), from the first atom to the second
     lengths_a: np.ndarray  # (n_bonds,)
     n_angles: int
 
@@ -103,6 +104,7 @@ def build_graphs(
     max_angles: int = MAX_ANGLES,
     n_parts: int = 1,
     refused: dict[int, str] | None = None,
+    assemble: Callable | None = None,
 ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
     """Build graphs in batches of bounded size and about equal cost.
 
@@ -115,6 +117,8 @@ def build_graphs(
         Make the number of batches a multiple of this where there are enough crystals: one for each thread.
     refused : dict, optional
         Collects crystals that have no graph, with the reason, instead of raising.
+    assemble : callable, optional
+        Makes the batch from `Crystals` and a list of `Bonds`; a GraphBatch if not given.
 
     Yields
     ------
@@ -133,7 +137,7 @@ def build_graphs(
         costs = np.array([bonds.n_angles + 2 * len(bonds.atoms) * _EDGE_COST for bonds in found.values()])
         for members in _share_out(costs, max_angles, n_parts):
             indices = np.fromiter(found, dtype=np.int64)[members]
-            yield indices, _assemble(crystals.take(indices), [found[k] for k in indices])
+            yield indices, (assemble or _assemble)(crystals.take(indices), [found[k] for k in indices])
 
 
 def _blocks(n_atoms: np.ndarray) -> Iterator[np.ndarray]:
@@ -161,7 +165,7 @@ def _share_out(costs: np.ndarray, bound: int, n_parts: int) -> list[np.ndarray]:
     return [np.sort(members) for members in batches]
 
 
-def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -> _Bonds | None:
+def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -> Bonds | None:
     try:
         return _find_bonds(crystals, index)
     except GraphError as error:
@@ -171,7 +175,10 @@ def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -
         return None
 
 
-def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
+_MOST_ATOMS_PER_A3 = 2.0  # ten times diamond: angles, and memory, grow with the square of it
+
+
+def _find_bonds(crystals: Crystals, index: int) -> Bonds:
     from vesin import NeighborList
 
     start, n_atoms = crystals.starts[index], crystals.n_atoms[index]
@@ -180,12 +187,18 @@ def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): its cell has no volume.")
     if not np.isfinite(crystals.frac_coords[start : start + n_atoms]).all():
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): a coordinate is NaN or infinite.")
+    volume_a3 = abs(np.linalg.det(lattice))
+    if n_atoms > _MOST_ATOMS_PER_A3 * volume_a3:
+        raise GraphError(
+            f"crystal {index} ({crystals.formula(index)}): {n_atoms} atoms in {volume_a3:.3g} Å³ are denser than any "
+            "crystal; is its cell in Å?"
+        )
     positions = crystals.frac_coords[start : start + n_atoms] @ lattice
     search = NeighborList(cutoff=ATOM_CUTOFF_A + 1e-6, full_list=False)  # it drops bonds of exactly its cutoff
-    i, j, images, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSd")
+    i, j, images, vectors, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSDd")
     kept = lengths**2 < ATOM_CUTOFF_A**2 + 1e-8  # as pymatgen's search has it, and so chgnet
     atoms = np.stack([i[kept], j[kept]], axis=1).astype(np.int64)
-    images, lengths = images[kept], lengths[kept]
+    images, vectors, lengths = images[kept], vectors[kept], lengths[kept]
     isolated = np.flatnonzero(np.bincount(atoms.ravel(), minlength=n_atoms) == 0)
     if len(isolated):
         raise GraphError(
@@ -195,10 +208,10 @@ def _find_bonds(crystals: Crystals, index: int) -> _Bonds:
     if lengths.min() < 1e-3:
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): two atoms lie on one spot.")
     ends = np.bincount(atoms[lengths <= BOND_CUTOFF_A].ravel(), minlength=n_atoms)
-    return _Bonds(atoms, np.asarray(images, dtype=float), lengths, int((ends * (ends - 1)).sum()))
+    return Bonds(atoms, np.asarray(images, dtype=float), vectors, lengths, int((ends * (ends - 1)).sum()))
 
 
-def _assemble(chosen: Crystals, parts: list[_Bonds]) -> GraphBatch:
+def _assemble(chosen: Crystals, parts: list[Bonds]) -> GraphBatch:
     counts = np.array([len(p.atoms) for p in parts])
     atoms = np.concatenate([p.atoms + start for p, start in zip(parts, chosen.starts, strict=True)])
     lengths = np.concatenate([p.lengths_a for p in parts])

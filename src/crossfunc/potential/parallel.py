@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 
 import torch
@@ -40,15 +40,38 @@ def map_batches(function: Callable, batches: Iterable, *, n_threads: int | None 
     if n_threads == 1:
         yield from map(function, batches)
         return
-    pool = _pool(n_threads, os.getpid())
-    grad = torch.is_grad_enabled()
+    pool, mode = _pool(n_threads, os.getpid()), _mode()
     pending = deque()
     for batch in batches:
-        pending.append(pool.submit(_call, function, batch, grad))
+        pending.append(pool.submit(_call, function, batch, mode))
         if len(pending) > n_threads:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
+
+
+def for_each(function: Callable, pieces: list, *, n_threads: int) -> None:
+    """Call `function(piece)` for every piece, in any order; return when all are done."""
+    if len(pieces) < 2 or n_threads == 1:
+        for piece in pieces:
+            function(piece)
+        return
+    pool, mode = _pool(n_threads, os.getpid()), _mode()
+    for done in [pool.submit(_call, function, piece, mode) for piece in pieces]:
+        done.result()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep operations to this thread: others that OpenMP has woken spin a while, on cores that pieces of work need."""
+    before = torch.get_num_threads()
+    if before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before > 1:
+            torch.set_num_threads(before)
 
 
 def n_batches_at_a_time(device: torch.device) -> int:
@@ -77,9 +100,15 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in settings.items())
 
 
-def _call(function, batch, grad: bool):
+def _mode() -> tuple[bool, bool]:
+    """Whether this thread records gradients, and whether it only infers: both are settings of a thread."""
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+
+def _call(function, batch, mode: tuple[bool, bool]):
     _choose_core()
-    with torch.set_grad_enabled(grad):
+    grad, inference = mode
+    with torch.inference_mode() if inference else torch.set_grad_enabled(grad):
         return function(batch)
 
 

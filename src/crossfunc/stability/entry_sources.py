@@ -3,7 +3,9 @@
 JSON files are read as plain JSON: nothing that a file names is imported.
 """
 
+import codecs
 import gzip
+import io
 import json
 import os
 import re
@@ -325,7 +327,7 @@ def _read_json(path: Path) -> list:
     """The list of entries in a JSON file, gzipped or not."""
     try:
         raw = path.read_bytes()
-        document = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+        document = json.loads(_unpacked(raw) if raw[:2] == b"\x1f\x8b" else raw)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise HullError(f"{path}: not readable as JSON ({error}); write it again.") from error
     if isinstance(document, dict):
@@ -333,6 +335,23 @@ def _read_json(path: Path) -> list:
     if not isinstance(document, list):
         raise HullError(f"{path}: expected a list of pymatgen entries, or an object with a list `entries`.")
     return document
+
+
+_MOST_UNPACKED = 200  # entries of structures shrink to a twentieth
+_SMALL_BYTES = 100_000_000
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """The content of a gzip stream, unless it claims more than entries can shrink by."""
+    most = max(_MOST_UNPACKED * len(raw), _SMALL_BYTES)
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{len(raw)} bytes unpack to more than {most}, which no entries do")
+    return content
+
+
+_NO_TEXT = {b"PK\x03\x04": "an Excel workbook; save it as CSV", codecs.BOM_UTF16_LE: "UTF-16; save it as CSV in UTF-8"}
 
 
 def _read_table(path: Path):
@@ -344,10 +363,21 @@ def _read_table(path: Path):
         if path.suffix == ".parquet":
             check_unpacked_size(path)
             return pd.read_parquet(path)
+        with path.open("rb") as file:
+            start = file.read(4)
+        for mark, remedy in _NO_TEXT.items():
+            if start.startswith(mark):
+                raise HullError(f"{path}: no table of text but {remedy}.")
         # As text first: NaN is sodium nitride, InF indium fluoride, and 1e5 or 007 may be an id.
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except HullError:
+        raise
+    except UnicodeDecodeError as error:
+        raise HullError(
+            f"{path}: holds letters that are not UTF-8 (byte {error.object[error.start]:#x}); save it as UTF-8."
+        ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise HullError(f"{path}: not readable as a table ({error}); write it again.") from error
+        raise HullError(f"{path}: not readable as a table ({str(error).strip()}); write it again.") from error
     if "energy_per_atom_ev" in table:
         energies = pd.to_numeric(table["energy_per_atom_ev"], errors="coerce")
         for row in np.flatnonzero(energies.isna())[:1]:
@@ -364,7 +394,10 @@ def _from_table(table, source: str, functional: str | None = None, energy_kind: 
     """Entries from a pandas table."""
     missing = [name for name in _COLUMNS if name not in table]
     if missing:
-        raise HullError(f"{source}: no column {', '.join(missing)}; there are {', '.join(map(str, table.columns))}.")
+        there = ", ".join(map(str, table.columns))
+        mark = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in there), None)
+        remedy = f" Separate columns by commas instead of {mark!r}, and write -1.5, not -1,5." if mark else ""
+        raise HullError(f"{source}: no column {', '.join(missing)}; there are {there}.{remedy}")
     labels = {"functional": functional, "energy_kind": energy_kind}
     given = {name: value or _stated(table, name) for name, value in labels.items()}
     columns = (table[name].tolist() for name in _COLUMNS)

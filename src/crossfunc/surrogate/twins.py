@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crossfunc.datasets import Dataset, open_dataset, write_dataset
+from crossfunc.datasets import Dataset, DatasetError, open_dataset, write_dataset
 from crossfunc.datasets.schema import REJECTED_COLUMNS
 from crossfunc.datasets.twins import find_twin_materials
 from crossfunc.energies import composition_matrix
@@ -38,7 +38,7 @@ def drop_twins(
     Dataset
         Of each group of twins the first material stays; of an element, its ground state in the high functional. The
         others go to `rejected.parquet`, each with the name of its twin. Ground states and formation energies are taken
-        again from what stays.
+        again from what stays, where they are of crystals among the pairs.
 
     Raises
     ------
@@ -71,6 +71,10 @@ def without_twins(
     pairs: pd.DataFrame, frames: pa.Table, elements: pd.DataFrame
 ) -> tuple[pd.DataFrame, pa.Table, pd.DataFrame, pd.DataFrame]:
     """Tables without twins, and the ledger of what was dropped; see `drop_twins`."""
+    if pairs is None or frames is None:
+        raise DatasetError(
+            "twins are sought among pairs of both functionals that have frames, and this dataset has none."
+        )
     twin_of = _choose(find_twin_materials(frames), pairs)
     gone = pairs["material_id"].isin(list(twin_of))
     kept = pairs[~gone].reset_index(drop=True)
@@ -79,8 +83,10 @@ def without_twins(
         ("pairs", row, name, f"the same crystal as {twin_of[name]}")
         for row, name in pairs.loc[gone, "material_id"].items()
     ]
-    elements = _ground_states(elements, pairs, kept)
-    return _formation_energies(kept), frames, elements, pd.DataFrame(dropped, columns=REJECTED_COLUMNS)
+    ledger = pd.DataFrame(dropped, columns=REJECTED_COLUMNS)
+    if not _are_from_pairs(elements, pairs):  # of other crystals, perhaps, than the pairs': they stay what they are
+        return kept, frames, elements, ledger
+    return _formation_energies(kept), frames, _ground_states(elements, pairs, kept), ledger
 
 
 _FORMATION = "_formation_energy_per_atom_ev"
@@ -136,6 +142,14 @@ def _ground_states(elements: pd.DataFrame, before: pd.DataFrame, after: pd.DataF
         energies, types = lowest[total].to_numpy(), lowest["prototype"].to_numpy()
         rows.append(table.assign(energy_per_atom_ev=energies, structure_type=types))
     return pd.concat(rows).reindex(elements.index)
+
+
+def _are_from_pairs(elements: pd.DataFrame | None, pairs: pd.DataFrame) -> bool:
+    """Whether every ground state is an elemental crystal among the pairs, as in the embedded dataset."""
+    if elements is None or "prototype" not in pairs:
+        return False
+    tables = [table for _, table in elements.groupby("functional", sort=False)]
+    return all(any(_holds(pairs, name, table) for name in _totals(pairs)) for table in tables)
 
 
 def _holds(pairs: pd.DataFrame, total: str, elements: pd.DataFrame) -> bool:

@@ -1,5 +1,7 @@
 """What a training run leaves: models, history, metrics, as values and as text; also read back from a run folder."""
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ import numpy as np
 from crossfunc.energies.atomref import AtomRefFit
 from crossfunc.training.forgetting import Forgetting
 from crossfunc.training.methods import Method
-from crossfunc.training.run_folder import HISTORY_FILE, REFERENCES_FILE, SOURCE_FILE, RunFolder
+from crossfunc.training.run_folder import HISTORY_FILE, REFERENCES_FILE, SOURCE_FILE, RunError, RunFolder
 from crossfunc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,8 +104,6 @@ class FinetuneResult:
 
 def read_back(folder: RunFolder, finished: dict, method: Method, settings: Settings, split: dict) -> FinetuneResult:
     """Return the result of a run that is complete on disk."""
-    import pandas as pd
-
     from crossfunc.potential import load_model
 
     path = folder.path
@@ -114,7 +114,7 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
     return FinetuneResult(
         load_model(path / best),
         load_model(path / last),
-        pd.read_csv(path / HISTORY_FILE, engine="python"),
+        _read_history(path / HISTORY_FILE),
         finished["metrics"],
         references,
         finished["seconds"],
@@ -126,3 +126,18 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
         forgetting and Forgetting.from_dict(forgetting),
         load_model(source) if source.exists() else None,
     )
+
+
+def _read_history(path: Path) -> "pd.DataFrame":
+    """Rows of the history, one a validation, of a file that was not cut off."""
+    import pandas as pd
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        history = pd.read_csv(io.StringIO(text), engine="python")
+        is_whole = text.endswith("\n") and len(history) > 0 and {"epoch", "step", "validation_loss"} <= {*history}
+    except (OSError, ValueError, csv.Error):
+        is_whole = False
+    if not is_whole:
+        raise RunError(f"{path}: missing or damaged; delete the folder to train again, or choose another one.")
+    return history

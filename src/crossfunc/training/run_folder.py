@@ -76,6 +76,8 @@ class RunFolder:
             found = self._read()
             if not resume:
                 raise RunError(f"{self.path}: holds a run already; choose another folder, or go on with resume=True.")
+            if found.get("metrics") is None and not self._has_begun():
+                return None  # it was refused, or stopped, before anything was computed
             self._compare(found)
             if found.get("metrics") is not None:
                 return found
@@ -105,6 +107,10 @@ class RunFolder:
             remove_drafts(self.path)
             write_bytes(self.path / RUN_FILE, _to_json(self.description))
             yield
+
+    def _has_begun(self) -> bool:
+        names = (CHECKPOINT_FILE, HISTORY_FILE, BEST_FILE, BEST_TENSORS_FILE, LAST_FILE, LAST_TENSORS_FILE)
+        return any((self.path / name).exists() for name in names)
 
     @property
     def computed_with(self) -> dict[str, Any]:

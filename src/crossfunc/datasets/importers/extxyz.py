@@ -1,5 +1,6 @@
 """Anyone's own pair of functionals: extended XYZ files or ASE databases, with their keys and units as options."""
 
+import codecs
 import gzip
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import sqlite3
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,6 +202,7 @@ class _Reader:
         self.path, self.functional, self.kind, self.keys = path, functional, kind, keys
         self.energy_factor, self.per_atom = energy_factor, per_atom
         self.is_virial = keys.stress_unit in VIRIAL_UNITS
+        self.refused: Counter = Counter()
         self.met: set[str] = set()
         self.found: set[str] = set()
         self.unread: dict[str, Unread] = {}
@@ -208,10 +211,20 @@ class _Reader:
         read = _read_database if self.path.suffix in _DATABASES else _read_blocks
         for number, load in enumerate(read(self.path)):
             identifier = f"{self.functional}/{self.path.name}#{number}"
-            yield identifier, lambda rows, row, i=identifier, load=load: self._add(rows, row, i, load())
+            yield identifier, lambda rows, row, i=identifier, load=load: self._try(rows, row, i, load)
+
+    def _try(self, rows: FrameRows, row: int, identifier: str, load: Callable) -> None:
+        try:
+            self._add(rows, row, identifier, load())
+        except RowError as error:
+            self.refused[str(error)] += 1
+            raise
 
     def require_labels(self) -> None:
-        """Raise unless every label that was asked for by name occurs, and energies at least."""
+        """Raise unless frames can be used, every label that was asked for by name occurs, and energies at least."""
+        if self.refused and not self.found:
+            ((reason, n),) = self.refused.most_common(1)
+            raise DatasetError(f"{self.path}: nothing written: none of its frames can be used; {n} x {reason}.")
         asked = {"energy": self.keys.energy}
         asked |= {k: getattr(self.keys, k) for k in _OPTIONAL if getattr(self.keys, k) != getattr(Keys, k)}
         asked = {k: name for k, name in asked.items() if name and name not in self.met}
@@ -328,6 +341,7 @@ class _Reader:
 
 _NO_LABELS = {"numbers", "positions", "tags", "masses", "momenta", "initial_magmoms", "initial_charges", "energies"}
 _MOMENT_WORDS = ("mag", "mom", "spin")
+_NUMBER_WORDS = ("energ", "enthalp", "pressure")  # a second energy may be the one that was meant
 _OPTIONS = {
     "forces": "--forces-key {name}",
     "stress": "--stress-key {name}",
@@ -344,7 +358,7 @@ class Unread:
     ----------
     name, shape : str
     may_be : str
-        "forces", "stress" or "magmoms"; "" for a number an atom that no name makes a moment.
+        "forces", "stress" or "magmoms"; "" for a number an atom that no name makes a moment, and for one of a frame.
     """
 
     name: str
@@ -361,6 +375,8 @@ class Unread:
         if array.dtype.kind not in "fi":
             return None
         is_moment = any(word in name.lower() for word in _MOMENT_WORDS)
+        if array.shape == () and any(word in name.lower() for word in _NUMBER_WORDS):
+            return cls(name, "a number", "")
         if array.shape in ((6,), (9,), (3, 3)) and not in_columns:
             return cls(name, f"{array.size} numbers", "stress")
         if array.shape == (n_atoms, 3) and (array.dtype.kind == "f" or is_moment):
@@ -428,14 +444,19 @@ def _cut_blocks(path: Path, lines) -> Iterator[Callable]:
     number, frame = 0, 0
     while first := lines.readline(_LINE_BYTES):
         number += 1
+        if number == 1:
+            first = _without_mark(path, first)
         if not first.strip():
             continue
         try:
             n_atoms = int(first)
         except ValueError:
+            reason = (
+                "the frame before it may have more or fewer lines than it says" if frame else "no extended XYZ file"
+            )
             raise DatasetError(
-                f"{path}, line {number}: {first[:40]!r} where the number of atoms of frame {frame} is expected; the "
-                "frame before it may have more or fewer lines than it says."
+                f"{path}, line {number}: {first[:40]!r} where the number of atoms of frame {frame} is expected; "
+                f"{reason}."
             ) from None
         if not 0 <= n_atoms <= MAX_ATOMS:
             raise DatasetError(f"{path}, line {number}: {n_atoms} atoms in frame {frame}; up to {MAX_ATOMS} are read.")
@@ -444,6 +465,13 @@ def _cut_blocks(path: Path, lines) -> Iterator[Callable]:
             raise DatasetError(f"{path}: the file ends within frame {frame} (line {number}): it was cut off.")
         number, frame = number + n_atoms + 1, frame + 1
         yield lambda block=block: _parse_block(b"".join(block))
+
+
+def _without_mark(path: Path, line: bytes) -> bytes:
+    """The first line of a file without the mark that Windows' editors put before it."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DatasetError(f"{path}: text of two bytes a letter (UTF-16); save it as UTF-8.")
+    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _limited(path: Path, lines: Iterator[bytes]) -> Iterator[bytes]:

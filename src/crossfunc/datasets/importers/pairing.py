@@ -148,9 +148,18 @@ def _formula_of(frames: pd.DataFrame, numbers: np.ndarray, row: int) -> str:
     return Composition(_formula(numbers[first : first + n_atoms])).reduced_formula
 
 
+_GASES = [1, 7, 8, 9, 17]
+_LARGEST_A3_PER_ATOM = 250.0  # more than the emptiest crystal of an element takes: caesium, 115 Å³
+
+
 def _ground_states(frames: pd.DataFrame) -> pd.DataFrame:
-    """Lowest energy per atom of each element and functional among crystals of that element alone."""
-    alone = frames[frames["element"] > 0]
+    """Lowest energy per atom of each element and functional among crystals of that element alone.
+
+    Dimers, clusters and slabs in a wide box are the ground state of no element but those that are gases of diatomic
+    molecules.
+    """
+    is_crystal = (frames["volume"] < _LARGEST_A3_PER_ATOM * frames["n_atoms"]) | frames["element"].isin(_GASES)
+    alone = frames[(frames["element"] > 0) & is_crystal]
     keys = ["element", "functional", "energy_kind"]
     lowest = alone.groupby(keys, observed=True, sort=True)["energy"].min().reset_index()
     lowest["element"] = [ELEMENT_SYMBOLS[z - 1] for z in lowest["element"]]
@@ -188,8 +197,14 @@ def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer
     """Structures with one frame in each functional; the same id on two different cells is told in the ledger."""
     sides = []
     for frames in by_functional.values():
-        known = frames[frames["structure_id"].notna()]
-        sides.append(known.drop_duplicates("structure_id").reset_index(names="row"))
+        known = frames[frames["structure_id"].notna()].reset_index(names="row")
+        cells = known.groupby("structure_id", sort=False)[["volume", "n_atoms"]].transform
+        several = (cells("max") / cells("min") - 1 > SAME_VOLUME).any(axis=1)
+        for row in known[several].drop_duplicates("structure_id").itertuples():
+            reason = "one structure id on several cells in one functional: frames kept, not paired"
+            writer.reject("pairs", row.row, row.structure_id, reason)
+        # of one structure in several states, magnetic ones perhaps, the lowest
+        sides.append(known[~several].sort_values("energy", kind="stable").drop_duplicates("structure_id").sort_index())
     both = sides[0].merge(sides[1], on="structure_id", suffixes=("_low", "_high"))
     differ = (both["n_atoms_low"] != both["n_atoms_high"]) | (
         (both["volume_low"] / both["volume_high"] - 1).abs() > SAME_VOLUME
