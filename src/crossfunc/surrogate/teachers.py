@@ -1,4 +1,4 @@
-"""The same crystals labelled by another network: a teacher that does not descend from the first one.
+"""The surrogate's crystals labelled by another network: a teacher that does not descend from CHGNet.
 
 The structures of the embedded dataset stay as they are; energies, forces and stress come from a network that predicts
 both functionals and has nothing in common with CHGNet but its training data's origin.
