@@ -16,6 +16,7 @@ _HOME = {
     "EntryTable": "crossfunc.stability",
     "LabelledFrames": "crossfunc.training",
     "METHODS": "crossfunc.training",
+    "advise": "crossfunc.advice",
     "composition_matrix": "crossfunc.energies",
     "crystal_features": "crossfunc.potential",
     "data_efficiency": "crossfunc.training",

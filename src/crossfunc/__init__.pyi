@@ -1,5 +1,6 @@
 # What an editor and a type checker see of `xf.*`; written by `python tests/test_typed.py`.
 
+from crossfunc.advice import advise as advise
 from crossfunc.advice import verdict as verdict
 from crossfunc.datasets import DatasetError as DatasetError
 from crossfunc.datasets import fetch_dataset as fetch_dataset

@@ -50,7 +50,7 @@ class _ErrorsInOneBlock(TyperGroup):
 
 
 _GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
-_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench"}
+_LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench", "advise"}
 
 
 def _how_to_go_on(words: list[str]) -> str:
@@ -402,18 +402,26 @@ def make_surrogate(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     cluster: OnCluster = None,
+    labels: Annotated[
+        str,
+        typer.Option(help="Whose labels: chgnet, or sevennet for the same crystals labelled by SevenNet-MF-0."),
+    ] = "chgnet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
 ) -> None:
-    """Make the embedded dataset anew: crystals labelled by two published CHGNet checkpoints, not DFT.
+    """Make the embedded datasets anew: crystals labelled by published networks, not DFT.
 
     All of it takes about half an hour on two cores (--jobs 2); a run that was stopped goes on where it was. The workers
-    of a cluster must see the folder.
+    of a cluster must see the folder. With --labels sevennet the crystals are those of the dataset `surrogate`, and
+    `pip install sevenn` is needed; --seed then has nothing to decide.
     """
     from crossfunc.cluster import use_cluster
-    from crossfunc.surrogate import generate
+    from crossfunc.surrogate import generate, teachers
 
     with use_cluster(cluster):
-        generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+        if labels == "chgnet":
+            generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+        else:
+            teachers.label_again(out, labels, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
     say(f"wrote {out}; look at it with: crossfunc data check {out}")
 
 
@@ -876,6 +884,54 @@ def verdict(
 
 
 @app.command()
+def advise(
+    low: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOW", help="Where to start: a functional (PBE), a published model (0.3.0, r2scan) or a checkpoint."
+        ),
+    ],
+    high: Annotated[
+        str, typer.Argument(metavar="HIGH", help="A dataset with some labelled frames of the goal, or a functional.")
+    ],
+    error: Annotated[float, typer.Option(help="Wanted for the energy, in meV/atom.")] = 30.0,
+    functional: Annotated[str, typer.Option(help="Whose labels of the dataset: low, high or a key.")] = "high",
+    candidates: Annotated[
+        str | None,
+        typer.Option(metavar="DIR_OR_NAME", help="Crystals to choose from; default: those of HIGH without a label."),
+    ] = None,
+    next_frames: Annotated[int, typer.Option("--next", min=0, help="How many crystals to name.")] = 10,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="Epochs of a short fine-tuning that corrects the forecast; 0: none.")
+    ] = 0,
+    calculator: CalculatorPath = None,
+    calculator_args: CalculatorArgs = None,
+    jobs: CalculatorJobs = 1,
+    allow_download: AllowDownload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Advise before training: refit or not, which method, how many frames for an error, which ones, how many hours.
+
+    Forecasts are learning curves of a stand-in for training (regression on the frozen network), with intervals that
+    were tested on other data; nothing is trained but a few steps to time them. With --calculator, that is the model and
+    LOW only says which functional it speaks.
+    """
+    from crossfunc.advice import advise as ask
+
+    model = low if calculator is None else _model(None, calculator, calculator_args, jobs, allow_download)
+    advice = ask(
+        model,
+        high,
+        error_ev_per_atom=error / 1000,
+        functional=functional,
+        candidates=candidates,
+        n_next=next_frames,
+        pilot_epochs=pilot,
+    )
+    say(advice.to_json() if as_json else str(advice))
+
+
+@app.command()
 def units(
     lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04 or 07.")],
     profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
@@ -1190,6 +1246,20 @@ def bench_verdicts(
     from crossfunc.bench import verdicts as benchmark
 
     benchmark.run(dataset, out, functional=functional, n_jobs=jobs, report=typer.echo)
+
+
+@bench_app.command("forecasts")
+def bench_forecasts(
+    datasets: Annotated[
+        list[str] | None, typer.Argument(metavar="DIR_OR_NAME", help="Two at least; default: the embedded ones.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test the forecasts of `advise`: errors predicted from an eighth of the materials, against what came out."""
+    from crossfunc.bench import forecasts as benchmark
+
+    measured = benchmark.run(datasets or benchmark.DATASETS)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
 @bench_app.command("train")

@@ -1,6 +1,6 @@
 """A verdict in words: a report for the terminal, and the paragraph that says what to do. Reads plain values only."""
 
-__all__ = ["report", "what_to_do"]
+__all__ = ["advise_report", "report", "what_to_do"]
 
 _SMALL_EV = 0.03  # errors below this are those of a good model; nothing to mend
 _WORTH_IT_EV = 0.01
@@ -166,3 +166,69 @@ def _mev(value: float | None) -> str:
 
 def _interval(found: dict) -> str:
     return f"95 %: {found['slope_low']:.2f} to {found['slope_high']:.2f}"
+
+
+def advise_report(advice: dict) -> str:
+    """`Advice.to_dict()` as text for the terminal."""
+    energy, wanted = advice["forecasts"]["energy"], 1000 * advice["error_ev_per_atom"]
+    refit, method = advice["refit"], advice["method"]
+    lines = [
+        f"{advice['model']} towards {advice['dataset']}: {advice['n_frames']} labelled frames of "
+        f"{advice['n_materials']} materials, wanted {wanted:.3g} meV/atom",
+        "",
+        f"references  {'refit' if refit['refit'] else 'leave them'}: {refit['reason']}",
+        f"            held out, meV/atom: {_mev(refit['before_ev_per_atom'])} as it is, "
+        f"{_mev(refit['after_ev_per_atom'])} with new ones",
+        f"method      {method['key'] or 'none'}: {method['reason']}",
+        f"forecast    intervals of {advice['level']:.0%}, of a stand-in for training"
+        + (", corrected by a short fine-tuning" if energy["pilot"] else ""),
+    ]
+    for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å")):
+        if name in advice["forecasts"]:
+            lines += [f"            {name}: {line}" for line in _forecast_lines(advice["forecasts"][name], unit)]
+    lines += _needed_lines(energy["needed"], wanted)
+    for one in advice["next_frames"]:
+        lines.append(f"label next  {one['frame_id']} ({one['formula']}): {one['reason']}")
+    if not advice["next_frames"]:
+        lines.append("label next  no crystal without a label is known here: name a dataset with --candidates")
+    lines += _cost_lines(advice["cost"], energy["needed"])
+    return "\n".join([*lines, "", advice["label_notice"]])
+
+
+def _forecast_lines(forecast: dict, unit: str) -> list[str]:
+    seen = forecast["seen"]
+    first = f"{seen['error']:.3g} {unit} with {seen['n_materials']} materials ({seen['n_frames']} frames)"
+    return [first] + [
+        f"{row['error']:.3g} ({row['low']:.3g} to {row['high']:.3g}) with {row['n_materials']} ({row['n_frames']})"
+        for row in forecast["ahead"]
+    ]
+
+
+def _needed_lines(needed: dict, wanted: float) -> list[str]:
+    if needed["is_there_already"]:
+        return [f"needed      nothing more: the stand-in is within {wanted:.3g} meV/atom with what is labelled"]
+    materials, frames = (
+        {key: "more than ten million" if value is None else f"{value:,.0f}" for key, value in needed[name].items()}
+        for name in ("n_materials", "n_frames")
+    )
+    return [
+        f"needed      {materials['middle']} materials ({materials['low']} to {materials['high']}), or "
+        f"{frames['middle']} frames ({frames['low']} to {frames['high']}), {needed['frames_per_material']:.3g} of each"
+    ]
+
+
+def _cost_lines(cost: dict, needed: dict) -> list[str]:
+    lines = []
+    if "why_not" in cost:
+        lines.append(f"cost        not known: {cost['why_not']}")
+    else:
+        hours = {k: "unbounded" if v is None else f"{v:.2g} h" for k, v in cost["training_hours"].items()}
+        lines.append(
+            f"cost        training: {hours['middle']} ({hours['low']} to {hours['high']}) on this machine, "
+            f"{cost['n_epochs']} epochs at {cost['seconds_a_frame_and_epoch']:.2g} s for a frame"
+        )
+    if cost["label_hours_a_frame"] is not None:
+        a_frame, frames = cost["label_hours_a_frame"], needed["n_frames"]["middle"]
+        total = "" if frames is None else f", {a_frame * frames:,.0f} h for all of them"
+        lines.append(f"            labels: {a_frame:.2g} CPU hours a frame in both functionals{total}")
+    return lines

@@ -7,6 +7,7 @@ large for that get a fresh process each, which also tells the peak of its memory
 import contextlib
 import io
 import multiprocessing
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -83,8 +84,10 @@ def run(
     dict
         `one_crystal`: by size, time of energy and forces (ms) of both, and their ratio, for each number of threads, and
         our time on one thread over that on the most. `molecular_dynamics`: ns/day of both, 2 fs a step, on the most
-        threads. `large_cells`: seconds and peak memory (GB) of the process. `time_over_linear`: per atom, the largest
-        large cell against the first.
+        threads. `large_cells`: seconds, seconds of all cores together, and peak memory (GB) of the process.
+        `time_over_linear`, `cpu_time_over_linear`: per atom, the largest large cell against the first.
+        `load_average_at_start`: where it is above the number of `cores`, others were working, too, and times and gains
+        of threads are not those of a machine of one's own.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def run(
 
     if large and not _STATUS.exists():
         raise BenchError(f"{_STATUS} does not exist: memory is measured on Linux only.")
-    before = torch.get_num_threads()
+    before, load = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     ours, theirs = CHGNetCalculator(load_model("0.3.0")), _chgnets_calculator()
     crystals: dict[str, dict] = {f"{n:,} atoms": {} for n in small}
     try:
@@ -115,12 +118,19 @@ def run(
     finally:
         torch.set_num_threads(before)
     cells = {f"{n:,} atoms": _alone(n, threads[-1], k < 1 + full) for k, n in enumerate(large)}
-    per_atom = [row["seconds"] / n for n, row in zip(large, cells.values(), strict=True)]
+
+    def over_linear(key: str) -> float | None:
+        per_atom = [row[key] / n for n, row in zip(large, cells.values(), strict=True)]
+        return per_atom[-1] / per_atom[0] if len(per_atom) > 1 else None
+
     return {
         "model": "0.3.0",
         "crystal": "NaCl, displaced",
+        "cores": os.cpu_count(),
+        "load_average_at_start": load,
         "torch_threads_of_large_cells": threads[-1],
-        "time_over_linear": per_atom[-1] / per_atom[0] if len(per_atom) > 1 else None,
+        "time_over_linear": over_linear("seconds"),
+        "cpu_time_over_linear": over_linear("cpu_seconds"),
         "versions": {name: version(name) for name in ("ase", "chgnet", "torch")},
         "one_crystal": crystals,
         "molecular_dynamics": dynamics,
@@ -198,7 +208,7 @@ def _dynamics(n_atoms: int, ours, theirs, n_steps: int, seconds: float) -> dict:
 
 def _alone(n_atoms: int, n_threads: int, with_chgnet: bool) -> dict:
     """Seconds and peak memory in a process of its own, for each side."""
-    row = {}
+    row: dict[str, float] = {}
     for prefix in ("", "chgnet_") if with_chgnet else ("",):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             measured = pool.apply(_in_this_process, (n_atoms, n_threads, bool(prefix)))
@@ -215,9 +225,11 @@ def _in_this_process(n_atoms: int, n_threads: int, chgnets: bool) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _energy_and_forces(calculator, rock_salt(64))
-        seconds = min(_energy_and_forces(calculator, rock_salt(n_atoms, seed)) for seed in range(1 if chgnets else 2))
+        cpu = time.process_time()
+        times = [_energy_and_forces(calculator, rock_salt(n_atoms, seed)) for seed in range(1 if chgnets else 2)]
+        cpu_seconds = (time.process_time() - cpu) / len(times)
     status = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").splitlines())
-    return {"seconds": seconds, "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
+    return {"seconds": min(times), "cpu_seconds": cpu_seconds, "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
 
 
 def format_report(report: dict) -> str:
@@ -242,5 +254,7 @@ def format_report(report: dict) -> str:
             theirs = f"; chgnet {row['chgnet_seconds']:.1f} s, {row['chgnet_peak_gb']:.1f} GB"
         lines.append(f"{name:<14}{row['seconds']:.2f} s, peak {row['peak_gb']:.2f} GB{theirs}")
     if report["time_over_linear"] is not None:
-        lines.append(f"{'time / linear':<14}{report['time_over_linear']:.2f}")
+        lines.append(
+            f"{'time / linear':<14}{report['time_over_linear']:.2f}, of cores {report['cpu_time_over_linear']:.2f}"
+        )
     return "\n".join(lines)

@@ -48,6 +48,8 @@ class Piece:
     Attributes
     ----------
     start, stop : int
+    whole : bool
+        All bonds or pairs there are.
     gather : Sums
         From the table of all features that take part to the first layer of each row.
     receivers : int32, (2 n,)
@@ -61,6 +63,7 @@ class Piece:
 
     start: int
     stop: int
+    whole: bool
     gather: Sums
     receivers: torch.Tensor
     receive: Sums
@@ -204,8 +207,7 @@ def cut_rows(n: int, n_rows: int = _ROWS) -> list[tuple[int, int]]:
     """Equal parts of at most `n_rows`; an even number of them if it is not one, to go round among two threads."""
     count = -(-n // n_rows)
     count += count > 1 and count % 2
-    bounds = np.linspace(0, n, count + 1).astype(int).tolist()
-    return list(pairwise(bounds))
+    return list(pairwise(n * k // count for k in range(count + 1))) if count else []
 
 
 def _walks(entries: np.ndarray, n_table: int, n_receivers: int, cuts: list[tuple[int, int]]) -> Walks:
@@ -223,7 +225,7 @@ def _walks(entries: np.ndarray, n_table: int, n_receivers: int, cuts: list[tuple
         receive = Sums(scatter.rows[: offsets[n_heard]], scatter.offsets[: n_heard + 1])
         places = slice(n_received, n_received + n_heard), slice(n_scattered, n_scattered + len(ids))
         gather = Sums(_int32(rows.ravel()), starts[: len(rows) + 1])
-        pieces.append(Piece(start, stop, gather, _int32(rows[:, 0]), receive, scatter, *places))
+        pieces.append(Piece(start, stop, len(cuts) == 1, gather, _int32(rows[:, 0]), receive, scatter, *places))
         received.append(ids[:n_heard])
         scattered.append(ids)
         n_received, n_scattered = places[0].stop, places[1].stop
