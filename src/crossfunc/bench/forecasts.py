@@ -129,7 +129,9 @@ def cases_of(dataset: str, target: str, task, groups: dict[str, set[str]], *, se
     for group, members in groups.items():
         names = np.array(sorted(set(np.unique(task.material_ids)) & members))
         most = len(names) - max(FEWEST_JUDGED, round(0.2 * len(names)))
-        for n_seen in sorted({min(n, most) // AHEAD for n in MOST}):
+        sizes = sorted({min(n, most) // AHEAD for n in MOST})
+        # Two pilots of nearly one size would be one case counted twice.
+        for n_seen in [n for n in sizes if n == sizes[-1] or 2 * n <= sizes[-1]]:
             n_pilot = round(n_seen / (1 - HELD_OUT))
             if n_pilot < MIN_MATERIALS + 1:
                 continue

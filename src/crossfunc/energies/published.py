@@ -73,7 +73,7 @@ def published_tables_apply(dataset) -> bool:
     """
     low, high = (functional.key for functional in dataset.functionals)
     code = dataset.labelled_by.rpartition(", ")[2]
-    return low in ("gga", "pbe") and high == "r2scan" and code in ("VASP", "CHGNet")
+    return low in ("gga", "pbe") and high == "r2scan" and code in ("VASP", "CHGNet", "SevenNet-MF-0")
 
 
 @functools.cache
