@@ -713,3 +713,11 @@ def test_a_dataset_says_what_made_its_labels(tmp_path, said, is_surrogate):
 
 def test_the_embedded_datasets_say_what_made_their_labels():
     assert [open_dataset(name).labelled_by for name in ("surrogate", "pbe-r2scan")] == ["model, CHGNet", "DFT, GPAW"]
+
+
+def test_a_table_that_is_needed_and_not_there_is_named(tmp_path):
+    dataset = Dataset("mine", {}, tmp_path)
+    with pytest.raises(DatasetError, match="^mine: no table of frames"):
+        dataset.need_frames()
+    with pytest.raises(DatasetError, match="^mine: no table of pairs"):
+        dataset.need_pairs()
