@@ -717,7 +717,7 @@ def test_the_embedded_datasets_say_what_made_their_labels():
 
 def test_a_table_that_is_needed_and_not_there_is_named(tmp_path):
     dataset = Dataset("mine", {}, tmp_path)
-    with pytest.raises(DatasetError, match="^mine: no table of frames"):
+    with pytest.raises(DatasetError, match=r"^mine: no table of frames"):
         dataset.need_frames()
-    with pytest.raises(DatasetError, match="^mine: no table of pairs"):
+    with pytest.raises(DatasetError, match=r"^mine: no table of pairs"):
         dataset.need_pairs()
