@@ -190,5 +190,5 @@ def _line(seen: np.ndarray, found: np.ndarray, weight: np.ndarray) -> tuple[floa
     return float(mean_found - slope * mean_seen), slope
 
 
-CALIBRATION = Calibration(0.2, 0.2, 1.0, 0.2, 1.3, 0)
+CALIBRATION = Calibration(0.144184, 0.136169, 4.241577, 0.02, 1.194084, 116)
 """Learnt from all embedded datasets by `crossfunc bench forecasts`; the test suite holds it to the kept file."""
