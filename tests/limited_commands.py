@@ -32,7 +32,7 @@ _LIMITS = {
     "ulimit -v": (resource.RLIMIT_AS, ADDRESS_BYTES),
 }
 LIMITS = (*_LIMITS, "one core", "read-only")
-WITHOUT_FILES = ("data list", "data check", "data migrate", "atomref", "evaluate", "hull", "units")
+WITHOUT_FILES = ("data list", "data check", "data migrate", "atomref", "evaluate", "advise", "hull", "units")
 """Commands that write no file here."""
 
 
@@ -63,6 +63,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "atomref": ["atomref", pairs],
         "evaluate": ["evaluate", *small],
         "verdict": ["verdict", data, "--model", "0.3.0", "--references", f"{out}.json"],
+        "advise": ["advise", "0.3.0", data],
         "units": ["units", "04", "--profile", "smoke", "--status", "--root", str(ROOT), "--out", out],
         "finetune": ["finetune", "--method", "4", "--dataset", data, "--epochs", "1", "--out", out],
         "hull": ["hull", str(inputs / "entries.csv"), "--functional", "r2scan", "--energy-kind", "raw"],
@@ -75,6 +76,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "bench graphs": ["bench", "graphs"],
         "bench atomref": ["bench", "atomref"],
         "bench predict": ["bench", "predict"],
+        "bench forecasts": ["bench", "forecasts"],
         "bench hull": ["bench", "hull", "--jobs", "1"],
     }
 

@@ -94,7 +94,7 @@ def test_a_key_of_different_compositions_is_refused_with_both(cases, tmp_path):
 
 
 def test_what_stands_after_p_reaches_the_lesson_whole(tmp_path):
-    from crossfunc.lessons.profiles import parse_overrides
+    from crossfunc.overrides import parse_overrides
 
     assert parse_overrides(["high_name=PBEsol #2"]) == {"high_name": "PBEsol #2"}
 

@@ -254,7 +254,7 @@ def test_other_data_give_another_fingerprint(tiny, tmp_path, change):
 
 def test_an_existing_folder_is_only_replaced_when_told_to(tiny):
     before = contents(tiny.parent)
-    with pytest.raises(DatasetError, match=f"{re.escape(str(tiny))} exists; choose another folder or pass overwrite"):
+    with pytest.raises(DatasetError, match=f"{re.escape(str(tiny))} exists; choose another folder, or replace it"):
         write_tiny(tiny)
     assert contents(tiny.parent) == before
 
@@ -713,3 +713,11 @@ def test_a_dataset_says_what_made_its_labels(tmp_path, said, is_surrogate):
 
 def test_the_embedded_datasets_say_what_made_their_labels():
     assert [open_dataset(name).labelled_by for name in ("surrogate", "pbe-r2scan")] == ["model, CHGNet", "DFT, GPAW"]
+
+
+def test_a_table_that_is_needed_and_not_there_is_named(tmp_path):
+    dataset = Dataset("mine", {}, tmp_path)
+    with pytest.raises(DatasetError, match=r"^mine: no table of frames"):
+        dataset.need_frames()
+    with pytest.raises(DatasetError, match=r"^mine: no table of pairs"):
+        dataset.need_pairs()

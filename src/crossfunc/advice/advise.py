@@ -8,7 +8,15 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from crossfunc.advice.curves import MIN_MATERIALS, energy_task, force_task, halvings, learning_curve
+from crossfunc.advice.curves import (
+    MIN_MATERIALS,
+    EnergyTask,
+    ForceTask,
+    energy_task,
+    force_task,
+    halvings,
+    learning_curve,
+)
 from crossfunc.advice.forecast import LEVEL, Forecast, fit_forecast
 from crossfunc.advice.next_frames import Pool, choose_next
 from crossfunc.advice.offsets import Sample, nearest_zero, published_zeros
@@ -201,7 +209,9 @@ def _labelled(low, high) -> Dataset:
 
 
 def _forecasts(reader, frames: LabelledFrames, features, difference_ev, prior, seed: int) -> dict[str, Forecast]:
-    tasks = {"energy": energy_task(features, frames.composition, difference_ev, frames.material_ids, prior, seed=seed)}
+    tasks: dict[str, EnergyTask | ForceTask] = {
+        "energy": energy_task(features, frames.composition, difference_ev, frames.material_ids, prior, seed=seed)
+    }
     if (frames.labelled("forces")).any():
         tasks["forces"] = force_task(reader, frames)
     found = {}
@@ -225,7 +235,7 @@ def _refit(judged: Verdict) -> dict:
     kinds = [name for name in ("model-aware references", "with a prior") if rows.get(name) is not None]
     kinds = kinds or [name for name in ("with a prior",) if everywhere.get(name) is not None]
     table = rows if rows.get("as it is") is not None else everywhere
-    best = min(kinds, key=table.get) if kinds else None
+    best = min(kinds, key=lambda name: table[name]) if kinds else None
     return {
         "refit": judged.linear["refit"],
         "reason": judged.linear["reason"],
@@ -346,12 +356,12 @@ def _candidates(dataset: Dataset, functional: str, candidates, frames: LabelledF
     """Crystals whose material has no label yet."""
     if candidates is not None:
         given = candidates if isinstance(candidates, Dataset) else open_dataset(candidates)
-        keys = {one.key for one in given.functionals} & set(given.frames["functional"].to_pylist())
+        keys = {one.key for one in given.functionals} & set(given.need_frames()["functional"].to_pylist())
         pool = LabelledFrames.from_dataset(given, sorted(keys)[0])
     else:
         high = dataset.functional(functional).key
         others = [one.key for one in dataset.functionals if one.key != high]
-        others = [key for key in others if key in set(dataset.frames["functional"].to_pylist())]
+        others = [key for key in others if key in set(dataset.need_frames()["functional"].to_pylist())]
         if not others:
             return None
         pool = LabelledFrames.from_dataset(dataset, others[0])

@@ -129,7 +129,8 @@ class Forecast:
         for k in (0, 1, 2):
             there = np.flatnonzero(bounds[:, k] <= error)
             found.append(float(max(sizes[there[0]], self.seen.n)) if len(there) else math.inf)
-        return tuple(found)
+        middle, low, high = found
+        return middle, low, high
 
 
 def fit_forecast(seen: SeenCurve, calibration: Calibration | None = None) -> Forecast:

@@ -108,13 +108,13 @@ def _low_energies(dataset: Dataset, high: LabelledFrames, low: LabelledFrames) -
     """Energy of the low functional of each high frame: of the same crystal, else of the material relaxed with it."""
     same = {str(name).rpartition("/")[0]: e for name, e in zip(low.frame_ids, low.energy_per_atom_ev, strict=True)}
     found = np.array([same.get(str(name).rpartition("/")[0], np.nan) for name in high.frame_ids])
-    own = dataset.pairs.set_index("material_id")[dataset.functional("low").column()]
+    own = dataset.need_pairs().set_index("material_id")[dataset.functional("low").column()]
     return np.where(np.isfinite(found), found, own.reindex(high.material_ids).to_numpy())
 
 
 def groups_of(dataset: Dataset) -> dict[str, set[str]]:
     """Materials of a dataset by chemistry, and all of them."""
-    frames = dataset.frames.select(["material_id", "atomic_numbers"]).to_pandas()
+    frames = dataset.need_frames().select(["material_id", "atomic_numbers"]).to_pandas()
     first = frames.drop_duplicates("material_id")
     holds = {name: set(numbers) for name, numbers in zip(first["material_id"], first["atomic_numbers"], strict=True)}
     groups = {"all": set(holds)}
@@ -140,7 +140,7 @@ def cases_of(dataset: str, target: str, task, groups: dict[str, set[str]], *, se
                 yield _case((dataset, target, group, pilot), task, order[:n_pilot], order[n_pilot:], seed)
 
 
-def _case(named: tuple, task, mine: np.ndarray, others: np.ndarray, seed: int) -> Case:
+def _case(named: tuple[str, str, str, int], task, mine: np.ndarray, others: np.ndarray, seed: int) -> Case:
     """Forecast from a pilot, and what came out with eight times as many materials, the pilot's among them."""
     seen = learning_curve(task, mine, halvings(len(mine)), n_draws=N_DRAWS, seed=seed).seen
     n = AHEAD * seen.n
@@ -170,7 +170,8 @@ def judge(cases: list[Case]) -> dict:
         )  # fmt: skip
     coverage = {"altogether": _coverage(rows)}
     for key in ("dataset", "target"):
-        coverage |= {one: _coverage([r for r in rows if r[key] == one]) for one in dict.fromkeys(r[key] for r in rows)}
+        for one in dict.fromkeys(str(row[key]) for row in rows):
+            coverage[one] = _coverage([row for row in rows if row[key] == one])
     return {
         "level": LEVEL,
         "ahead": AHEAD,

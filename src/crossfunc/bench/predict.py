@@ -208,7 +208,7 @@ def _dynamics(n_atoms: int, ours, theirs, n_steps: int, seconds: float) -> dict:
 
 def _alone(n_atoms: int, n_threads: int, with_chgnet: bool) -> dict:
     """Seconds and peak memory in a process of its own, for each side."""
-    row = {}
+    row: dict[str, float] = {}
     for prefix in ("", "chgnet_") if with_chgnet else ("",):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             measured = pool.apply(_in_this_process, (n_atoms, n_threads, bool(prefix)))

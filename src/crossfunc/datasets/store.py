@@ -128,6 +128,30 @@ class Dataset:
         """What the labels were made from, as it was computed; None where the dataset does not keep it."""
         return self._table("records")
 
+    def need_frames(self) -> pa.Table:
+        """Return the frames.
+
+        Raises
+        ------
+        DatasetError
+            The dataset has none.
+        """
+        if self.frames is None:
+            raise DatasetError(f"{self.name}: no table of frames, and labelled structures are needed here.")
+        return self.frames
+
+    def need_pairs(self) -> pd.DataFrame:
+        """Return the pairs.
+
+        Raises
+        ------
+        DatasetError
+            The dataset has none.
+        """
+        if self.pairs is None:
+            raise DatasetError(f"{self.name}: no table of pairs, and materials in both functionals are needed here.")
+        return self.pairs
+
     def _table(self, kind: str) -> pa.Table | None:
         if kind in self._tables:
             return self._tables[kind]

@@ -673,8 +673,13 @@ def scratch_in_words(table: pd.DataFrame) -> str:
     times = table.iloc[1] / table.iloc[0]
     said = [f"{column.split(' (')[0]} {ratio:.2f}" for column, ratio in times.items()]
     worse = [column.split(" (")[0] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
-    rest = f"beside energy, {listed(worse)} got worse too" if worse else "no column beside energy got worse"
-    return f"Errors on the start's references over those on refitted ones: {listed(said)}. So here, {rest}."
+    rest = (
+        f"beside energy, the error is larger in {listed(worse)}" if worse else "no error but that of energy is larger"
+    )
+    return (
+        f"Errors on the start's references over those on refitted ones: {listed(said)}. So here {rest}; a ratio near 1 "
+        "is no difference, for these have no interval."
+    )
 
 
 def moved_in_words(change: Mapping[str, pd.DataFrame], published: pd.Series) -> str:

@@ -123,16 +123,16 @@ class _Watch:
         self.parameters = [part for _, _, part in self.parts if isinstance(part, nn.Parameter)]
         self.addresses = list(map(nn.Parameter.data_ptr, self.parameters))
         on_cpu = all(p.device.type == "cpu" and p.is_contiguous() for p in self.parameters)
-        self.arrays = [_bits_of(p) for p in self.parameters] if on_cpu else None
+        self.arrays = [_bits_of(p) for p in self.parameters] if on_cpu else []
         self.copies = [p.detach().clone() for p in self.parameters]
-        self.copy = None if self.arrays is None else np.concatenate(self.arrays)
+        self.copy = np.concatenate(self.arrays) if on_cpu else np.zeros(0)
 
     def still_holds(self) -> bool:
         if any(table.get(name) is not part for table, name, part in self.parts):
             return False
         if list(map(nn.Parameter.data_ptr, self.parameters)) != self.addresses:
             return False
-        if self.arrays is None:
+        if not self.arrays:
             return all(map(torch.equal, self.parameters, self.copies))
         buffer = getattr(_OF_THREAD, "buffer", self.copy[:0])
         if buffer.dtype != self.copy.dtype or len(buffer) != len(self.copy):
@@ -274,7 +274,9 @@ class _Evaluation:
 
     def __init__(self, network: _Network, batch: CutCrystals, run: Callable, derivatives: bool):
         self.network, self.batch, self.derivatives = network, batch, derivatives
-        self.run, self.alone = run, run is _one_after_another
+        n_pieces = max(len(batch.edges.pieces), len(batch.angles.pieces))
+        self.alone = run is _one_after_another or n_pieces < 2
+        self.run = _one_after_another if self.alone else run
         self.n_short, self.n_pairs = batch.n_short, batch.angles.n_rows
         self.radial_functions = network.bases.rbf_expansion_ag
         n_rows = batch.edges.n_rows + batch.angles.n_rows

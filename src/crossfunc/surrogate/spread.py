@@ -30,7 +30,7 @@ def teacher_spread(first, second) -> pd.DataFrame:
     """
     a, b = (one if isinstance(one, Dataset) else open_dataset(one) for one in (first, second))
     low, high = a.functionals
-    pairs = a.pairs.merge(b.pairs, on="material_id", suffixes=("_a", "_b"))
+    pairs = a.need_pairs().merge(b.need_pairs(), on="material_id", suffixes=("_a", "_b"))
     if pairs.empty:
         raise InputError(f"{a.name} and {b.name}: no material is in both, so there is nothing to compare.")
     X = composition_matrix(list(pairs["composition_a"]))
@@ -67,7 +67,7 @@ def _derivatives(a: Dataset, b: Dataset, key: str) -> tuple[list, list]:
     columns = ["frame_id", "functional", "forces_ev_per_a", "stress_gpa"]
     tables = []
     for one in (a, b):
-        table = one.frames.select(columns).to_pandas()
+        table = one.need_frames().select(columns).to_pandas()
         table = table[(table["functional"] == key) & table["forces_ev_per_a"].notna()]
         tables.append(table.set_index("frame_id"))
     both = tables[0].index.intersection(tables[1].index)

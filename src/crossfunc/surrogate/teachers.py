@@ -1,4 +1,4 @@
-"""The same crystals labelled by another network: a teacher that does not descend from the first one.
+"""The surrogate's crystals labelled by another network: a teacher that does not descend from CHGNet.
 
 The structures of the embedded dataset stay as they are; energies, forces and stress come from a network that predicts
 both functionals and has nothing in common with CHGNet but its training data's origin.
@@ -126,7 +126,7 @@ def label_again(
     out = target_folder(out)
     check_target(out, overwrite)  # now, not after half an hour
     given = source if isinstance(source, Dataset) else open_dataset(source)
-    chosen = _small(given, n_limit) if n_limit is not None else given.frames
+    chosen = _small(given, n_limit) if n_limit is not None else given.need_frames()
     parts = out.with_name(f".{out.name}-parts-{_run_hash(given, labels)}")
     with locked_folder(parts):
         remove_drafts(parts)
@@ -155,11 +155,11 @@ def _run_hash(source: Dataset, labels: str) -> str:
 
 def _small(source: Dataset, n: int) -> pa.Table:
     """Frames of every elemental crystal and of a spread of n compounds."""
-    pairs = source.pairs
+    pairs, frames = source.need_pairs(), source.need_frames()
     is_element = pairs["composition"].isin(ELEMENT_SYMBOLS)
     compounds = pairs.loc[~is_element, "material_id"]
     kept = [*pairs.loc[is_element, "material_id"], *compounds[:: max(1, len(compounds) // n)][:n]]
-    return source.frames.filter(pc.is_in(source.frames["material_id"], value_set=pa.array(kept)))
+    return frames.filter(pc.is_in(frames["material_id"], value_set=pa.array(kept)))
 
 
 def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path, n_jobs: int, progress: bool) -> dict:
@@ -174,7 +174,7 @@ def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_run_chunk)(teacher, side, chunk, parts) for side, chunk in tasks
     )
-    found = {}
+    found: dict = {}
     for chunk in tqdm(jobs, total=len(tasks), desc=f"label with {teacher.name}", disable=not progress):
         found |= chunk
     return found
@@ -251,7 +251,7 @@ def _write(out: Path, labels: str, source: Dataset, chosen: pa.Table, found: dic
 
 def _corrections(source: Dataset) -> dict[str, float]:
     """MP2020 correction of each material, eV/atom, as the source has it."""
-    low, pairs = source.functional("low"), source.pairs
+    low, pairs = source.functional("low"), source.need_pairs()
     return dict(zip(pairs["material_id"], pairs[low.column()] - pairs[low.column("raw")], strict=True))
 
 
@@ -289,7 +289,8 @@ def _pairs(source: Dataset, frames: pa.Table) -> pd.DataFrame:
         for side, name in ((low, "relaxed-gga"), (high, "relaxed"))
     }
     labelled = energies[low.key].index.intersection(energies[high.key].index)
-    pairs = source.pairs[source.pairs["material_id"].isin(labelled)].reset_index(drop=True)
+    pairs = source.need_pairs()
+    pairs = pairs[pairs["material_id"].isin(labelled)].reset_index(drop=True)
     formation = high.column(formation=True)
     before = pairs[formation]
     correction = pairs[low.column()] - pairs[low.column("raw")]
