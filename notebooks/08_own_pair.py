@@ -59,10 +59,10 @@ from ase import Atoms
 from IPython.display import display
 
 import crossfunc as xf
+from crossfunc import label_checks
 from crossfunc.datasets.functionals import functional_key
 from crossfunc.datasets.importers import extxyz, mp_r2scan
 from crossfunc.lessons import LessonResults, figures, own_data, own_pair
-from crossfunc.potential import trust
 
 # %%
 figures.use_style()
@@ -124,7 +124,7 @@ def import_pair(unit):
         energy_kinds=kinds,
         keys=extxyz.Keys(material_id=material_key, stress_unit=unit),
         label_notice=notice,
-        inspect=lambda frames: trust.refuse_wrong_labels(
+        inspect=lambda frames: label_checks.refuse_wrong_labels(
             frames, absolute=False, **options
         ),
     )
@@ -134,7 +134,7 @@ def import_pair(unit):
 if high_file is None:
     try:
         import_pair("gpa")
-    except trust.TrustError as refusal:
+    except label_checks.WrongLabelError as refusal:
         print(refusal)
 
 # %% [markdown]
@@ -300,7 +300,7 @@ fluorides = work / "fluorides"
 if real is None:
     print(f"{real_file} is not here, so this section is left out.")
 else:
-    check = trust.refuse_wrong_labels
+    check = label_checks.refuse_wrong_labels
     taken = mp_r2scan.import_mp_frames(real, fluorides, inspect=check)
     print(f"{taken.n_frames} frames of {taken.n_materials} materials")
 

@@ -284,7 +284,7 @@ def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
     states = [UnitState("method-4-seed0", "whole", 9, 9, 1.0), UnitState("method-3-seed0", "stopped", 4, 9, 0.5)]
     monkeypatch.setattr(units, "runs_of", lambda *_: (None, []))
     monkeypatch.setattr(training_units, "progress", lambda *_: states)
-    lesson = SimpleNamespace(stem="04_four_methods")
+    lesson = SimpleNamespace(stem="04_four_methods", number="04")
     values = {"dataset": "surrogate", "keep_runs": True}
     plan = SimpleNamespace(lesson=lesson, profile="converged", parameters=values, results=tmp_path / "results")
     with pytest.raises(

@@ -110,27 +110,34 @@ _PER_CRYSTAL = ("energy_per_atom_ev", "stress_gpa")
 
 def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, str] | None) -> Iterator[tuple]:
     """Indices and output of each batch: batches side by side, or one after another on all threads if they are few."""
-    from crossfunc.potential.forward import forward
-    from crossfunc.potential.graphs import build_graphs
+    from crossfunc.potential.forward import correct, forward
+    from crossfunc.potential.graphs import assemble_graphs, build_graphs
     from crossfunc.potential.inference import covers, evaluate
     from crossfunc.potential.parallel import for_each, map_batches, max_angles_on, n_batches_at_a_time, one_thread
     from crossfunc.potential.pieces import cut_crystals, n_rows_on
 
     parameter = next(model.parameters())
     n_threads, flat = n_batches_at_a_time(parameter.device), covers(model)
-    cut = partial(cut_crystals, n_rows=n_rows_on(parameter.device)) if flat else None
+    corrected = getattr(model, "correction", None) is not None
+    cut = partial(cut_crystals, n_rows=n_rows_on(parameter.device))
+
+    def make(crystals, bonds):
+        in_pieces, graph = flat, corrected or not flat
+        return cut(crystals, bonds) if in_pieces else None, assemble_graphs(crystals, bonds) if graph else None
+
     sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
-    batches = build_graphs(crystals, **sizes, refused=refused, assemble=cut)
+    batches = build_graphs(crystals, **sizes, refused=refused, assemble=make)
     first = list(islice(batches, n_threads))
     few = len(first) < n_threads
     run = partial(for_each, n_threads=n_threads) if few else None
 
     def compute(part):
-        indices, batch = part
-        batch = batch.to(parameter.device, parameter.dtype)
+        indices, batches = part
+        pieces, graph = (one and one.to(parameter.device, parameter.dtype) for one in batches)
         if not flat:
-            return indices, forward(model, batch, derivatives=derivatives)
+            return indices, forward(model, graph, derivatives=derivatives)
         with one_thread():
-            return indices, evaluate(model, batch, run, derivatives=derivatives)
+            output = evaluate(model, pieces, run, derivatives=derivatives)
+        return indices, correct(model, graph, output, derivatives=derivatives) if corrected else output
 
     yield from map_batches(compute, chain(first, batches), n_threads=1 if few else n_threads)

@@ -83,6 +83,45 @@ def forward(
     return result if create_graph else {k: v.detach() for k, v in result.items()}
 
 
+def correct(model: nn.Module, batch: GraphBatch, result: dict, *, derivatives: bool = True) -> dict:
+    """Add what a model's correction says to what its network alone predicts; a new correction changes no bit.
+
+    Parameters
+    ----------
+    model : CHGNet
+        With a `correction`.
+    batch : GraphBatch
+        On the model's device, in the model's dtype.
+    result : dict of Tensor
+        As `forward` returns it, of the network without its correction, whose moments are not negative.
+    derivatives : bool
+        False leaves forces and stress out.
+
+    Returns
+    -------
+    dict of Tensor
+        The same quantities.
+    """
+    with torch.set_grad_enabled(derivatives):
+        strain = torch.zeros_like(batch.lattices, requires_grad=derivatives)
+        lattices = batch.lattices + batch.lattices @ strain
+        positions = (batch.frac_coords[:, None, :] @ lattices.index_select(0, batch.owners))[:, 0]
+        kernels = Kernels(False, batch.lattices.device.type)
+        found = _correction_inputs(model, batch, positions, lattices, kernels)
+        to_energies, to_magmoms = model.correction(found)
+        energies = positions.new_zeros(len(batch.n_atoms)).index_add(0, batch.owners, to_energies)
+        added = {
+            "energy_per_atom_ev": result["energy_per_atom_ev"] + energies / batch.n_atoms,
+            "magmoms_mub": (result["magmoms_mub"] + to_magmoms).abs(),
+        }
+        if derivatives:
+            slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], materialize_grads=True)
+            volumes = torch.linalg.det(batch.lattices).abs()
+            added["forces_ev_per_a"] = result["forces_ev_per_a"] - slope
+            added["stress_gpa"] = result["stress_gpa"] + virial / volumes[:, None, None] * EV_PER_A3_TO_GPA
+    return {key: values.detach() for key, values in added.items()}
+
+
 def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
     """Element references per atom, shape (n_crystals,); zero for a model without any."""
     if model.composition_model is None:
@@ -101,15 +140,24 @@ def atom_features(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
 
 
 def _site_energies(model, batch: GraphBatch, positions, lattices, kernels) -> tuple[torch.Tensor, torch.Tensor]:
-    features, magmoms, correction = _readout_features(model, batch, positions, lattices, kernels)
+    features, magmoms, bond_basis = _readout_features(model, batch, positions, lattices, kernels)
     site_energies = model.mlp(features)[:, 0]
-    return site_energies if correction is None else site_energies + correction, magmoms
+    correction = getattr(model, "correction", None)
+    if correction is None:
+        return site_energies, magmoms
+    to_energies, to_magmoms = correction(CorrectionInputs(batch, bond_basis, features))
+    return site_energies + to_energies, (magmoms + to_magmoms).abs()
+
+
+def _correction_inputs(model, batch: GraphBatch, positions, lattices, kernels) -> CorrectionInputs:
+    features, _, bond_basis = _readout_features(model, batch, positions, lattices, kernels)
+    return CorrectionInputs(batch, bond_basis, features)
 
 
 def _readout_features(
     model, batch: GraphBatch, positions, lattices, kernels
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Features that the readout gets, magnetic moments, and what a correction network adds to the energies."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features that the readout gets, magnetic moments, and the radial functions of the bonds."""
     vectors = _bond_vectors(batch, positions, lattices)  # (n_bonds, 3), as CHGNet: centre minus neighbour
     lengths = vectors.norm(dim=1)
     bond_basis = model.bond_basis_expansion.rbf_expansion_ag(lengths)
@@ -125,12 +173,7 @@ def _readout_features(
             bonds = bond_graph.update(k, atoms, bonds)
     magmoms = model.site_wise(atoms)[:, 0].abs()
     atoms = _convolve_atoms(model.atom_conv_layers[-1], atoms, bonds, edge_weights, batch, to_centre, kernels)
-    features = model.readout_norm(atoms)
-    correction = getattr(model, "correction", None)
-    if correction is None:
-        return features, magmoms, None
-    to_energies, to_magmoms = correction(CorrectionInputs(batch, bond_basis, features))
-    return features, (magmoms + to_magmoms).abs(), to_energies
+    return model.readout_norm(atoms), magmoms, bond_basis
 
 
 def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_centre, kernels) -> torch.Tensor:

@@ -137,7 +137,7 @@ def build_graphs(
         costs = np.array([bonds.n_angles + 2 * len(bonds.atoms) * _EDGE_COST for bonds in found.values()])
         for members in _share_out(costs, max_angles, n_parts):
             indices = np.fromiter(found, dtype=np.int64)[members]
-            yield indices, (assemble or _assemble)(crystals.take(indices), [found[k] for k in indices])
+            yield indices, (assemble or assemble_graphs)(crystals.take(indices), [found[k] for k in indices])
 
 
 def _blocks(n_atoms: np.ndarray) -> Iterator[np.ndarray]:
@@ -211,7 +211,8 @@ def _find_bonds(crystals: Crystals, index: int) -> Bonds:
     return Bonds(atoms, np.asarray(images, dtype=float), vectors, lengths, int((ends * (ends - 1)).sum()))
 
 
-def _assemble(chosen: Crystals, parts: list[Bonds]) -> GraphBatch:
+def assemble_graphs(chosen: Crystals, parts: list[Bonds]) -> GraphBatch:
+    """Join crystals and the bonds of each into one batch."""
     counts = np.array([len(p.atoms) for p in parts])
     atoms = np.concatenate([p.atoms + start for p, start in zip(parts, chosen.starts, strict=True)])
     lengths = np.concatenate([p.lengths_a for p in parts])

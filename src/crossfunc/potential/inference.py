@@ -31,9 +31,9 @@ _silu_backward = torch.ops.aten.silu_backward.default
 
 
 def covers(model: nn.Module) -> bool:
-    """Whether `evaluate` knows all parts of this model; a correction beside it is not one of them."""
+    """Whether `evaluate` knows all parts of this network; it passes over a correction beside it."""
     cutoff = model.bond_basis_expansion.rbf_expansion_ag.smooth_cutoff
-    return getattr(model, "correction", None) is None and cutoff is not None and cutoff.p > 0
+    return cutoff is not None and cutoff.p > 0
 
 
 def evaluate(model: nn.Module, batch: CutCrystals, run: Callable | None = None, *, derivatives: bool = True) -> dict:
