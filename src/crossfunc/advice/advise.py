@@ -21,7 +21,7 @@ from crossfunc.advice.forecast import LEVEL, Forecast, fit_forecast
 from crossfunc.advice.next_frames import Pool, choose_next
 from crossfunc.advice.offsets import Sample, nearest_zero, published_zeros
 from crossfunc.advice.spoken import label_sets
-from crossfunc.advice.verdict import Verdict, judge_predictions
+from crossfunc.advice.verdict import Verdict, judge_predictions, plain_values
 from crossfunc.advice.words import advise_report
 from crossfunc.datasets import Dataset, list_datasets, open_dataset
 from crossfunc.datasets.functionals import functional_key
@@ -83,7 +83,7 @@ class Advice:
     def to_dict(self) -> dict:
         """Return plain values, for JSON; numbers without an end are None."""
         plain = {name: value for name, value in vars(self).items() if name != "verdict"}
-        return _plain(plain | {"level": LEVEL, "verdict": self.verdict.advice})
+        return plain_values(plain | {"level": LEVEL, "verdict": self.verdict.advice})
 
     def to_json(self) -> str:
         """Return the advice as JSON text."""
@@ -405,12 +405,3 @@ def _label_hours(dataset: Dataset) -> float | None:
         return None
     seconds = sum(np.nan_to_num(records[name].to_numpy()) for name in ("pbe_cpu_s", "r2scan_cpu_s"))
     return float(np.mean(seconds[seconds > 0]) / 3600) if (seconds > 0).any() else None
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value

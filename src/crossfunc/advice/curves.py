@@ -6,7 +6,7 @@ correction of the network's own, :math:`f_a = (1 + w \cdot (1, v_a)) F_a`, which
 solved at their optimum, so a curve has no optimiser, no schedule and no budget in it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,6 @@ from crossfunc.advice.forecast import SeenCurve
 from crossfunc.advice.offsets import N_FOLDS, judged_residuals
 from crossfunc.energies import fit_atomref, material_folds
 from crossfunc.errors import InputError
-from crossfunc.potential.crystals import Crystals
 from crossfunc.training.frozen import fit_frozen_correction
 from crossfunc.training.labels import LabelledFrames
 
@@ -83,15 +82,11 @@ class ForceTask:
     model_ev_per_a: np.ndarray
     label_ev_per_a: np.ndarray
     atom_materials: np.ndarray
-    unit: str = field(default="meV/Å")
-
-    @property
-    def material_ids(self) -> np.ndarray:
-        """Materials, one entry for each."""
-        return self._names
+    unit: str = "meV/Å"
 
     @cached_property
-    def _names(self) -> np.ndarray:
+    def material_ids(self) -> np.ndarray:
+        """Materials, one entry for each."""
         return np.unique(self.atom_materials)
 
     @cached_property
@@ -102,10 +97,10 @@ class ForceTask:
         x = np.hstack([np.ones((len(x), 1)), x])
         design = (self.model_ev_per_a[:, :, None] * x[:, None, :]).reshape(-1, x.shape[1])
         left = (self.label_ev_per_a - self.model_ev_per_a).ravel()
-        owner = np.repeat(np.searchsorted(self._names, self.atom_materials), 3)
+        owner = np.repeat(np.searchsorted(self.material_ids, self.atom_materials), 3)
         order = np.argsort(owner, kind="stable")
-        rows = np.split(order, np.searchsorted(owner[order], np.arange(1, len(self._names))))
-        return design, left, dict(zip(self._names, rows, strict=True))
+        rows = np.split(order, np.searchsorted(owner[order], np.arange(1, len(self.material_ids))))
+        return design, left, dict(zip(self.material_ids, rows, strict=True))
 
     @cached_property
     def _normal(self) -> dict:
@@ -189,30 +184,17 @@ def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *
 def force_task(model, frames: LabelledFrames) -> ForceTask:
     """Put together what a force curve needs: forces and atom features of a CHGNet for the frames with force labels."""
     from crossfunc.potential import predict
+    from crossfunc.potential.features import atom_features
 
     frames = frames.take(np.flatnonzero(frames.labelled("forces")))
     predicted = predict(model, frames.crystals)
     owners = frames.material_ids[frames.crystals.owners]
     return ForceTask(
-        features_of_atoms(model, frames.crystals),
+        atom_features(model, frames.crystals),
         np.concatenate(predicted["forces_ev_per_a"]),
         frames.forces_ev_per_a.astype(float),
         owners,
     )
-
-
-def features_of_atoms(model, crystals: Crystals) -> np.ndarray:
-    """What the energy readout gets for each atom, shape (n_atoms, 64), in the order of the crystals."""
-    from crossfunc.potential.features import N_FEATURES
-    from crossfunc.potential.forward import atom_features
-    from crossfunc.potential.graphs import build_graphs
-
-    parameter = next(model.parameters())
-    found = np.zeros((len(crystals.atomic_numbers), N_FEATURES))
-    for indices, batch in build_graphs(crystals):
-        per_atom = atom_features(model, batch.to(parameter.device, parameter.dtype)).double().cpu().numpy()
-        found[crystals.atom_indices(indices)] = per_atom
-    return found
 
 
 @dataclass(frozen=True, eq=False)

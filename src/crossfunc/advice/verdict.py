@@ -87,7 +87,7 @@ class Verdict:
             for symbol, row in table.iterrows()
             if row["n_frames"]
         }
-        return _plain(plain | {"elements": elements})
+        return plain_values(plain | {"elements": elements})
 
     def to_json(self) -> str:
         """Return the verdict and the advice as JSON text."""
@@ -223,11 +223,11 @@ def _outliers(residuals: dict, sample: Sample, frames: LabelledFrames) -> list[d
     ]
 
 
-def _plain(value):
+def plain_values(value):
     """Values as JSON has them: None for what is not finite, Python's own numbers."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain_values(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain_values(inner) for inner in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -105,7 +105,7 @@ def _energies(frame: Frame, *, derivatives: bool = False, convergence: dict = TI
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         atoms = make_atoms(frame)
-        atoms.calc = make_calculator(frame.settings, convergence=convergence)
+        atoms.calc = make_calculator(frame, convergence=convergence)
         for name, functional in FUNCTIONALS.items():
             if name != "pbe":
                 atoms.calc.set(xc=functional)

@@ -12,7 +12,7 @@ from importlib import metadata
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.plan import CENTRED_K_LENGTH_A, Frame, Material, Settings
+from crossfunc.dft.plan import CENTRED_K_LENGTH_A, Frame, Material
 from crossfunc.dft.vacuum import make_functional
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
@@ -212,11 +212,12 @@ def make_atoms(frame: Frame):
     return atoms
 
 
-def make_calculator(settings: Settings, *, cutoff_ev: float | None = None, careful: bool = False, **options):
-    """Return GPAW set up for PBE; `options` go to GPAW as they are."""
+def make_calculator(frame: Frame, *, cutoff_ev: float | None = None, careful: bool = False, **options):
+    """Return GPAW set up for a frame in PBE; `options` go to GPAW as they are."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one frame a core: more threads only wait for each other
     from gpaw import GPAW, PW, FermiDirac, Mixer, MixerSum
 
+    settings = frame.settings
     polarised = settings.moment_mub is not None
     mixing = CAREFUL_MIXING if careful else MIXING
     arguments = {
@@ -231,6 +232,7 @@ def make_calculator(settings: Settings, *, cutoff_ev: float | None = None, caref
         "spinpol": polarised,
         "maxiter": MAX_ITERATIONS[careful],
         "txt": None,
+        **_bands(frame),
     }
     return GPAW(**{**arguments, **options})
 
@@ -251,7 +253,7 @@ def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GPAW warns of libxc's enforced curvature for every frame: see the page
         atoms = make_atoms(frame)
-        atoms.calc = make_calculator(frame.settings, cutoff_ev=cutoff_ev, careful=careful, **_bands(frame))
+        atoms.calc = make_calculator(frame, cutoff_ev=cutoff_ev, careful=careful)
         results = {"pbe": _labels(atoms, **what)}
         _check_bands(frame, atoms.calc)
         atoms.calc.set(xc=_r2scan(frame))

@@ -122,8 +122,8 @@ def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, st
     cut = partial(cut_crystals, n_rows=n_rows_on(parameter.device))
 
     def make(crystals, bonds):
-        in_pieces, graph = flat, corrected or not flat
-        return cut(crystals, bonds) if in_pieces else None, assemble_graphs(crystals, bonds) if graph else None
+        needs_graph = corrected or not flat
+        return cut(crystals, bonds) if flat else None, assemble_graphs(crystals, bonds) if needs_graph else None
 
     sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
     batches = build_graphs(crystals, **sizes, refused=refused, assemble=make)

@@ -30,15 +30,20 @@ def crystal_features(model, structures) -> np.ndarray:
     -----
     Neither the cell chosen nor the order of the atoms matters: a supercell has the features of its crystal.
     """
-    from crossfunc.potential.forward import atom_features
+    crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
+    sums = np.zeros((len(crystals), N_FEATURES))
+    np.add.at(sums, crystals.owners, atom_features(model, crystals))
+    return sums / crystals.n_atoms[:, None]
+
+
+def atom_features(model, crystals: Crystals) -> np.ndarray:
+    """What the energy readout gets for each atom, float64, shape (n_atoms, 64), in the order of the crystals."""
+    from crossfunc.potential import forward
     from crossfunc.potential.graphs import build_graphs
 
-    crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
     parameter = next(model.parameters())
-    features = np.zeros((len(crystals), N_FEATURES))
+    features = np.zeros((len(crystals.atomic_numbers), N_FEATURES))
     for indices, batch in build_graphs(crystals):
-        per_atom = atom_features(model, batch.to(parameter.device, parameter.dtype)).double().cpu().numpy()
-        sums = np.zeros((len(indices), N_FEATURES))
-        np.add.at(sums, np.repeat(np.arange(len(indices)), crystals.n_atoms[indices]), per_atom)
-        features[indices] = sums / crystals.n_atoms[indices][:, None]
+        per_atom = forward.atom_features(model, batch.to(parameter.device, parameter.dtype))
+        features[crystals.atom_indices(indices)] = per_atom.double().cpu().numpy()
     return features

@@ -64,10 +64,7 @@ def forward(
         positive), `magmoms_mub` (n_atoms,).
     """
     with torch.set_grad_enabled(derivatives or create_graph):
-        strain = torch.zeros_like(batch.lattices, requires_grad=derivatives)
-        lattices = batch.lattices + batch.lattices @ strain
-        cells = lattices.index_select(0, batch.owners)
-        positions = (batch.frac_coords[:, None, :] @ cells)[:, 0]  # (n_atoms, 3)
+        strain, lattices, positions = _strained(batch, derivatives)
         kernels = Kernels(compile, batch.lattices.device.type)
         site_energies, magmoms = _site_energies(model, batch, positions, lattices, kernels)
         n_crystals = len(batch.n_atoms)
@@ -77,10 +74,21 @@ def forward(
         if derivatives:
             with kernels.making_forces():
                 slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], create_graph=create_graph)
-            volumes = torch.linalg.det(batch.lattices).abs()
             result["forces_ev_per_a"] = -slope
-            result["stress_gpa"] = virial / volumes[:, None, None] * EV_PER_A3_TO_GPA
+            result["stress_gpa"] = _stress_gpa(virial, batch)
     return result if create_graph else {k: v.detach() for k, v in result.items()}
+
+
+def _strained(batch: GraphBatch, derivatives: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A strain of zero for each crystal, and the lattices and positions (n_atoms, 3) that follow from it."""
+    strain = torch.zeros_like(batch.lattices, requires_grad=derivatives)
+    lattices = batch.lattices + batch.lattices @ strain
+    return strain, lattices, (batch.frac_coords[:, None, :] @ lattices.index_select(0, batch.owners))[:, 0]
+
+
+def _stress_gpa(virial: torch.Tensor, batch: GraphBatch) -> torch.Tensor:
+    volumes = torch.linalg.det(batch.lattices).abs()
+    return virial / volumes[:, None, None] * EV_PER_A3_TO_GPA
 
 
 def correct(model: nn.Module, batch: GraphBatch, result: dict, *, derivatives: bool = True) -> dict:
@@ -103,9 +111,7 @@ def correct(model: nn.Module, batch: GraphBatch, result: dict, *, derivatives: b
         The same quantities.
     """
     with torch.set_grad_enabled(derivatives):
-        strain = torch.zeros_like(batch.lattices, requires_grad=derivatives)
-        lattices = batch.lattices + batch.lattices @ strain
-        positions = (batch.frac_coords[:, None, :] @ lattices.index_select(0, batch.owners))[:, 0]
+        strain, lattices, positions = _strained(batch, derivatives)
         kernels = Kernels(False, batch.lattices.device.type)
         found = _correction_inputs(model, batch, positions, lattices, kernels)
         to_energies, to_magmoms = model.correction(found)
@@ -116,9 +122,8 @@ def correct(model: nn.Module, batch: GraphBatch, result: dict, *, derivatives: b
         }
         if derivatives:
             slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], materialize_grads=True)
-            volumes = torch.linalg.det(batch.lattices).abs()
             added["forces_ev_per_a"] = result["forces_ev_per_a"] - slope
-            added["stress_gpa"] = result["stress_gpa"] + virial / volumes[:, None, None] * EV_PER_A3_TO_GPA
+            added["stress_gpa"] = result["stress_gpa"] + _stress_gpa(virial, batch)
     return {key: values.detach() for key, values in added.items()}
 
 

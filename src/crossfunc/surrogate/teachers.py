@@ -181,18 +181,14 @@ def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path
 
 
 def _run_chunk(teacher: Teacher, side: str, frames: pa.Table, parts: Path) -> dict:
-    import torch
+    from crossfunc.potential.parallel import one_thread
 
     ids = frames["frame_id"].to_pylist()
     part = parts / f"{side}-{hashlib.sha256(chr(0).join(ids).encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made below
         return json.loads(part.read_text(encoding="utf-8"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads add up in any order, and one process per core is faster
-    try:
+    with one_thread():  # several threads add up in any order, and one process per core is faster
         found = _label(teacher, side, frames)
-    finally:
-        torch.set_num_threads(threads)
     write_atomically(part, json.dumps(found))
     return found
 
