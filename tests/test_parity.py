@@ -139,13 +139,13 @@ def _is_zero(gradient):
     return gradient is None or not gradient.norm()
 
 
-def relative(key, differences, values, batch):
+def relative(key, differences, values, batch, floor=None):
     """Differences of one output, each relative to the scale of its crystal, shape (n_crystals or n_atoms,)."""
     largest, scale = (t.detach().double().reshape(len(t), -1).abs().amax(dim=1) for t in (differences, values))
     if key in ("forces_ev_per_a", "magmoms_mub"):
         per_crystal = scale.new_zeros(len(batch.n_atoms))
         scale = per_crystal.scatter_reduce(0, batch.owners, scale, "amax")[batch.owners]
-    return largest / scale.clamp(min=FLOORS[key])
+    return largest / scale.clamp(min=FLOORS[key] if floor is None else floor)
 
 
 def _difference(key, ours, theirs, batch):
@@ -232,18 +232,27 @@ def rounded_to_float32(crystals):
 
 
 def test_our_float32_error_is_chgnets_float32_error(corpus):
-    """Root mean square over 100 crystals of each one's float32 result minus its own float64 result."""
+    """Root mean square over 100 crystals of each one's float32 result minus its own float64 result, both our ways.
+
+    Relative above 1 eV/atom and so on, absolute below: float32 rounds the sites' energies, some eV, and where the
+    references happen to cancel them (SbAu: -0.007 eV/atom) one crystal's last bit would be the mean of all hundred.
+    """
     crystals = rounded_to_float32(corpus.take(np.flatnonzero(corpus.n_atoms <= 6)[:100]))
     indices, batch = one_batch(crystals)
     single, double = load_model("0.3.0"), load_model("0.3.0").double()
     graphs = chgnet_graphs(crystals)
     theirs = take(chgnet_forward(single, graphs), crystals, indices)
     exact = take(chgnet_forward(double, in_float64(graphs, crystals)), crystals, indices)
-    ours, ours_exact = forward(single, batch.to(dtype=torch.float32)), forward(double, batch)
-    for key in OUTPUTS:
-        error = relative(key, ours[key] - ours_exact[key], exact[key], batch).square().mean().sqrt()
-        chgnets = relative(key, theirs[key] - exact[key], exact[key], batch).square().mean().sqrt()
-        assert error < 1.5 * chgnets, f"{key}: rms {error:.1e}, chgnet {chgnets:.1e}"
+
+    def rms(key, values, true):
+        return relative(key, values[key] - true[key], exact[key], batch, floor=1.0).square().mean().sqrt()
+
+    for route in (contextlib.nullcontext, without_native):
+        with route():
+            ours, ours_exact = forward(single, batch.to(dtype=torch.float32)), forward(double, batch)
+        for key in OUTPUTS:
+            error, chgnets = rms(key, ours, ours_exact), rms(key, theirs, exact)
+            assert error < 1.5 * chgnets, f"{key}: rms {error:.1e}, chgnet {chgnets:.1e}"
 
 
 def test_float32_forces_are_worst_near_180_degrees_because_acos_is():

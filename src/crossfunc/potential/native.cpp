@@ -67,6 +67,12 @@ template <class T> inline T sum(V<T> v) {
   return s[0];
 }
 
+template <class T> inline double dot(const T* a, const T* b) {
+  double s = 0;
+  for (int k = 0; k < F; ++k) s += double(a[k]) * b[k];
+  return s;
+}
+
 template <class T> inline V<T> exponential(V<T> x) {
   using K = Kind<T>;
   x = x < K::lowest ? all<T>(K::lowest) : x;
@@ -691,7 +697,8 @@ template <class T> struct Batch {
   int n_atoms, n_bonds, n_short = 0, n_pairs = 0, n_crystals;
   const int64_t *z, *owners;
   int *first, *second, *edge_start, *edges, *pair_one, *pair_two, *pair_atom, *pair_start, *walk_start, *walks;
-  T *vectors, *lengths, *unit, *signs, *cosines, *angles;
+  T *vectors, *lengths, *signs, *angles;
+  double *unit, *cosines;  // of straight angles a float would keep no slope
   T *features[5], *features_dot[5], *shorts[4], *shorts_dot[4], *bonds, *bonds_dot, *weights, *weights_dot, *short_weights,
       *short_weights_dot, *turns[3], *turns_dot[3];
   T *bonds_hat, *weights_hat, *basis_hat, *pair_hat, *turn_hat, *turn_hat0, *short_hat, *short_basis_hat, *wave_hat,
@@ -872,9 +879,7 @@ template <class T> struct Batch {
       }
     }
     for (int i = 0; i < n_atoms; ++i) {
-      T s = net.p[SITE + 1][0];
-      for (int j = 0; j < F; ++j) s += net.p[SITE][j] * features[3][size_t(i) * F + j];
-      moments[i] = s;
+      moments[i] = net.p[SITE + 1][0] + T(dot(net.p[SITE], features[3] + size_t(i) * F));
     }
     read_x = rows(n_atoms);
     read_r = rows(n_atoms, 1);
@@ -891,9 +896,7 @@ template <class T> struct Batch {
         silu_rows(n, read[k] + size_t(a) * F, y, F);
       }
       for (int i = a; i < b; ++i) {
-        T s = net.p[READ + 7][0];
-        for (int j = 0; j < F; ++j) s += net.p[READ + 6][j] * y[(i - a) * F + j];
-        site_energies[i] = s;
+        site_energies[i] = T(net.p[READ + 7][0] + dot(net.p[READ + 6], y + (i - a) * F));
       }
     });
   }
@@ -915,11 +918,15 @@ template <class T> struct Batch {
     for (int k = 1; k < 4; ++k) shorts[k] = rows(n_short);
     turns[0] = rows(n_pairs);
     for (int k = 1; k < 3; ++k) turns[k] = rows(2 * size_t(n_pairs));
-    unit = rows(n_short, 3);
+    unit = take<double>(3 * size_t(n_short));
     short_weights = rows(n_short);
-    cosines = rows(n_pairs, 1);
+    cosines = take<double>(n_pairs);
     angles = rows(n_pairs, 1);
-    for (int b = 0; b < 3 * n_short; ++b) unit[b] = vectors[b] / lengths[b / 3];
+    for (int b = 0; b < n_short; ++b) {
+      double v[3] = {vectors[3 * b], vectors[3 * b + 1], vectors[3 * b + 2]};
+      double length = sizeof(T) < sizeof(double) ? std::sqrt(dot3(v, v)) : lengths[b];
+      for (int d = 0; d < 3; ++d) unit[3 * b + d] = v[d] / length;
+    }
     team.each(n_short, [=, this](int a, int b) {
       T basis[RB * NRP];
       for (int i = a; i < b; ++i) radial_values(net.short_radial, lengths[i], basis + (i - a) * NRP);
@@ -928,9 +935,9 @@ template <class T> struct Batch {
     team.each(n_pairs, [=, this](int a, int b) {
       T waves[RB * NRP];
       for (int p = a; p < b; ++p) {
-        const T *u = unit + 3 * pair_one[p], *v = unit + 3 * pair_two[p];
-        cosines[p] = dot3(u, v) * signs[p] * T(1 - 1e-6);  // CHGNet's own guard
-        angles[p] = std::acos(cosines[p]);
+        const double *u = unit + 3 * pair_one[p], *v = unit + 3 * pair_two[p];
+        cosines[p] = dot3(u, v) * signs[p] * (1 - 1e-6);  // CHGNet's own guard
+        angles[p] = T(std::acos(cosines[p]));
         T* row = waves + (p - a) * NRP;
         T sine[NRP / 2], cosine[NRP / 2];
         phases(angles[p], sine, cosine);
@@ -1275,7 +1282,7 @@ template <class T> struct Batch {
         phases(angles[p], sine, cosine);
         const T* hat = wave_hat + size_t(p) * NRP;
         for (int j = 0; j < NA; ++j) slope += net.freq_angle[j] * (hat[1 + j] * cosine[j] - hat[1 + NA + j] * sine[j]);
-        to_cosine[p] = -slope * scale() * T(1 - 1e-6) * signs[p] * inverse_sine(cosines[p]);
+        to_cosine[p] = T(-slope * scale() * signs[p] * (1 - 1e-6) * inverse_sine(cosines[p]));
       }
     });
     short_hat = rows(n_short);
@@ -1283,14 +1290,14 @@ template <class T> struct Batch {
     team.each(n_short, [=, this](int a, int b) {
       for (int i = a; i < b; ++i) {
         T* to = short_hat + size_t(i) * F;
-        T along[3] = {0, 0, 0};
+        double along[3] = {0, 0, 0};
         std::memset(to, 0, F * sizeof(T));
         for (int e = walk_start[i]; e < walk_start[i + 1]; ++e) {
           int p = walks[e] % n_pairs, other = walks[e] < n_pairs ? pair_two[p] : pair_one[p];
           for (int j = 0; j < F; ++j) to[j] += pair_hat[size_t(p) * F + j] * short_weights[size_t(other) * F + j];
           for (int d = 0; d < 3; ++d) along[d] += to_cosine[p] * unit[3 * other + d];
         }
-        T dot = 0;
+        double dot = 0;
         for (int d = 0; d < 3; ++d) dot += along[d] * unit[3 * i + d];
         for (int d = 0; d < 3; ++d) vector_hat[3 * i + d] += (along[d] - dot * unit[3 * i + d]) / lengths[i];
       }
@@ -1397,9 +1404,9 @@ template <class T> struct Batch {
       T waves[RB * NRP];
       for (int p = a; p < b; ++p) {
         size_t one = 3 * size_t(pair_one[p]), two = 3 * size_t(pair_two[p]);
-        T dot = 0;
+        double dot = 0;
         for (int d = 0; d < 3; ++d) dot += unit_dot[one + d] * unit[two + d] + unit[one + d] * unit_dot[two + d];
-        turn_dot[p] = -dot * signs[p] * T(1 - 1e-6) * inverse_sine(cosines[p]);
+        turn_dot[p] = T(-dot * signs[p] * (1 - 1e-6) * inverse_sine(cosines[p]));
       }
       wave_dots(a, b, waves);
       product<T>(b - a, waves, NRP, net.to_angle_t, F, turns_dot[0] + size_t(a) * F, F, NRP);
