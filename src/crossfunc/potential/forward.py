@@ -56,8 +56,8 @@ def forward(
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
     compile : bool
-        Fuse the arithmetic of PyTorch's operations with `torch.compile`. Needs a C++ compiler, and half a minute the
-        first time.
+        Take PyTorch's operations and fuse their arithmetic with `torch.compile`, in place of the compiled library that
+        a CPU has. Needs a C++ compiler, and half a minute the first time.
 
     Returns
     -------

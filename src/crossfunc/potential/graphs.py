@@ -94,7 +94,7 @@ class GraphBatch:
 
     @cached_property
     def incidences(self) -> Incidences:
-        """Its edges and angles as PyTorch's operations take them; the compiled library finds them by itself."""
+        """Edges and angles as PyTorch's operations take them; the compiled library finds them by itself."""
         return _find_incidences(self).to(self.lattices.device, self.lattices.dtype)
 
     @property

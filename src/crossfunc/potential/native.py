@@ -45,6 +45,7 @@ _OPTIONS = (
 _NAMES = {torch.float32: "float", torch.float64: "double"}
 _COMPILERS = ("g++", "clang++")
 _SECONDS_TO_COMPILE = 300
+_BONDS_FOR_THREADS = 400  # with fewer, starting a thread takes longer than what it could do
 
 _allowed = True
 
@@ -205,12 +206,13 @@ class Network:
 
     def __init__(self, model: nn.Module, parameters: Sequence[torch.Tensor]):
         dtype = parameters[0].dtype
-        self.library = _library(dtype)
+        library: Any = _library(dtype)
         given = [parameter.detach().contiguous() for parameter in parameters]
         sizes = (ctypes.c_int64 * len(given))(*map(torch.Tensor.numel, given))
         cutoffs = [x for f in _radial_functions(model) for x in (f.smooth_cutoff.cutoff, f.smooth_cutoff.p)]
-        self.handle = self.library.make_network(_addresses(given), sizes, (ctypes.c_double * 4)(*cutoffs))
-        finalize(self, self.library.forget_network, self.handle)
+        self.library = library
+        self.handle = library.make_network(_addresses(given), sizes, (ctypes.c_double * 4)(*cutoffs))
+        finalize(self, library.forget_network, self.handle)
 
 
 network_of = KeptWith(lambda model: Network(model, _parameters_of(model)))
@@ -232,6 +234,7 @@ class _Evaluated:
         )
         new = vectors.new_empty
         self.results = new(n_atoms), new(n_atoms), new(n_atoms, 3), new(n_crystals, 3, 3)
+        n_threads = n_threads if len(batch.bond_atoms) >= _BONDS_FOR_THREADS else 1
         numbers = n_threads, derivatives, keep, n_atoms, len(batch.bond_atoms), n_crystals
         addresses = map(torch.Tensor.data_ptr, (*self.read, *self.results))
         self.handle = network.library.evaluate(network.handle, *numbers, *addresses)
@@ -247,7 +250,7 @@ def evaluate(
 
 
 def evaluate_to_train(model: nn.Module, batch: GraphBatch) -> tuple[torch.Tensor, ...]:
-    """The same, with a graph: every loss of them can be differentiated by every parameter of the model."""
+    """Return the results of `evaluate` with a graph: a loss of them has a gradient by every parameter of the model."""
     return _Evaluate.apply(model, batch, *_parameters_of(model))
 
 

@@ -18,7 +18,7 @@ class Structure:
         self.parts = [(table, name, part) for table in tables for name, part in table.items()]
 
     def still_holds(self) -> bool:
-        """Whether every name still stands for the same module or parameter; their values may have changed."""
+        """Whether every name still stands for the module or parameter that was seen, whatever its values are."""
         return all(table.get(name) is part for table, name, part in self.parts)
 
 
@@ -38,7 +38,7 @@ class Values(Structure):
         self.copy = np.concatenate(self.arrays) if on_cpu else np.zeros(0)
 
     def still_holds(self) -> bool:
-        """Whether modules, parameters and every bit of them are the same."""
+        """Whether modules and parameters are those that were seen, to the last bit."""
         if not super().still_holds():
             return False
         if list(map(nn.Parameter.data_ptr, self.parameters)) != self.addresses:

@@ -172,7 +172,7 @@ class _Steps(Dataset):
         self.frames, self.indices, self.batch_size = frames, indices, batch_size
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.with_incidences = options.pop("with_incidences")
-        self.kept: dict[int, Bonds] | None = {} if options.pop("keep_bonds") else None
+        self.kept = {} if options.pop("keep_bonds") else None
         self.n_kept = 0
         self.options = options  # of build_graphs
         self.counts = np.stack([frames.label_counts[target] for target in TARGETS])
