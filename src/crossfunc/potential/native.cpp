@@ -374,6 +374,7 @@ template <class T> struct Network {
   const T *to_bond_t, *to_weight_t, *to_short_t, *to_angle_t;  // (32, 64)
   const T *to_bond_p, *to_weight_p, *to_short_p, *to_angle_p;  // (64, 32)
   const T *freq_angle, *read_t[3];
+  int64_t n[N_PARAMETERS];
 
   // sizes of parameters, cutoffs and exponents: {cutoff_a, p_a, cutoff_b, p_b}
   Network(const T* const* given, const int64_t* sizes, const double* radial) {
@@ -386,6 +387,7 @@ template <class T> struct Network {
       T* q = take(sizes[k]);
       std::memcpy(q, given[k], sizes[k] * sizeof(T));
       p[k] = q;
+      n[k] = sizes[k];
     }
     auto square = [&](const T* m) { T* q = take(F * F); transpose(m, F, F, F, q, F); return q; };
     auto fill = [&](Gate<T>& g, int at, int parts, bool second) {
@@ -1791,6 +1793,14 @@ extern "C" {
 
 void* make_network(const REAL* const* parameters, const int64_t* sizes, const double* radial) {
   return new Network<REAL>(parameters, sizes, radial);
+}
+
+// Whether parameters of the same sizes have the same bits as those that it was made from.
+int holds(void* network, const REAL* const* parameters) {
+  auto* net = static_cast<Network<REAL>*>(network);
+  for (int k = 0; k < N_PARAMETERS; ++k)
+    if (std::memcmp(net->p[k], parameters[k], net->n[k] * sizeof(REAL))) return 0;
+  return 1;
 }
 
 void forget_network(void* network) { delete static_cast<Network<REAL>*>(network); }

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-from weakref import finalize
+from weakref import WeakKeyDictionary, finalize
 
 import torch
 from torch import nn
@@ -152,6 +152,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.make_network.restype, library.make_network.argtypes = pointer, [pointer] * 3
+    library.holds.restype, library.holds.argtypes = number, [pointer] * 2
     library.forget_network.restype, library.forget_network.argtypes = None, [pointer]
     library.evaluate.restype, library.evaluate.argtypes = pointer, [pointer, *[number] * 6, *[pointer] * 9]
     library.differentiate.restype, library.differentiate.argtypes = None, [pointer] * 6
@@ -212,11 +213,27 @@ class Network:
         cutoffs = [x for f in _radial_functions(model) for x in (f.smooth_cutoff.cutoff, f.smooth_cutoff.p)]
         self.library = library
         self.handle = library.make_network(_addresses(given), sizes, (ctypes.c_double * 4)(*cutoffs))
+        self.dtype, self.sizes = dtype, [*sizes]
         finalize(self, library.forget_network, self.handle)
 
+    def holds(self, parameters: Sequence[torch.Tensor]) -> bool:
+        """Whether it was made from parameters of just these bits."""
+        if parameters[0].dtype != self.dtype or [p.numel() for p in parameters] != self.sizes:
+            return False
+        given = [p if p.is_contiguous() else p.contiguous() for p in parameters]
+        return bool(self.library.holds(self.handle, _addresses(given)))
 
-network_of = KeptWith(lambda model: Network(model, _parameters_of(model)))
-"""The `Network` of a model as it is now."""
+
+def network_of(model: nn.Module) -> Network:
+    """Return the `Network` of a model as it is now: made again where one bit of it has changed."""
+    parameters = _parameters_of(model)
+    network = _NETWORKS.get(model)
+    if network is None or not network.holds(parameters):
+        network = _NETWORKS[model] = Network(model, parameters)
+    return network
+
+
+_NETWORKS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class _Evaluated:

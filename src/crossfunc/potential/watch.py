@@ -16,10 +16,12 @@ class Structure:
     def __init__(self, model: nn.Module):
         tables = [table for module in model.modules() for table in (module._modules, module._parameters)]
         self.parts = [(table, name, part) for table in tables for name, part in table.items()]
+        self.tables, self.names = [table for table, _, _ in self.parts], [name for _, name, _ in self.parts]
+        self.ids = [id(part) for _, _, part in self.parts]  # of objects that are held, so nothing else has them
 
     def still_holds(self) -> bool:
         """Whether every name still stands for the module or parameter that was seen, whatever its values are."""
-        return all(table.get(name) is part for table, name, part in self.parts)
+        return list(map(id, map(dict.get, self.tables, self.names))) == self.ids
 
 
 class Values(Structure):
