@@ -176,12 +176,12 @@ def publish(built, target):
 
 
 def run_on_real_data(root, profile):
-    """Execute lesson 3 on real data for the landing page's figure, if the reader has them."""
+    """Execute lesson 3 on real data for the landing page's figure, if the reader has both."""
     from crossfunc.datasets import list_datasets
     from crossfunc.lessons import run_lessons
     from crossfunc.lessons.plans import plan_run
 
-    if REAL_DATASET in list_datasets():
+    if REAL_DATASET in list_datasets() and STORY_LESSON in lessons(root):
         (run,) = run_lessons(plan_run(root, profile, [STORY_LESSON], {"dataset": REAL_DATASET}))
         if not run.ok:
             raise BuildError(f"{run.lesson} on {REAL_DATASET}: {run.message}")

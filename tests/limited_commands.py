@@ -89,6 +89,7 @@ LONG = (
     "bench hull",
     "bench relax",
     "bench predict",
+    "bench forecasts",
 )
 """Measurements of a minute or more; they are called only where asked for by name."""
 LONG_WORK = ("data make-surrogate",)
