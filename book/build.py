@@ -61,7 +61,8 @@ def build(root=ROOT, profile=READER_PROFILE):
     if done.returncode:
         raise BuildError(f"the book of profile {profile!r} was not built: see the warnings and errors above.")
     published = publish(output / "_build" / "html", site(root, profile))
-    shutil.rmtree(output)
+    for folder in (output, source):  # the sources name the checkout's folder
+        shutil.rmtree(folder)
     return published
 
 

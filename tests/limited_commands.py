@@ -41,7 +41,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
     data, pairs, old = (str(inputs / name) for name in ("data", "pairs", "old"))
     checkout = ["--profile", "smoke", "--root", str(inputs / "checkout")]
     imports = ["--out", out, "--no-check"]
-    folder = out if out == READ_ONLY else str(place)
+    folder = out if out == READ_ONLY else str(place / "not there" / "yet")
     small = ["--dataset", data, "--model", "0.3.0"]
     return {
         "run": ["run", "01", *checkout, "--out", out],

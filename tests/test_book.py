@@ -39,6 +39,7 @@ import book_fresh  # noqa: E402
 import book_kept  # noqa: E402
 import book_rerun  # noqa: E402
 import book_results  # noqa: E402
+from conftest import SECRETS  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
 LESSONS = book_fresh.lessons(ROOT)
@@ -514,7 +515,7 @@ def test_binder_installs_what_environment_yml_lists():
 
 def build(root):
     command = [sys.executable, str(ROOT / "book" / "build.py"), "--profile", "smoke", "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
 
 
 @pytest.fixture(scope="session")
@@ -663,6 +664,17 @@ def test_internal_links_lead_to_pages_and_places_that_exist(site):
             if not file.is_file() or (anchor and file in anchors and unquote(anchor) not in anchors[file]):
                 broken.append(f"{path.relative_to(site)}: {link['href']}")
     assert broken == []
+
+
+@pytest.mark.book
+def test_keys_tokens_and_folders_of_the_user_are_in_nothing_that_is_written(site, smoke_run, root):
+    words = (*SECRETS.values(), "pAsSwOrD42", f"{root}/", f"{Path.home()}/", f"{Path(sys.prefix)}/")
+    found = []
+    for path in smoke_run.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found += [f"{path.relative_to(smoke_run)}: {word}" for word in words if word.encode() in content]
+    assert found == []
 
 
 @pytest.mark.book
