@@ -24,6 +24,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from crossfunc import lessons
+
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
 book_build = importlib.util.module_from_spec(spec)
@@ -433,6 +435,21 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
     verdicts, [row] = book_claims.summary_rows(root, "p")
     assert verdicts["surrogate"] == ["does not hold here"]
     assert ": 0.88 ± 0.07 " in row[4]
+
+
+def test_a_results_file_is_read_once_for_all_claims_and_again_when_it_changes(tmp_path, monkeypatch):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    claims = book_claims.read_claims(root) * 5
+    (root / "book" / "claims.yml").write_text(yaml.safe_dump(claims))
+    opened, load = [], lessons.load_results
+    monkeypatch.setattr(lessons, "load_results", lambda *given: opened.append(given) or load(*given))
+    assert len(book_claims.summary_rows(root, "p")[1]) == 5
+    assert len(opened) == 1
+    path = root / "build" / "p" / "results" / "01_x.json"
+    path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.54'))
+    assert ": 0.5" in book_claims.summary_rows(root, "p")[1][0][4]
+    assert book_results.read_results(root, "p", "01_x")["results"][0]["value"] == 0.54
+    assert len(opened) == 2
 
 
 @pytest.mark.parametrize(
