@@ -470,16 +470,17 @@ def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, m
 # --- what rerunners read ---
 
 
-def test_each_parameter_has_its_meaning_default_and_the_values_of_profiles_that_differ(tmp_path):
+def test_each_parameter_has_its_meaning_range_default_and_the_values_of_profiles_that_differ(tmp_path):
     from crossfunc.lessons.profiles import Profile
     from crossfunc.lessons.sources import Lesson
 
     path = tmp_path / "01_x.py"
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05  # relax until then, eV/Å\nresults_dir = None  # a folder\n')
+    (tmp_path / "parameters.yml").write_text("fmax: {above: 0, time: shrinks}")
     profiles = [Profile("laptop"), Profile("smoke", lessons={"01_x": {"fmax": 1.0}}), Profile("gpu")]
     assert book_rerun.parameter_rows(Lesson(path), profiles) == [
-        ("`fmax`", "relax until then, eV/Å", "`0.05`", "`1.0`", ""),
-        ("`results_dir`", "a folder", "set by the runner", "", ""),
+        ("`fmax`", "relax until then, eV/Å", "float, above 0", "`0.05`", "smoke `1.0`", "shrinks"),
+        ("`results_dir`", "a folder", "folder", "set by the runner", "", "none"),
     ]
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05\n')
     with pytest.raises(ExtensionError, match="`fmax` has no comment that says what it is"):
