@@ -310,11 +310,31 @@ def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):
         ]
         return {"DFT" if lesson.startswith("04") else "surrogate": {"results": rows}}
 
-    rows = book_claims.table_1_rows(tmp_path, "p", "DFT", find)
-    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "—", "—")
+    rows = [
+        tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row)
+        for row in book_claims.table_1_rows(tmp_path, "p", "DFT", find)
+    ]
+    last, lowest = "40<br>[4]", "**10**<br>[**1**]"
+    assert rows[3] == ("4 transfer, refitted", last, last, "—", last, "—", "—")
+    assert rows[0] == ("1 from scratch", lowest, lowest, "—", lowest, "—", "—")
     rows = book_claims.table_1_rows(tmp_path, "p", "surrogate", find)
     assert [len(row) for row in rows] == [7] * 4
-    assert rows[3] == ("4 transfer, refitted", "—", "—", "—", "—", "40 (4)", "40 (4)")
+    assert [cell == "—" for cell in rows[3][1:]] == [True] * 4 + [False] * 2
+
+
+def test_the_lowest_error_of_a_column_is_marked_and_what_its_interval_cannot_tell_from_it():
+    low, near, far = ({"value": v, "interval": i} for v, i in ((10, [8, 12]), (13, [11.5, 15]), (30, [20, 40])))
+    assert book_claims.best_of([far, None, near, low]) == [near, low]
+    bare = [
+        {"value": v, "interval": None, "unit": "eV", "paper": p} for v, p in ((2.0, 5.0), (1.0, None), (3.0, "n/a"))
+    ]
+    assert book_claims.best_of(bare) == [bare[1]]
+    assert book_claims.best_of([None, None]) == []
+    cells = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in book_claims._marked([bare[0], None, bare[1]])]
+    assert cells == ["2<br>[**5**]", "—", "**1**<br>[—]"]
+    wide = {"value": 200.0, "interval": [160.0, 220.0], "unit": "", "paper": 45.0}
+    (cell,) = book_claims._marked([wide])
+    assert cell.replace("\N{NO-BREAK SPACE}", " ") == "**200**<br>(160 to 220)<br>[**45**]"
 
 
 # --- the page of claims ---
