@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,17 @@ PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 def test_docstrings_meant_to_be_read_become_restructured_text():
     line = "c = argmin ||X c - y||, see `fit`: |r|, ``code`` and :func:`fit`"
     assert book_api.plain_to_rst(line) == r"c = argmin \|\|X c - y\|\|, see ``fit``: \|r\|, ``code`` and :func:`fit`"
+
+
+def test_every_room_that_people_import_from_is_on_the_api_page():
+    import pkgutil
+
+    import crossfunc
+
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\{public-names\} crossfunc\.(\w+)", text))
+    rooms = {module.name for module in pkgutil.iter_modules(crossfunc.__path__) if module.ispkg}
+    assert rooms - shown == {"bench", "dft", "lessons", "surrogate"}  # what the book itself is made with
 
 
 def test_a_module_without_a_list_of_public_names_cannot_be_on_the_api_page():
