@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
+from crossfunc import lessons
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
@@ -53,6 +56,17 @@ PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 def test_docstrings_meant_to_be_read_become_restructured_text():
     line = "c = argmin ||X c - y||, see `fit`: |r|, ``code`` and :func:`fit`"
     assert book_api.plain_to_rst(line) == r"c = argmin \|\|X c - y\|\|, see ``fit``: \|r\|, ``code`` and :func:`fit`"
+
+
+def test_every_room_that_people_import_from_is_on_the_api_page():
+    import pkgutil
+
+    import crossfunc
+
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\{public-names\} crossfunc\.(\w+)", text))
+    rooms = {module.name for module in pkgutil.iter_modules(crossfunc.__path__) if module.ispkg}
+    assert rooms - shown == {"bench", "dft", "lessons", "surrogate"}  # what the book itself is made with
 
 
 def test_a_module_without_a_list_of_public_names_cannot_be_on_the_api_page():
@@ -309,11 +323,31 @@ def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):
         ]
         return {"DFT" if lesson.startswith("04") else "surrogate": {"results": rows}}
 
-    rows = book_claims.table_1_rows(tmp_path, "p", "DFT", find)
-    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "—", "—")
+    rows = [
+        tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row)
+        for row in book_claims.table_1_rows(tmp_path, "p", "DFT", find)
+    ]
+    last, lowest = "40<br>[4]", "**10**<br>[**1**]"
+    assert rows[3] == ("4 transfer, refitted", last, last, "—", last, "—", "—")
+    assert rows[0] == ("1 from scratch", lowest, lowest, "—", lowest, "—", "—")
     rows = book_claims.table_1_rows(tmp_path, "p", "surrogate", find)
     assert [len(row) for row in rows] == [7] * 4
-    assert rows[3] == ("4 transfer, refitted", "—", "—", "—", "—", "40 (4)", "40 (4)")
+    assert [cell == "—" for cell in rows[3][1:]] == [True] * 4 + [False] * 2
+
+
+def test_the_lowest_error_of_a_column_is_marked_and_what_its_interval_cannot_tell_from_it():
+    low, near, far = ({"value": v, "interval": i} for v, i in ((10, [8, 12]), (13, [11.5, 15]), (30, [20, 40])))
+    assert book_claims.best_of([far, None, near, low]) == [near, low]
+    bare = [
+        {"value": v, "interval": None, "unit": "eV", "paper": p} for v, p in ((2.0, 5.0), (1.0, None), (3.0, "n/a"))
+    ]
+    assert book_claims.best_of(bare) == [bare[1]]
+    assert book_claims.best_of([None, None]) == []
+    cells = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in book_claims._marked([bare[0], None, bare[1]])]
+    assert cells == ["2<br>[**5**]", "—", "**1**<br>[—]"]
+    wide = {"value": 200.0, "interval": [160.0, 220.0], "unit": "", "paper": 45.0}
+    (cell,) = book_claims._marked([wide])
+    assert cell.replace("\N{NO-BREAK SPACE}", " ") == "**200**<br>(160 to 220)<br>[**45**]"
 
 
 # --- the page of claims ---
@@ -436,6 +470,21 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
     assert ": 0.88 ± 0.07 " in row[4]
 
 
+def test_a_results_file_is_read_once_for_all_claims_and_again_when_it_changes(tmp_path, monkeypatch):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    claims = book_claims.read_claims(root) * 5
+    (root / "book" / "claims.yml").write_text(yaml.safe_dump(claims))
+    opened, load = [], lessons.load_results
+    monkeypatch.setattr(lessons, "load_results", lambda *given: opened.append(given) or load(*given))
+    assert len(book_claims.summary_rows(root, "p")[1]) == 5
+    assert len(opened) == 1
+    path = root / "build" / "p" / "results" / "01_x.json"
+    path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.54'))
+    assert ": 0.5" in book_claims.summary_rows(root, "p")[1][0][4]
+    assert book_results.read_results(root, "p", "01_x")["results"][0]["value"] == 0.54
+    assert len(opened) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -454,16 +503,17 @@ def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, m
 # --- what rerunners read ---
 
 
-def test_each_parameter_has_its_meaning_default_and_the_values_of_profiles_that_differ(tmp_path):
+def test_each_parameter_has_its_meaning_range_default_and_the_values_of_profiles_that_differ(tmp_path):
     from crossfunc.lessons.profiles import Profile
     from crossfunc.lessons.sources import Lesson
 
     path = tmp_path / "01_x.py"
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05  # relax until then, eV/Å\nresults_dir = None  # a folder\n')
+    (tmp_path / "parameters.yml").write_text("fmax: {above: 0, time: shrinks}")
     profiles = [Profile("laptop"), Profile("smoke", lessons={"01_x": {"fmax": 1.0}}), Profile("gpu")]
     assert book_rerun.parameter_rows(Lesson(path), profiles) == [
-        ("`fmax`", "relax until then, eV/Å", "`0.05`", "`1.0`", ""),
-        ("`results_dir`", "a folder", "set by the runner", "", ""),
+        ("`fmax`", "relax until then, eV/Å", "float, above 0", "`0.05`", "smoke `1.0`", "shrinks"),
+        ("`results_dir`", "a folder", "folder", "set by the runner", "", "none"),
     ]
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05\n')
     with pytest.raises(ExtensionError, match="`fmax` has no comment that says what it is"):
