@@ -345,11 +345,12 @@ def claims_checkout(folder, rule, interval=None, **changes):
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
     verdicts, [row] = book_claims.summary_rows(claims_checkout(tmp_path, rule, interval), "p")
-    assert verdicts == {"DFT": [], "surrogate": [verdict], "other": []}
+    assert verdicts == {"DFT": [], "surrogate": [verdict], "teacher": [], "other": []}
     assert row[0] == "They agree. (Fig. 9)"
     assert row[3] == "—"
     assert row[4].startswith(f"**{verdict}**: 0.5")
-    assert row[5] == "Not much."  # labels are those of a network
+    assert row[5] == "—"
+    assert row[6] == "Not much."  # labels are those of a network
 
 
 def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
@@ -362,11 +363,11 @@ def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
     assert "Claims of the paper" not in text  # no table without a row
 
 
-def keep_beside(root, name="dft", **changes):
+def keep_beside(root, name="dft", labelled_by="DFT, GPAW", dataset="pbe-r2scan", **changes):
     """A kept run of the same lesson, on other labels."""
     content = json.loads((root / "build" / "p" / "results" / "01_x.json").read_text())
     content["results"][0] |= changes
-    content |= {"labelled_by": "DFT, GPAW", "dataset": "pbe-r2scan"}
+    content |= {"labelled_by": labelled_by, "dataset": dataset}
     folder = root / "book" / "kept" / name
     folder.mkdir(parents=True)
     (folder / "01_x.json").write_text(json.dumps(content))
@@ -376,9 +377,13 @@ def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
     keep_beside(root, value=0.7, interval=[0.65, 0.75])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "other": []}
+    keep_beside(root, "sevennet", "model, SevenNet-MF-0", "surrogate-sevennet", interval=[0.5, 0.8])
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "teacher": ["unclear"], "other": []}
     assert row[3] == "**does not hold here**: 0.70 ± 0.05 (`pbe-r2scan`)"
     assert row[4].startswith("**holds**: 0.5")
+    assert row[5].startswith("**unclear**: 0.5")
+    assert row[5].endswith("(`surrogate-sevennet`)")
 
 
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
@@ -387,17 +392,18 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["surrogate"], row[3], row[4]) == ([], "—", "—")
     keep_beside(root, interval=[0.4, 0.55])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert (verdicts["DFT"], verdicts["surrogate"], row[4], row[5]) == (["holds"], [], "—", "—")
+    assert (verdicts["DFT"], verdicts["surrogate"], *row[4:]) == (["holds"], [], "—", "—", "—")
 
 
-def test_the_kept_runs_on_surrogate_labels_have_all_that_the_claims_ask_of_them(root):
+@pytest.mark.parametrize(("profile", "kind"), [("surrogate", "surrogate"), ("sevennet", "teacher")])
+def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind):
     asked = [one for one in book_claims.read_claims(root) if one["result"][:2] in ("03", "04", "05", "07", "09")]
     assert asked
     for claim in asked:
         lesson = claim["result"].partition(":")[0]
-        content = book_results.read_results(root, None, lesson, kept="surrogate")
-        assert book_claims.kind_of(content) == "surrogate"
-        if claim.get("only") != "DFT":
+        content = book_results.read_results(root, None, lesson, kept=profile)
+        assert book_claims.kind_of(content) == kind
+        if claim.get("only", kind) == kind:
             book_claims.judged(claim, content)  # raises for a number that is missing
 
 
@@ -642,7 +648,8 @@ def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, roo
     assert len(rows) >= 10
     assert verdicts["DFT"]
     assert verdicts["surrogate"]
-    for cell in [cell for row in rows for cell in row[3:5] if cell != "—"]:
+    assert verdicts["teacher"]
+    for cell in [cell for row in rows for cell in row[3:6] if cell != "—"]:
         verdict, number = cell.removeprefix("**").split("**: ")
         assert verdict in text
         assert number.split()[0] in text
