@@ -115,6 +115,13 @@ def test_runs_of_other_settings_are_not_mixed(folder, tmp_path):
         read_runs(tmp_path / "nowhere")
 
 
+def test_a_seed_that_is_not_whole_is_left_out(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "3-seed1.json").unlink()
+    assert [[one["seed"] for one in some] for some in read_runs(tmp_path).values()] == [[0]] * len(METHODS)
+
+
 def test_every_frame_is_seen_before_any_is_seen_again():
     batches = batches_of(np.array([3, 5, 7, 9]), 2, 4, seed=1)
     assert sorted(np.concatenate(batches[:2])) == sorted(np.concatenate(batches[2:])) == [3, 5, 7, 9]
@@ -125,7 +132,7 @@ def test_data_in_one_functional_are_refused(tmp_path):
 
     from crossfunc.datasets.importers.extxyz import Keys, import_extxyz
 
-    low, high = write_pair(tmp_path, {"Li", "O"})
+    _, high = write_pair(tmp_path, {"Li", "O"})
     import_extxyz(None, high, tmp_path / "one", keys=Keys(material_id="material"))
     with pytest.raises(InputError, match="needs the same crystals in both functionals"):
         students.run(str(tmp_path / "one"), tmp_path / "out", **OPTIONS | {"n_train_frames": 4, "n_test_frames": 2})

@@ -39,6 +39,7 @@ import book_fresh  # noqa: E402
 import book_kept  # noqa: E402
 import book_rerun  # noqa: E402
 import book_results  # noqa: E402
+import book_students  # noqa: E402
 from conftest import SECRETS  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
@@ -455,6 +456,24 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
 def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, message):
     with pytest.raises(ExtensionError, match=message):
         book_claims.summary_rows(claims_checkout(tmp_path, "< 0.6", **changes), "p")
+
+
+def test_another_students_table_has_intervals_and_verdicts():
+    def run(method, seed, energy):
+        errors = {"energy": energy, "forces": [30.0] * 6, "stress": [0.5] * 6}
+        about = {"student": "N", "dataset": "d", "label_notice": "made up", "settings": {"n_steps": 9, "batch_size": 2}}
+        zero = {"forces": [70.0] * 6, "stress": [0.9] * 6}
+        about |= {"method": method, "seed": seed, "errors": errors, "errors_of_zero": zero}
+        return about | {"material_ids": list("abcdef")}
+
+    low, high = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0], [11.0, 12.0, 13.0, 12.0, 11.0, 12.0]
+    runs = {"3": [run("3", k, high) for k in range(2)], "4": [run("4", k, low) for k in range(2)]}
+    text = "\n".join(book_students.student_lines(runs))
+    assert "predicting zero\n  - —\n  - 70\n  - 0.9" in text
+    assert "Method 4: trained, references refitted to the labels\n  - 1.5 (" in text
+    assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
+    assert "**unclear**: 0 (0 to 0)" in text
+    assert "2 seeds, 9 steps of 2 frames" in text
 
 
 # --- what rerunners read ---

@@ -394,7 +394,7 @@ def predict(
 
 
 def read_runs(folder: Path) -> dict[str, list[dict]]:
-    """Return the kept runs of a folder, method -> one a seed.
+    """Return the kept runs of a folder, method -> one for each seed; seeds that a method lacks are left out of all.
 
     Raises
     ------
@@ -407,9 +407,11 @@ def read_runs(folder: Path) -> dict[str, list[dict]]:
     if any(one["settings"] != runs[0]["settings"] for one in runs):
         raise InputError(f"{folder}: runs of different data or settings; delete them and make all again.")
     found: dict[str, list[dict]] = {method: [] for method in METHODS}
-    for one in runs:
+    for one in sorted(runs, key=lambda one: one["seed"]):
         found[one["method"]].append(one)
-    return {method: sorted(some, key=lambda one: one["seed"]) for method, some in found.items() if some}
+    found = {method: some for method, some in found.items() if some}
+    whole = set.intersection(*({one["seed"] for one in some} for some in found.values()))
+    return {method: [one for one in some if one["seed"] in whole] for method, some in found.items()}
 
 
 def mean_errors(runs: list[dict]) -> dict[str, Estimate]:
