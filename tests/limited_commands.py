@@ -72,6 +72,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "bench relax": ["bench", "relax", "--structures", "1"],
         "bench calculators": ["bench", "calculators"],
         "bench verdicts": ["bench", "verdicts", data, "--out", out],
+        "bench students": ["bench", "students", data, "--out", out, "--steps", "1"],
         "bench train": ["bench", "train", "--repeats", "1"],
         "bench graphs": ["bench", "graphs"],
         "bench atomref": ["bench", "atomref"],
