@@ -1253,7 +1253,7 @@ def bench_students(
     dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames in both functionals.")],
     out: Annotated[Path, typer.Option(help="Folder to write: book/students/NAME for the book.")],
     seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run of each method a split.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 150,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 100,
 ) -> None:
     """Compare references before training for SevenNet-0, a network that is no CHGNet, for the book.
 
