@@ -40,7 +40,7 @@ import numpy as np
 import pandas as pd
 
 import crossfunc as xf
-from crossfunc.energies import pearson
+from crossfunc.energies import correlation_text, pearson
 from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -186,7 +186,7 @@ figures.show(
     ),
     alt=f"Scatter of {low.name} total energies against {high.name} ones of the same "
     "materials with histograms on both sides: the cloud stretches far below the "
-    f"dashed identity line and Pearson's r is {total.r:.2f}.",
+    f"dashed identity line and Pearson's r is {correlation_text(total.r)}.",
     caption="Total energies of the same materials hardly correlate",
     name="fig-01-totals",
     dataset=ds,
@@ -214,7 +214,7 @@ results.record("mean_shift", float(difference.mean()))
 figures.show(
     figures.shift_against_z(mean_z, difference, ds),
     alt=f"Interactive scatter: the difference between {high.name} and {low.name} falls "
-    f"steeply as the mean atomic number grows; Pearson's r is {with_z.r:.2f}.",
+    f"steeply as the mean atomic number grows; Pearson's r is {correlation_text(with_z.r)}.",
     caption="The disagreement follows the elements, not the crystals",
     name="fig-01-difference",
     dataset=ds,
@@ -254,9 +254,9 @@ if len(formation) > 2:  # the elements' ground states are there
 # Solution: it goes up, because the shift grows with the atomic number and light atoms are shifted least.
 heavy_part = pair_matrix[:, ATOMIC_NUMBERS["Ar"] - 1 :].sum(axis=1)
 light = np.asarray(heavy_part).ravel() == 0
-print(f"{light.sum()} light materials; all: r = {total.r:.2f}")
+print(f"all: {total}")
 if light.sum() > 2:
-    print(f"light: r = {pearson(x[light], y[light]).r:.2f}")
+    print(f"light: {pearson(x[light], y[light])}")
 
 # %% [markdown]
 # ## Check yourself

@@ -47,7 +47,7 @@ from IPython.display import display
 
 import crossfunc as xf
 from crossfunc.bootstrap import mean_error
-from crossfunc.energies import scale_held_out
+from crossfunc.energies import correlation_text, scale_held_out
 from crossfunc.lessons import LessonResults, figures, own_data, real_pairs
 from crossfunc.lessons import references as evidence
 from crossfunc.lessons.figures import references as draw
@@ -176,8 +176,8 @@ panels = {
 figures.show(
     figures.before_and_after(panels, names)[0],
     alt=f"Two scatter plots of {names[0]} against {names[1]} energies of {len(judged)} materials: total energies with "
-    f"Pearson's r {before:.2f}, and the same minus element references fitted to other materials, with r {after:.2f}.",
-    caption=f"Minus element references, r rises from {before:.2f} to {after:.2f} on the same materials",
+    f"Pearson's r {correlation_text(before)}, and the same minus element references fitted to other materials, with r {correlation_text(after)}.",
+    caption=f"Minus element references, r goes from {correlation_text(before)} to {correlation_text(after)} on the same materials",
     name="fig-03-story",
     dataset=ds,
 )
@@ -207,7 +207,7 @@ figures.show(
         identity=True,
     ),
     alt=f"Scatter of {names[0]} against {names[1]} energies, each minus its own element references, with histograms and "
-    f"the identity line; Pearson's r is {after:.2f}.",
+    f"the identity line; Pearson's r is {correlation_text(after)}.",
     caption="Minus element references, the two functionals side by side",
     name="fig-03-scaled",
     dataset=ds,
@@ -258,7 +258,7 @@ else:
         mp_r, *mp_ends = mp_report.iloc[:, :3].loc[stage]
         last = stage.split()[0]
         results.record(f"mp_pearson_{last}", mp_r, tuple(mp_ends))
-        print(f"{stage}: r = {mp_r:.3f}")
+        print(f"{stage}: r = {correlation_text(mp_r)}")
 
 # %% [markdown]
 # The first number depends on which elements a dataset mixes and how often, so it differs from one to the next; the jump is what they share.
@@ -588,7 +588,9 @@ for name, rest in left.items():
     print(
         f"{name}: standard deviation of the rest {rest.std():.2f} eV/atom"
     )
-print(f"r = {np.corrcoef(left['gga'], left['r2scan'])[0, 1]:.2f}")
+print(
+    f"r = {correlation_text(np.corrcoef(left['gga'], left['r2scan'])[0, 1])}"
+)
 
 # %% [markdown]
 # ## Check yourself

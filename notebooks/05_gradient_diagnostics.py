@@ -377,7 +377,7 @@ for kind in kinds:
 # %%
 angles = first_epoch.angles(probes)
 to_forces = angles["whole and forces"]["mean"]
-angles.rename(index=STARTS).style.format("{:+.2f}")
+angles.rename(index=STARTS).style.format(first_epoch.cosine_text)
 
 # %%
 figures.show(
@@ -385,10 +385,11 @@ figures.show(
     alt="Left, the cosine between energy and force gradients in eight layers and the network, for three starts, with its "
     "spread over the epoch; right, the cosine between the gradient of the whole loss and that of the forces at the start: "
     + ", ".join(
-        f"{to_forces[k]:+.2f} ({name})" for k, name in STARTS.items()
+        f"{first_epoch.cosine_text(to_forces[k])} ({name})"
+        for k, name in STARTS.items()
     )
     + ".",
-    caption=f"Without a refit, the whole gradient has a cosine of {to_forces['3']:.2f} with that of the forces",
+    caption=f"Without a refit, the whole gradient has a cosine of {first_epoch.cosine_text(to_forces['3'])} with that of the forces",
     name="fig-05-angles",
     dataset=ds,
 )

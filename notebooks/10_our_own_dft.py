@@ -43,7 +43,7 @@ import pandas as pd
 
 import crossfunc as xf
 from crossfunc.dft import evidence
-from crossfunc.energies import pearson
+from crossfunc.energies import correlation_text, pearson
 from crossfunc.lessons import LessonResults, figures, own_data
 from crossfunc.lessons.figures import dft as draw
 from crossfunc.lessons.results import format_value
@@ -248,8 +248,8 @@ figures.show(
         identity=True,
     ),
     alt="Scatter of PBE against r²SCAN energies after their own element references; "
-    f"the points lie on the identity line, Pearson's r is {scaled.r:.3f}.",
-    caption=f"After references the functionals agree, r = {scaled.r:.3f}",
+    f"the points lie on the identity line, Pearson's r is {correlation_text(scaled.r)}.",
+    caption=f"After references the functionals agree, r = {correlation_text(scaled.r)}",
     name="fig-10-scaled",
     dataset=ds,
 )
@@ -356,7 +356,7 @@ for key, rows in points.groupby("functional"):
 # says which elements a dataset holds.
 light = pair["atomic_numbers"].map(max) < 55
 without = pearson(pair["r2scan"][light], pair["pbe"][light])
-print(f"all {raw.r:.2f}, without heavy elements {without.r:.2f}")
+print(f"all: {raw}; without heavy elements: {without}")
 
 # %% [markdown]
 # ## Check yourself

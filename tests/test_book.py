@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from crossfunc import lessons
+
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
 book_build = importlib.util.module_from_spec(spec)
@@ -39,6 +42,8 @@ import book_fresh  # noqa: E402
 import book_kept  # noqa: E402
 import book_rerun  # noqa: E402
 import book_results  # noqa: E402
+import book_students  # noqa: E402
+from conftest import SECRETS  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
 LESSONS = book_fresh.lessons(ROOT)
@@ -52,6 +57,17 @@ PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in 
 def test_docstrings_meant_to_be_read_become_restructured_text():
     line = "c = argmin ||X c - y||, see `fit`: |r|, ``code`` and :func:`fit`"
     assert book_api.plain_to_rst(line) == r"c = argmin \|\|X c - y\|\|, see ``fit``: \|r\|, ``code`` and :func:`fit`"
+
+
+def test_every_room_that_people_import_from_is_on_the_api_page():
+    import pkgutil
+
+    import crossfunc
+
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\{public-names\} crossfunc\.(\w+)", text))
+    rooms = {module.name for module in pkgutil.iter_modules(crossfunc.__path__) if module.ispkg}
+    assert rooms - shown == {"bench", "dft", "lessons", "surrogate"}  # what the book itself is made with
 
 
 def test_a_module_without_a_list_of_public_names_cannot_be_on_the_api_page():
@@ -308,11 +324,31 @@ def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):
         ]
         return {"DFT" if lesson.startswith("04") else "surrogate": {"results": rows}}
 
-    rows = book_claims.table_1_rows(tmp_path, "p", "DFT", find)
-    assert rows[3] == ("4 transfer, refitted", "40 (4)", "40 (4)", "—", "40 (4)", "—", "—")
+    rows = [
+        tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row)
+        for row in book_claims.table_1_rows(tmp_path, "p", "DFT", find)
+    ]
+    last, lowest = "40<br>[4]", "**10**<br>[**1**]"
+    assert rows[3] == ("4 transfer, refitted", last, last, "—", last, "—", "—")
+    assert rows[0] == ("1 from scratch", lowest, lowest, "—", lowest, "—", "—")
     rows = book_claims.table_1_rows(tmp_path, "p", "surrogate", find)
     assert [len(row) for row in rows] == [7] * 4
-    assert rows[3] == ("4 transfer, refitted", "—", "—", "—", "—", "40 (4)", "40 (4)")
+    assert [cell == "—" for cell in rows[3][1:]] == [True] * 4 + [False] * 2
+
+
+def test_the_lowest_error_of_a_column_is_marked_and_what_its_interval_cannot_tell_from_it():
+    low, near, far = ({"value": v, "interval": i} for v, i in ((10, [8, 12]), (13, [11.5, 15]), (30, [20, 40])))
+    assert book_claims.best_of([far, None, near, low]) == [near, low]
+    bare = [
+        {"value": v, "interval": None, "unit": "eV", "paper": p} for v, p in ((2.0, 5.0), (1.0, None), (3.0, "n/a"))
+    ]
+    assert book_claims.best_of(bare) == [bare[1]]
+    assert book_claims.best_of([None, None]) == []
+    cells = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in book_claims._marked([bare[0], None, bare[1]])]
+    assert cells == ["2<br>[**5**]", "—", "**1**<br>[—]"]
+    wide = {"value": 200.0, "interval": [160.0, 220.0], "unit": "", "paper": 45.0}
+    (cell,) = book_claims._marked([wide])
+    assert cell.replace("\N{NO-BREAK SPACE}", " ") == "**200**<br>(160 to 220)<br>[**45**]"
 
 
 # --- the page of claims ---
@@ -344,11 +380,12 @@ def claims_checkout(folder, rule, interval=None, **changes):
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
     verdicts, [row] = book_claims.summary_rows(claims_checkout(tmp_path, rule, interval), "p")
-    assert verdicts == {"DFT": [], "surrogate": [verdict], "other": []}
+    assert verdicts == {"DFT": [], "surrogate": [verdict], "teacher": [], "other": []}
     assert row[0] == "They agree. (Fig. 9)"
     assert row[3] == "—"
     assert row[4].startswith(f"**{verdict}**: 0.5")
-    assert row[5] == "Not much."  # labels are those of a network
+    assert row[5] == "—"
+    assert row[6] == "Not much."  # labels are those of a network
 
 
 def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
@@ -361,11 +398,11 @@ def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
     assert "Claims of the paper" not in text  # no table without a row
 
 
-def keep_beside(root, name="dft", **changes):
+def keep_beside(root, name="dft", labelled_by="DFT, GPAW", dataset="pbe-r2scan", **changes):
     """A kept run of the same lesson, on other labels."""
     content = json.loads((root / "build" / "p" / "results" / "01_x.json").read_text())
     content["results"][0] |= changes
-    content |= {"labelled_by": "DFT, GPAW", "dataset": "pbe-r2scan"}
+    content |= {"labelled_by": labelled_by, "dataset": dataset}
     folder = root / "book" / "kept" / name
     folder.mkdir(parents=True)
     (folder / "01_x.json").write_text(json.dumps(content))
@@ -375,9 +412,13 @@ def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
     keep_beside(root, value=0.7, interval=[0.65, 0.75])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "other": []}
+    keep_beside(root, "sevennet", "model, SevenNet-MF-0", "surrogate-sevennet", interval=[0.5, 0.8])
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "teacher": ["unclear"], "other": []}
     assert row[3] == "**does not hold here**: 0.70 ± 0.05 (`pbe-r2scan`)"
     assert row[4].startswith("**holds**: 0.5")
+    assert row[5].startswith("**unclear**: 0.5")
+    assert row[5].endswith("(`surrogate-sevennet`)")
 
 
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
@@ -386,17 +427,18 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["surrogate"], row[3], row[4]) == ([], "—", "—")
     keep_beside(root, interval=[0.4, 0.55])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert (verdicts["DFT"], verdicts["surrogate"], row[4], row[5]) == (["holds"], [], "—", "—")
+    assert (verdicts["DFT"], verdicts["surrogate"], *row[4:]) == (["holds"], [], "—", "—", "—")
 
 
-def test_the_kept_runs_on_surrogate_labels_have_all_that_the_claims_ask_of_them(root):
+@pytest.mark.parametrize(("profile", "kind"), [("surrogate", "surrogate"), ("sevennet", "teacher")])
+def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind):
     asked = [one for one in book_claims.read_claims(root) if one["result"][:2] in ("03", "04", "05", "07", "09")]
     assert asked
     for claim in asked:
         lesson = claim["result"].partition(":")[0]
-        content = book_results.read_results(root, None, lesson, kept="surrogate")
-        assert book_claims.kind_of(content) == "surrogate"
-        if claim.get("only") != "DFT":
+        content = book_results.read_results(root, None, lesson, kept=profile)
+        assert book_claims.kind_of(content) == kind
+        if claim.get("only", kind) == kind:
             book_claims.judged(claim, content)  # raises for a number that is missing
 
 
@@ -435,6 +477,21 @@ def test_a_changed_result_changes_the_verdict_and_the_number(tmp_path):
     assert ": 0.88 ± 0.07 " in row[4]
 
 
+def test_a_results_file_is_read_once_for_all_claims_and_again_when_it_changes(tmp_path, monkeypatch):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    claims = book_claims.read_claims(root) * 5
+    (root / "book" / "claims.yml").write_text(yaml.safe_dump(claims))
+    opened, load = [], lessons.load_results
+    monkeypatch.setattr(lessons, "load_results", lambda *given: opened.append(given) or load(*given))
+    assert len(book_claims.summary_rows(root, "p")[1]) == 5
+    assert len(opened) == 1
+    path = root / "build" / "p" / "results" / "01_x.json"
+    path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.54'))
+    assert ": 0.5" in book_claims.summary_rows(root, "p")[1][0][4]
+    assert book_results.read_results(root, "p", "01_x")["results"][0]["value"] == 0.54
+    assert len(opened) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -450,19 +507,38 @@ def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, m
         book_claims.summary_rows(claims_checkout(tmp_path, "< 0.6", **changes), "p")
 
 
+def test_another_students_table_has_intervals_and_verdicts():
+    def run(method, seed, energy):
+        errors = {"energy": energy, "forces": [30.0] * 6, "stress": [0.5] * 6}
+        about = {"student": "N", "dataset": "d", "label_notice": "made up", "settings": {"n_steps": 9, "batch_size": 2}}
+        zero = {"forces": [70.0] * 6, "stress": [0.9] * 6}
+        about |= {"method": method, "seed": seed, "errors": errors, "errors_of_zero": zero}
+        return about | {"material_ids": list("abcdef")}
+
+    low, high = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0], [11.0, 12.0, 13.0, 12.0, 11.0, 12.0]
+    runs = {"3": [run("3", k, high) for k in range(2)], "4": [run("4", k, low) for k in range(2)]}
+    text = "\n".join(book_students.student_lines(runs))
+    assert "predicting zero\n  - —\n  - 70\n  - 0.9" in text
+    assert "Method 4: trained, references refitted to the labels\n  - 1.5 (" in text
+    assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
+    assert "**unclear**: 0 (0 to 0)" in text
+    assert "2 seeds, 9 steps of 2 frames" in text
+
+
 # --- what rerunners read ---
 
 
-def test_each_parameter_has_its_meaning_default_and_the_values_of_profiles_that_differ(tmp_path):
+def test_each_parameter_has_its_meaning_range_default_and_the_values_of_profiles_that_differ(tmp_path):
     from crossfunc.lessons.profiles import Profile
     from crossfunc.lessons.sources import Lesson
 
     path = tmp_path / "01_x.py"
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05  # relax until then, eV/Å\nresults_dir = None  # a folder\n')
+    (tmp_path / "parameters.yml").write_text("fmax: {above: 0, time: shrinks}")
     profiles = [Profile("laptop"), Profile("smoke", lessons={"01_x": {"fmax": 1.0}}), Profile("gpu")]
     assert book_rerun.parameter_rows(Lesson(path), profiles) == [
-        ("`fmax`", "relax until then, eV/Å", "`0.05`", "`1.0`", ""),
-        ("`results_dir`", "a folder", "set by the runner", "", ""),
+        ("`fmax`", "relax until then, eV/Å", "float, above 0", "`0.05`", "smoke `1.0`", "shrinks"),
+        ("`results_dir`", "a folder", "folder", "set by the runner", "", "none"),
     ]
     path.write_text('# %% tags=["parameters"]\nfmax = 0.05\n')
     with pytest.raises(ExtensionError, match="`fmax` has no comment that says what it is"):
@@ -514,7 +590,7 @@ def test_binder_installs_what_environment_yml_lists():
 
 def build(root):
     command = [sys.executable, str(ROOT / "book" / "build.py"), "--profile", "smoke", "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
 
 
 @pytest.fixture(scope="session")
@@ -641,7 +717,8 @@ def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, roo
     assert len(rows) >= 10
     assert verdicts["DFT"]
     assert verdicts["surrogate"]
-    for cell in [cell for row in rows for cell in row[3:5] if cell != "—"]:
+    assert verdicts["teacher"]
+    for cell in [cell for row in rows for cell in row[3:6] if cell != "—"]:
         verdict, number = cell.removeprefix("**").split("**: ")
         assert verdict in text
         assert number.split()[0] in text
@@ -663,6 +740,17 @@ def test_internal_links_lead_to_pages_and_places_that_exist(site):
             if not file.is_file() or (anchor and file in anchors and unquote(anchor) not in anchors[file]):
                 broken.append(f"{path.relative_to(site)}: {link['href']}")
     assert broken == []
+
+
+@pytest.mark.book
+def test_keys_tokens_and_folders_of_the_user_are_in_nothing_that_is_written(site, smoke_run, root):
+    words = (*SECRETS.values(), "pAsSwOrD42", f"{root}/", f"{Path.home()}/", f"{Path(sys.prefix)}/")
+    found = []
+    for path in smoke_run.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found += [f"{path.relative_to(smoke_run)}: {word}" for word in words if word.encode() in content]
+    assert found == []
 
 
 @pytest.mark.book

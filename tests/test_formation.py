@@ -48,6 +48,12 @@ def test_a_missing_element_is_named_with_the_rows_that_need_it():
     assert missing_elements(X, element_energies_ev(ELEMENTS)) == ["Na"]
 
 
+def test_a_row_with_a_missing_element_is_left_empty_where_that_is_asked_for():
+    found = xf.formation_energy_per_atom_ev(["Li2O", "Na2O", "FeO"], [-4.5, -4.0, np.nan], ELEMENTS, missing="nan")
+    assert found == pytest.approx([-1.5, np.nan, np.nan], nan_ok=True)  # not -4.0, as with a zero for sodium
+    assert np.isnan(xf.formation_energy_per_atom_ev(["Li2O"], [-4.5], {}, missing="nan")).all()
+
+
 @pytest.mark.parametrize(
     ("energies", "elements", "message"),
     [

@@ -212,6 +212,16 @@ def test_every_shell_script_and_the_ci_entry_is_executable(files):
 # --- what a newcomer reads first ---
 
 
+def test_badges_say_what_the_package_says(project):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    badges = dict(re.findall(r"\[!\[([^:\]]+?)(?:: [^\]]+)?\]\(https://img\.shields\.io/badge/(\S+)-\w+\)\]", readme))
+    pythons = [c.rpartition(" ")[2] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert badges.pop(f"Python {' | '.join(pythons)}") == f"python-{'%20%7C%20'.join(pythons)}"
+    assert badges.pop("Licence") == f"licence-{project['license']}"
+    assert badges.pop("Paper").removeprefix("paper-arXiv%3A") == project["urls"]["Paper"].rpartition("/")[2]
+    assert badges == {}  # a badge of checks or of a release needs a place where they run
+
+
 def test_readme_is_short_and_names_the_two_commands():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 80

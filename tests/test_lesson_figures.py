@@ -146,7 +146,7 @@ def test_error_stages_have_one_line_per_dataset_on_a_logarithmic_axis(ax):
 def test_before_and_after_prints_the_correlation_of_each_panel():
     x = [0.0, 1.0, 2.0, 3.0]
     axes = figures.before_and_after({"total": (x, [0, -1, -2, -3]), "rest": (x, x)}, ["PBE", "r²SCAN"])
-    assert [ax.texts[0].get_text() for ax in axes] == ["r = -1.00", "r = 1.00"]
+    assert [ax.texts[0].get_text() for ax in axes] == ["r = -1.000", "r = 1.000"]
     assert axes[1].get_xlabel() == "r²SCAN rest (eV/atom)"
 
 

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from crossfunc.cli import app
+from crossfunc.lessons.limits import read_limits
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, find_lessons
 
@@ -150,6 +151,20 @@ def test_each_parameter_says_what_it_is(path):
 
 
 @each_lesson
+def test_each_parameter_says_what_it_takes_and_its_default_is_in_the_range(path):
+    for name, parameter in Lesson(path).parameters.items():
+        assert parameter.takes or name == "results_dir"
+        assert parameter.accept(parameter.default, "here") == parameter.default
+        if {"int", "float"} & set(parameter.kinds):
+            assert parameter.limits.words, f"{name}: give notebooks/parameters.yml its range"
+
+
+def test_ranges_are_those_of_parameters_that_a_lesson_has():
+    declared = {name for path in LESSONS for name in Lesson(path).parameters}
+    assert set(read_limits(NOTEBOOKS / "parameters.yml")) - declared == set()
+
+
+@each_lesson
 def test_lesson_is_python(path):
     ast.parse(path.read_text(encoding="utf-8"))
 
@@ -160,7 +175,8 @@ def test_lesson_needs_only_lessons_before_it(path):
 
 
 def test_the_profiles_are_those_that_the_command_line_names():
-    assert [path.stem for path in PROFILES] == ["converged", "gpu", "laptop", "long", "paper", "smoke", "surrogate"]
+    names = ["converged", "gpu", "laptop", "long", "paper", "sevennet", "smoke", "surrogate"]
+    assert [path.stem for path in PROFILES] == names
     said = CliRunner().invoke(app, ["run", "--help"]).output
     assert [path.stem for path in PROFILES if not re.search(rf"\b{path.stem}\b", said)] == []
 

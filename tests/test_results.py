@@ -147,6 +147,7 @@ def test_missing_results_are_named(results, tmp_path):
         (238247, None, "frames", "238,247 frames"),
         (-0.0, None, "", "0"),
         (12.345, None, "eV", "12.3 eV"),
+        (0.999644, None, "", "0.9996"),  # a correlation that is not perfect
         (1234.5, None, "", "1234"),
         (0.000012345, None, "", "1.23e-05"),
         (18.4213, (18.12, 18.72), "meV/atom", "18.4 ± 0.3 meV/atom"),

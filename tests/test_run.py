@@ -588,6 +588,55 @@ def test_values_of_the_wrong_kind_and_unknown_names_are_errors(two_lessons, give
         plan(two_lessons, "01", overrides=given)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n": 0}, r"-p, lesson 01_first: parameter `n` must be at least 1, got 0\."),
+        ({"scale": 0}, r"`scale` must be above 0, got 0\.0"),
+        ({"scale": float("nan")}, "`scale` must be above 0"),
+        ({"sizes": [3, -1]}, r"`sizes` must be at least 1, got \[3, -1\]"),
+        ({"label": "xyz"}, "`label` must be one of ab, x, got 'xyz'"),
+    ],
+)
+def test_values_out_of_their_range_are_errors_before_anything_runs(two_lessons, given, message):
+    limits = (
+        "{n: {at_least: 1}, scale: {above: 0}, sizes: {at_least: 1}, limit: {at_least: 1}, label: {one_of: [ab, x]}}"
+    )
+    (two_lessons / "notebooks" / "parameters.yml").write_text(limits)
+    with pytest.raises(LessonError, match=message):
+        plan(two_lessons, "01", overrides=given)
+    (first,) = plan(two_lessons, "01", overrides={"limit": None, "n": 1})
+    assert first.parameters["n"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ("{n: {at_most: 3}}", r"parameters\.yml: n takes above, at_least, one_of, time"),
+        ("{n: {time: often}}", "time is one of proportional, grows"),
+        ("{n: {one_of: 'crossfunc.units:NOT_THERE'}}", "n: one_of names 'crossfunc.units:NOT_THERE', which holds no"),
+        ("{n: [", r"parameters\.yml: not readable as YAML"),
+    ],
+)
+def test_a_file_of_ranges_that_says_nothing_sensible_is_an_error(two_lessons, limits, message):
+    (two_lessons / "notebooks" / "parameters.yml").write_text(limits)
+    with pytest.raises(LessonError, match=message):
+        plan(two_lessons, "01")
+
+
+def test_the_comment_of_a_line_that_is_written_over_several_is_its_own(two_lessons):
+    path = two_lessons / "notebooks" / "01_first.py"
+    head = '# %% tags=["parameters"]\nn = 1  # how many\n'
+    path.write_text(head + "file: str | None = (\n    None  # which one\n)\ncurves = [  # what is drawn\n    'a',\n]\n")
+    assert [p.meaning for p in Lesson(path).parameters.values()] == ["how many", "which one", "what is drawn"]
+
+
+def test_a_range_may_be_that_of_the_library(two_lessons):
+    (two_lessons / "notebooks" / "parameters.yml").write_text("label: {one_of: 'crossfunc.symbols:ELEMENT_SYMBOLS'}")
+    with pytest.raises(LessonError, match="`label` must be one of 94 names, from H to Pu, got 'Uue'"):
+        plan(two_lessons, "01", overrides={"label": "Uue"})
+
+
 def test_a_parameter_that_some_selected_lesson_declares_is_given_to_that_one(two_lessons):
     first, second = plan(two_lessons, overrides={"n": 7})
     assert first.parameters["n"] == 7

@@ -7,7 +7,14 @@ import pytest
 from crossfunc.energies.atomref import AtomRefError, fit_atomref
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.energies.published import published_atomref
-from crossfunc.energies.shifts import correlation_report, element_shifts, pearson, refit_advice, scale_held_out
+from crossfunc.energies.shifts import (
+    correlation_report,
+    correlation_text,
+    element_shifts,
+    pearson,
+    refit_advice,
+    scale_held_out,
+)
 
 SYMBOLS = ["Li", "O", "F", "Fe", "W", "Au", "Pt"]
 
@@ -39,6 +46,26 @@ def test_pearson_of_a_line_is_one_and_of_three_points_is_known():
     assert result.r == pytest.approx(np.corrcoef([0, 1, 2, 3], [0, 1, 1, 0.5])[0, 1])
     assert np.isnan(result.low)
     assert str(result) == f"{result.r:.3f}, 4 materials"
+
+
+@pytest.mark.parametrize(
+    ("r", "text"),
+    [
+        (0.34, "0.340"),
+        (0.998, "0.998"),
+        (0.99962, "0.9996"),
+        (-0.99996, "-0.99996"),
+        (1.0, "1.000"),
+        (1 - 1e-12, "1.000"),
+    ],
+)
+def test_a_correlation_reads_as_perfect_only_where_it_is(r, text):
+    assert correlation_text(r) == text
+
+
+def test_a_cosine_has_two_digits_and_its_sign():
+    assert [correlation_text(c, 2, sign=True) for c in (0.316, -0.316, 0.998)] == ["+0.32", "-0.32", "+0.998"]
+    assert str(pearson([1, 2, 3, 4], [1, 2, 3, 4.1])) == "0.9997, 4 materials"
 
 
 def test_pearson_keeps_its_value_under_shift_and_scale_even_far_from_zero():

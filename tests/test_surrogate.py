@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pytest
 
@@ -11,6 +12,8 @@ from crossfunc.datasets import check_dataset, split_by_material
 from crossfunc.datasets.store import PACKAGED
 from crossfunc.energies import composition_matrix, fit_atomref, published_atomref
 from crossfunc.potential import Crystals
+from crossfunc.surrogate import generate
+from crossfunc.surrogate.formation import with_formation_energies
 from crossfunc.surrogate.generate import (
     HIGHEST_FORMATION_EV_PER_ATOM,
     LABEL_NOTICE,
@@ -104,6 +107,35 @@ def test_no_two_atoms_are_closer_than_sixty_percent_of_their_covalent_radii(surr
         crystals.split(crystals.atomic_numbers), crystals.split(crystals.frac_coords), crystals.lattices_a, strict=True
     )
     assert min(closest_contact(*part) for part in parts) > 0.6
+
+
+def test_a_formation_energy_is_empty_where_an_element_has_no_crystal_and_never_zero():
+    pairs = pd.DataFrame(
+        {
+            "composition": ["Li", "Li", "O2", "Li2O", "NaO", "Na2Li"],
+            "low_energy_per_atom_ev": [-1.9, -2.0, -5.0, -4.5, -4.0, -3.0],
+        },
+        index=[3, 1, 4, 7, 5, 9],
+    )
+    found = with_formation_energies(pairs, ["low_energy_per_atom_ev"])
+    # Li2O: -4.5 - (2 * -2 - 5) / 3
+    expected = [0.1, 0.0, 0.0, -1.5, np.nan, np.nan]
+    assert found["low_formation_energy_per_atom_ev"].to_numpy() == pytest.approx(expected, nan_ok=True)
+    assert list(pairs) == ["composition", "low_energy_per_atom_ev"]
+
+
+def test_a_compound_of_an_element_whose_crystals_were_all_rejected_has_no_formation_energy():
+    """The generator, from records in which sodium has no crystal."""
+    records = []
+    for name, elements, energy in (("bcc", ("Li",), -2.0), ("B2", ("Li", "Na"), -1.9)):
+        cell = build_crystal(name, elements)
+        material = {"prototype": name, "elements": elements, "tier": "wide"}
+        structures, energies = {"gga": cell, "r2scan": cell}, {"gga": energy, "r2scan": energy - 1}
+        records.append({"material": material, "energies": energies, "structures": structures})
+    pairs = generate._pairs(records)
+    for side in ("low", "low_uncorrected", "high"):
+        found = pairs[f"{side}_formation_energy_per_atom_ev"].to_numpy()
+        assert found == pytest.approx([0.0, np.nan], nan_ok=True)
 
 
 def test_formation_energies_are_zero_for_ground_states_and_bounded_for_all(surrogate):

@@ -5,6 +5,7 @@ the build; one that changes may change the verdict.
 """
 
 import functools
+import math
 import operator
 import re
 from collections import Counter
@@ -21,7 +22,13 @@ from sphinx.util.docutils import SphinxDirective
 
 CLAIMS_FILE = "book/claims.yml"
 VERDICTS = ("holds", "unclear", "does not hold here")
-KINDS = {"DFT": "on DFT", "surrogate": "on surrogate labels", "other": "on labels of unknown origin"}
+KINDS = {
+    "DFT": "on DFT",
+    "surrogate": "on surrogate labels",
+    "teacher": "on labels of another network",
+    "other": "on labels of unknown origin",
+}
+"""What results rest on: DFT, CHGNet (whose r2SCAN labeller descends from the GGA one), a network of no such descent."""
 CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=])\s*(\S+)")
@@ -78,9 +85,11 @@ def _kept_beside(root, lesson):
 
 
 def kind_of(content):
-    """Return which labels a lesson ran on: "DFT", "surrogate", or "other" where the dataset does not say."""
+    """Return which labels a lesson ran on, a key of `KINDS`: "other" where the dataset does not say."""
     by = content.get("labelled_by", "")
-    return "surrogate" if by.startswith("model") else "DFT" if by.startswith("DFT") else "other"
+    if by.startswith("model"):
+        return "surrogate" if "CHGNet" in by else "teacher"
+    return "DFT" if by.startswith("DFT") else "other"
 
 
 def rule_text(rule, other):
@@ -148,7 +157,7 @@ def _said(claim):
 def _columns(cells):
     """Labels of unknown origin stand with those of DFT, and say so."""
     dft = cells["DFT"] if cells["other"] == "—" else f"{cells['other']}, labels of unknown origin"
-    return dft, cells["surrogate"]
+    return dft, cells["surrogate"], cells["teacher"]
 
 
 def count_verdicts(verdicts):
@@ -161,11 +170,14 @@ def count_verdicts(verdicts):
 
 def summary_tables(claims, rows):
     """Return the lines of a table of the paper's claims and one of others', with the rows of `summary_rows`."""
-    header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
+    header = [
+        *("Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "On another network's labels"),
+        "What surrogate labels can say",
+    ]
     lines = []
     for by, caption in CLAIMED_BY.items():
         own = [row for claim, row in zip(claims, rows, strict=True) if claim.get("by", "the paper") == by]
-        lines += [*list_table(header, own, "24 18 10 18 18 18", caption=caption), ""] if own else []
+        lines += [*list_table(header, own, "22 16 9 16 16 16 16", caption=caption), ""] if own else []
     return lines
 
 
@@ -183,37 +195,60 @@ class ClaimsSummary(SphinxDirective):
         return [container]
 
 
-TABLE_1 = (  # column: lesson, beginning of the key
-    ("energy, meV/atom", "04_four_methods", "energy_mae_"),
-    ("force, meV/Å", "04_four_methods", "force_mae_"),
-    ("stress, GPa", "04_four_methods", "stress_mae_"),
-    ("magmom, μB", "04_four_methods", "magmom_mae_"),
-    ("decomposition energy, meV/atom", "06_hull_workflow", "decomposition_mae_"),
-    ("formation energy, meV/atom", "06_hull_workflow", "formation_mae_"),
+TABLE_1 = (  # column, unit, lesson, beginning of the key
+    ("energy", "meV/atom", "04_four_methods", "energy_mae_"),
+    ("force", "meV/Å", "04_four_methods", "force_mae_"),
+    ("stress", "GPa", "04_four_methods", "stress_mae_"),
+    ("magmom", "μB", "04_four_methods", "magmom_mae_"),
+    ("decomposition energy", "meV/atom", "06_hull_workflow", "decomposition_mae_"),
+    ("formation energy", "meV/atom", "06_hull_workflow", "formation_mae_"),
 )
 _METHOD_NAMES = ("from scratch", "transfer, trainable references", "transfer, frozen references", "transfer, refitted")
 
 
 def table_1_rows(root, profile, kind, find=None):
-    """Return the paper's Table 1 on one kind of labels, a row a method: ours, and the paper's number in brackets.
+    """Return the paper's Table 1 on one kind of labels, a row per method: ours, and below it the paper's in brackets.
 
-    A column whose lesson recorded nothing for a method (data without moments, for one) shows a dash, and so does one
-    whose lesson did not run on these labels.
+    In each column the lowest error is bold, ours and the paper's; so is one of ours whose interval overlaps with that
+    of the lowest. A column whose lesson recorded nothing for a method (data without moments, for one) shows a dash, and
+    so does one whose lesson did not run on these labels.
     """
-    rows = []
-    for k, name in enumerate(_METHOD_NAMES, start=1):
-        cells = [f"{k} {name}"]
-        for _, lesson, beginning in TABLE_1:
-            content = (find or results_by_labels)(root, profile, lesson).get(kind, {"results": []})
-            found = [row for row in content["results"] if row["key"] == f"{beginning}method_{k}"]
-            cells.append(_both(found[0]) if found else "—")
-        rows.append(tuple(cells))
-    return rows
+    columns = []
+    for _, _, lesson, beginning in TABLE_1:
+        content = (find or results_by_labels)(root, profile, lesson).get(kind, {"results": []})
+        found = {row["key"]: row for row in content["results"]}
+        columns.append([found.get(f"{beginning}method_{k}") for k in range(1, len(_METHOD_NAMES) + 1)])
+    cells = [_marked(column) for column in columns]
+    return [(f"{k} {name}", *row) for k, (name, *row) in enumerate(zip(_METHOD_NAMES, *cells, strict=True), start=1)]
 
 
-def _both(row):
-    bare = {**row, "unit": ""}
-    return f"{value_text(bare)} ({paper_text(bare)})"
+def _marked(column):
+    """Return the cells of one column, a dash for each result that is missing."""
+    ours = best_of(column)
+    papers = {row["paper"] for row in column if row and not isinstance(row["paper"], (str, type(None)))}
+    cells = []
+    for row in column:
+        if row is None:
+            cells.append("—")
+            continue
+        bare = {**row, "unit": ""}
+        value, _, spread = value_text(bare).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").partition(" (")
+        value = f"**{value}**" if row in ours else value
+        spread = "<br>(" + spread.replace(" ", "\N{NO-BREAK SPACE}") if spread else ""
+        paper = paper_text(bare)
+        paper = f"**{paper}**" if papers and row["paper"] == min(papers) else paper
+        cells.append(f"{value}{spread}<br>[{paper}]")
+    return cells
+
+
+def best_of(column):
+    """Return the results with the lowest value, and those that their intervals cannot tell from it."""
+    there = [row for row in column if row]
+    if not there:
+        return []
+    best = min(there, key=operator.itemgetter("value"))
+    top = (best["interval"] or [best["value"]] * 2)[1]
+    return [row for row in there if row["value"] == best["value"] or (row["interval"] or [math.inf])[0] <= top]
 
 
 class TableOne(SphinxDirective):
@@ -221,13 +256,13 @@ class TableOne(SphinxDirective):
 
     def run(self):
         """Write them as MyST."""
-        header = ["Method", *(name for name, _, _ in TABLE_1)]
+        header = ["Method", *(f"{name}<br>{unit}" for name, unit, _, _ in TABLE_1)]
         lines = []
         for kind in KINDS:
             rows = table_1_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile, kind)
             if any(cell != "—" for row in rows for cell in row[1:]):
-                caption = f"Errors {KINDS[kind]}, and the paper's in brackets"
-                lines += [*list_table(header, rows, "22 16 16 14 14 16 16", caption=caption), ""]
+                caption = f"Mean absolute errors {KINDS[kind]}"
+                lines += [*list_table(header, rows, "19 14 14 12 12 15 14", caption=caption), ""]
         container = nodes.container(classes=["xf-claims", "xf-table-1"])
         self.state.nested_parse(StringList(lines, source="table-1"), self.content_offset, container)
         return [container]

@@ -1,6 +1,6 @@
 """What a rerunner needs to know, read from the lessons themselves and from what was measured.
 
-``{parameters}``   a table per lesson: each parameter with its meaning, its default and its value in each profile
+``{parameters}``   a table per lesson: each parameter with its meaning, range, default, other values, effect on the time
 ``{timings}``      how long each lesson took, for each profile that was executed here
 """
 
@@ -15,24 +15,30 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 PROFILES = ("laptop", "smoke", "gpu", "paper")
+"""Profiles whose times are shown; the first is the book's own."""
+HEADER = ("parameter", "meaning", "takes", "laptop (default)", "in other profiles", "run time")
 
 
 def parameter_rows(lesson, profiles):
-    """Return one row per parameter: name, meaning, then the value in each profile where it is not the first one's."""
+    """Return one row per parameter, as `HEADER` says; other profiles are named where they differ from the first."""
+    from crossfunc.lessons.limits import TIMES
     from crossfunc.lessons.profiles import resolve_parameters
     from crossfunc.lessons.sources import RESULTS_PARAMETER
 
-    values = [resolve_parameters(lesson, profile) for profile in profiles]
+    values = {profile.name: resolve_parameters(lesson, profile) for profile in profiles}
     rows, meaning = [], ""
     for name, parameter in lesson.parameters.items():
         meaning = parameter.meaning or meaning  # two lines may share the comment of the first
         if not meaning:
             raise ExtensionError(f"{lesson.source_name}: parameter `{name}` has no comment that says what it is.")
         if name == RESULTS_PARAMETER:
-            rows.append((f"`{name}`", meaning, "set by the runner", *[""] * (len(profiles) - 1)))
+            rows.append((f"`{name}`", meaning, "folder", "set by the runner", "", TIMES["none"]))
             continue
-        first, *others = (f"`{value[name]}`" for value in values)
-        rows.append((f"`{name}`", meaning, first, *("" if other == first else other for other in others)))
+        default, *others = values
+        usual = values[default][name]
+        differing = [f"{p} `{values[p][name]}`" for p in others if values[p][name] != usual]
+        takes, time = parameter.takes or "anything", TIMES[parameter.limits.time]
+        rows.append((f"`{name}`", meaning, takes, f"`{usual}`", ", ".join(differing), time))
     return rows
 
 
@@ -69,15 +75,16 @@ class Parameters(SphinxDirective):
     def run(self):
         """Read the `parameters` cells and the profiles."""
         from crossfunc.lessons.profiles import load_profile
-        from crossfunc.lessons.sources import Lesson
+        from crossfunc.lessons.sources import Lesson, spoken_number
 
         folder = Path(self.config.crossfunc_root) / "notebooks"
-        profiles = [load_profile(folder, name) for name in PROFILES]
+        names = [PROFILES[0], *sorted({path.stem for path in folder.glob("profiles/*.yml")} - {PROFILES[0]})]
+        profiles = [load_profile(folder, name) for name in names]
         lines = []
         for name in lessons(folder.parent):
-            header = ["parameter", "meaning", "laptop (default)", *PROFILES[1:]]
             rows = parameter_rows(Lesson(folder / f"{name}.py"), profiles)
-            lines += [f"**{{doc}}`/notebooks/{name}`**", "", *list_table(header, rows, "16 40 14 10 10 10")]
+            table = list_table(HEADER, rows, "16 30 16 14 16 8")
+            lines += [f"**Lesson {spoken_number(name)}: {{doc}}`/notebooks/{name}`**", "", *table]
         container = nodes.container(classes=["xf-datasheet", "xf-parameters"])
         self.state.nested_parse(StringList(lines, source="parameters"), self.content_offset, container)
         return [container]

@@ -9,6 +9,7 @@ All three also read runs that were kept (book_kept.py).
 A results file or key that is missing fails the build: a page must not fall silent about a number it promises.
 """
 
+import functools
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,17 +23,35 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 
 def read_results(root, profile, lesson, *, kept=None):
-    """Return the results file of a lesson, or of its kept run; one that is missing or empty stops the build."""
+    """Return the results file of a lesson, or of its kept run; one that is missing or empty stops the build.
+
+    A file is read once, and again when it has changed; what comes back is shared, so it is only to be looked at.
+    """
+    folder = kept_folder(root, kept) if kept else root / "build" / profile / "results"
+    files = (folder / f"{lesson}.json", root / "notebooks" / "results.yml")
+    return _read_once(root, folder, lesson, bool(kept), tuple(_stamp(file) for file in files))
+
+
+def _stamp(file):
+    """Return what changes whenever a file is written; nothing for one that is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@functools.cache
+def _read_once(root, folder, lesson, is_kept, _stamps):
     from crossfunc.lessons import ResultsError, load_results
 
-    folder = kept_folder(root, kept) if kept else root / "build" / profile / "results"
     try:
         content = load_results(folder, [lesson])[lesson]
     except ResultsError as error:
         raise ExtensionError(str(error)) from error
     if not content["results"]:
         raise ExtensionError(f"lesson {lesson!r} recorded no result; each lesson has at least one claim to make.")
-    if not kept and (unused := unused_keys(root, content, lesson)):
+    if not is_kept and (unused := unused_keys(root, content, lesson)):
         message = f"did not record {', '.join(unused)}, which notebooks/results.yml declares"
         raise ExtensionError(f"lesson {lesson!r} {message}.")
     return content

@@ -11,9 +11,29 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
-from crossfunc.dft.engine import CONVERGENCE, CUTOFF_STEP_EV, FUNCTIONALS, pulay_gpa
+from crossfunc.dft.engine import (
+    CONVERGENCE,
+    CUTOFF_STEP_EV,
+    EMPTY_BANDS,
+    EMPTY_BANDS_PER_ATOM,
+    FUNCTIONALS,
+    pulay_gpa,
+)
 from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
-from crossfunc.dft.plan import CUTOFF_EV, RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
+from crossfunc.dft.plan import (
+    CENTRED_K_LENGTH_A,
+    CUTOFF_EV,
+    GRID_SPACING_A,
+    K_LENGTH_A,
+    ONE_ATOM_K_LENGTH_A,
+    RECIPE,
+    WIDTH_EV,
+    Material,
+    dft_prototypes,
+    materials_of_frames,
+    plan_materials,
+)
+from crossfunc.stability import formation_energy_per_atom_ev
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 __all__ = [
@@ -359,6 +379,7 @@ def _pairs(minima: pd.DataFrame, elements: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     materials = {m.material_id: m for m in plan_materials()}
     ground = elements.set_index(["functional", "element"])["energy_per_atom_ev"]
+    known = {name: ground[ground.index.get_level_values(0) == name].droplevel(0).to_dict() for name in FUNCTIONALS}
     rows = []
     for material_id, both in minima.groupby("material_id", sort=False):
         counts = _composition(materials[material_id])
@@ -371,7 +392,10 @@ def _pairs(minima: pd.DataFrame, elements: pd.DataFrame) -> pd.DataFrame:
         for side, name in SIDES_OF.items():
             row = both[both["functional"] == name].iloc[0]
             entry[f"{side}_energy_per_atom_ev"] = round(float(row["energy_per_atom_ev"]), 7)
-            entry[f"{side}_formation_energy_per_atom_ev"] = _formation(row["energy_per_atom_ev"], counts, ground, name)
+            (formation,) = formation_energy_per_atom_ev(
+                [entry["composition"]], [row["energy_per_atom_ev"]], known[name], missing="nan"
+            )
+            entry[f"{side}_formation_energy_per_atom_ev"] = round(float(formation), 7)
             entry[f"{side}_volume_a3_per_atom"] = float(row["volume_a3"]) / entry["n_atoms"]
             entry[f"{side}_bulk_modulus_gpa"] = float(row["bulk_modulus_gpa"])
         rows.append(entry)
@@ -385,13 +409,6 @@ def _composition(material: Material) -> dict[str, int]:
     if material.binding == "molecule":
         return {material.elements[0]: 1}
     return dict(zip(material.elements, dft_prototypes()[material.prototype].formula, strict=True))
-
-
-def _formation(energy: float, counts: dict[str, int], ground: pd.Series, name: str) -> float:
-    if any((name, e) not in ground.index for e in counts):
-        return np.nan
-    n_atoms = sum(counts.values())
-    return round(float(energy) - sum(n * ground[name, e] for e, n in counts.items()) / n_atoms, 7)
 
 
 def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
@@ -419,6 +436,14 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
             "seed": seed,
             "engine": engine,
             "cutoff_ev": {"with B, C, N, O, F": CUTOFF_EV[True], "others": CUTOFF_EV[False]},
+            "grid_spacing_a": {"with B, C, N, O, F": GRID_SPACING_A[True], "others": GRID_SPACING_A[False]},
+            "k_length_a": {
+                "shifted": K_LENGTH_A,
+                "centred": CENTRED_K_LENGTH_A,
+                "one atom of a metal": ONE_ATOM_K_LENGTH_A,
+            },
+            "width_ev": WIDTH_EV,
+            "empty_bands_of_metals": {"per cell": EMPTY_BANDS, "per atom": EMPTY_BANDS_PER_ATOM},
             "convergence": CONVERGENCE,
             "cutoff_step_ev": CUTOFF_STEP_EV,
             "largest_net_force_ev_per_a": LARGEST_NET_FORCE_EV_PER_A,

@@ -26,8 +26,9 @@ class Pearson:
 
     def __str__(self):
         """Correlation, interval and sample in one line."""
-        interval = f" [{self.low:.3f}, {self.high:.3f}]" if np.isfinite(self.low) else ""
-        return f"{self.r:.3f}{interval}, {self.n_materials} materials"
+        low, high = (correlation_text(end) for end in (self.low, self.high))
+        interval = f" [{low}, {high}]" if np.isfinite(self.low) else ""
+        return f"{correlation_text(self.r)}{interval}, {self.n_materials} materials"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,29 @@ class RefitAdvice:
     def __str__(self):
         """The reason, which starts with the advice."""
         return self.reason
+
+
+def correlation_text(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a correlation or a cosine in words: as many digits as it takes not to read as perfect where it is not.
+
+    Parameters
+    ----------
+    value : float
+        Between -1 and 1.
+    digits : int
+        After the point; up to eight where fewer would round to 1 what is less.
+    sign : bool
+        Write the plus sign, too.
+
+    Returns
+    -------
+    str
+        "0.340"; 0.99962 is "0.9996", and "1.000" stands for 1 alone (or for what differs from it by rounding).
+    """
+    if 1 - abs(value) > 5e-9:
+        while digits < 8 and round(abs(value), digits) == 1:
+            digits += 1
+    return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.95, seed: int = 0) -> Pearson:

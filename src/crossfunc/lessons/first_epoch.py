@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from crossfunc.energies import correlation_text
 from crossfunc.lessons.results import listed
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
 from crossfunc.training.labels import TARGETS
@@ -176,9 +177,15 @@ def layers_in_words(ratio: pd.DataFrame) -> str:
     )
 
 
+def cosine_text(value: float) -> str:
+    """Return a cosine as "+0.32", with more digits where it would read as 1 and is not."""
+    return correlation_text(value, 2, sign=True)
+
+
 def angles_in_words(table: pd.DataFrame) -> str:
     """Say what the angles at the start are, and whether any batch has energy and forces opposed."""
-    said = [f"{table.loc[s, ('whole and forces', 'mean')]:+.2f} with {words}" for s, words in _IN_WORDS.items()]
+    cosines = table["whole and forces", "mean"]
+    said = [f"{cosine_text(cosines[s])} with {words}" for s, words in _IN_WORDS.items()]
     opposed = [words for s, words in _IN_WORDS.items() if table.loc[s, ("energy and forces", "max")] < 0]
     both = (
         f"Energy and forces oppose each other in every batch with {listed(opposed)} references"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import mean_error
 from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_out, split_by_material
-from crossfunc.energies import published_tables_apply
+from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
 from crossfunc.lessons.scores import QUANTITIES
@@ -479,16 +479,17 @@ def _force_findings(judged: Judged, mean: pd.DataFrame, verdicts: Mapping[str, s
         f"**Forces against no training at all**: {listed(of)}. The error is {mean.loc[start, FORCE]:.0f} meV/Å at the "
         f"start and {listed(numbers)} after training."
     ]
-    slope, cosine = mean.loc["3", "slope"], mean.loc["3", "cosine"]
+    slope = mean.loc["3", "slope"]
+    cosine, before, known = (correlation_text(mean.loc[name, "cosine"], 2) for name in ("3", start, "1"))
     if np.isfinite(slope):
         lines.append(
-            f"**Size and direction of Method 3's forces**: a slope of {slope:.2f} and a cosine of {cosine:.2f} with "
-            f"their labels; at the start {mean.loc[start, 'slope']:.2f} and {mean.loc[start, 'cosine']:.2f}."
+            f"**Size and direction of Method 3's forces**: a slope of {slope:.2f} and a cosine of {cosine} with "
+            f"their labels; at the start {mean.loc[start, 'slope']:.2f} and {before}."
         )
-    share, known = mean.loc["1", FORCE] / mean.loc[ZERO, FORCE], mean.loc["1", "cosine"]
+    share = mean.loc["1", FORCE] / mean.loc[ZERO, FORCE]
     is_ignorant = share > _KNOWS_FORCES
     lines.append(
-        f"**Method 1** has {share:.2f} times the force error of predicting zero and a cosine of {known:.2f}: it has "
+        f"**Method 1** has {share:.2f} times the force error of predicting zero and a cosine of {known}: it has "
         + ("hardly learned any forces yet, and beating it proves nothing." if is_ignorant else "learned forces.")
     )
     return lines

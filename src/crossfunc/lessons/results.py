@@ -291,4 +291,7 @@ def _plain(value: float) -> str:
         return f"{value:.4g}"
     if abs(value) < 1e-4:
         return f"{value:.3g}"
-    return _fixed(value, max(2 - math.floor(math.log10(abs(value))), 0))
+    places = max(2 - math.floor(math.log10(abs(value))), 0)
+    while abs(value) < 1 and round(abs(value), places) == 1 and places < 8:
+        places += 1  # what is less than one (a correlation, a share) does not read as one
+    return _fixed(value, places)

@@ -10,10 +10,14 @@ import os
 import re
 import tokenize
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from crossfunc.errors import InputError
+from crossfunc.lessons.limits import FILE as LIMITS_FILE
+from crossfunc.lessons.limits import Limits, read_limits
 
 RESULTS_PARAMETER = "results_dir"
 """Given to a lesson that declares it: the folder for its results file. It never decides whether a lesson is fresh."""
@@ -95,6 +99,7 @@ class Parameter:
     default: Any
     kinds: tuple[str, ...]
     meaning: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     def accept(self, value: Any, where: str) -> Any:
         """Return `value` in the parameter's kind (an int becomes a float where a float is wanted), or raise."""
@@ -109,7 +114,17 @@ class Parameter:
                 f"{where}: parameter `{self.name}` takes {' or '.join(self.kinds)} (default {self.default!r}), "
                 f"got {value!r} ({type(value).__name__}).{hint}"
             ) from None
+        if complaint := self.limits.complaint(value):
+            raise LessonError(f"{where}: parameter `{self.name}` {complaint}, got {value!r}.")
         return value
+
+    @property
+    def takes(self) -> str:
+        """Kinds and range in words: "int, at least 1", "list of str", "int or None"; nothing where anything goes."""
+        inner = _kinds_of_items(self.default)
+        kinds = [f"list of {inner[0]}" if kind == "list" and inner else kind for kind in self.kinds]
+        each = "each " if self.limits.words and "list" in self.kinds else ""
+        return ", ".join(filter(None, (" or ".join(kinds), each + self.limits.words)))
 
 
 def _convert(value: Any, kinds: Sequence[str]) -> Any:
@@ -173,7 +188,12 @@ class Lesson:
             raise LessonError(
                 f'{self.source_name}: {found} tagged `parameters`; tag exactly one: # %% tags=["parameters"]'
             )
-        return _read_parameters(cells[0].source, self.source_name)
+        found = _read_parameters(cells[0].source, self.source_name)
+        try:
+            limits = read_limits(self.path.parent / LIMITS_FILE)
+        except InputError as error:
+            raise LessonError(str(error)) from error
+        return {name: replace(p, limits=limits.get(name, Limits())) for name, p in found.items()}
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -209,7 +229,9 @@ def _read_parameters(source: str, where: str) -> dict[str, Parameter]:
                 "every line there must be `name = literal`, so that a profile can replace it."
             ) from None
         kinds = _kinds(annotation, default, f"{where}: `{target.id}`")
-        found[target.id] = Parameter(target.id, default, kinds, comments.get(node.end_lineno, ""))
+        # A long line is written over several, and its comment stands on any of them.
+        said = filter(None, map(comments.get, range(node.lineno, (node.end_lineno or node.lineno) + 1)))
+        found[target.id] = Parameter(target.id, default, kinds, " ".join(said))
     return found
 
 

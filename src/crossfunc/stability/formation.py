@@ -1,5 +1,7 @@
 """Formation energies: each functional, or model, against its own elemental ground states."""
 
+from typing import Literal
+
 import numpy as np
 
 from crossfunc.energies.composition import as_composition_matrix, composition_matrix
@@ -55,10 +57,12 @@ def element_energies_ev(source, *, functional: str | None = None, energy_kind: s
     unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
     if unknown:
         raise FormationError(f"{named(unknown)}: unknown element; symbols run from H to Pu.")
-    return _lowest(np.array([ATOMIC_NUMBERS[symbol] - 1 for symbol in symbols]), energies)
+    return _lowest(np.array([ATOMIC_NUMBERS[symbol] - 1 for symbol in symbols], dtype=int), energies)
 
 
-def formation_energy_per_atom_ev(compositions, energy_per_atom_ev, elements) -> np.ndarray:
+def formation_energy_per_atom_ev(
+    compositions, energy_per_atom_ev, elements, *, missing: Literal["raise", "nan"] = "raise"
+) -> np.ndarray:
     """Formation energies, E_f = E - X μ, in eV/atom: the energy set free in making a compound from its elements.
 
     Parameters
@@ -69,16 +73,19 @@ def formation_energy_per_atom_ev(compositions, energy_per_atom_ev, elements) -> 
         Total energies of one functional or model.
     elements : array_like (94,), mapping, or EntryTable
         Ground states of the same functional or model, as `element_energies_ev` takes or returns them.
+    missing : {"raise", "nan"}
+        What becomes of rows with an element that has no ground state, or without an energy: refuse, or leave empty.
 
     Returns
     -------
     ndarray, shape (n,)
+        With `missing="nan"`, NaN where it cannot be known.
 
     Raises
     ------
     FormationError
-        An element without a ground state (names it and the rows that need it), an energy that is not finite, or
-        columns of different lengths.
+        Columns of different lengths; unless `missing="nan"`, an element without a ground state (names it and the rows
+        that need it) or an energy that is not finite.
 
     Notes
     -----
@@ -97,7 +104,7 @@ def formation_energy_per_atom_ev(compositions, energy_per_atom_ev, elements) -> 
     else:
         zero = element_energies_ev(elements)
     formation = energies - X @ zero
-    if not np.isfinite(formation).all():
+    if missing == "raise" and not np.isfinite(formation).all():
         raise FormationError(_why_not_finite(X, energies, zero, formation))
     return formation
 

@@ -19,6 +19,7 @@ from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.datasets.store import check_target, target_folder
 from crossfunc.files import locked_folder, remove_drafts, write_atomically
+from crossfunc.surrogate.formation import with_formation_energies
 from crossfunc.surrogate.plan import DENSE_ELEMENTS, N_DENSE, N_WIDE, Material, plan_materials
 from crossfunc.surrogate.prototypes import build_crystal, closest_contact, contact_range, prototypes
 from crossfunc.surrogate.twins import write_without_twins
@@ -307,7 +308,7 @@ def _write(out: Path, records: list[dict], *, seed: int, overwrite: bool) -> Dat
     rejected = [(r["material"], r["reason"]) for r in records if r["reason"]]
     kept = [r for r in records if not r["reason"]]
     elements = _ground_states(kept)
-    pairs = _pairs(kept, elements)
+    pairs = _pairs(kept)
     formation = pairs["high_formation_energy_per_atom_ev"]
     too_high = formation > HIGHEST_FORMATION_EV_PER_ATOM
     rejected += [
@@ -345,8 +346,8 @@ def _ground_states(records: list[dict]) -> pd.DataFrame:
     return lowest.assign(z=order).sort_values(["functional", "z"]).drop(columns="z").reset_index(drop=True)
 
 
-def _pairs(records: list[dict], elements: pd.DataFrame) -> pd.DataFrame:
-    from crossfunc.energies import composition_matrix, mp2020_correction_per_atom_ev
+def _pairs(records: list[dict]) -> pd.DataFrame:
+    from crossfunc.energies import mp2020_correction_per_atom_ev
 
     materials = [Material(**{**r["material"], "elements": tuple(r["material"]["elements"])}) for r in records]
     pairs = pd.DataFrame(
@@ -363,13 +364,7 @@ def _pairs(records: list[dict], elements: pd.DataFrame) -> pd.DataFrame:
     structures = _structures(records)
     correction = mp2020_correction_per_atom_ev(pairs["composition"], structures=structures)
     pairs["low_uncorrected_energy_per_atom_ev"] = (pairs["low_energy_per_atom_ev"] - correction).round(6)
-    X = composition_matrix(pairs)
-    for name, functional in (("low", "gga"), ("low_uncorrected", "gga"), ("high", "r2scan")):
-        ground = elements[elements["functional"] == functional].set_index("element")["energy_per_atom_ev"]
-        reference = np.zeros(X.shape[1])
-        reference[[ATOMIC_NUMBERS[e] - 1 for e in ground.index]] = ground
-        pairs[f"{name}_formation_energy_per_atom_ev"] = (pairs[f"{name}_energy_per_atom_ev"] - X @ reference).round(6)
-    return pairs
+    return with_formation_energies(pairs, [f"{name}_energy_per_atom_ev" for name in ("low", "low_uncorrected", "high")])
 
 
 def _structures(records: list[dict]) -> list:

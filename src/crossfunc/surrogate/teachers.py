@@ -22,9 +22,9 @@ from crossfunc.datasets import Dataset, open_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.datasets.store import check_target, dataset_fingerprint, target_folder, write_dataset
-from crossfunc.energies import composition_matrix
 from crossfunc.errors import InputError
 from crossfunc.files import locked_folder, remove_drafts, write_atomically
+from crossfunc.surrogate.formation import with_formation_energies
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 SPREAD = "teacher_spread_ev_per_atom"
@@ -293,19 +293,8 @@ def _pairs(source: Dataset, frames: pa.Table) -> pd.DataFrame:
     first, second = (pairs["material_id"].map(energies[side.key]) for side in (low, high))
     pairs[low.column()], pairs[high.column()] = first, second
     pairs[low.column("raw")] = (first - correction).round(6)
-    X = composition_matrix(list(pairs["composition"]))
-    for total in (low.column(), low.column("raw"), high.column()):
-        ground = _ground(pairs, total).reindex(ELEMENT_SYMBOLS)
-        relative = pairs[total] - X @ ground.fillna(0.0).to_numpy()
-        known = X @ ground.isna().to_numpy().astype(float) == 0
-        pairs[total.replace("_energy", "_formation_energy", 1)] = relative.where(known).round(6)
+    pairs = with_formation_energies(pairs, [low.column(), low.column("raw"), high.column()])
     return pairs.assign(**{SPREAD: (pairs[formation] - before).abs().round(6)})
-
-
-def _ground(pairs: pd.DataFrame, total: str) -> pd.Series:
-    """Lowest energy of an elemental crystal by element."""
-    elemental = pairs[pairs["composition"].isin(ELEMENT_SYMBOLS)]
-    return elemental.groupby("composition")[total].min()
 
 
 def _elements(source: Dataset, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from crossfunc.datasets import Dataset, DatasetError, open_dataset, write_dataset
 from crossfunc.datasets.schema import REJECTED_COLUMNS
 from crossfunc.datasets.twins import find_twin_materials
-from crossfunc.energies import composition_matrix
-from crossfunc.symbols import ELEMENT_SYMBOLS
+from crossfunc.surrogate.formation import FORMATION, TOTAL, elements_of, with_formation_energies
 
 
 def drop_twins(
@@ -86,10 +85,9 @@ def without_twins(
     ledger = pd.DataFrame(dropped, columns=REJECTED_COLUMNS)
     if not _are_from_pairs(elements, pairs):  # of other crystals, perhaps, than the pairs': they stay what they are
         return kept, frames, elements, ledger
-    return _formation_energies(kept), frames, _ground_states(elements, pairs, kept), ledger
+    return with_formation_energies(kept, _totals(kept)), frames, _ground_states(elements, pairs, kept), ledger
 
 
-_FORMATION = "_formation_energy_per_atom_ev"
 _HIGH = ("high_energy_per_atom_ev", "r2scan_energy_per_atom_ev")
 
 
@@ -97,7 +95,7 @@ def _choose(groups: list[tuple[str, ...]], pairs: pd.DataFrame) -> dict[str, str
     """Id that is dropped -> its twin that stays."""
     known = pairs.set_index("material_id")
     high = next(name for name in _HIGH if name in known)
-    is_element = dict(zip(known.index, _elements_of(known["composition"]), strict=True))
+    is_element = elements_of(known["composition"]).notna()
     order = {name: k for k, name in enumerate(known.index)}
     twin_of = {}
     for group in groups:
@@ -106,28 +104,10 @@ def _choose(groups: list[tuple[str, ...]], pairs: pd.DataFrame) -> dict[str, str
     return twin_of
 
 
-def _elements_of(compositions) -> list[str | None]:
-    """Symbol of each composition that is a single element, None for a compound."""
-    X = composition_matrix(list(compositions))
-    one = np.diff(X.indptr) == 1
-    return [ELEMENT_SYMBOLS[X.indices[X.indptr[k]]] if one[k] else None for k in range(X.shape[0])]
-
-
 def _totals(pairs: pd.DataFrame) -> list[str]:
     """Columns of total energies that have formation energies beside them."""
-    names = [name.replace(_FORMATION, "_energy_per_atom_ev") for name in pairs if name.endswith(_FORMATION)]
+    names = [name.removesuffix(FORMATION) + TOTAL for name in pairs if name.endswith(FORMATION)]
     return [name for name in names if name in pairs]
-
-
-def _formation_energies(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs with formation energies above the lowest elemental crystals among them, eV/atom to six digits."""
-    elemental = pd.Series(_elements_of(pairs["composition"]), pairs.index)
-    X = composition_matrix(list(pairs["composition"]))
-    pairs = pairs.copy()
-    for total in _totals(pairs):
-        ground = pairs[total].groupby(elemental).min().reindex(ELEMENT_SYMBOLS).fillna(0.0).to_numpy()
-        pairs[total.replace("_energy_per_atom_ev", _FORMATION)] = (pairs[total] - X @ ground).round(6)
-    return pairs
 
 
 def _ground_states(elements: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +116,7 @@ def _ground_states(elements: pd.DataFrame, before: pd.DataFrame, after: pd.DataF
     for _, table in elements.groupby("functional", sort=False):
         # The functional's column of the pairs is the one that these very energies come from.
         total = next(name for name in _totals(before) if _holds(before, name, table))
-        symbol = pd.Series(_elements_of(after["composition"]), after.index)
+        symbol = elements_of(after["composition"])
         lowest = after.loc[after[total].groupby(symbol).idxmin()]
         lowest = lowest.set_index(symbol[lowest.index]).loc[table["element"]]
         energies, types = lowest[total].to_numpy(), lowest["prototype"].to_numpy()
@@ -154,5 +134,5 @@ def _are_from_pairs(elements: pd.DataFrame | None, pairs: pd.DataFrame) -> bool:
 
 def _holds(pairs: pd.DataFrame, total: str, elements: pd.DataFrame) -> bool:
     """Whether the elements' energies are the lowest of their elemental crystals in this column."""
-    lowest = pairs[total].groupby(pd.Series(_elements_of(pairs["composition"]), pairs.index)).min()
+    lowest = pairs[total].groupby(elements_of(pairs["composition"])).min()
     return bool(np.allclose(lowest.reindex(elements["element"]), elements["energy_per_atom_ev"], atol=1e-9, rtol=0))

@@ -29,6 +29,7 @@ _LINE_BYTES = 1_000_000
 _DATABASES = (".db",)
 ENERGY_UNITS = ("ev", "ev/atom", "mev/atom", "hartree", "rydberg")
 FORCE_UNITS = ("ev/a", "hartree/bohr", "rydberg/bohr")
+ALL_STRESS_UNITS = (*STRESS_UNITS, *VIRIAL_UNITS)
 MOMENTS = ("number", "length", "x", "y", "z")
 """How a magnetic moment stands in the file: as one number, or as three: their length or one component is read."""
 
@@ -173,8 +174,8 @@ def _energy_factor(unit: str) -> tuple[float, bool]:
 
 
 def _stress_factor(unit: str) -> float:
-    if unit not in VIRIAL_UNITS and unit not in STRESS_UNITS:
-        raise UnitError(f"stress unit {unit!r} is none of {', '.join((*STRESS_UNITS, *VIRIAL_UNITS))}")
+    if unit not in ALL_STRESS_UNITS:
+        raise UnitError(f"stress unit {unit!r} is none of {', '.join(ALL_STRESS_UNITS)}")
     return VIRIAL_UNITS[unit] if unit in VIRIAL_UNITS else gpa_per_unit(unit)
 
 

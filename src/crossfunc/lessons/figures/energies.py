@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from crossfunc.energies import correlation_text
 from crossfunc.lessons.figures.style import COLORS, LABELS, NOTE_BOX, PLOTLY_FONT, FigureError, finite_pair, wide
 
 
@@ -43,7 +44,7 @@ def joint_energy_plot(x, y, *, x_label, y_label, color=None, identity=False, fit
         sns.histplot, bins=int(np.clip(len(x) / 3, 8, 40)), color=color, element="step", alpha=0.35, linewidth=0.8
     )
     ax = grid.ax_joint
-    note = f"Pearson r = {np.corrcoef(x, y)[0, 1]:.3f}\nn = {len(x):,}"
+    note = f"Pearson r = {correlation_text(np.corrcoef(x, y)[0, 1])}\nn = {len(x):,}"
     if identity:
         ax.axline((x.mean(), x.mean()), slope=1, color=COLORS["identity"], lw=1, ls="--", zorder=1)
     if fit:
@@ -169,6 +170,7 @@ def before_and_after(panels, names, axes=None):
         ax.scatter(x, y, s=7 + 18 * few, alpha=0.35 + 0.45 * few, linewidth=0, color=COLORS["r2scan"])
         ax.axline((x.mean(), x.mean()), slope=1, color=COLORS["identity"], lw=1, ls="--")
         ax.set(xlabel=f"{names[1]} {title} (eV/atom)", ylabel=f"{names[0]} (eV/atom)")
-        ax.text(0.03, 0.97, f"r = {np.corrcoef(x, y)[0, 1]:.2f}", transform=ax.transAxes, va="top", fontsize=12)
+        r = correlation_text(np.corrcoef(x, y)[0, 1])
+        ax.text(0.03, 0.97, f"r = {r}", transform=ax.transAxes, va="top", fontsize=12)
     axes[0].figure.tight_layout()
     return axes
