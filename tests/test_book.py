@@ -118,6 +118,20 @@ def test_a_declared_key_that_a_lesson_did_not_record_stops_the_build(tmp_path):
         book_results.read_results(tmp_path, "p", "01_x")
 
 
+def test_a_kept_run_has_the_papers_number_as_it_is_declared_now_and_its_own_as_it_was(tmp_path):
+    content = results_file(tmp_path, paper=0.09)
+    folder = tmp_path / "book" / "kept" / "long"
+    folder.mkdir(parents=True)
+    (folder / "01_x.json").write_text(json.dumps(content))
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "results.yml").write_text("01_x: {r: {title: R, paper: 0.1}}")
+    (row,) = book_results.read_results(tmp_path, None, "01_x", kept="long")["results"]
+    assert (row["value"], row["paper"]) == (0.5, 0.1)
+    (tmp_path / "notebooks" / "results.yml").write_text("01_x: {s: {title: S}}")  # the key is gone: as it was
+    (row,) = book_results.read_results(tmp_path, None, "01_x", kept="long")["results"]
+    assert row["paper"] == 0.09
+
+
 def executed_cell(*notes):
     outputs = [
         {"output_type": "display_data", "data": {"image/png": "AAAA"}, "metadata": {"crossfunc": n}} for n in notes
