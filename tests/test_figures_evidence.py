@@ -112,24 +112,36 @@ def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
 def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
     names = {"3": "GGA references", "4": "refitted", "model-aware": "model-aware"}
     rows = [
-        {"start": s, "seed": 0, "layer": layer, "term": t, "fraction": f, "step": f * 10, "norm": 1.0 + f}
-        for s in names
+        {
+            "start": s,
+            "seed": 0,
+            "layer": layer,
+            "term": t,
+            "fraction": f,
+            "step": f * 10,
+            "norm": k + f,
+            "cosine_with_energy": 0.25 * k,
+        }
+        for k, s in enumerate(names, start=1)
         for layer in ("a", "b", "network")
         for t in ("total", "energy", "forces")
         for f in (0.0, 0.5)
     ]
-    records = pd.DataFrame(rows).assign(cosine_with_energy=0.25)
+    records = pd.DataFrame(rows)
     fig = gradients.layer_norms(records, ["a", "b"], names)
     assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["a", "b"]
     assert fig.axes[0].get_lines()[0].get_ydata().tolist() == [1.0, 1.5]
     fig = gradients.term_norms(records, ["energy", "forces"], names)
     assert [ax.texts[0].get_text() for ax in fig.axes] == list(names.values())
     assert [line.get_label() for line in fig.axes[0].get_lines()] == ["energy", "forces"]
+    assert [ax.get_lines()[1].get_ydata().tolist() for ax in fig.axes] == [[1.0, 1.5], [2.0, 2.5], [3.0, 3.5]]
     columns = pd.MultiIndex.from_product([["whole and forces"], ["mean", "min", "max"]])
-    angles = pd.DataFrame([[0.5, 0.4, 0.6]] * 3, list(names), columns)
+    angles = pd.DataFrame([[0.5, 0.4, 0.8]] * 3, list(names), columns)
     fig = gradients.cosines(records, angles, ["a", "b"], names)
     left, right = fig.axes
-    assert left.containers[0].lines[0].get_ydata().tolist() == [0.25, 0.25]
+    assert [one.lines[0].get_ydata().tolist() for one in left.containers] == [[k, k] for k in (0.25, 0.5, 0.75)]
+    (bar,) = right.containers[0].lines[2]
+    assert bar.get_segments()[0][:, 1] == pytest.approx([0.4, 0.8])
     assert right.containers[0].lines[0].get_ydata().tolist() == [0.5]
 
 
