@@ -101,6 +101,23 @@ def test_every_quantity_has_its_own_line_of_what_is_free(close):
     assert [ax.get_xlabel() for ax in fig.axes] == ["energy", "force"]
 
 
+def test_five_quantities_stand_in_two_rows_that_read_the_same_way(close):
+    rows = pd.DataFrame(
+        {"value": [3.0, 2.0], "low": np.nan, "high": np.nan, "trained": True, "paper": np.nan}, ["Method 3", "Method 4"]
+    )
+    names = ["energy", "after a last refit", "force", "stress", "magmom"]
+    fig = methods.errors_by_method(dict.fromkeys(names, rows) | {"magmom": rows.assign(value=0.5)})
+    assert [ax.get_xlabel() for ax in fig.axes] == names
+    assert len({round(ax.get_position().y0, 3) for ax in fig.axes}) == 2
+    assert len({ax.get_ylim() for ax in fig.axes}) == 1
+    assert fig.axes[4].containers[0].lines[0].get_xdata().tolist() == [0.5]
+    few = methods.errors_by_method(dict.fromkeys(names[:4], rows))
+    assert len({round(ax.get_position().y0, 3) for ax in few.axes}) == 1
+    assert fig.get_size_inches()[1] == 2 * few.get_size_inches()[1]
+    many = methods.errors_by_method({"energy": pd.concat([rows] * 12)})
+    assert many.get_size_inches()[1] > few.get_size_inches()[1]  # each method keeps its line
+
+
 def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
     some, none = (np.array([0.0, 1.0]), np.array([0.0, 2.0])), (np.array([]), np.array([]))
     with_forces = {(m, q): some for m in "34" for q in ("energy", "forces")}
