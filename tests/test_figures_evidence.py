@@ -238,6 +238,10 @@ def test_learning_curves_have_a_panel_for_each_error_and_say_where_no_law_is_quo
     assert fig._supxlabel.get_text() == "dotted: means; no law is quoted"
     dotted = [line for line in fig.axes[0].get_lines() if line.get_linestyle() == ":"]
     assert [line.get_ydata().tolist() for line in dotted] == [[62.0, 42.0]]
+    law = fit_power_law([10, 100, 1000], [60, 40, 20], n_bootstrap=50)
+    fig = scaling.learning_curves(errors, {("energy", "transfer"): law, ("force", "transfer"): None}, at_zero)
+    named = [[label.startswith("b = ") for label in ax.get_legend_handles_labels()[1]] for ax in fig.axes]
+    assert [any(labels) for labels in named] == [True, False]  # a law stands in the panel of its own error
     assert scaling.free_lines(at_zero, "energy") == {"model-aware": 50.0, "refitted": 70.0}
     assert scaling.free_lines(at_zero, "force") == {"no training": 8.0, "predict zero": 200.0}
 
