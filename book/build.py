@@ -61,7 +61,8 @@ def build(root=ROOT, profile=READER_PROFILE):
     if done.returncode:
         raise BuildError(f"the book of profile {profile!r} was not built: see the warnings and errors above.")
     published = publish(output / "_build" / "html", site(root, profile))
-    shutil.rmtree(output)
+    for folder in (output, source):  # the sources name the checkout's folder
+        shutil.rmtree(folder)
     return published
 
 
@@ -176,12 +177,12 @@ def publish(built, target):
 
 
 def run_on_real_data(root, profile):
-    """Execute lesson 3 on real data for the landing page's figure, if the reader has them."""
+    """Execute lesson 3 on real data for the landing page's figure, if the reader has both."""
     from crossfunc.datasets import list_datasets
     from crossfunc.lessons import run_lessons
     from crossfunc.lessons.plans import plan_run
 
-    if REAL_DATASET in list_datasets():
+    if REAL_DATASET in list_datasets() and STORY_LESSON in lessons(root):
         (run,) = run_lessons(plan_run(root, profile, [STORY_LESSON], {"dataset": REAL_DATASET}))
         if not run.ok:
             raise BuildError(f"{run.lesson} on {REAL_DATASET}: {run.message}")

@@ -41,7 +41,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
     data, pairs, old = (str(inputs / name) for name in ("data", "pairs", "old"))
     checkout = ["--profile", "smoke", "--root", str(inputs / "checkout")]
     imports = ["--out", out, "--no-check"]
-    folder = out if out == READ_ONLY else str(place)
+    folder = out if out == READ_ONLY else str(place / "not there" / "yet")
     small = ["--dataset", data, "--model", "0.3.0"]
     return {
         "run": ["run", "01", *checkout, "--out", out],
@@ -72,6 +72,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "bench relax": ["bench", "relax", "--structures", "1"],
         "bench calculators": ["bench", "calculators"],
         "bench verdicts": ["bench", "verdicts", data, "--out", out],
+        "bench students": ["bench", "students", data, "--out", out, "--steps", "1"],
         "bench train": ["bench", "train", "--repeats", "1"],
         "bench graphs": ["bench", "graphs"],
         "bench atomref": ["bench", "atomref"],
@@ -89,6 +90,7 @@ LONG = (
     "bench hull",
     "bench relax",
     "bench predict",
+    "bench forecasts",
 )
 """Measurements of a minute or more; they are called only where asked for by name."""
 LONG_WORK = ("data make-surrogate",)

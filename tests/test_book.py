@@ -42,6 +42,8 @@ import book_fresh  # noqa: E402
 import book_kept  # noqa: E402
 import book_rerun  # noqa: E402
 import book_results  # noqa: E402
+import book_students  # noqa: E402
+from conftest import SECRETS  # noqa: E402
 from sphinx.errors import ExtensionError  # noqa: E402
 
 LESSONS = book_fresh.lessons(ROOT)
@@ -392,11 +394,12 @@ def claims_checkout(folder, rule, interval=None, **changes):
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
     verdicts, [row] = book_claims.summary_rows(claims_checkout(tmp_path, rule, interval), "p")
-    assert verdicts == {"DFT": [], "surrogate": [verdict], "other": []}
+    assert verdicts == {"DFT": [], "surrogate": [verdict], "teacher": [], "other": []}
     assert row[0] == "They agree. (Fig. 9)"
     assert row[3] == "—"
     assert row[4].startswith(f"**{verdict}**: 0.5")
-    assert row[5] == "Not much."  # labels are those of a network
+    assert row[5] == "—"
+    assert row[6] == "Not much."  # labels are those of a network
 
 
 def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
@@ -409,11 +412,11 @@ def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
     assert "Claims of the paper" not in text  # no table without a row
 
 
-def keep_beside(root, name="dft", **changes):
+def keep_beside(root, name="dft", labelled_by="DFT, GPAW", dataset="pbe-r2scan", **changes):
     """A kept run of the same lesson, on other labels."""
     content = json.loads((root / "build" / "p" / "results" / "01_x.json").read_text())
     content["results"][0] |= changes
-    content |= {"labelled_by": "DFT, GPAW", "dataset": "pbe-r2scan"}
+    content |= {"labelled_by": labelled_by, "dataset": dataset}
     folder = root / "book" / "kept" / name
     folder.mkdir(parents=True)
     (folder / "01_x.json").write_text(json.dumps(content))
@@ -423,9 +426,13 @@ def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
     keep_beside(root, value=0.7, interval=[0.65, 0.75])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "other": []}
+    keep_beside(root, "sevennet", "model, SevenNet-MF-0", "surrogate-sevennet", interval=[0.5, 0.8])
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts == {"DFT": ["does not hold here"], "surrogate": ["holds"], "teacher": ["unclear"], "other": []}
     assert row[3] == "**does not hold here**: 0.70 ± 0.05 (`pbe-r2scan`)"
     assert row[4].startswith("**holds**: 0.5")
+    assert row[5].startswith("**unclear**: 0.5")
+    assert row[5].endswith("(`surrogate-sevennet`)")
 
 
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
@@ -434,17 +441,18 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["surrogate"], row[3], row[4]) == ([], "—", "—")
     keep_beside(root, interval=[0.4, 0.55])
     verdicts, [row] = book_claims.summary_rows(root, "p")
-    assert (verdicts["DFT"], verdicts["surrogate"], row[4], row[5]) == (["holds"], [], "—", "—")
+    assert (verdicts["DFT"], verdicts["surrogate"], *row[4:]) == (["holds"], [], "—", "—", "—")
 
 
-def test_the_kept_runs_on_surrogate_labels_have_all_that_the_claims_ask_of_them(root):
+@pytest.mark.parametrize(("profile", "kind"), [("surrogate", "surrogate"), ("sevennet", "teacher")])
+def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind):
     asked = [one for one in book_claims.read_claims(root) if one["result"][:2] in ("03", "04", "05", "07", "09")]
     assert asked
     for claim in asked:
         lesson = claim["result"].partition(":")[0]
-        content = book_results.read_results(root, None, lesson, kept="surrogate")
-        assert book_claims.kind_of(content) == "surrogate"
-        if claim.get("only") != "DFT":
+        content = book_results.read_results(root, None, lesson, kept=profile)
+        assert book_claims.kind_of(content) == kind
+        if claim.get("only", kind) == kind:
             book_claims.judged(claim, content)  # raises for a number that is missing
 
 
@@ -513,6 +521,24 @@ def test_a_claim_without_its_number_or_rule_stops_the_build(tmp_path, changes, m
         book_claims.summary_rows(claims_checkout(tmp_path, "< 0.6", **changes), "p")
 
 
+def test_another_students_table_has_intervals_and_verdicts():
+    def run(method, seed, energy):
+        errors = {"energy": energy, "forces": [30.0] * 6, "stress": [0.5] * 6}
+        about = {"student": "N", "dataset": "d", "label_notice": "made up", "settings": {"n_steps": 9, "batch_size": 2}}
+        zero = {"forces": [70.0] * 6, "stress": [0.9] * 6}
+        about |= {"method": method, "seed": seed, "errors": errors, "errors_of_zero": zero}
+        return about | {"material_ids": list("abcdef")}
+
+    low, high = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0], [11.0, 12.0, 13.0, 12.0, 11.0, 12.0]
+    runs = {"3": [run("3", k, high) for k in range(2)], "4": [run("4", k, low) for k in range(2)]}
+    text = "\n".join(book_students.student_lines(runs))
+    assert "predicting zero\n  - —\n  - 70\n  - 0.9" in text
+    assert "Method 4: trained, references refitted to the labels\n  - 1.5 (" in text
+    assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
+    assert "**unclear**: 0 (0 to 0)" in text
+    assert "2 seeds, 9 steps of 2 frames" in text
+
+
 # --- what rerunners read ---
 
 
@@ -578,7 +604,7 @@ def test_binder_installs_what_environment_yml_lists():
 
 def build(root):
     command = [sys.executable, str(ROOT / "book" / "build.py"), "--profile", "smoke", "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | SECRETS)
 
 
 @pytest.fixture(scope="session")
@@ -705,7 +731,8 @@ def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, roo
     assert len(rows) >= 10
     assert verdicts["DFT"]
     assert verdicts["surrogate"]
-    for cell in [cell for row in rows for cell in row[3:5] if cell != "—"]:
+    assert verdicts["teacher"]
+    for cell in [cell for row in rows for cell in row[3:6] if cell != "—"]:
         verdict, number = cell.removeprefix("**").split("**: ")
         assert verdict in text
         assert number.split()[0] in text
@@ -727,6 +754,17 @@ def test_internal_links_lead_to_pages_and_places_that_exist(site):
             if not file.is_file() or (anchor and file in anchors and unquote(anchor) not in anchors[file]):
                 broken.append(f"{path.relative_to(site)}: {link['href']}")
     assert broken == []
+
+
+@pytest.mark.book
+def test_keys_tokens_and_folders_of_the_user_are_in_nothing_that_is_written(site, smoke_run, root):
+    words = (*SECRETS.values(), "pAsSwOrD42", f"{root}/", f"{Path.home()}/", f"{Path(sys.prefix)}/")
+    found = []
+    for path in smoke_run.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found += [f"{path.relative_to(smoke_run)}: {word}" for word in words if word.encode() in content]
+    assert found == []
 
 
 @pytest.mark.book

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossfunc.datasets import DatasetError, open_dataset
-from crossfunc.dft import make
+from crossfunc.dft import labels, make
 from crossfunc.dft.engine import pulay_gpa
 from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, SIDES_OF, free_atoms, minima_table, write_labels
 from crossfunc.dft.plan import plan_run
@@ -189,3 +189,9 @@ def test_records_keep_every_number(made):
 
 def _frame(frame_id):
     return next(f for f in plan_run(n_steps=1) if f.frame_id == frame_id)
+
+
+def test_the_shipped_dataset_names_every_setting_as_the_code_has_it():
+    shipped = open_dataset("pbe-r2scan").meta["generator"]
+    assert shipped == json.loads(json.dumps(labels._meta([], shipped["engine"], 0)["generator"]))
+    assert shipped["empty_bands_of_metals"] == {"per cell": 4, "per atom": 3}  # without them barium was an insulator

@@ -22,7 +22,13 @@ from sphinx.util.docutils import SphinxDirective
 
 CLAIMS_FILE = "book/claims.yml"
 VERDICTS = ("holds", "unclear", "does not hold here")
-KINDS = {"DFT": "on DFT", "surrogate": "on surrogate labels", "other": "on labels of unknown origin"}
+KINDS = {
+    "DFT": "on DFT",
+    "surrogate": "on surrogate labels",
+    "teacher": "on labels of another network",
+    "other": "on labels of unknown origin",
+}
+"""What results rest on: DFT, CHGNet (whose r2SCAN labeller descends from the GGA one), a network of no such descent."""
 CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=])\s*(\S+)")
@@ -79,9 +85,11 @@ def _kept_beside(root, lesson):
 
 
 def kind_of(content):
-    """Return which labels a lesson ran on: "DFT", "surrogate", or "other" where the dataset does not say."""
+    """Return which labels a lesson ran on, a key of `KINDS`: "other" where the dataset does not say."""
     by = content.get("labelled_by", "")
-    return "surrogate" if by.startswith("model") else "DFT" if by.startswith("DFT") else "other"
+    if by.startswith("model"):
+        return "surrogate" if "CHGNet" in by else "teacher"
+    return "DFT" if by.startswith("DFT") else "other"
 
 
 def rule_text(rule, other):
@@ -149,7 +157,7 @@ def _said(claim):
 def _columns(cells):
     """Labels of unknown origin stand with those of DFT, and say so."""
     dft = cells["DFT"] if cells["other"] == "—" else f"{cells['other']}, labels of unknown origin"
-    return dft, cells["surrogate"]
+    return dft, cells["surrogate"], cells["teacher"]
 
 
 def count_verdicts(verdicts):
@@ -162,11 +170,14 @@ def count_verdicts(verdicts):
 
 def summary_tables(claims, rows):
     """Return the lines of a table of the paper's claims and one of others', with the rows of `summary_rows`."""
-    header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
+    header = [
+        *("Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "On another network's labels"),
+        "What surrogate labels can say",
+    ]
     lines = []
     for by, caption in CLAIMED_BY.items():
         own = [row for claim, row in zip(claims, rows, strict=True) if claim.get("by", "the paper") == by]
-        lines += [*list_table(header, own, "24 18 10 18 18 18", caption=caption), ""] if own else []
+        lines += [*list_table(header, own, "22 16 9 16 16 16 16", caption=caption), ""] if own else []
     return lines
 
 

@@ -19,7 +19,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 KEPT = "book/kept"
-NUMBERS_ONLY = ("surrogate", "dft")
+NUMBERS_ONLY = ("surrogate", "sevennet", "dft")
 """Profiles that are kept for the claims page: numbers and tables, because no page shows their figures."""
 
 

@@ -174,7 +174,7 @@ def run(
         typer.Argument(metavar="LESSON", help="Number (03), name or unique beginning of it; all if none is given."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="Scale of the run: smoke, laptop, surrogate, long, converged, gpu or paper.")
+        str, typer.Option(help="Scale of the run: smoke, laptop, surrogate, sevennet, long, converged, gpu or paper.")
     ] = "laptop",
     parameter: Annotated[
         list[str] | None,
@@ -1246,6 +1246,23 @@ def bench_verdicts(
     from crossfunc.bench import verdicts as benchmark
 
     benchmark.run(dataset, out, functional=functional, n_jobs=jobs, report=typer.echo)
+
+
+@bench_app.command("students")
+def bench_students(
+    dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames in both functionals.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: book/students/NAME for the book.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run of each method a split.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 100,
+) -> None:
+    """Compare references before training for SevenNet-0, a network that is no CHGNet, for the book.
+
+    Each method with each seed is a run with a file of its own, and the command goes on where it was stopped. It needs
+    the package sevenn, whose wheel holds the weights; the book itself shows the kept runs.
+    """
+    from crossfunc.bench import students as benchmark
+
+    benchmark.run(dataset, out, n_seeds=seeds, n_steps=steps, report=typer.echo)
 
 
 @bench_app.command("forecasts")

@@ -107,6 +107,8 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
         `check_seconds` and `check_peak_rss_gb` of `crossfunc data check --no-model` on the output, `slice_seconds` and
         `slice_baseline_seconds`, and their ratio `speedup`.
     """
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         whole, part = Path(scratch) / "whole.json", Path(scratch) / "slice.json"
         n_bytes = write_synthetic_json(whole, n_frames)

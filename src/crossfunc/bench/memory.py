@@ -134,6 +134,8 @@ def run(n_frames: int = 200_000, n_steps: int = 20, *, batch_size: int = 16, fol
     """
     if not _STATUS.exists():
         raise BenchError(f"{_STATUS} does not exist: memory is measured on Linux only.")
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         clock = time.perf_counter()
         path = write_frames(Path(scratch) / "made-up", n_frames)

@@ -11,9 +11,28 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
-from crossfunc.dft.engine import CONVERGENCE, CUTOFF_STEP_EV, FUNCTIONALS, pulay_gpa
+from crossfunc.dft.engine import (
+    CONVERGENCE,
+    CUTOFF_STEP_EV,
+    EMPTY_BANDS,
+    EMPTY_BANDS_PER_ATOM,
+    FUNCTIONALS,
+    pulay_gpa,
+)
 from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
-from crossfunc.dft.plan import CUTOFF_EV, RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
+from crossfunc.dft.plan import (
+    CENTRED_K_LENGTH_A,
+    CUTOFF_EV,
+    GRID_SPACING_A,
+    K_LENGTH_A,
+    ONE_ATOM_K_LENGTH_A,
+    RECIPE,
+    WIDTH_EV,
+    Material,
+    dft_prototypes,
+    materials_of_frames,
+    plan_materials,
+)
 from crossfunc.stability import formation_energy_per_atom_ev
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
@@ -417,6 +436,14 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
             "seed": seed,
             "engine": engine,
             "cutoff_ev": {"with B, C, N, O, F": CUTOFF_EV[True], "others": CUTOFF_EV[False]},
+            "grid_spacing_a": {"with B, C, N, O, F": GRID_SPACING_A[True], "others": GRID_SPACING_A[False]},
+            "k_length_a": {
+                "shifted": K_LENGTH_A,
+                "centred": CENTRED_K_LENGTH_A,
+                "one atom of a metal": ONE_ATOM_K_LENGTH_A,
+            },
+            "width_ev": WIDTH_EV,
+            "empty_bands_of_metals": {"per cell": EMPTY_BANDS, "per atom": EMPTY_BANDS_PER_ATOM},
             "convergence": CONVERGENCE,
             "cutoff_step_ev": CUTOFF_STEP_EV,
             "largest_net_force_ev_per_a": LARGEST_NET_FORCE_EV_PER_A,

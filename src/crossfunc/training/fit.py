@@ -248,7 +248,7 @@ class _Run:
         elif not self.module.is_done:
             keep_freed_memory()
             with (
-                _quiet_lightning(),
+                quiet_lightning(),
                 _matmul(self.settings.precision),
                 _told_endings(),
                 tempfile.TemporaryDirectory() as scratch,
@@ -407,7 +407,7 @@ def _told_endings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """No tips, no list of devices, no advice on workers, while our own loop is running; warnings of others stay."""
     from lightning.fabric.utilities.warnings import PossibleUserWarning
 

@@ -1,0 +1,81 @@
+"""Another network's comparison of references, from the runs that ``crossfunc bench students`` kept in book/students."""
+
+from pathlib import Path
+
+from book_tables import list_table
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+_TARGETS = {"energy": "energy, meV/atom", "forces": "force, meV/Å", "stress": "stress, GPa"}
+_SHORT = {"2": "Method 2", "3": "Method 3", "4": "Method 4"}
+
+
+def student_lines(runs):
+    """Return the MyST lines: errors of each method with intervals, then differences with their verdicts."""
+    import numpy as np
+
+    from crossfunc.bench.students import METHODS, differences, mean_errors
+
+    some = next(iter(runs.values()))
+    about, n_seeds = some[0], len(some)
+    rows = [("predicting zero", "—", *(_mean_of_zero(np, some, target) for target in ("forces", "stress")))]
+    for method, of_method in runs.items():
+        found = mean_errors(of_method)
+        rows.append((_named(method, METHODS), *(_shown(found[target]) for target in _TARGETS)))
+    caption = (
+        f"{about['student']} on `{about['dataset']}`: mean absolute errors on test materials, {n_seeds} seeds, "
+        f"{about['settings']['n_steps']} steps of {about['settings']['batch_size']} frames, with 95 % intervals over "
+        f"materials. {about['label_notice'][:1].upper()}{about['label_notice'][1:]}"
+    )
+    lines = [*list_table(("Student", *_TARGETS.values()), rows, "34 22 22 22", caption=caption), ""]
+    rows = [
+        (f"{_SHORT.get(one, one)} less {_SHORT.get(other, other)}", *(_verdict(made[target]) for target in _TARGETS))
+        for (one, other), made in differences(runs).items()
+    ]
+    return [*lines, *list_table(("Difference", *_TARGETS.values()), rows, "34 22 22 22", caption="On equal frames"), ""]
+
+
+def _named(method, methods):
+    return f"{_SHORT.get(method, method)}: {methods[method]}" if method in methods else method
+
+
+def _mean_of_zero(np, runs, target):
+    return f"{np.nanmean(np.concatenate([one['errors_of_zero'][target] for one in runs])):.3g}"
+
+
+def _shown(estimate):
+    if estimate.interval is None:
+        return f"{estimate.value:.3g}"
+    return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+
+
+def _verdict(estimate):
+    return f"**{estimate.verdict}**: {_shown(estimate)}".replace("-", "−")
+
+
+class Students(SphinxDirective):
+    """The runs of one dataset."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Nest the tables where the directive stands."""
+        from crossfunc.bench.students import read_runs
+        from crossfunc.errors import InputError
+
+        folder = Path(self.config.crossfunc_root) / "book" / "students" / self.arguments[0]
+        try:
+            lines = student_lines(read_runs(folder))
+        except InputError as error:
+            raise ExtensionError(str(error)) from error
+        container = nodes.container(classes=["xf-datasheet"])
+        self.state.nested_parse(StringList(lines, source="students"), self.content_offset, container)
+        return [container]
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("students", Students)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
