@@ -112,12 +112,12 @@ def edges_and_angles(batch):
     assert (batch.owners.numpy()[ends] == owners[:, None]).all()  # no bond between crystals
     ends = ends - starts[owners][:, None]
     directed = np.vstack([np.hstack([ends, images]), np.hstack([ends[:, ::-1], -images])])
-    short = batch.short_bonds.numpy()
+    short = batch.incidences.short_bonds.numpy()
     angle_bonds, centres, pairs = _rows_of_angles(batch)
     angle_owners = batch.owners.numpy()[centres]
     centres = centres - starts[angle_owners]
     first, second = short[angle_bonds].T
-    signs = batch.pair_signs.numpy()[pairs]
+    signs = batch.incidences.pair_signs.numpy()[pairs]
     angles = _walk_from_the_centre(directed, n_bonds, centres, first, second, signs)
     per_crystal = []
     for k in range(len(batch.n_atoms)):
@@ -128,11 +128,11 @@ def edges_and_angles(batch):
 
 def _rows_of_angles(batch):
     """Bonds, centre and pair of every angle; the pair must hold the same two bonds."""
-    n_short = len(batch.short_bonds)
+    n_short = len(batch.incidences.short_bonds)
     tables = [0, n_short, 2 * n_short, 2 * n_short + len(batch.owners)]
-    *bonds, centres, pairs = (batch.angles.rows.numpy().astype(np.int64).reshape(-1, 4) - tables).T
+    *bonds, centres, pairs = (batch.incidences.angles.rows.numpy().astype(np.int64).reshape(-1, 4) - tables).T
     bonds = np.stack(bonds, axis=1)
-    of_pairs = batch.pairs.rows.numpy().reshape(-1, 2) - [0, n_short]
+    of_pairs = batch.incidences.pairs.rows.numpy().reshape(-1, 2) - [0, n_short]
     np.testing.assert_array_equal(np.sort(of_pairs[pairs], axis=1), np.sort(bonds, axis=1))
     assert np.bincount(pairs, minlength=len(of_pairs)).max(initial=0) <= 2
     return bonds, centres, pairs

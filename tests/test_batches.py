@@ -7,7 +7,8 @@ import torch
 from crossfunc.datasets import DatasetError
 from crossfunc.potential import Crystals, load_model
 from crossfunc.potential.forward import forward
-from crossfunc.potential.graphs import GraphError
+from crossfunc.potential.graphs import GraphError, find_bonds
+from crossfunc.training import batches
 from crossfunc.training.batches import refuse_untrainable, step_loader, step_order
 from crossfunc.training.labels import TARGETS, LabelledFrames
 from crossfunc.training.loss import LossSettings, batch_loss
@@ -234,3 +235,24 @@ def test_infinite_labels_are_refused_by_name():
         getattr(frames, name)[row] = np.inf
         with pytest.raises(DatasetError, match=rf"frame {frame}: {name} is infinite"):
             refuse_untrainable(frames)
+
+
+def test_kept_bonds_give_the_same_graphs_in_every_epoch(frames, monkeypatch):
+    found = []
+    monkeypatch.setattr(batches, "find_bonds", lambda *args: found.append(args) or find_bonds(*args))
+    once, anew = (step_loader(frames, np.arange(10), batch_size=3, keep_bonds=kept) for kept in (True, False))
+    for epoch in (0, 1):
+        for loader in (once, anew):
+            loader.set_epoch(epoch)
+        n_before = len(found)
+        kept = list(once)
+        assert len(found) - n_before == (0 if epoch else 10)
+        for ours, theirs in zip(kept, anew, strict=True):
+            for one, other in zip(ours.micro, theirs.micro, strict=True):
+                assert torch.equal(one.graphs.bond_vectors, other.graphs.bond_vectors)
+                assert torch.equal(one.graphs.bond_atoms, other.graphs.bond_atoms)
+    monkeypatch.setattr(batches, "_KEPT_BONDS", 0)
+    for _ in range(2):
+        n_before = len(found)
+        list(step_loader(frames, np.arange(10), batch_size=3, keep_bonds=True))
+        assert len(found) - n_before == 10

@@ -5,6 +5,8 @@ in its crystal, but at least to 1 eV/Å, 1 GPa or 1 µB (symmetry makes many of 
 relative to its own norm.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,7 @@ from oracle import (
 import crossfunc as xf
 from crossfunc.potential import Crystals, load_model
 from crossfunc.potential.forward import forward
+from crossfunc.potential.native import without_native
 
 TOLERANCE = 1e-10
 FLOORS = {"energy_per_atom_ev": 0.0, "forces_ev_per_a": 1.0, "stress_gpa": 1.0, "magmoms_mub": 1.0}
@@ -110,29 +113,39 @@ def labels_for(reference, seed):
 
 
 def compare_group(model, crystals):
-    """Our outputs and gradients beside chgnet's: two dicts of relative differences, and parameters only we move."""
+    """Our outputs and gradients beside chgnet's: two dicts of relative differences, and parameters only we move.
+
+    Ours are made both ways, by the compiled library where there is one and by PyTorch's operations; the worse counts.
+    """
     indices, batch = one_batch(crystals)
     theirs = take(chgnet_forward(model, in_float64(chgnet_graphs(crystals), crystals)), crystals, indices)
-    ours = forward(model, batch, create_graph=True)
     labels = labels_for(theirs, seed=len(crystals.atomic_numbers))
-    expected, found = gradients(model, theirs, labels), gradients(model, ours, labels)
+    expected = gradients(model, theirs, labels)
     moved = {name: g for name, g in expected.items() if not _is_zero(g)}
-    slopes = {name: float((found[name] - g).norm() / g.norm()) for name, g in moved.items()}
-    ours_alone = [name for name, g in found.items() if name not in moved and not _is_zero(g)]
-    return {key: _difference(key, ours[key], theirs[key], batch) for key in OUTPUTS}, slopes, ours_alone
+    outputs, slopes, ours_alone = dict.fromkeys(OUTPUTS, 0.0), dict.fromkeys(moved, 0.0), []
+    for route in (contextlib.nullcontext, without_native):
+        with route():
+            ours = forward(model, batch, create_graph=True)
+            found = gradients(model, ours, labels)
+        ours_alone += [name for name, g in found.items() if name not in moved and not _is_zero(g)]
+        for name, g in moved.items():
+            slopes[name] = max(slopes[name], float((found[name] - g).norm() / g.norm()))
+        for key in OUTPUTS:
+            outputs[key] = max(outputs[key], _difference(key, ours[key], theirs[key], batch))
+    return outputs, slopes, ours_alone
 
 
 def _is_zero(gradient):
     return gradient is None or not gradient.norm()
 
 
-def relative(key, differences, values, batch):
+def relative(key, differences, values, batch, floor=None):
     """Differences of one output, each relative to the scale of its crystal, shape (n_crystals or n_atoms,)."""
     largest, scale = (t.detach().double().reshape(len(t), -1).abs().amax(dim=1) for t in (differences, values))
     if key in ("forces_ev_per_a", "magmoms_mub"):
         per_crystal = scale.new_zeros(len(batch.n_atoms))
         scale = per_crystal.scatter_reduce(0, batch.owners, scale, "amax")[batch.owners]
-    return largest / scale.clamp(min=FLOORS[key])
+    return largest / scale.clamp(min=FLOORS[key] if floor is None else floor)
 
 
 def _difference(key, ours, theirs, batch):
@@ -219,18 +232,27 @@ def rounded_to_float32(crystals):
 
 
 def test_our_float32_error_is_chgnets_float32_error(corpus):
-    """Root mean square over 100 crystals of each one's float32 result minus its own float64 result."""
+    """Root mean square over 100 crystals of each one's float32 result minus its own float64 result, both our ways.
+
+    Relative above 1 eV/atom and so on, absolute below: float32 rounds the sites' energies, some eV, and where the
+    references happen to cancel them (SbAu: -0.007 eV/atom) one crystal's last bit would be the mean of all hundred.
+    """
     crystals = rounded_to_float32(corpus.take(np.flatnonzero(corpus.n_atoms <= 6)[:100]))
     indices, batch = one_batch(crystals)
     single, double = load_model("0.3.0"), load_model("0.3.0").double()
     graphs = chgnet_graphs(crystals)
     theirs = take(chgnet_forward(single, graphs), crystals, indices)
     exact = take(chgnet_forward(double, in_float64(graphs, crystals)), crystals, indices)
-    ours, ours_exact = forward(single, batch.to(dtype=torch.float32)), forward(double, batch)
-    for key in OUTPUTS:
-        error = relative(key, ours[key] - ours_exact[key], exact[key], batch).square().mean().sqrt()
-        chgnets = relative(key, theirs[key] - exact[key], exact[key], batch).square().mean().sqrt()
-        assert error < 1.5 * chgnets, f"{key}: rms {error:.1e}, chgnet {chgnets:.1e}"
+
+    def rms(key, values, true):
+        return relative(key, values[key] - true[key], exact[key], batch, floor=1.0).square().mean().sqrt()
+
+    for route in (contextlib.nullcontext, without_native):
+        with route():
+            ours, ours_exact = forward(single, batch.to(dtype=torch.float32)), forward(double, batch)
+        for key in OUTPUTS:
+            error, chgnets = rms(key, ours, ours_exact), rms(key, theirs, exact)
+            assert error < 1.5 * chgnets, f"{key}: rms {error:.1e}, chgnet {chgnets:.1e}"
 
 
 def test_float32_forces_are_worst_near_180_degrees_because_acos_is():

@@ -106,24 +106,28 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
 
 _PER_CRYSTAL = ("energy_per_atom_ev", "stress_gpa")
+_NATIVE_ROWS = 60_000  # bonds and pairs that the compiled library keeps everything of, some 10 kB each
 
 
 def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, str] | None) -> Iterator[tuple]:
     """Indices and output of each batch: batches side by side, or one after another on all threads if they are few."""
-    from crossfunc.potential.forward import correct, forward
+    from crossfunc.potential.forward import correct, forward, forward_natively
     from crossfunc.potential.graphs import assemble_graphs, build_graphs
     from crossfunc.potential.inference import covers, evaluate
+    from crossfunc.potential.native import is_native
     from crossfunc.potential.parallel import for_each, map_batches, max_angles_on, n_batches_at_a_time, one_thread
     from crossfunc.potential.pieces import cut_crystals, n_rows_on
 
     parameter = next(model.parameters())
-    n_threads, flat = n_batches_at_a_time(parameter.device), covers(model)
+    n_threads, flat, native = n_batches_at_a_time(parameter.device), covers(model), is_native(model)
     corrected = getattr(model, "correction", None) is not None
-    cut = partial(cut_crystals, n_rows=n_rows_on(parameter.device))
+    n_rows = n_rows_on(parameter.device)
 
     def make(crystals, bonds):
-        needs_graph = corrected or not flat
-        return cut(crystals, bonds) if flat else None, assemble_graphs(crystals, bonds) if needs_graph else None
+        if native and sum(part.n_rows for part in bonds) <= _NATIVE_ROWS:
+            return None, assemble_graphs(crystals, bonds)
+        graph = assemble_graphs(crystals, bonds) if corrected or not flat else None
+        return cut_crystals(crystals, bonds, n_rows=n_rows) if flat else None, graph
 
     sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
     batches = build_graphs(crystals, **sizes, refused=refused, assemble=make)
@@ -134,10 +138,13 @@ def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, st
     def compute(part):
         indices, batches = part
         pieces, graph = (one and one.to(parameter.device, parameter.dtype) for one in batches)
-        if not flat:
+        if pieces is not None:
+            with one_thread():
+                output = evaluate(model, pieces, run, derivatives=derivatives)
+        elif native:
+            output = forward_natively(model, graph, derivatives=derivatives, n_threads=n_threads if few else 1)
+        else:
             return indices, forward(model, graph, derivatives=derivatives)
-        with one_thread():
-            output = evaluate(model, pieces, run, derivatives=derivatives)
         return indices, correct(model, graph, output, derivatives=derivatives) if corrected else output
 
     yield from map_batches(compute, chain(first, batches), n_threads=1 if few else n_threads)

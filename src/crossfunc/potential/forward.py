@@ -16,6 +16,7 @@ from crossfunc.errors import InputError
 from crossfunc.potential.correction import CorrectionInputs
 from crossfunc.potential.graphs import GraphBatch
 from crossfunc.potential.kernels import Kernels, linears
+from crossfunc.potential.native import evaluate, evaluate_to_train, is_native, network_of
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 _WIDTH = 64  # of all features
@@ -55,7 +56,8 @@ def forward(
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
     compile : bool
-        Fuse the arithmetic with `torch.compile`: faster. Needs a C++ compiler, and half a minute the first time.
+        Take PyTorch's operations and fuse their arithmetic with `torch.compile`, in place of the compiled library that
+        a CPU has. Needs a C++ compiler, and half a minute the first time.
 
     Returns
     -------
@@ -63,6 +65,8 @@ def forward(
         `energy_per_atom_ev` (n_crystals,), `forces_ev_per_a` (n_atoms, 3), `stress_gpa` (n_crystals, 3, 3; tension
         positive), `magmoms_mub` (n_atoms,).
     """
+    if not compile and getattr(model, "correction", None) is None and is_native(model):
+        return forward_natively(model, batch, derivatives=derivatives, create_graph=create_graph)
     with torch.set_grad_enabled(derivatives or create_graph):
         strain, lattices, positions = _strained(batch, derivatives)
         kernels = Kernels(compile, batch.lattices.device.type)
@@ -77,6 +81,43 @@ def forward(
             result["forces_ev_per_a"] = -slope
             result["stress_gpa"] = _stress_gpa(virial, batch)
     return result if create_graph else {k: v.detach() for k, v in result.items()}
+
+
+def forward_natively(
+    model: nn.Module, batch: GraphBatch, *, derivatives: bool = True, create_graph: bool = False, n_threads: int = 1
+) -> dict:
+    """Return what `forward` does, by the compiled library, without the model's correction.
+
+    Parameters
+    ----------
+    model : CHGNet
+        One that `is_native` says yes to.
+    batch, derivatives, create_graph
+        See `forward`.
+    n_threads : int
+        For a batch without a graph.
+
+    Returns
+    -------
+    dict of Tensor
+    """
+    with torch.set_grad_enabled(create_graph):
+        if create_graph:
+            found = evaluate_to_train(model, batch)
+        else:
+            found = evaluate(network_of(model), batch, n_threads, derivatives=derivatives)
+        return _gather(model, batch, found, derivatives)
+
+
+def _gather(model: nn.Module, batch: GraphBatch, found: tuple[torch.Tensor, ...], derivatives: bool) -> dict:
+    """Results as they are told, from energies and moments of atoms, forces, and virials."""
+    site_energies, moments, forces, virials = found
+    energies = site_energies.new_zeros(len(batch.n_atoms)).index_add(0, batch.owners, site_energies)
+    energies = energies / batch.n_atoms + _reference_energies(model, batch)
+    result = {"energy_per_atom_ev": energies, "magmoms_mub": moments.abs()}
+    if derivatives:
+        result |= {"forces_ev_per_a": forces, "stress_gpa": _stress_gpa(virials, batch)}
+    return result
 
 
 def _strained(batch: GraphBatch, derivatives: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -170,7 +211,7 @@ def _readout_features(
     bonds = model.bond_embedding(bond_basis)
     edge_weights = model.bond_weights_ag(bond_basis)
     edge_weights = torch.cat([edge_weights, edge_weights])
-    to_centre = batch.edges.column(0, 0, len(atoms)).transposed
+    to_centre = batch.incidences.edges.column(0, 0, len(atoms)).transposed
     bond_graph = _BondGraph(model, batch, vectors, lengths, kernels) if batch.n_angles else None
     for k in range(model.n_conv - 1):
         atoms = _convolve_atoms(model.atom_conv_layers[k], atoms, bonds, edge_weights, batch, to_centre, kernels)
@@ -185,7 +226,7 @@ def _convolve_atoms(layer, atoms, bonds, edge_weights, batch: GraphBatch, to_cen
     gate = layer.twoBody_atom
     weights, bias = _first_layers(gate)
     tables = zip((atoms, bonds, atoms), weights, (bias, None, None), strict=True)
-    hidden = batch.edges(torch.cat([functional.linear(*table) for table in tables]))
+    hidden = batch.incidences.edges(torch.cat([functional.linear(*table) for table in tables]))
     return layer.mlp_out(to_centre(kernels.gated(hidden, gate, edge_weights))) + atoms
 
 
@@ -197,21 +238,22 @@ class _BondGraph:
     """
 
     def __init__(self, model, batch: GraphBatch, vectors, lengths, kernels):
-        short, n_short, n_atoms = batch.short_bonds, len(batch.short_bonds), len(batch.owners)
+        walks, n_atoms = batch.incidences, len(batch.owners)
+        short, n_short = walks.short_bonds, len(walks.short_bonds)
         lengths = lengths.index_select(0, short)
         unit = vectors.index_select(0, short) / lengths[:, None]
-        one, other = (batch.pairs.column(k, k * n_short, (k + 1) * n_short) for k in (0, 1))
-        cosines = (one(unit) * other(unit)).sum(dim=1) * batch.pair_signs
+        one, other = (walks.pairs.column(k, k * n_short, (k + 1) * n_short) for k in (0, 1))
+        cosines = (one(unit) * other(unit)).sum(dim=1) * walks.pair_signs
         # CHGNet's own guard: acos has no slope at exactly ±1
         self.pairs = model.angle_embedding(_fourier(model, torch.acos(cosines * (1 - 1e-6))))
         self.angles = None  # until messages tell the two of a pair apart
         n_rows = 2 * n_short + n_atoms
-        self.from_all = batch.angles
-        self.from_all_but_pairs = batch.angles.leading(3, n_rows)
-        self.from_pairs = batch.angles.column(3, n_rows, n_rows + len(self.pairs))
-        self.to_bonds = batch.angles.column(0, 0, n_short).transposed
+        self.from_all = walks.angles
+        self.from_all_but_pairs = walks.angles.leading(3, n_rows)
+        self.from_pairs = walks.angles.column(3, n_rows, n_rows + len(self.pairs))
+        self.to_bonds = walks.angles.column(0, 0, n_short).transposed
         self.bond_weights = model.bond_weights_bg(model.bond_basis_expansion.rbf_expansion_bg(lengths))
-        self.angle_weights = batch.angles.column(1, n_short, 2 * n_short)(self.bond_weights)
+        self.angle_weights = walks.angles.column(1, n_short, 2 * n_short)(self.bond_weights)
         self.model, self.short, self.kernels = model, short, kernels
 
     def update(self, k: int, atoms: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:

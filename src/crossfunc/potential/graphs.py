@@ -8,6 +8,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,6 +30,37 @@ class GraphError(ValueError):
 
 
 @dataclass(frozen=True)
+class Incidences:
+    """What PyTorch's operations are told of a batch's edges and angles.
+
+    Attributes
+    ----------
+    short_bonds : int64, (n_short,)
+        The bonds below 3 Å that take part in an angle.
+    pair_signs : float, (n_pairs,)
+        Of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both are
+        walked the same way (both forwards or both backwards) from it, else -1.
+    edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
+        Centre, bond and neighbour of every directed edge, for tables stacked in this order.
+    angles : Incidence, (n_angles, n_short + n_short + n_atoms + n_pairs)
+        First bond, second bond, centre and pair of every angle; messages go to the first bond.
+    pairs : Incidence, (n_pairs, n_short + n_short)
+        The two bonds of every pair.
+    """
+
+    short_bonds: torch.Tensor
+    pair_signs: torch.Tensor
+    edges: Incidence
+    angles: Incidence
+    pairs: Incidence
+
+    def to(self, device=None, dtype=None) -> "Incidences":
+        """Return a copy on another device; `dtype` applies to the floating-point tensors."""
+        moved = (incidence.to(device) for incidence in (self.edges, self.angles, self.pairs))
+        return Incidences(self.short_bonds.to(device), self.pair_signs.to(device=device, dtype=dtype), *moved)
+
+
+@dataclass(frozen=True)
 class GraphBatch:
     """Graphs of several crystals in one set of tensors.
 
@@ -41,19 +73,12 @@ class GraphBatch:
     bond_atoms : int64, (n_bonds, 2)
         Atom at either end; the second one lies in cell `bond_images`.
     bond_images : float, (n_bonds, 3)
+    bond_vectors : float, (n_bonds, 3)
+        From the second atom to the first, Å.
+    bond_kinds : int8, (n_bonds,)
+        0 above 3 Å, 1 below, 2 at exactly 3 Å: chgnet lets such a bond receive messages but send none.
     bond_owners : int64, (n_bonds,)
-    short_bonds : int64, (n_short,)
-        The bonds below 3 Å that take part in an angle.
-    pair_signs : float, (n_pairs,)
-        Of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both are
-        walked the same way (both forwards or both backwards) from it, else -1.
     n_atoms : int64, (n_crystals,)
-    edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
-        Centre, bond and neighbour of every directed edge, for tables stacked in this order.
-    angles : Incidence, (n_angles, n_short + n_short + n_atoms + n_pairs)
-        First bond, second bond, centre and pair of every angle; messages go to the first bond.
-    pairs : Incidence, (n_pairs, n_short + n_short)
-        The two bonds of every pair.
     """
 
     atomic_numbers: torch.Tensor
@@ -62,29 +87,28 @@ class GraphBatch:
     lattices: torch.Tensor
     bond_atoms: torch.Tensor
     bond_images: torch.Tensor
+    bond_vectors: torch.Tensor
+    bond_kinds: torch.Tensor
     bond_owners: torch.Tensor
-    short_bonds: torch.Tensor
-    pair_signs: torch.Tensor
     n_atoms: torch.Tensor
-    edges: Incidence
-    angles: Incidence
-    pairs: Incidence
+
+    @cached_property
+    def incidences(self) -> Incidences:
+        """Edges and angles as PyTorch's operations take them; the compiled library finds them by itself."""
+        return _find_incidences(self).to(self.lattices.device, self.lattices.dtype)
 
     @property
     def n_angles(self) -> int:
         """How many angles there are, each way between two bonds counted for itself."""
-        return len(self.angles.offsets) - 1
+        return len(self.incidences.angles.offsets) - 1
 
     def to(self, device=None, dtype=None) -> "GraphBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
-        moved = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, torch.Tensor):
-                moved[f.name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            else:
-                moved[f.name] = value.to(device)
-        return GraphBatch(**moved)
+        values = [getattr(self, f.name) for f in fields(self)]
+        moved = GraphBatch(*(v.to(device=device, dtype=dtype if v.is_floating_point() else None) for v in values))
+        if "incidences" in vars(self):
+            vars(moved)["incidences"] = self.incidences.to(device, dtype)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,11 @@ class Bonds:
     lengths_a: np.ndarray  # (n_bonds,)
     n_angles: int
 
+    @property
+    def n_rows(self) -> int:
+        """Bonds, and pairs of short ones."""
+        return len(self.atoms) + self.n_angles // 2
+
 
 def build_graphs(
     crystals: Crystals,
@@ -105,6 +134,7 @@ def build_graphs(
     n_parts: int = 1,
     refused: dict[int, str] | None = None,
     assemble: Callable | None = None,
+    find: Callable | None = None,
 ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
     """Build graphs in batches of bounded size and about equal cost.
 
@@ -119,6 +149,8 @@ def build_graphs(
         Collects crystals that have no graph, with the reason, instead of raising.
     assemble : callable, optional
         Makes the batch from `Crystals` and a list of `Bonds`; a GraphBatch if not given.
+    find : callable, optional
+        Finds the `Bonds` of a crystal in place of `find_bonds`, from the same arguments.
 
     Yields
     ------
@@ -133,7 +165,7 @@ def build_graphs(
         An isolated atom (no neighbour within 6 Å), two atoms on one spot, or a cell without volume.
     """
     for numbers in _blocks(crystals.n_atoms):  # neighbours of a whole dataset would not fit into memory
-        found = {k: bonds for k in numbers if (bonds := _try_bonds(crystals, k, refused)) is not None}
+        found = {k: bonds for k in numbers if (bonds := _try(find or find_bonds, crystals, k, refused)) is not None}
         costs = np.array([bonds.n_angles + 2 * len(bonds.atoms) * _EDGE_COST for bonds in found.values()])
         for members in _share_out(costs, max_angles, n_parts):
             indices = np.fromiter(found, dtype=np.int64)[members]
@@ -165,9 +197,9 @@ def _share_out(costs: np.ndarray, bound: int, n_parts: int) -> list[np.ndarray]:
     return [np.sort(members) for members in batches]
 
 
-def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -> Bonds | None:
+def _try(find: Callable, crystals: Crystals, index: int, refused: dict[int, str] | None) -> Bonds | None:
     try:
-        return _find_bonds(crystals, index)
+        return find(crystals, index)
     except GraphError as error:
         if refused is None:
             raise
@@ -178,7 +210,8 @@ def _try_bonds(crystals: Crystals, index: int, refused: dict[int, str] | None) -
 _MOST_ATOMS_PER_A3 = 2.0  # ten times diamond: angles, and memory, grow with the square of it
 
 
-def _find_bonds(crystals: Crystals, index: int) -> Bonds:
+def find_bonds(crystals: Crystals, index: int) -> Bonds:
+    """Return the bonds below 6 Å of one crystal; raise GraphError where CHGNet has no graph for it."""
     from vesin import NeighborList
 
     start, n_atoms = crystals.starts[index], crystals.n_atoms[index]
@@ -195,10 +228,12 @@ def _find_bonds(crystals: Crystals, index: int) -> Bonds:
         )
     positions = crystals.frac_coords[start : start + n_atoms] @ lattice
     search = NeighborList(cutoff=ATOM_CUTOFF_A + 1e-6, full_list=False)  # it drops bonds of exactly its cutoff
-    i, j, images, vectors, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSDd")
+    i, j, images, lengths = search.compute(points=positions, box=lattice, periodic=True, quantities="ijSd")
     kept = lengths**2 < ATOM_CUTOFF_A**2 + 1e-8  # as pymatgen's search has it, and so chgnet
     atoms = np.stack([i[kept], j[kept]], axis=1).astype(np.int64)
-    images, vectors, lengths = images[kept], vectors[kept], lengths[kept]
+    images, lengths = np.asarray(images[kept], dtype=float), lengths[kept]
+    # rounded as chgnet rounds it: what a straight angle gives its bonds is 10⁶ times as sensitive
+    vectors = images @ lattice - (positions[atoms[:, 0]] - positions[atoms[:, 1]])
     isolated = np.flatnonzero(np.bincount(atoms.ravel(), minlength=n_atoms) == 0)
     if len(isolated):
         raise GraphError(
@@ -208,37 +243,47 @@ def _find_bonds(crystals: Crystals, index: int) -> Bonds:
     if lengths.min() < 1e-3:
         raise GraphError(f"crystal {index} ({crystals.formula(index)}): two atoms lie on one spot.")
     ends = np.bincount(atoms[lengths <= BOND_CUTOFF_A].ravel(), minlength=n_atoms)
-    return Bonds(atoms, np.asarray(images, dtype=float), vectors, lengths, int((ends * (ends - 1)).sum()))
+    return Bonds(atoms, images, vectors, lengths, int((ends * (ends - 1)).sum()))
 
 
 def assemble_graphs(chosen: Crystals, parts: list[Bonds]) -> GraphBatch:
     """Join crystals and the bonds of each into one batch."""
     counts = np.array([len(p.atoms) for p in parts])
-    atoms = np.concatenate([p.atoms + start for p, start in zip(parts, chosen.starts, strict=True)])
     lengths = np.concatenate([p.lengths_a for p in parts])
-    short = np.flatnonzero(lengths <= BOND_CUTOFF_A)
-    n_atoms, n_bonds, n_short = len(chosen.atomic_numbers), len(atoms), len(short)
+    kinds = (lengths <= BOND_CUTOFF_A).astype(np.int8) + (lengths == BOND_CUTOFF_A)
+    return GraphBatch(
+        atomic_numbers=torch.from_numpy(chosen.atomic_numbers),
+        owners=torch.from_numpy(chosen.owners),
+        frac_coords=torch.from_numpy(chosen.frac_coords),
+        lattices=torch.from_numpy(chosen.lattices_a),
+        bond_atoms=torch.from_numpy(
+            np.concatenate([p.atoms + start for p, start in zip(parts, chosen.starts, strict=True)])
+        ),
+        bond_images=torch.from_numpy(np.concatenate([p.images for p in parts])),
+        bond_vectors=torch.from_numpy(-np.concatenate([p.vectors_a for p in parts])),
+        bond_kinds=torch.from_numpy(kinds),
+        bond_owners=torch.from_numpy(np.repeat(np.arange(len(parts)), counts)),
+        n_atoms=torch.from_numpy(chosen.n_atoms),
+    )
+
+
+def _find_incidences(batch: GraphBatch) -> Incidences:
+    atoms, kinds = batch.bond_atoms.cpu().numpy(), batch.bond_kinds.cpu().numpy()
+    short = np.flatnonzero(kinds)
+    n_atoms, n_bonds, n_short = len(batch.owners), len(atoms), len(short)
     centres, bonds, pairs, is_first = _find_angles(atoms[short], n_atoms)
     pair_bonds, signs = bonds[is_first] % max(n_short, 1), _walked_alike(bonds[is_first], n_short)
     bonds %= max(n_short, 1)
-    sends = lengths[short][bonds[:, 1]] < BOND_CUTOFF_A  # chgnet: a bond of exactly 3 Å gets messages but sends none
+    sends = kinds[short][bonds[:, 1]] == 1
     if not sends.all():  # a pair of two such bonds stays, unread
         centres, bonds, pairs = centres[sends], bonds[sends], pairs[sends]
     ends = np.concatenate([atoms, atoms[:, ::-1]])
     edges = np.stack([ends[:, 0], np.tile(np.arange(n_bonds), 2) + n_atoms, ends[:, 1] + n_atoms + n_bonds], axis=1)
     n_tables = 2 * n_short + n_atoms
     angles = np.stack([bonds[:, 0], bonds[:, 1] + n_short, centres + 2 * n_short, pairs + n_tables], axis=1)
-    return GraphBatch(
-        atomic_numbers=torch.from_numpy(chosen.atomic_numbers),
-        owners=torch.from_numpy(chosen.owners),
-        frac_coords=torch.from_numpy(chosen.frac_coords),
-        lattices=torch.from_numpy(chosen.lattices_a),
-        bond_atoms=torch.from_numpy(atoms),
-        bond_images=torch.from_numpy(np.concatenate([p.images for p in parts])),
-        bond_owners=torch.from_numpy(np.repeat(np.arange(len(parts)), counts)),
+    return Incidences(
         short_bonds=torch.from_numpy(short),
         pair_signs=torch.from_numpy(signs),
-        n_atoms=torch.from_numpy(chosen.n_atoms),
         edges=_make_incidence(edges, 2 * n_atoms + n_bonds),
         angles=_make_incidence(angles, n_tables + len(signs)),
         pairs=_make_incidence(pair_bonds + np.array([0, n_short]), 2 * n_short),

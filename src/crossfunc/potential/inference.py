@@ -7,19 +7,17 @@ where the whole batch is small.
 """
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from crossfunc.potential.kernels import linears
 from crossfunc.potential.pieces import CutCrystals, Piece, Walks, cut_rows
+from crossfunc.potential.watch import KeptWith
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 _WIDTH = 64  # of all features
@@ -57,7 +55,7 @@ def evaluate(model: nn.Module, batch: CutCrystals, run: Callable | None = None, 
         positive), `magmoms_mub` (n_atoms,).
     """
     with torch.inference_mode():
-        return _Evaluation(_network_of(model), batch, run or _one_after_another, derivatives).result()
+        return _Evaluation(_NETWORK_OF(model), batch, run or _one_after_another, derivatives).result()
 
 
 def _one_after_another(function: Callable, pieces: list) -> None:
@@ -100,55 +98,6 @@ class _Network:
     frequencies: torch.Tensor
 
 
-_NETWORKS: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def _network_of(model: nn.Module) -> _Network:
-    """The model's parameters as products take them; made again when one of them has changed."""
-    watch, network = _NETWORKS.get(model, (None, None))
-    if watch is None or not watch.still_holds():
-        watch, network = _NETWORKS[model] = _Watch(model), _prepare(model)
-    return network
-
-
-class _Watch:
-    """Sees whether any parameter of a model has changed since, in whatever way, in a fraction of a millisecond.
-
-    Version counters are quicker still, but what is written to `parameter.data` would not move them.
-    """
-
-    def __init__(self, model: nn.Module):
-        tables = [table for module in model.modules() for table in (module._modules, module._parameters)]
-        self.parts = [(table, name, part) for table in tables for name, part in table.items()]
-        self.parameters = [part for _, _, part in self.parts if isinstance(part, nn.Parameter)]
-        self.addresses = list(map(nn.Parameter.data_ptr, self.parameters))
-        on_cpu = all(p.device.type == "cpu" and p.is_contiguous() for p in self.parameters)
-        self.arrays = [_bits_of(p) for p in self.parameters] if on_cpu else []
-        self.copies = [p.detach().clone() for p in self.parameters]
-        self.copy = np.concatenate(self.arrays) if on_cpu else np.zeros(0)
-
-    def still_holds(self) -> bool:
-        if any(table.get(name) is not part for table, name, part in self.parts):
-            return False
-        if list(map(nn.Parameter.data_ptr, self.parameters)) != self.addresses:
-            return False
-        if not self.arrays:
-            return all(map(torch.equal, self.parameters, self.copies))
-        buffer = getattr(_OF_THREAD, "buffer", self.copy[:0])
-        if buffer.dtype != self.copy.dtype or len(buffer) != len(self.copy):
-            buffer = _OF_THREAD.buffer = np.empty_like(self.copy)  # fresh memory would cost more than the copy into it
-        return np.array_equal(np.concatenate(self.arrays, out=buffer), self.copy)
-
-
-def _bits_of(parameter: nn.Parameter) -> np.ndarray:
-    """What it holds, as integers; a view, because it is contiguous."""
-    flat = parameter.detach().reshape(-1).numpy()
-    return flat.view(f"u{flat.itemsize}")
-
-
-_OF_THREAD = threading.local()
-
-
 def _prepare(model: nn.Module) -> _Network:
     def transposed(*layers):
         return torch.cat([layer.weight for layer in layers]).t().contiguous()
@@ -187,6 +136,9 @@ def _gate(mlp: nn.Module, out: nn.Module | None) -> _Gate:
         out_back=None if matrix is None else matrix.t(),
         out_bias=None if bias is None else bias.detach(),
     )
+
+
+_NETWORK_OF = KeptWith(_prepare)
 
 
 # --- gated MLPs, from their first layer (n, 128) to messages (n, 64), and back ---

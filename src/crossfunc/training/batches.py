@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from crossfunc.datasets import DatasetError
 from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals
-from crossfunc.potential.graphs import ATOM_CUTOFF_A, GraphBatch, GraphError, build_graphs
+from crossfunc.potential.graphs import ATOM_CUTOFF_A, Bonds, GraphBatch, GraphError, build_graphs, find_bonds
 from crossfunc.training.labels import TARGETS, LabelledFrames
 
 _NAMED_AT_MOST = 3
+_KEPT_BONDS = 500_000  # 72 bytes each
 _CONTACT_A = 0.5  # closer pairs get the full look that decides whether there is a graph
 
 
@@ -100,6 +101,8 @@ def step_loader(
     source: np.ndarray | None = None,
     n_source: int = 0,
     source_apart: bool = False,
+    keep_bonds: bool = False,
+    with_incidences: bool = False,
 ) -> StepLoader:
     """Load one process's share of every optimiser step of an epoch.
 
@@ -126,6 +129,10 @@ def step_loader(
         How many of them each step gets; in an order drawn from the seed, over and over again.
     source_apart : bool
         Put them into micro-batches of their own, marked `is_source`, for a readout of their own.
+    keep_bonds : bool
+        Look for the neighbours in each frame once, not in every epoch: for as many frames as fit into 40 MB.
+    with_incidences : bool
+        Make what PyTorch's operations need of the graphs here, where workers can do it, not when it is asked for.
 
     Returns
     -------
@@ -143,6 +150,7 @@ def step_loader(
             "rank from 0 to world_size - 1."
         )
     options = {"n_parts": n_parts} | ({} if max_angles is None else {"max_angles": max_angles})
+    options |= {"keep_bonds": keep_bonds, "with_incidences": with_incidences}
     steps = _Steps(frames, np.asarray(indices, dtype=np.int64), batch_size, seed, shuffle, rank, world_size, options)
     if source is not None and len(source):
         steps.add_source(np.asarray(source, dtype=np.int64), n_source, source_apart)
@@ -163,6 +171,9 @@ class _Steps(Dataset):
     def __init__(self, frames, indices, batch_size, seed, shuffle, rank, world_size, options):
         self.frames, self.indices, self.batch_size = frames, indices, batch_size
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+        self.with_incidences = options.pop("with_incidences")
+        self.kept = {} if options.pop("keep_bonds") else None
+        self.n_kept = 0
         self.options = options  # of build_graphs
         self.counts = np.stack([frames.label_counts[target] for target in TARGETS])
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
@@ -202,10 +213,29 @@ class _Steps(Dataset):
         if not len(share):
             return []
         frames = self.frames.take(share)
-        return [
-            MicroBatch(graphs, _labels(frames.take(local)), share[local], is_source)
-            for local, graphs in build_graphs(frames.crystals, **self.options)
-        ]
+
+        def find(crystals: Crystals, k: int) -> Bonds:
+            return self._bonds_of(int(share[k]), crystals, k)
+
+        micro = []
+        for local, graphs in build_graphs(frames.crystals, find=find, **self.options):
+            if self.with_incidences:
+                _ = graphs.incidences
+            chosen = frames if len(local) == len(share) else frames.take(local)
+            micro.append(MicroBatch(graphs, _labels(chosen), share[local], is_source))
+        return micro
+
+    def _bonds_of(self, frame: int, crystals: Crystals, k: int) -> Bonds:
+        """Bonds of a frame, which is the k-th of these crystals."""
+        if self.kept is None:
+            return find_bonds(crystals, k)
+        if frame in self.kept:
+            return self.kept[frame]
+        bonds = find_bonds(crystals, k)
+        if self.n_kept + len(bonds.atoms) <= _KEPT_BONDS:
+            self.kept[frame] = bonds
+            self.n_kept += len(bonds.atoms)
+        return bonds
 
 
 class _StepSampler(Sampler):

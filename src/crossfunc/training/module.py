@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from crossfunc.potential.checkpoints import write_bytes
 from crossfunc.potential.forward import forward
+from crossfunc.potential.native import is_native
 from crossfunc.potential.parallel import map_batches, max_angles_on, n_batches_at_a_time
 from crossfunc.training.batches import step_loader
 from crossfunc.training.labels import METRICS, TARGETS, LabelledFrames
@@ -297,6 +298,8 @@ class TrainingModule(pl.LightningModule):
             source=self.source_rows if shuffle else None,
             n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,
             source_apart=self.strategy.has_source_readout,
+            keep_bonds=True,
+            with_incidences=self.settings.compile or not is_native(self.model),
         )
 
     # --- checkpoints ---

@@ -14,6 +14,7 @@ import numpy as np
 from crossfunc.energies.atomref import AtomRefFit
 from crossfunc.files import DRAFT_SUFFIX, LOCK_FILE, locked_folder, remove_drafts
 from crossfunc.potential.checkpoints import first_line, save_model, write_bytes
+from crossfunc.potential.native import is_available
 from crossfunc.potential.parallel import n_batches_at_a_time
 from crossfunc.training.settings import MAY_CHANGE
 from crossfunc.training.strategies import Strategy, source_view
@@ -277,7 +278,8 @@ def _describe_computing(settings) -> dict[str, Any]:
     device = torch.device("cuda" if gpu else "cpu")
     names = ("devices", "n_nodes", "compile", "max_angles")
     chosen = {name: getattr(settings, name) for name in names}
-    return {"n_parts": n_batches_at_a_time(device), "device": device.type} | chosen
+    native = device.type == "cpu" and is_available(torch.float64 if settings.precision == "64" else torch.float32)
+    return {"n_parts": n_batches_at_a_time(device), "device": device.type, "native": native} | chosen
 
 
 def _not_ours(folder: Path) -> Iterator[Path]:
