@@ -170,3 +170,14 @@ def test_no_library_is_run_from_a_folder_that_others_can_write_to(monkeypatch, t
     kept.chmod(0o777)
     with pytest.raises(OSError, match="this user's alone"):
         native._own_folder()
+
+
+@needs_compiler
+def test_what_a_step_keeps_goes_with_its_graph(double, batch):
+    import gc
+
+    loss = forward(double, batch, create_graph=True)["energy_per_atom_ev"].sum()
+    loss.backward()
+    del loss
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, native._Evaluated)]

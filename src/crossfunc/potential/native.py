@@ -279,9 +279,10 @@ def evaluate_to_train(model: nn.Module, batch: GraphBatch) -> tuple[torch.Tensor
 class _Evaluate(Function):
     @staticmethod
     def forward(ctx, model, batch, *parameters):
-        ctx.evaluated = _Evaluated(Network(model, parameters), batch, 1, derivatives=True, keep=True)
+        ctx.evaluated = evaluated = _Evaluated(Network(model, parameters), batch, 1, derivatives=True, keep=True)
         ctx.shapes = [parameter.shape for parameter in parameters]
-        return ctx.evaluated.results
+        results, evaluated.results = evaluated.results, ()  # held here, they would hold themselves, and their memory
+        return results
 
     @staticmethod
     @once_differentiable
