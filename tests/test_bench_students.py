@@ -120,6 +120,9 @@ def test_a_seed_that_is_not_whole_is_left_out(folder, tmp_path):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "3-seed1.json").unlink()
     assert [[one["seed"] for one in some] for some in read_runs(tmp_path).values()] == [[0]] * len(METHODS)
+    (tmp_path / "4-seed0.json").unlink()
+    with pytest.raises(InputError, match="no seed has a run of every method"):
+        read_runs(tmp_path)
 
 
 def test_every_frame_is_seen_before_any_is_seen_again():

@@ -411,6 +411,8 @@ def read_runs(folder: Path) -> dict[str, list[dict]]:
         found[one["method"]].append(one)
     found = {method: some for method, some in found.items() if some}
     whole = set.intersection(*({one["seed"] for one in some} for some in found.values()))
+    if not whole:
+        raise InputError(f"{folder}: no seed has a run of every method; the same command makes what is missing.")
     return {method: [one for one in some if one["seed"] in whole] for method, some in found.items()}
 
 
