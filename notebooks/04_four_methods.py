@@ -397,7 +397,6 @@ four_methods.table_1(judged, results).style.set_caption(
 drawn = {
     f"{quantity}\n({unit})": metric
     for metric, (quantity, unit) in shown.items()
-    if quantity != "magmom"
 }
 mean = judged.mean
 ratio = mean.loc["3", ENERGY] / mean.loc["4", ENERGY]

@@ -86,12 +86,14 @@ def test_frozen_references_stay_and_trainable_ones_move():
     frames = usable_frames(open_dataset("pbe-r2scan"), 4, 64, need_forces=True)
     options = {"seed": 0, "n_steps": 3, "batch_size": 4, "learning_rate": 1e-3}
     for trains in (False, True):
-        student = Linear()
+        student, sizes = Linear(), []
+        student.outputs = lambda some: sizes.append(len(some)) or Linear.outputs(student, some)  # noqa: B023
         rows = np.arange(8)
         losses = students.train_student(
             student, frames, student.inputs(frames), rows, trains_references=trains, **options
         )
         assert len(losses) == 3
+        assert sizes == [4, 4, 4]
         assert bool(student.references.detach().any()) is trains
         assert student.network["slope"].detach().abs() > 0
 
@@ -120,6 +122,9 @@ def test_a_seed_that_is_not_whole_is_left_out(folder, tmp_path):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "3-seed1.json").unlink()
     assert [[one["seed"] for one in some] for some in read_runs(tmp_path).values()] == [[0]] * len(METHODS)
+    (tmp_path / "4-seed0.json").unlink()
+    with pytest.raises(InputError, match="no seed has a run of every method"):
+        read_runs(tmp_path)
 
 
 def test_every_frame_is_seen_before_any_is_seen_again():

@@ -120,6 +120,20 @@ def test_a_declared_key_that_a_lesson_did_not_record_stops_the_build(tmp_path):
         book_results.read_results(tmp_path, "p", "01_x")
 
 
+def test_a_kept_run_has_the_papers_number_as_it_is_declared_now_and_its_own_as_it_was(tmp_path):
+    content = results_file(tmp_path, paper=0.09)
+    folder = tmp_path / "book" / "kept" / "long"
+    folder.mkdir(parents=True)
+    (folder / "01_x.json").write_text(json.dumps(content))
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "results.yml").write_text("01_x: {r: {title: R, paper: 0.1}}")
+    (row,) = book_results.read_results(tmp_path, None, "01_x", kept="long")["results"]
+    assert (row["value"], row["paper"]) == (0.5, 0.1)
+    (tmp_path / "notebooks" / "results.yml").write_text("01_x: {s: {title: S}}")  # the key is gone: as it was
+    (row,) = book_results.read_results(tmp_path, None, "01_x", kept="long")["results"]
+    assert row["paper"] == 0.09
+
+
 def executed_cell(*notes):
     outputs = [
         {"output_type": "display_data", "data": {"image/png": "AAAA"}, "metadata": {"crossfunc": n}} for n in notes
@@ -430,16 +444,20 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["DFT"], verdicts["surrogate"], *row[4:]) == (["holds"], [], "—", "—", "—")
 
 
-@pytest.mark.parametrize(("profile", "kind"), [("surrogate", "surrogate"), ("sevennet", "teacher")])
-def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind):
-    asked = [one for one in book_claims.read_claims(root) if one["result"][:2] in ("03", "04", "05", "07", "09")]
-    assert asked
-    for claim in asked:
+@pytest.mark.parametrize(
+    ("profile", "kind", "lessons"),
+    [("surrogate", "surrogate", {"03", "04", "05", "07", "09"}), ("sevennet", "teacher", {"03"})],
+)
+def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind, lessons):
+    kept = {path.name[:2] for path in book_kept.kept_folder(root, profile).glob("*.run.json")}
+    assert kept >= lessons
+    for claim in book_claims.read_claims(root):
         lesson = claim["result"].partition(":")[0]
-        content = book_results.read_results(root, None, lesson, kept=profile)
-        assert book_claims.kind_of(content) == kind
-        if claim.get("only", kind) == kind:
-            book_claims.judged(claim, content)  # raises for a number that is missing
+        if lesson[:2] in kept:
+            content = book_results.read_results(root, None, lesson, kept=profile)
+            assert book_claims.kind_of(content) == kind
+            if claim.get("only", kind) == kind:
+                book_claims.judged(claim, content)  # raises for a number that is missing
 
 
 def test_labels_of_unknown_origin_are_not_called_dft(tmp_path):
@@ -523,6 +541,7 @@ def test_another_students_table_has_intervals_and_verdicts():
     assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
     assert "**unclear**: 0 (0 to 0)" in text
     assert "2 seeds, 9 steps of 2 frames" in text
+    assert book_students.not_made("d") == "Not measured: no run on `d` is kept yet."
 
 
 # --- what rerunners read ---

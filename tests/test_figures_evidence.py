@@ -101,6 +101,23 @@ def test_every_quantity_has_its_own_line_of_what_is_free(close):
     assert [ax.get_xlabel() for ax in fig.axes] == ["energy", "force"]
 
 
+def test_five_quantities_stand_in_two_rows_that_read_the_same_way(close):
+    rows = pd.DataFrame(
+        {"value": [3.0, 2.0], "low": np.nan, "high": np.nan, "trained": True, "paper": np.nan}, ["Method 3", "Method 4"]
+    )
+    names = ["energy", "after a last refit", "force", "stress", "magmom"]
+    fig = methods.errors_by_method(dict.fromkeys(names, rows) | {"magmom": rows.assign(value=0.5)})
+    assert [ax.get_xlabel() for ax in fig.axes] == names
+    assert len({round(ax.get_position().y0, 3) for ax in fig.axes}) == 2
+    assert len({ax.get_ylim() for ax in fig.axes}) == 1
+    assert fig.axes[4].containers[0].lines[0].get_xdata().tolist() == [0.5]
+    few = methods.errors_by_method(dict.fromkeys(names[:4], rows))
+    assert len({round(ax.get_position().y0, 3) for ax in few.axes}) == 1
+    assert fig.get_size_inches()[1] == 2 * few.get_size_inches()[1]
+    many = methods.errors_by_method({"energy": pd.concat([rows] * 12)})
+    assert many.get_size_inches()[1] > few.get_size_inches()[1]  # each method keeps its line
+
+
 def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
     some, none = (np.array([0.0, 1.0]), np.array([0.0, 2.0])), (np.array([]), np.array([]))
     with_forces = {(m, q): some for m in "34" for q in ("energy", "forces")}
@@ -112,24 +129,36 @@ def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
 def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
     names = {"3": "GGA references", "4": "refitted", "model-aware": "model-aware"}
     rows = [
-        {"start": s, "seed": 0, "layer": layer, "term": t, "fraction": f, "step": f * 10, "norm": 1.0 + f}
-        for s in names
+        {
+            "start": s,
+            "seed": 0,
+            "layer": layer,
+            "term": t,
+            "fraction": f,
+            "step": f * 10,
+            "norm": k + f,
+            "cosine_with_energy": 0.25 * k,
+        }
+        for k, s in enumerate(names, start=1)
         for layer in ("a", "b", "network")
         for t in ("total", "energy", "forces")
         for f in (0.0, 0.5)
     ]
-    records = pd.DataFrame(rows).assign(cosine_with_energy=0.25)
+    records = pd.DataFrame(rows)
     fig = gradients.layer_norms(records, ["a", "b"], names)
     assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["a", "b"]
     assert fig.axes[0].get_lines()[0].get_ydata().tolist() == [1.0, 1.5]
     fig = gradients.term_norms(records, ["energy", "forces"], names)
     assert [ax.texts[0].get_text() for ax in fig.axes] == list(names.values())
     assert [line.get_label() for line in fig.axes[0].get_lines()] == ["energy", "forces"]
+    assert [ax.get_lines()[1].get_ydata().tolist() for ax in fig.axes] == [[1.0, 1.5], [2.0, 2.5], [3.0, 3.5]]
     columns = pd.MultiIndex.from_product([["whole and forces"], ["mean", "min", "max"]])
-    angles = pd.DataFrame([[0.5, 0.4, 0.6]] * 3, list(names), columns)
+    angles = pd.DataFrame([[0.5, 0.4, 0.8]] * 3, list(names), columns)
     fig = gradients.cosines(records, angles, ["a", "b"], names)
     left, right = fig.axes
-    assert left.containers[0].lines[0].get_ydata().tolist() == [0.25, 0.25]
+    assert [one.lines[0].get_ydata().tolist() for one in left.containers] == [[k, k] for k in (0.25, 0.5, 0.75)]
+    (bar,) = right.containers[0].lines[2]
+    assert bar.get_segments()[0][:, 1] == pytest.approx([0.4, 0.8])
     assert right.containers[0].lines[0].get_ydata().tolist() == [0.5]
 
 
@@ -209,6 +238,10 @@ def test_learning_curves_have_a_panel_for_each_error_and_say_where_no_law_is_quo
     assert fig._supxlabel.get_text() == "dotted: means; no law is quoted"
     dotted = [line for line in fig.axes[0].get_lines() if line.get_linestyle() == ":"]
     assert [line.get_ydata().tolist() for line in dotted] == [[62.0, 42.0]]
+    law = fit_power_law([10, 100, 1000], [60, 40, 20], n_bootstrap=50)
+    fig = scaling.learning_curves(errors, {("energy", "transfer"): law, ("force", "transfer"): None}, at_zero)
+    named = [[label.startswith("b = ") for label in ax.get_legend_handles_labels()[1]] for ax in fig.axes]
+    assert [any(labels) for labels in named] == [True, False]  # a law stands in the panel of its own error
     assert scaling.free_lines(at_zero, "energy") == {"model-aware": 50.0, "refitted": 70.0}
     assert scaling.free_lines(at_zero, "force") == {"no training": 8.0, "predict zero": 200.0}
 

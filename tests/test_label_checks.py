@@ -388,3 +388,41 @@ def test_a_real_element_under_another_name_is_refused(real, true, named):
     table = real.set_column(real.schema.get_field_index("atomic_numbers"), "atomic_numbers", renamed)
     with pytest.raises(faults.WrongLabelError, match=f"what is called {named} fits as {true}"):
         faults.refuse_wrong_labels(table, stress_unit="vasp-kbar")
+
+
+# --- arithmetic, and which check rests on which ---
+
+
+def test_the_scale_of_work_against_energy_is_the_ratio_of_their_sizes_with_the_sign_of_their_correlation(monkeypatch):
+    energy = np.array([1.0, -2.0, 0.5, 3.0, -0.25, 1.5, -1.0, 0.75])
+    monkeypatch.setattr(units, "_strain_work", lambda labels: (-160.0 * energy, energy))
+    found = units.stress_scale_from_energies(None)
+    assert (found.factor, found.cosine) == pytest.approx((-160.0, -1.0))
+    assert (found.n, found.is_conclusive) == (8, True)
+    monkeypatch.setattr(units, "_strain_work", lambda labels: (energy[:7], energy[:7]))
+    assert not units.stress_scale_from_energies(None).is_conclusive
+
+
+@pytest.mark.parametrize(
+    ("level", "high", "judged"),
+    [
+        ("warning", "r2scan", {"stress": True, "elements": True}),
+        ("warning", "hf", {"stress": True, "corrections": True}),
+        ("error", "r2scan", {"stress": False}),
+        ("error", "hf", {"stress": False}),
+    ],
+)
+def test_stress_corrections_and_elements_are_judged_by_energies_that_hold_only(
+    frames, monkeypatch, level, high, judged
+):
+    asked = {}
+    wrong = faults.Finding(level, "energy", "x", ())
+    monkeypatch.setattr(faults, "check_energies", lambda *_, **__: [wrong])
+    monkeypatch.setattr(faults, "check_stress", lambda *_, use_energies: asked.update(stress=use_energies) or [])
+    monkeypatch.setattr(faults, "check_forces", lambda _: [])
+    monkeypatch.setattr(faults, "check_corrections", lambda *_: asked.update(corrections=True) or [])
+    monkeypatch.setattr(faults, "check_elements", lambda *_: asked.update(elements=True) or [])
+    monkeypatch.setattr(faults, "load_model", lambda _: None)
+    monkeypatch.setattr(faults, "read_labels", lambda *_: None)
+    assert only(faults.find_label_faults(frames, high=high)).level == level
+    assert asked == judged

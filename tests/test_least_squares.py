@@ -60,6 +60,9 @@ def test_residual_variance_counts_materials_where_they_are_given():
     assert residual_variance(residual, np.ones(3), None, 3, 1.0) == pytest.approx(11 / 2)
     # two materials: mean residuals 0 and 3, each of weight 1
     assert residual_variance(residual, np.array([0.5, 0.5, 1.0]), np.array([0, 0, 1]), 2, 1.0) == pytest.approx(9)
+    # mean residuals 2 and 3 of weights 3 and 0.5: 3 * 4 + 0.5 * 9
+    residual, w = np.array([1.0, 4.0, 3.0]), np.array([2.0, 1.0, 0.5])
+    assert residual_variance(residual, w, np.array([0, 0, 1]), 2, 1.0) == pytest.approx(16.5)
 
 
 def test_without_a_degree_of_freedom_left_the_scatter_is_unknown():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from crossfunc.lessons import figures
-from crossfunc.lessons.figures import references
+from crossfunc.lessons.figures import elements, references
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
 
@@ -172,6 +172,21 @@ def test_shift_evidence_draws_the_sources_that_have_values_in_order_of_the_table
     fitted = ax.containers[0].lines[0]
     np.testing.assert_allclose(np.array(fitted.get_ydata(), dtype=float), SHIFTS["fitted"])
     assert "r²SCAN − PBE" in ax.get_ylabel()
+
+
+def test_the_scheme_multiplies_fractions_by_references(ax):
+    figures.reference_scheme({"O": (0.6, -5.0), "Fe": (0.4, -8.0)}, ax)
+    texts = [text.get_text() for text in ax.texts]
+    assert "=  -6.20 eV/atom" in texts
+    assert {"H\n0", "O\n0.6", "Fe\n0.4", "Pu\n0"} <= set(texts)  # the row
+    assert {"H", "O  -5.00", "Fe  -8.00", "Pu"} <= set(texts)  # the column
+    assert texts.count("…") == 6
+
+
+def test_text_on_a_tile_is_dark_where_the_eye_sees_a_light_colour():
+    green, red, blue = (elements._luminance(rgb) for rgb in ((0, 1, 0), (1, 0, 0), (0, 0, 1)))
+    assert 1 > green > red > blue > 0
+    assert elements._luminance((1, 1, 1, 1)) == pytest.approx(1)
 
 
 def test_shift_evidence_of_many_elements_names_some_of_them(ax):

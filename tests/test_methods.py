@@ -1,9 +1,14 @@
 """Where each method starts: the pretrained model bit for bit, or shifted by composition and by nothing else."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
 from crossfunc.energies import AtomRefError, fit_atomref, published_atomref
 from crossfunc.potential import (
@@ -87,6 +92,13 @@ def test_methods_after_the_paper_start_from_model_aware_references_and_train():
         (None, "pretrained", "model-aware", False, True)
     }
     assert [m.key for m in later if m.strategy is None] == ["model-aware-trained"]
+
+
+def test_the_help_of_finetune_and_the_recipe_name_every_method():
+    said = " ".join(CliRunner().invoke(app, ["finetune", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert [key for key in METHODS if key not in re.split(r"[\s,;.]+", said)] == []
+    recipe = (Path(__file__).parents[1] / "book" / "recipe.md").read_text(encoding="utf-8")
+    assert [key for key in METHODS if key not in STARTS and f"`{key}`" not in recipe] == []
 
 
 def test_the_table_of_methods_cannot_be_changed():

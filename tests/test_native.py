@@ -173,3 +173,30 @@ def test_the_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
     assert first == second
     assert first.read_bytes() == b"library"
     assert len(calls) == 1
+
+
+@needs_compiler
+def test_no_library_is_run_from_a_folder_that_others_can_write_to(monkeypatch, tmp_path):
+    open_to_all, own = tmp_path / "cache" / "crossfunc", tmp_path / "temporary"
+    for folder in (open_to_all, own):
+        folder.mkdir(parents=True)
+    open_to_all.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(own))
+    kept = native._own_folder()
+    assert kept.parent == own
+    assert kept.stat().st_mode & 0o777 == 0o700
+    kept.chmod(0o777)
+    with pytest.raises(OSError, match="this user's alone"):
+        native._own_folder()
+
+
+@needs_compiler
+def test_what_a_step_keeps_goes_with_its_graph(double, batch):
+    import gc
+
+    loss = forward(double, batch, create_graph=True)["energy_per_atom_ev"].sum()
+    loss.backward()
+    del loss
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, native._Evaluated)]

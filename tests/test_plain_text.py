@@ -60,6 +60,10 @@ def test_myst_renders_the_text_itself(text):
     assert shown == " ".join(visible(text).split()).replace("`html <b>`", "html <b>")
 
 
+def test_every_piece_of_code_stays_code_and_what_is_between_is_text():
+    assert in_markdown("a_0 `x_1` b_2 `y_3` c_4 `z_5` d_6") == r"a\_0 `x_1` b\_2 `y_3` c\_4 `z_5` d\_6"
+
+
 def test_code_cannot_end_early():
     assert "`" not in in_code("a`{raw}`b")
     assert in_markdown("made by `crossfunc data` (x)") == "made by `crossfunc data` (x)"

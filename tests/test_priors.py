@@ -47,7 +47,7 @@ def test_a_prior_cannot_be_changed_by_accident():
 def test_free_atom_shifts_are_half_the_difference_of_far_dimers():
     near = {"distances": [1.0], "energies": [0.0]}  # never far enough to be two atoms
     curves = {
-        "PBE": {"H-H": {"distances": [1.0, 6.0], "energies": [-6.0, -2.2]}, "He-He": near},
+        "PBE": {"H-H": {"distances": [1.0, 6.0], "energies": [-6.0, -2.2]}, "He-He": near, "Li-Li": near},
         "r2SCAN": {"H-H": {"distances": [6.0, 1.0], "energies": [-2.6, -6.4]}, "He-He": near},
     }
     assert free_atom_shifts_ev(curves) == {"H": pytest.approx(-0.2)}

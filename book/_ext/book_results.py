@@ -54,7 +54,16 @@ def _read_once(root, folder, lesson, is_kept, _stamps):
     if not is_kept and (unused := unused_keys(root, content, lesson)):
         message = f"did not record {', '.join(unused)}, which notebooks/results.yml declares"
         raise ExtensionError(f"lesson {lesson!r} {message}.")
-    return content
+    return with_papers_numbers(root, content, lesson) if is_kept else content
+
+
+def with_papers_numbers(root, content, lesson):
+    """Return the results of a kept run with the paper's numbers as they are declared now; ours stay as they were."""
+    from crossfunc.lessons import declared
+
+    known = declared.read_declarations(root / "notebooks" / declared.FILE).get(lesson, {})
+    rows = [row | ({"paper": known[row["key"]].paper} if row["key"] in known else {}) for row in content["results"]]
+    return content | {"results": rows}
 
 
 def unused_keys(root, content, lesson):

@@ -37,6 +37,11 @@ def student_lines(runs):
     return [*lines, *list_table(("Difference", *_TARGETS.values()), rows, "34 22 22 22", caption="On equal frames"), ""]
 
 
+def not_made(name):
+    """Return what stands on the page while no run is kept."""
+    return f"Not measured: no run on `{name}` is kept yet."
+
+
 def _named(method, methods):
     return f"{_SHORT.get(method, method)}: {methods[method]}" if method in methods else method
 
@@ -65,9 +70,10 @@ class Students(SphinxDirective):
         from crossfunc.bench.students import read_runs
         from crossfunc.errors import InputError
 
-        folder = Path(self.config.crossfunc_root) / "book" / "students" / self.arguments[0]
+        name = self.arguments[0]
+        folder = Path(self.config.crossfunc_root) / "book" / "students" / name
         try:
-            lines = student_lines(read_runs(folder))
+            lines = student_lines(read_runs(folder)) if folder.is_dir() else [not_made(name)]
         except InputError as error:
             raise ExtensionError(str(error)) from error
         container = nodes.container(classes=["xf-datasheet"])

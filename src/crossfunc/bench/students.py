@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from crossfunc.bootstrap import Estimate, mean_error, paired_over_seeds
 from crossfunc.datasets import open_dataset
@@ -322,6 +323,7 @@ def train_student(
             self.network = student.network
 
         def training_step(self, batch):
+            batch = np.asarray(batch)
             some = frames.take(batch)
             labels = labels_of(some)
             counts = {target: int(some.label_counts[target].sum()) for target in TARGETS}
@@ -339,7 +341,8 @@ def train_student(
     student.network.train()
     with quiet_lightning():
         trainer = pl.Trainer(max_steps=n_steps, logger=False, accelerator="cpu", devices=1, **silent)
-        trainer.fit(Module(), batches_of(rows, batch_size, n_steps, seed))
+        # a bare list would be taken for as many loaders, all asked at every step
+        trainer.fit(Module(), DataLoader(batches_of(rows, batch_size, n_steps, seed), batch_size=None))
     return losses
 
 
@@ -411,6 +414,8 @@ def read_runs(folder: Path) -> dict[str, list[dict]]:
         found[one["method"]].append(one)
     found = {method: some for method, some in found.items() if some}
     whole = set.intersection(*({one["seed"] for one in some} for some in found.values()))
+    if not whole:
+        raise InputError(f"{folder}: no seed has a run of every method; the same command makes what is missing.")
     return {method: [one for one in some if one["seed"] in whole] for method, some in found.items()}
 
 

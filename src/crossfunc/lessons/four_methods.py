@@ -4,6 +4,7 @@ Nothing here knows how a comparison ends. Sentences about its outcome are formed
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -298,8 +299,8 @@ def table_1(judged: Judged, results) -> pd.DataFrame:
         papers = [results.paper(key_of(metric, name)) for name in order]
         if any(paper is not None for paper in papers):
             table[column, "paper"] = ["–" if paper is None else f"{paper:g}" for paper in papers]
-    for name in ("slope", "cosine"):
-        table["force components", name] = ["–" if np.isnan(v) else f"{v:.2f}" for v in mean.loc[order, name]]
+    for name, text in (("slope", "{:.2f}".format), ("cosine", partial(correlation_text, digits=2))):
+        table["force components", name] = ["–" if np.isnan(v) else text(v) for v in mean.loc[order, name]]
     table.columns = pd.MultiIndex.from_tuples(table.columns)
     return table
 

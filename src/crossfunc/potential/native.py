@@ -45,6 +45,7 @@ _OPTIONS = (
 _NAMES = {torch.float32: "float", torch.float64: "double"}
 _COMPILERS = ("g++", "clang++")
 _SECONDS_TO_COMPILE = 300
+_OTHERS_WRITE = 0o022
 _BONDS_FOR_THREADS = 400  # with fewer, starting a thread takes longer than what it could do
 
 _allowed = True
@@ -115,12 +116,7 @@ def _made(compiler: str, number: str) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
     identity = "\n".join([version, number, *_OPTIONS, _processor()]).encode() + _SOURCE.read_bytes()
     name = f"chgnet-{number}-{hashlib.sha256(identity).hexdigest()[:16]}.so"
-    folder = _cache_folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="crossfunc-"))  # compiled once more by every process
-    path = folder / name
+    path = _own_folder() / name
     if not path.is_file():
         write_atomically(path, _compile(compiler, number))
     return path
@@ -136,8 +132,17 @@ def _compile(compiler: str, number: str) -> bytes:
         return target.read_bytes()
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossfunc"
+def _own_folder() -> Path:
+    """Where libraries are kept: a folder that nobody else can write to, for what lies there is run."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for folder in (cache / "crossfunc", Path(tempfile.gettempdir()) / f"crossfunc-{user}"):
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            about = folder.stat()
+            if about.st_uid == user and not about.st_mode & _OTHERS_WRITE and os.access(folder, os.W_OK):
+                return folder
+    raise OSError(f"neither {cache} nor {tempfile.gettempdir()} can hold a folder that is this user's alone")
 
 
 def _processor() -> str:

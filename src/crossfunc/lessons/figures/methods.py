@@ -77,7 +77,7 @@ def histories(panels):
 
 
 def errors_by_method(panels, free=None):
-    """Errors of all methods, one panel per quantity and one row per method.
+    """Errors of all methods, one panel per quantity and one row per method; more than four panels stand in two rows.
 
     Parameters
     ----------
@@ -91,15 +91,22 @@ def errors_by_method(panels, free=None):
     matplotlib.figure.Figure
     """
     width, height = wide()
-    n_rows = len(next(iter(panels.values())))
-    size = (width, max(height, 0.27 * n_rows + 1.2))
-    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    for ax, (label, rows) in zip(axes[0], panels.items(), strict=True):
+    n_methods, n_panels = len(next(iter(panels.values()))), len(panels)
+    n_columns = n_panels if n_panels <= _PANELS_ABREAST else -(-n_panels // 2)
+    n_rows = -(-n_panels // n_columns)
+    size = (width, n_rows * max(height, 0.27 * n_methods + 1.2))
+    fig, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[n_panels:]:
+        ax.remove()
+    for ax, (label, rows) in zip(axes.flat, panels.items(), strict=False):
         line = (free or {}).get(label, np.nan)
         draw_errors(ax, rows, free=line if np.isfinite(line) else None)
         ax.set_xlabel(label)
     fig.tight_layout()
     return fig
+
+
+_PANELS_ABREAST = 4
 
 
 def draw_errors(ax, rows, *, free=None):
