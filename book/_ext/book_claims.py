@@ -157,7 +157,8 @@ def _said(claim):
 def _columns(cells):
     """Labels of unknown origin stand with those of DFT, and say so."""
     dft = cells["DFT"] if cells["other"] == "—" else f"{cells['other']}, labels of unknown origin"
-    return dft, cells["surrogate"], cells["teacher"]
+    networks = [cells[kind] for kind in ("surrogate", "teacher") if cells[kind] != "—"]
+    return dft, "<br>".join(networks) or "—"
 
 
 def count_verdicts(verdicts):
@@ -170,14 +171,11 @@ def count_verdicts(verdicts):
 
 def summary_tables(claims, rows):
     """Return the lines of a table of the paper's claims and one of others', with the rows of `summary_rows`."""
-    header = [
-        *("Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "On another network's labels"),
-        "What surrogate labels can say",
-    ]
+    header = ["Claim", "It holds if", "Paper", "On DFT", "On surrogate labels", "What surrogate labels can say"]
     lines = []
     for by, caption in CLAIMED_BY.items():
         own = [row for claim, row in zip(claims, rows, strict=True) if claim.get("by", "the paper") == by]
-        lines += [*list_table(header, own, "22 16 9 16 16 16 16", caption=caption), ""] if own else []
+        lines += [*list_table(header, own, "24 18 10 18 18 18", caption=caption), ""] if own else []
     return lines
 
 
