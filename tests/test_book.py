@@ -540,6 +540,7 @@ def test_another_students_table_has_intervals_and_verdicts():
     assert "Method 4: trained, references refitted to the labels\n  - 1.5 (" in text
     assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
     assert "**unclear**: 0 (0 to 0)" in text
+    assert book_students._number(4853.7) == "4,854"
     assert "2 seeds, 9 steps of 2 frames" in text
     assert book_students.not_made("d") == "Not measured: no run on `d` is kept yet."
 
