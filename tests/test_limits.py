@@ -94,5 +94,12 @@ def test_a_command_works_or_says_why_not(endings, name):
         assert not any(place.rglob("*.parquet")), "half-written"
 
 
-NEED_MORE = ("data fetch", "data import materials-project", "data make-dft", "data check-dft", "bench verdicts")
+NEED_MORE = (
+    "data fetch",
+    "data import materials-project",
+    "data make-dft",
+    "data check-dft",
+    "bench verdicts",
+    "bench students",
+)
 """Commands that need a network, a key or another package, and say so."""
