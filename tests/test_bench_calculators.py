@@ -45,7 +45,7 @@ def test_verdicts_are_written_once_for_the_same_data(dataset, tmp_path):
 
 
 def test_numbers_have_six_digits():
-    assert verdicts._rounded({"a": [1 / 3, 12345.6789, None, True, 7]}) == {"a": [0.333333, 12345.7, None, True, 7]}
+    assert verdicts.rounded({"a": [1 / 3, 12345.6789, None, True, 7]}) == {"a": [0.333333, 12345.7, None, True, 7]}
 
 
 def test_the_books_models_are_named_in_code_and_need_no_download():

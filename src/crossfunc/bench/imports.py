@@ -7,13 +7,12 @@ random numbers.
 import gc
 import json
 import multiprocessing
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import scratch_folder, tell
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 N_FRAMES = 238_247
@@ -107,20 +106,18 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
         `check_seconds` and `check_peak_rss_gb` of `crossfunc data check --no-model` on the output, `slice_seconds` and
         `slice_baseline_seconds`, and their ratio `speedup`.
     """
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        whole, part = Path(scratch) / "whole.json", Path(scratch) / "slice.json"
+    with scratch_folder(folder) as scratch:
+        whole, part = scratch / "whole.json", scratch / "slice.json"
         n_bytes = write_synthetic_json(whole, n_frames)
         tell(f"file of {n_frames:,} frames, {n_bytes / 1e6:.0f} MB; importing it")
         slice_frames = min(slice_frames, n_frames)
         write_synthetic_json(part, slice_frames)
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process each
-            measured = pool.apply(_measure_import, (str(whole), str(Path(scratch) / "whole")))
-            checked = pool.apply(_measure_check, (str(Path(scratch) / "whole"),))
+            measured = pool.apply(_measure_import, (str(whole), str(scratch / "whole")))
+            checked = pool.apply(_measure_check, (str(scratch / "whole"),))
         ours, theirs = [], []
         for k in range(repeats):
-            ours.append(_measure_import(str(part), str(Path(scratch) / f"slice{k}"))["seconds"])
+            ours.append(_measure_import(str(part), str(scratch / f"slice{k}"))["seconds"])
             theirs.append(_measure_baseline(part))
             tell(f"round {k + 1} of {repeats}, {slice_frames:,} frames: {ours[-1]:.3g} s, json.load {theirs[-1]:.3g} s")
         seconds = measured["seconds"]

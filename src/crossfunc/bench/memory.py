@@ -7,14 +7,13 @@ import hashlib
 import json
 import multiprocessing
 import os
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import scratch_folder, tell
 
 N_ATOMS = 31
 """Atoms of every frame: the mean of MP-r2SCAN."""
@@ -134,11 +133,9 @@ def run(n_frames: int = 200_000, n_steps: int = 20, *, batch_size: int = 16, fol
     """
     if not _STATUS.exists():
         raise BenchError(f"{_STATUS} does not exist: memory is measured on Linux only.")
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with scratch_folder(folder) as scratch:
         clock = time.perf_counter()
-        path = write_frames(Path(scratch) / "made-up", n_frames)
+        path = write_frames(scratch / "made-up", n_frames)
         seconds_write = time.perf_counter() - clock
         tell(f"{n_frames:,} frames written in {seconds_write:.1f} s; {n_steps} steps of training on them")
         file_gb = (path / "frames.parquet").stat().st_size / 1e9

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from crossfunc.bench.verdicts import rounded
 from crossfunc.bootstrap import Estimate, mean_error, paired_over_seeds
 from crossfunc.datasets import open_dataset
 from crossfunc.datasets.store import dataset_fingerprint
@@ -26,8 +27,10 @@ from crossfunc.energies.atomref import fit_atomref, fit_model_aware_atomref
 from crossfunc.errors import InputError
 from crossfunc.files import write_atomically
 from crossfunc.lessons.units import method_splits, usable_frames
+from crossfunc.potential.ase_model import to_atoms
 from crossfunc.potential.calculator_source import without_network
 from crossfunc.training.baselines import frame_errors
+from crossfunc.training.batches import labels_of
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.training.fit import quiet_lightning
 from crossfunc.training.labels import TARGETS, LabelledFrames
@@ -47,7 +50,6 @@ UNTRAINED = ("untrained", "references only")
 COMPARED = (("4", "3"), ("4", "2"), ("model-aware", "4"), ("3", "untrained"), ("4", "references only"))
 """Of each two the errors are subtracted, test frame by test frame."""
 _LOSS = LossSettings(magmoms=0.0)
-_DIGITS = 6
 
 
 class Student(Protocol):
@@ -92,18 +94,14 @@ class SevenNetStudent:
 
     def inputs(self, frames: LabelledFrames) -> list:
         """Graphs, as SevenNet builds them."""
-        from ase import Atoms
         from sevenn.atom_graph_data import AtomGraphData
         from sevenn.train.dataload import unlabeled_atoms_to_graph
 
-        crystals = frames.crystals
-        parts = (crystals.split(crystals.atomic_numbers), crystals.split(crystals.frac_coords), crystals.lattices_a)
-        graphs = []
-        for numbers, at, cell in zip(*parts, strict=True):
-            atoms = Atoms(numbers=numbers, scaled_positions=at, cell=cell, pbc=True)
-            graph = unlabeled_atoms_to_graph(atoms, self.network.cutoff, with_shift=False)
-            graphs.append(AtomGraphData.from_numpy_dict(graph))
-        return graphs
+        graphs = (
+            unlabeled_atoms_to_graph(atoms, self.network.cutoff, with_shift=False)
+            for atoms in to_atoms(frames.crystals)
+        )
+        return [AtomGraphData.from_numpy_dict(graph) for graph in graphs]
 
     def outputs(self, inputs: list) -> dict[str, torch.Tensor]:
         """Predictions of one batch; SevenNet's stress is that of its own sign, as xx, yy, zz, xy, yz, zx."""
@@ -218,21 +216,17 @@ def _run_one(student: Student, method: str, seed: int, high, low, split: dict, s
     if method not in UNTRAINED:
         losses = train_student(student, high, inputs, train, seed=seed, trains_references=method == "2", **settings)
     predictions = predict(student, high.take(test), [inputs[k] for k in test])
-    errors = {target: _rounded(frame_errors(predictions, target)) for target in TARGETS[:3]}
+    errors = {target: rounded(frame_errors(predictions, target).tolist()) for target in TARGETS[:3]}
     zeros = replace(predictions, forces_ev_per_a=0 * predictions.forces_ev_per_a, stress_gpa=0 * predictions.stress_gpa)
     return {
         "student": student.name,
         "n_train": len(train),
         "material_ids": [str(name) for name in high.material_ids[test]],
         "errors": errors,
-        "errors_of_zero": {target: _rounded(frame_errors(zeros, target)) for target in ("forces", "stress")},
-        "loss": _rounded(losses),
+        "errors_of_zero": {target: rounded(frame_errors(zeros, target).tolist()) for target in ("forces", "stress")},
+        "loss": rounded(losses),
         "seconds": round(time.perf_counter() - clock, 1),
     }
-
-
-def _rounded(values) -> list:
-    return [float(f"{value:.{_DIGITS}g}") for value in values]
 
 
 def set_references(student: Student, method: str, high: LabelledFrames, low: LabelledFrames, inputs: list) -> None:
@@ -249,7 +243,7 @@ def set_references(student: Student, method: str, high: LabelledFrames, low: Lab
     inputs : list
         Of these crystals.
     """
-    network = predict(student, high, inputs, derivatives=False).energy_per_atom_ev
+    network = predict(student, high, inputs).energy_per_atom_ev
     known = ~np.isnan(low.energy_per_atom_ev)
     start = _fit_to_rest(student, low, network, known)
     if method == "4":
@@ -325,7 +319,7 @@ def train_student(
         def training_step(self, batch):
             batch = np.asarray(batch)
             some = frames.take(batch)
-            labels = labels_of(some)
+            labels = {target: given.float() for target, given in labels_of(some).items()}
             counts = {target: int(some.label_counts[target].sum()) for target in TARGETS}
             loss, _, _ = batch_loss(student.outputs([inputs[k] for k in batch]), labels, counts, _LOSS)
             losses.append(float(loss.detach()))
@@ -354,15 +348,7 @@ def batches_of(rows: np.ndarray, batch_size: int, n_steps: int, seed: int) -> li
     return list(order[: n_steps * batch_size].reshape(n_steps, batch_size))
 
 
-def labels_of(frames: LabelledFrames) -> dict[str, torch.Tensor]:
-    """The labels as `batch_loss` takes them."""
-    arrays = (frames.energy_per_atom_ev, frames.forces_ev_per_a, frames.stress_gpa, np.abs(frames.magmoms_mub))
-    return {target: torch.as_tensor(array, dtype=torch.float32) for target, array in zip(TARGETS, arrays, strict=True)}
-
-
-def predict(
-    student: Student, frames: LabelledFrames, inputs: list, *, batch_size: int = 16, derivatives: bool = True
-) -> FramePredictions:
+def predict(student: Student, frames: LabelledFrames, inputs: list, *, batch_size: int = 16) -> FramePredictions:
     """What a student predicts for labelled frames.
 
     Parameters
@@ -372,8 +358,6 @@ def predict(
     inputs : list
         Of these frames.
     batch_size : int
-    derivatives : bool
-        False leaves forces and stress NaN.
 
     Returns
     -------
@@ -386,9 +370,7 @@ def predict(
         output = student.outputs(inputs[k : k + batch_size])
         for name, parts in made.items():
             parts.append(output[name].detach().cpu().numpy().astype(float))
-    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in made.items()}
-    if not derivatives:
-        arrays |= {name: np.full_like(arrays[name], np.nan) for name in ("forces_ev_per_a", "stress_gpa")}
+    arrays = {name: np.concatenate(parts) for name, parts in made.items()}
     no_moments = np.full(len(frames.crystals.atomic_numbers), np.nan)
     return FramePredictions(frames, np.arange(len(frames)), **arrays, magmoms_mub=no_moments)
 

@@ -97,7 +97,7 @@ def run(
             found = verdict(published.load(n_jobs), opened, functional=functional, name=name)
             plain = json.loads(found.to_json()) | {"dataset_sha256": fingerprint}
             out.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(_rounded(plain), indent=1, ensure_ascii=False) + "\n")
+            write_atomically(file, json.dumps(rounded(plain), indent=1, ensure_ascii=False) + "\n")
             report(f"{name}: {found.advice}")
         files.append(file)
     return files
@@ -113,10 +113,10 @@ def _is_of(file: Path, fingerprint: str) -> bool:
         return False
 
 
-def _rounded(value):
+def rounded(value):
     """Round numbers to six digits: more are noise, and would change the file with every run."""
     if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
+        return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
+        return [rounded(inner) for inner in value]
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

@@ -222,7 +222,7 @@ class _Steps(Dataset):
             if self.with_incidences:
                 _ = graphs.incidences
             chosen = frames if len(local) == len(share) else frames.take(local)
-            micro.append(MicroBatch(graphs, _labels(chosen), share[local], is_source))
+            micro.append(MicroBatch(graphs, labels_of(chosen), share[local], is_source))
         return micro
 
     def _bonds_of(self, frame: int, crystals: Crystals, k: int) -> Bonds:
@@ -258,7 +258,8 @@ def _as_it_is(item):
     return item
 
 
-def _labels(frames: LabelledFrames) -> dict[str, torch.Tensor]:
+def labels_of(frames: LabelledFrames) -> dict[str, torch.Tensor]:
+    """The labels as `batch_loss` takes them, target to tensor; moments without their sign."""
     return {
         "energy": torch.from_numpy(frames.energy_per_atom_ev),
         "forces": torch.from_numpy(frames.forces_ev_per_a),
