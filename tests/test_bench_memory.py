@@ -1,16 +1,25 @@
 """The memory benchmark, at a size for tests."""
 
 import multiprocessing
+import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
 import numpy as np
 import pytest
 
 from crossfunc.bench import memory
+from crossfunc.bench.progress import in_fresh_process
 from crossfunc.datasets import open_dataset
+from crossfunc.endings import describe_ending
 from crossfunc.training.labels import LabelledFrames
+
+
+def test_a_measuring_process_that_is_killed_ends_the_measurement():
+    with pytest.raises(BrokenExecutor) as raised:
+        in_fresh_process(os._exit, 1)
+    assert "worker process was killed" in describe_ending(raised.value)
 
 
 def test_made_up_frames_are_a_dataset_that_opens_and_passes_every_check(tmp_path):

@@ -168,6 +168,12 @@ def test_files_are_put_in_place_by_the_one_atomic_writer():
     assert not found
 
 
+def test_no_process_is_waited_for_that_has_ended():
+    """A multiprocessing.Pool replaces a worker that was killed, forgets its task and waits for it without end."""
+    texts = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    assert not [str(path) for path, text in texts.items() if re.search(r"\.Pool\(|multiprocessing import .*Pool", text)]
+
+
 # --- what is in git ---
 
 

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crossfunc.bench.imports import _measure_import, write_synthetic_json
+from crossfunc.bench.progress import in_fresh_process
 from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.datasets import json_stream as stream_module
 from crossfunc.datasets.importers.mp_r2scan import import_mp_frames
@@ -371,9 +372,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     peaks = []
     for n_frames in (4_000, 20_000):
         write_synthetic_json(tmp_path / "big.json", n_frames, n_distinct=50)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            arguments = str(tmp_path / "big.json"), str(tmp_path / f"out{n_frames}")
-            peaks.append(pool.apply(_measure_import, arguments)["peak_rss_gb"])
+        measured = in_fresh_process(_measure_import, str(tmp_path / "big.json"), str(tmp_path / f"out{n_frames}"))
+        peaks.append(measured["peak_rss_gb"])
     if peaks[0] is None:
         pytest.skip("this system does not tell a process's peak memory")
     assert peaks[1] < peaks[0] + 0.06  # the second file is 0.15 GB longer; the allocator's own noise is some 0.02 GB

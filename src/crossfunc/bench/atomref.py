@@ -3,7 +3,7 @@
 Synthetic frames: random compositions and energies, as many frames and atoms as the paper's data, which are not needed.
 """
 
-import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import in_fresh_process, tell
 from crossfunc.energies.atomref import fit_atomref
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
@@ -125,7 +125,7 @@ def run(n_frames: int = 238_247, slice_frames: int = 5_000, repeats: int = 5, se
         "speedup": per_frame / (seconds / n_frames),
         "largest_difference_ev": _difference_from_lstsq(X[:slice_frames], energy[:slice_frames]),
         "repeats": repeats,
-        "n_cores": multiprocessing.cpu_count(),
+        "n_cores": os.cpu_count(),
     }
 
 
@@ -194,8 +194,7 @@ def _memory(table):
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "frames.feather")
         pyarrow.feather.write_feather(table, path, compression="uncompressed")
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_measure_memory, (path,))
+        return in_fresh_process(_measure_memory, path)
 
 
 def _measure_memory(path):

@@ -6,13 +6,13 @@ random numbers.
 
 import gc
 import json
-import multiprocessing
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import scratch_folder, tell
+from crossfunc.bench.progress import in_fresh_process, scratch_folder, tell
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 N_FRAMES = 238_247
@@ -112,9 +112,8 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
         tell(f"file of {n_frames:,} frames, {n_bytes / 1e6:.0f} MB; importing it")
         slice_frames = min(slice_frames, n_frames)
         write_synthetic_json(part, slice_frames)
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process each
-            measured = pool.apply(_measure_import, (str(whole), str(scratch / "whole")))
-            checked = pool.apply(_measure_check, (str(scratch / "whole"),))
+        measured = in_fresh_process(_measure_import, str(whole), str(scratch / "whole"))
+        checked = in_fresh_process(_measure_check, str(scratch / "whole"))
         ours, theirs = [], []
         for k in range(repeats):
             ours.append(_measure_import(str(part), str(scratch / f"slice{k}"))["seconds"])
@@ -136,7 +135,7 @@ def run(n_frames: int = 20_000, slice_frames: int = 2_000, *, folder: Path | Non
             "slice_baseline_seconds": float(np.median(theirs)),
             "speedup": float(np.median(theirs) / np.median(ours)),
             "repeats": repeats,
-            "n_cores": multiprocessing.cpu_count(),
+            "n_cores": os.cpu_count(),
         }
 
 

@@ -5,7 +5,6 @@ Labels and structures are invented (atoms on a jittered grid), because only thei
 
 import hashlib
 import json
-import multiprocessing
 import os
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import scratch_folder, tell
+from crossfunc.bench.progress import in_fresh_process, scratch_folder, tell
 
 N_ATOMS = 31
 """Atoms of every frame: the mean of MP-r2SCAN."""
@@ -139,8 +138,7 @@ def run(n_frames: int = 200_000, n_steps: int = 20, *, batch_size: int = 16, fol
         seconds_write = time.perf_counter() - clock
         tell(f"{n_frames:,} frames written in {seconds_write:.1f} s; {n_steps} steps of training on them")
         file_gb = (path / "frames.parquet").stat().st_size / 1e9
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            measured = pool.apply(_train, (str(path), n_steps, batch_size))
+        measured = in_fresh_process(_train, str(path), n_steps, batch_size)
     sizes = {"n_frames": n_frames, "n_atoms_per_frame": N_ATOMS, "n_steps": n_steps, "batch_size": batch_size}
     return {**sizes, **measured, "file_gb": file_gb, "seconds_write": seconds_write, "bar_gb": 2.0}
 

@@ -6,7 +6,6 @@ large for that get a fresh process each, which also tells the peak of its memory
 
 import contextlib
 import io
-import multiprocessing
 import os
 import time
 import warnings
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.bench.memory import BenchError
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import in_fresh_process, tell
 from crossfunc.potential import load_model
 from crossfunc.potential.calculator import CHGNetCalculator
 from crossfunc.vendor import import_chgnet
@@ -210,8 +209,7 @@ def _alone(n_atoms: int, n_threads: int, with_chgnet: bool) -> dict:
     """Seconds and peak memory in a process of its own, for each side."""
     row: dict[str, float] = {}
     for prefix in ("", "chgnet_") if with_chgnet else ("",):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            measured = pool.apply(_in_this_process, (n_atoms, n_threads, bool(prefix)))
+        measured = in_fresh_process(_in_this_process, n_atoms, n_threads, bool(prefix))
         row |= {prefix + key: value for key, value in measured.items()}
         tell(f"{prefix}{n_atoms:,} atoms: {measured['seconds']:.3g} s, peak {measured['peak_gb']:.2f} GB")
     return row

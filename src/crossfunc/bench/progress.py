@@ -1,10 +1,12 @@
-"""What benchmarks share: what they say while they measure, and a folder to work in."""
+"""What benchmarks share: what they say while they measure, a folder to work in, and a process to measure in."""
 
 import contextlib
+import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 
@@ -24,3 +26,15 @@ def scratch_folder(place: str | os.PathLike | None) -> Iterator[Path]:
         Path(place).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         yield Path(scratch)
+
+
+def in_fresh_process(function: Callable, /, *args, **kwargs):
+    """Call a function in a process that nothing ran in before, and give what it returns.
+
+    Raises
+    ------
+    BrokenExecutor
+        The process ended before it had an answer; a `multiprocessing.Pool` would wait for it without end.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args, **kwargs).result()

@@ -7,16 +7,14 @@ loss, backward pass, Adam. chgnet's is `Trainer._train` on one batch whose graph
 import contextlib
 import io
 import math
-import multiprocessing
 import statistics
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
 from crossfunc.bench.graphs import perovskite, rattled_crystals, spinel, time_in_turns
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import in_fresh_process, tell
 from crossfunc.errors import InputError
 
 BATCHES = {"MgO": 32, "SrTiO3": 32, "MgAl2O4": 16, "surrogate": 32}
@@ -68,8 +66,8 @@ def run(
         "threads": threads,
         "compile": compile,
     }
-    report = _in_fresh_process(options)
-    kept = None if device != "cpu" else _in_fresh_process(options | {"keep_heap": True})
+    report = in_fresh_process(_measure, **options)
+    kept = None if device != "cpu" else in_fresh_process(_measure, **options, keep_heap=True)
     shared = ("matmul_gflop_per_s", "device", "threads", "torch", "mflop_per_frame", "frames", "atoms_per_frame")
     return report | {
         "repeats": repeats,
@@ -241,11 +239,6 @@ def chgnet_step(frames, *, device: str = "cpu"):
 
 
 # --- one measurement, in a process of its own ---
-
-
-def _in_fresh_process(options: dict) -> dict | None:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, **options).result()
 
 
 def _measure(batches, repeats, device, threads, compile, keep_heap=False):  # noqa: A002
