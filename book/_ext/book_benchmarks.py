@@ -8,9 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -176,9 +174,7 @@ class Benchmark(SphinxDirective):
         lines = []
         for caption, header, rows in benchmark_tables(_path(self)):
             lines += list_table(header, rows, caption=caption)
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 class BenchmarkGrowth(SphinxDirective):
@@ -199,9 +195,7 @@ class BenchmarkGrowth(SphinxDirective):
         plt.close(figure)
         options = [f":alt: {alt}", f":name: fig-{name}"]
         lines = [f"```{{figure}} /benchmarks/{name}.svg", *options, "", *self.content, "```"]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
-        return container.children
+        return parse_lines(self, lines)
 
 
 def setup(app):
