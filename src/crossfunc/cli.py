@@ -1018,7 +1018,10 @@ def finetune(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that build graphs ahead.")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs, or CPU processes, of each node.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes (torchrun or SLURM starts the processes).")] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the forward pass.")] = False,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Let torch.compile fuse the forward pass (for a GPU; a CPU has a library)."),
+    ] = False,
     source: Annotated[
         str,
         typer.Option(
@@ -1223,6 +1226,21 @@ def bench_predict(
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("growth")
+def bench_growth(
+    full: Annotated[bool, typer.Option("--full", help="Measure the largest sizes, too, in some minutes.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the files that are made; by default a temporary one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how time and memory grow with size, from import to relaxation."""
+    from crossfunc.bench import growth as benchmark
+
+    measured = benchmark.run(full=full, folder=folder)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
 @bench_app.command("calculators")
 def bench_calculators(
     jobs: Annotated[int, typer.Option(min=2, help="Processes.")] = 2,
@@ -1288,7 +1306,9 @@ def bench_train(
     repeats: Annotated[
         int, typer.Option(min=1, help="Steps of each implementation, taken in turns; medians count.")
     ] = 7,
-    compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Measure torch.compile as well, without the compiled library.")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Measure on the larger batches behind the book's figures.")
     ] = False,
