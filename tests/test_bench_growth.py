@@ -8,7 +8,6 @@ import pytest
 
 from crossfunc.bench import growth
 
-
 NAMES = ("import", "references", "training step")
 
 

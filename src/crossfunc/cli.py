@@ -1315,6 +1315,9 @@ def bench_train(
     methods: Annotated[
         bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
     ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Measure instead so many processes on this machine beside one on all threads.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Time a whole training step on four batches, beside the step of chgnet's own `Trainer`."""
@@ -1323,6 +1326,12 @@ def bench_train(
 
         measured = of_methods.run(n_steps=repeats, threads=threads)
         say(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        return
+    if devices > 1:
+        from crossfunc.bench import devices as of_devices
+
+        measured = of_devices.run(devices)
+        say(json.dumps(measured, indent=1) if as_json else of_devices.format_report(measured))
         return
     from crossfunc.bench import train as benchmark
 
