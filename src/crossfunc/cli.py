@@ -1226,6 +1226,23 @@ def bench_predict(
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("gpu")
+def bench_gpu(
+    device: Annotated[str, typer.Option(help="Device: cuda, or cpu to try the command.")] = "cuda",
+    seconds: Annotated[float, typer.Option(min=1, help="No part begins later than this.")] = 480.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON that is written anew after every part."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure on a GPU, in at most eight minutes: the same numbers, training, prediction, relaxation, memory."""
+    from crossfunc.bench import gpu as benchmark
+
+    measured = benchmark.run(device, limit_s=seconds, out=out)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
 @bench_app.command("growth")
 def bench_growth(
     full: Annotated[bool, typer.Option("--full", help="Measure the largest sizes, too, in some minutes.")] = False,

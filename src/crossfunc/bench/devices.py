@@ -38,19 +38,19 @@ def run(devices: int = 2, *, n_frames: int = 64, n_steps: int = 8, rounds: int =
     Returns
     -------
     dict
-        `ms_per_step` by number of processes, `ratio` (a step's time alone over that of several: 1 where sharing costs
-        nothing), `threads` in all.
+        `ms_per_step` by number of processes, `alone_over_together` (time of a step: 1 where sharing costs nothing),
+        `threads` in all.
     """
     n_threads = max(devices, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     seconds: dict[int, list[float]] = {1: [], devices: []}
     for k in range(rounds):
         for n in seconds:
-            tell(f"round {k + 1} of {rounds}: {n} {'process' if n == 1 else 'processes'}")
+            tell(f"round {k + 1} of {rounds}: {_processes(n)}")
             seconds[n] += _run_script(n, n_threads // n, n_frames, n_steps)
     ms = {n: 1e3 * statistics.median(values) for n, values in seconds.items()}
     return {
-        "ms_per_step": {str(n): value for n, value in ms.items()},
-        "ratio": ms[1] / ms[devices],
+        "ms_per_step": {_processes(n): value for n, value in ms.items()},
+        "alone_over_together": ms[1] / ms[devices],
         "frames": n_frames,
         "steps": n_steps,
         "rounds": rounds,
@@ -73,10 +73,12 @@ def _run_script(n: int, n_threads: int, n_frames: int, n_steps: int) -> list[flo
 def format_report(report: dict) -> str:
     """The measurements as lines for the terminal."""
     lines = [f"{report['frames']} frames per step, {report['threads']} threads in all"]
-    lines += [
-        f"{n:>3} {'process' if n == '1' else 'processes':<12}{ms:8.1f} ms" for n, ms in report["ms_per_step"].items()
-    ]
-    return "\n".join([*lines, f"alone over together: {report['ratio']:.2f}"])
+    lines += [f"{name:<14}{ms:8.1f} ms" for name, ms in report["ms_per_step"].items()]
+    return "\n".join([*lines, f"alone over together: {report['alone_over_together']:.2f}"])
+
+
+def _processes(n: int) -> str:
+    return f"{n} process" if n == 1 else f"{n} processes"
 
 
 def main(out: str, devices: str, n_frames: str, n_steps: str) -> None:

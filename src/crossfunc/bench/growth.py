@@ -82,9 +82,9 @@ def _graphs(size: int, folder: Path) -> Callable:  # noqa: ARG001
 
 
 def _training_step(size: int, folder: Path) -> Callable:  # noqa: ARG001
-    from crossfunc.bench.train import frames_of, our_step
+    from crossfunc.bench.train import Step, frames_of
 
-    return our_step(frames_of("SrTiO3", size))
+    return Step(frames_of("SrTiO3", size))
 
 
 def _prediction(size: int, folder: Path) -> Callable:  # noqa: ARG001
