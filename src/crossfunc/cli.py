@@ -1332,6 +1332,9 @@ def bench_train(
     methods: Annotated[
         bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
     ] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure instead beside matgl and MACE, those of them that are installed.")
+    ] = False,
     devices: Annotated[
         int, typer.Option(min=1, help="Measure instead so many processes on this machine beside one on all threads.")
     ] = 1,
@@ -1343,6 +1346,12 @@ def bench_train(
 
         measured = of_methods.run(n_steps=repeats, threads=threads)
         say(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        return
+    if peers:
+        from crossfunc.bench import peers as of_peers
+
+        measured = of_peers.run(repeats=repeats, threads=threads)
+        say(json.dumps(measured, indent=1) if as_json else of_peers.format_report(measured))
         return
     if devices > 1:
         from crossfunc.bench import devices as of_devices
