@@ -114,18 +114,12 @@ def parity(device: str, sizes: Sizes) -> dict:
     """Differences from float64 on the CPU, relative to the root mean square of each output and of the gradient."""
     import torch
 
-    batch, reference = _parity_batch(sizes.n_parity), {}
-    found = {}
-    for where, dtype in (
-        ("cpu", torch.float64),
-        ("cpu", torch.float32),
-        (device, torch.float32),
-        (device, torch.float64),
-    ):
-        values = _outputs_and_gradient(batch, where, dtype)
-        reference = reference or values
-        if values is not reference:
-            found[f"{where} {str(dtype).removeprefix('torch.')}"] = _relative(values, reference)
+    batch = _parity_batch(sizes.n_parity)
+    found: dict[str, dict] = {}
+    reference = _outputs_and_gradient(batch, "cpu", torch.float64)
+    for where, dtype in (("cpu", torch.float32), (device, torch.float32), (device, torch.float64)):
+        name = f"{where} {str(dtype).removeprefix('torch.')}"
+        found[name] = _relative(_outputs_and_gradient(batch, where, dtype), reference)
     return found
 
 
@@ -271,7 +265,7 @@ def batch_sizes(device: str, sizes: Sizes) -> dict:
     """Frames per second and peak memory of a step that is not cut into parts, until the memory is full."""
     import torch
 
-    rows = []
+    rows: list[dict] = []
     for n_frames in sizes.batch_sizes:
         step = Step(frames_of("MgAl2O4", n_frames), device=device, max_angles=10**9)
         try:

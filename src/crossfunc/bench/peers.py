@@ -53,10 +53,11 @@ def run(batches: dict[str, int] | None = None, repeats: int = 7, *, threads: int
     by_batch, n_parameters = {}, {}
     for name, n_frames in (batches or QUICK).items():
         frames = frames_of(name, n_frames)
-        steps: dict[str, Callable] = {"crossfunc": Step(frames), "chgnet": chgnet_step(frames)}
+        ours = Step(frames)
+        steps: dict[str, Callable] = {"crossfunc": ours, "chgnet": chgnet_step(frames)}
         for peer, make in there.items():
             steps[peer], n_parameters[peer] = make(frames)
-        n_parameters["crossfunc"] = n_parameters["chgnet"] = _count(steps["crossfunc"].model)
+        n_parameters["crossfunc"] = n_parameters["chgnet"] = _count(ours.model)
         seconds = time_in_turns(steps, repeats, about=f"{name}, {n_frames} frames")
         by_batch[name] = {step: 1e3 * statistics.median(values) / n_frames for step, values in seconds.items()}
     others = ("chgnet", *there)
