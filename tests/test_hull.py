@@ -467,3 +467,37 @@ def test_an_empty_cell_states_no_kind(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("id,composition,energy_per_atom_ev,energy_kind\na,Na,-1,raw\nb,Cl,-2,\n")
     assert read_entries(path).energy_kind.tolist() == ["raw", "not stated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--energy-kind", "mp2020"], "--energy-kind mp2020 says otherwise than 2 of 3 entries, which state raw: a, c"),
+        (["--functional", "r2scan"], "--functional r2scan says otherwise than 3 of 3 entries, which state GGA: a, b"),
+        (["--energy-kind", "rawr"], "--energy-kind rawr: an energy kind is one of raw, mp2020, mixed"),
+        (["--functional", "PBE", "--energy-kind", "raw"], None),
+    ],
+)
+def test_an_option_adds_to_what_a_table_states_and_overrules_nothing(tmp_path, options, said):
+    rows = "a,Na,-1.3,GGA,raw\nb,Cl2,-1.8,GGA,\nc,NaCl,-3.4,GGA,raw\n"
+    (tmp_path / "e.csv").write_text(f"id,composition,energy_per_atom_ev,functional,energy_kind\n{rows}")
+    done = CliRunner().invoke(app, ["hull", str(tmp_path / "e.csv"), *options])
+    assert done.exit_code == (0 if said is None else 1), done.output
+    assert said is None or said in done.output
+
+
+def test_an_option_does_not_overrule_the_corrections_of_entries(tmp_path):
+    (tmp_path / "e.json").write_text(json.dumps([entry.as_dict() for entry in corrected_entries()]))
+    with pytest.raises(HullError, match=r"--energy-kind raw says otherwise than \d of \d entries, which state mp2020"):
+        read_entries(tmp_path / "e.json", energy_kind="raw")
+    with pytest.raises(HullError, match=r"--functional r2scan says otherwise than .* which state gga"):
+        entries_from_pymatgen(corrected_entries(), functional="r2scan")
+    read = read_entries(tmp_path / "e.json", functional="PBE", energy_kind="mp2020")
+    assert set(read.energy_kind) == {"mp2020"}
+
+
+@pytest.mark.parametrize("row", [{"energy": True}, {"energy": "-1"}, {"composition": {"Li": True}}])
+def test_what_is_no_number_in_json_is_not_taken_for_one(tmp_path, row):
+    (tmp_path / "e.json").write_text(json.dumps([{"composition": {"Li": 1}, "energy": -1.9, "entry_id": "e"} | row]))
+    with pytest.raises(HullError, match=r"e cannot be read .* is .*, no number"):
+        read_entries(tmp_path / "e.json")

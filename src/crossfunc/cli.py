@@ -1098,11 +1098,12 @@ def hull(
         ),
     ] = None,
     functional: Annotated[
-        str | None, typer.Option(help="Which energies of a dataset (low, high or a key), or what those of a file are.")
+        str | None,
+        typer.Option(help="Which energies of a dataset (low, high or a key); a file's, if unstated."),
     ] = None,
     energy_kind: Annotated[
         str | None,
-        typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or the kind that a file's are."),
+        typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or of a file's if unstated."),
     ] = None,
     jobs: Annotated[int, typer.Option(callback=_check_jobs, help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,
