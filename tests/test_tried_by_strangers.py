@@ -94,6 +94,92 @@ def test_twins_leave_a_dataset_of_ones_own(tmp_path):
     assert "has none" in call("data", "drop-twins", make_dataset(tmp_path / "small"), "--out", tmp_path / "x")
 
 
+@pytest.mark.parametrize("label", ["force", "virial"])
+def test_a_label_that_some_frames_have_under_another_name_is_named(tmp_path, label):
+    named = {
+        "force": (":forces:R:3", ":force:R:3"),
+        "virial": ('stress="1 0 0 0 1 0 0 0 1"', 'virial="1 0 0 0 1 0 0 0 1"'),
+    }
+    if label == "force":
+        frames = [block(columns=columns, cells=[(0.1, 0, 0), (-0.1, 0, 0)]) for columns in named[label]]
+    else:
+        frames = [block(comment=comment) for comment in named[label]]
+    with pytest.raises(DatasetError, match=f"nothing written: .*\n  {label} .*\n.*--leave-out {label}"):
+        load(tmp_path, frames)
+    assert load(tmp_path, frames, leave_out=(label,)).n_frames == 2
+
+
+@pytest.mark.parametrize("names", ["fx fy fz", "force_x force_y force_z", "FX FY FZ"])
+def test_forces_in_three_columns_are_named_with_a_remedy_that_works(tmp_path, names):
+    columns = "".join(f":{name}:R:1" for name in names.split())
+    frame = block(columns=columns, cells=[(0.1, 0.2, 0.3), (-0.1, -0.2, -0.3)])
+    with pytest.raises(DatasetError, match=f"{names.split()[0]} .*make one column of the three, forces:R:3"):
+        load(tmp_path, [frame])
+    dataset = open_dataset(load(tmp_path, [frame.replace(columns, ":forces:R:3")]).path)
+    assert dataset.frames["forces_ev_per_a"][0].as_py() == pytest.approx([0.1, 0.2, 0.3, -0.1, -0.2, -0.3])
+
+
+NESTED = "[[1,0,0],[0,1,0],[0,0,1]]"
+
+
+@pytest.mark.parametrize("text", [NESTED, NESTED.replace(",", ", "), f'"{NESTED}"', '"1,0,0,0,1,0,0,0,1"'])
+def test_a_tensor_in_any_brackets_is_one(tmp_path, text):
+    frame = block(comment=f"dft_virial={text}")
+    with pytest.raises(
+        DatasetError, match=r"dft_virial \(9 numbers\): --stress-key dft_virial --stress-unit ev-virial"
+    ):
+        load(tmp_path, [frame])
+    dataset = open_dataset(load(tmp_path, [frame], stress="dft_virial", stress_unit="ev-virial").path)
+    right = -np.eye(3).ravel() / 64 * 160.21766208  # -W / V in GPa, V = 4 Å cubed
+    assert dataset.frames["stress_gpa"][0].as_py() == pytest.approx(right)
+
+
+@pytest.mark.parametrize("entry", ["energy=-3.0", 'Lattice="5 0 0 0 5 0 0 0 5"', 'pbc="T T T"'])
+def test_an_entry_that_stands_twice_is_not_read_as_either(tmp_path, entry):
+    with pytest.raises(DatasetError, match=f"{entry.split('=')[0]} occurs twice in the comment line"):
+        load(tmp_path, [block(comment=entry)])
+
+
+@pytest.mark.parametrize("key", ["stress", "dft_stress"])
+def test_a_stress_that_is_not_symmetric_is_none(tmp_path, key):
+    frame = block(comment=f'{key}="0.1 0.02 0 0.05 0.1 0 0 0 0.1"')
+    with pytest.raises(DatasetError, match=rf"{key} is not symmetric \(xy 0.02, yx 0.05\).*--leave-out {key}"):
+        load(tmp_path, [frame], stress=key)
+    summary = load(tmp_path, [frame], stress=key, leave_out=(key,))
+    assert open_dataset(summary.path).frames["stress_gpa"].null_count == 1
+
+
+def test_one_file_for_both_functionals_is_refused(tmp_path):
+    (tmp_path / "a.xyz").write_text(block())
+    (tmp_path / "link.xyz").symlink_to(tmp_path / "a.xyz")
+    for other in ("a.xyz", "link.xyz"):
+        words = (
+            "data",
+            "import",
+            "extxyz",
+            tmp_path / "a.xyz",
+            tmp_path / other,
+            "--out",
+            tmp_path / "o",
+            "--no-check",
+        )
+        assert "given for both functionals" in call(*words)
+
+
+def test_two_files_without_any_pair_say_so(tmp_path):
+    summary = load(tmp_path, [block(comment="s=1")], [block(comment="s=01")], structure_id="s")
+    assert (summary.n_frames, summary.n_pairs) == (2, 0)
+    assert "no pairs: no frames of the two files are one structure or one material" in str(summary)
+
+
+@pytest.mark.parametrize("symbol", ["D", "Li1", "3", "Fe3+"])
+def test_a_species_that_is_no_element_is_named_with_what_to_write(tmp_path, symbol):
+    dataset = open_dataset(load(tmp_path, [block(f"{symbol} F"), block(), block()]).path)
+    assert dataset.rejected["reason"].tolist() == [
+        f"unknown element '{symbol}'; write one of H to Pu, as Fe for Fe3+ and H for D"
+    ]
+
+
 # --- any size ---
 
 
@@ -132,6 +218,13 @@ def test_a_help_text_that_cannot_be_written_is_told(word):
     assert "No space left" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["data", "list"], ["hull", "surrogate", "--json"], ["--version"]])
+def test_a_result_that_nobody_can_get_is_no_success(command):
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *CLI, *command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed; send it to a file, or to /dev/null.\n"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
@@ -151,6 +244,22 @@ def test_a_damaged_history_is_a_sentence(trained, content):
         assert "history.csv: missing or damaged; delete the folder" in call(*words)
     finally:
         history.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04"])
+def test_a_damaged_model_of_a_complete_run_is_named_with_the_remedy(trained, name, content):
+    folder, words = trained
+    whole = (folder / name).read_bytes()
+    try:
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+        assert f"{name}: missing or damaged; delete the folder" in call(*words)
+    finally:
+        (folder / name).write_bytes(whole)
+
+
+def test_a_folder_that_is_no_run_is_no_model(tmp_path):
+    assert "no folder of a run" in call("evaluate", "--model", tmp_path, "--dataset", "surrogate")
 
 
 def test_a_hull_without_any_result_is_no_success(tmp_path):

@@ -20,6 +20,9 @@ class _ErrorsInOneBlock(TyperGroup):
 
     def main(self, *args, **options):
         """Run the command line; a help text or a version that cannot be written is told as well."""
+        if sys.stdout is None:  # closed (>&-): a result would go nowhere, or into the next file that is opened
+            say("error: standard output is closed; send it to a file, or to /dev/null.", err=True)
+            sys.exit(1)
         try:
             return super().main(*args, **options)
         except OSError as error:
