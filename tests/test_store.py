@@ -626,6 +626,17 @@ def test_a_bad_file_is_named_with_a_remedy_when_the_dataset_opens(tiny, case):
     assert contents(tiny.parent) == before
 
 
+@pytest.mark.parametrize("name", ["dataset.json", "frames.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_has_no_end_is_not_read(tiny, name, kind):
+    file = tiny / name
+    file.unlink()
+    {"pipe": lambda: os.mkfifo(file), "device": lambda: file.symlink_to("/dev/zero"), "folder": file.mkdir}[kind]()
+    for verify in (True, False):
+        with pytest.raises(DatasetError, match=f"{name}: no file but a folder, pipe or device"):
+            open_dataset(tiny, verify=verify).frames  # noqa: B018
+
+
 def test_a_table_that_dataset_json_does_not_list_is_not_read(tiny):
     edit_meta(tiny, lambda meta: meta["files"].pop("elements.parquet") and None)
     assert open_dataset(tiny).elements is None

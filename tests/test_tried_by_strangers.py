@@ -258,6 +258,14 @@ def test_a_damaged_model_of_a_complete_run_is_named_with_the_remedy(trained, nam
         (folder / name).write_bytes(whole)
 
 
+def test_the_folder_of_a_run_is_no_model_file_and_its_file_is_named(trained):
+    folder, words = trained
+    dataset = words[words.index("--dataset") + 1]
+    assert "a folder; give a model's file in it (of a training run best.pt)" in call(
+        "verdict", dataset, "--model", folder
+    )
+
+
 def test_a_folder_that_is_no_run_is_no_model(tmp_path):
     assert "no folder of a run" in call("evaluate", "--model", tmp_path, "--dataset", "surrogate")
 

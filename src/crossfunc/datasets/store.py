@@ -388,8 +388,15 @@ def _search_folders() -> list[Path]:
     return [Path(folder).expanduser() for folder in given if folder] + [PACKAGED]
 
 
+def _refuse_special(file: Path) -> None:
+    """A pipe or a device has no end: reading it would wait, or fill the memory."""
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file}: no file but a folder, pipe or device; fetch or import the dataset again.")
+
+
 def _read_meta(path: Path) -> dict:
     file = path / META_FILE
+    _refuse_special(file)
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -437,6 +444,7 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
     file = path / name
     if not file.exists():
         raise DatasetError(f"{file}: listed in {META_FILE} but missing; fetch or import the dataset again.")
+    _refuse_special(file)
     if _sha256(file) != meta["files"][name]["sha256"]:
         raise DatasetError(
             f"{file}: the checksum differs from {META_FILE}: the file was truncated or edited. "
@@ -446,6 +454,7 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
 
 def _read_parquet(file: Path, n_rows: int) -> pa.Table:
     """Read a table, but only if it unpacks to what its size and the recorded number of rows can justify."""
+    _refuse_special(file)
     try:
         check_unpacked_size(file, n_rows)
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
