@@ -266,6 +266,18 @@ def test_overwriting_replaces_the_whole_folder(tiny):
     assert open_dataset(tiny).frames is None
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".git", "other"])
+def test_overwriting_deletes_nothing_that_is_no_dataset(tiny, name):
+    if name == "other":
+        write_tiny(tiny / name)
+    else:
+        (tiny / name).write_text("years of work")
+    before = contents(tiny.parent)
+    with pytest.raises(DatasetError, match=f"not replaced: it holds {re.escape(name)}, .*move it elsewhere first"):
+        write_tiny(tiny, overwrite=True)
+    assert contents(tiny.parent) == before
+
+
 def test_an_empty_folder_may_be_filled(tmp_path):
     (tmp_path / "empty").mkdir()
     assert write_tiny(tmp_path / "empty", overwrite=True).pairs is not None

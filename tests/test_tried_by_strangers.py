@@ -193,6 +193,17 @@ def test_a_cell_without_room_is_refused_before_it_fills_the_memory(edge):
         predict(load_model("0.3.0"), [Atoms("Na", cell=[edge] * 3, pbc=True)])
 
 
+def test_a_cell_without_volume_is_named():
+    from ase import Atoms
+
+    from crossfunc.potential import load_model, predict
+
+    flat = Atoms("NaCl", [[0, 0, 0], [1, 1, 1]], cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=True)
+    with pytest.raises(ValueError, match="structure 0: its cell has no volume") as caught:
+        predict(load_model("0.3.0"), [flat])
+    assert type(caught.value).__module__.startswith("crossfunc.")
+
+
 # --- ended runs ---
 
 

@@ -26,6 +26,7 @@ from crossfunc.datasets.functionals import (
 from crossfunc.datasets.importers import mp_thermo_csv
 from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.datasets.schema import REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+from crossfunc.files import DRAFT_SUFFIX, LOCK_FILE
 from crossfunc.plain_text import visible
 
 META_FILE = "dataset.json"
@@ -42,6 +43,7 @@ META_KEYS = {
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
 _LONGEST_NAME = 240  # of 255 bytes: the hidden folder in which a dataset is made has a longer one
+_OURS = {META_FILE, LOCK_FILE, REJECTED_FILE, RECORDS_FILE, *(f"{kind}.parquet" for kind in TABLES)}
 PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -331,6 +333,12 @@ def check_target(path: Path, overwrite: bool) -> None:
         )
     if not overwrite:
         raise DatasetError(f"{path} exists; choose another folder, or replace it (--overwrite, overwrite=True).")
+    others = sorted(one.name for one in path.iterdir() if one.name not in _OURS and one.suffix != DRAFT_SUFFIX)
+    if others:  # a replaced folder is deleted with all it holds
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise DatasetError(
+            f"{path}: not replaced: it holds {others[0]}{more}, which is no table of its; move it elsewhere first."
+        )
 
 
 def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:
