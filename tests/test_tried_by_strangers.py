@@ -149,6 +149,13 @@ def test_a_stress_that_is_not_symmetric_is_none(tmp_path, key):
     assert open_dataset(summary.path).frames["stress_gpa"].null_count == 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_position_that_is_no_number_is_told_by_the_ledger_alone(tmp_path, number):
+    summary = load(tmp_path, [block().replace("2.0000 2.0000 2.0000", f"2 2 {number}"), block(), block()])
+    assert open_dataset(summary.path).rejected["reason"].tolist() == ["frac_coords holds NaN or infinity"]
+
+
 def test_one_file_for_both_functionals_is_refused(tmp_path):
     (tmp_path / "a.xyz").write_text(block())
     (tmp_path / "link.xyz").symlink_to(tmp_path / "a.xyz")
@@ -393,6 +400,21 @@ def test_entries_cannot_unpack_to_more_than_their_file_justifies(tmp_path):
             file.write(b" " * 1_000_000)
         file.write(b"[]")
     assert "which no entries do" in call("hull", tmp_path / "e.json.gz")
+
+
+@pytest.mark.parametrize("filling", [b"\n", b" ", b"\t\n"])
+def test_frames_that_are_nothing_but_room_are_not_read_to_their_end(tmp_path, filling):
+    with gzip.open(tmp_path / "a.xyz.gz", "wb", compresslevel=1) as file:
+        for _ in range(50):
+            file.write(filling * 1_000_000)
+    with pytest.raises(DatasetError, match="more than 1 MB of nothing"):
+        import_extxyz(None, tmp_path / "a.xyz.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_frames_is_said_to_have_none(tmp_path, content):
+    with pytest.raises(DatasetError, match="it holds no frames"):
+        load(tmp_path, [content])
 
 
 def test_honest_entries_unpack(tmp_path):

@@ -250,6 +250,8 @@ class _Reader:
         if self.refused and not self.found:
             ((reason, n),) = self.refused.most_common(1)
             raise DatasetError(f"{self.path}: nothing written: none of its frames can be used; {n} x {reason}.")
+        if not self.refused and not self.found:
+            raise DatasetError(f"{self.path}: nothing written: it holds no frames.")
         asked = {"energy": self.keys.energy}
         asked |= {k: getattr(self.keys, k) for k in _OPTIONAL if getattr(self.keys, k) != getattr(Keys, k)}
         asked = {k: name for k, name in asked.items() if name and name not in {*self.met, *self.keys.leave_out}}
@@ -493,12 +495,15 @@ def _read_blocks(path: Path) -> Iterator[Callable]:
 
 
 def _cut_blocks(path: Path, lines) -> Iterator[Callable]:
-    number, frame = 0, 0
+    number, frame, blank = 0, 0, 0
     while first := lines.readline(_LINE_BYTES):
         number += 1
         if number == 1:
             first = _without_mark(path, first)
         if not first.strip():
+            blank += len(first)
+            if blank > _LINE_BYTES:
+                raise DatasetError(f"{path}, line {number}: more than 1 MB of nothing: no extended XYZ file.")
             continue
         try:
             n_atoms = int(first)

@@ -264,7 +264,9 @@ def structure_digest(kind: str, numbers: np.ndarray, lattice: np.ndarray, coords
     digest.update(np.asarray(numbers, dtype=np.int16).tobytes())
     digest.update(np.floor(np.asarray(lattice) * 1e4 + _OFFSET).astype(np.int64).tobytes())
     coords = np.asarray(coords)
-    digest.update((np.floor((coords - np.floor(coords)) * 1e4 + _OFFSET).astype(np.int64) % 10_000).tobytes())
+    with np.errstate(invalid="ignore"):  # NaN is refused by the schema, with the row
+        places = np.floor((coords - np.floor(coords)) * 1e4 + _OFFSET).astype(np.int64) % 10_000
+    digest.update(places.tobytes())
     return digest.hexdigest()
 
 
