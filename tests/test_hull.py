@@ -407,6 +407,39 @@ def test_an_energy_that_is_no_number_is_refused_with_its_row(tmp_path, energy):
         read_entries(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("energy_per_atom_ev", ["-1", "x"], r"row 1 \(b7\): energy_per_atom_ev is 'x', no number"),
+        ("energy_per_atom_ev", [True, False], r"row 0 \(a\): energy_per_atom_ev is True, no number"),
+        ("energy_per_atom_ev", [-1.0, None], r"row 1 \(b7\): energy_per_atom_ev is nan, no number"),
+        ("id", ["a", None], "row 1 has no id"),
+        ("id", [1.5, float("nan")], "row 1 has no id"),
+    ],
+)
+def test_typed_tables_are_read_as_strictly_as_text(tmp_path, column, values, message):
+    table = pd.DataFrame({"id": ["a", "b7"], "composition": ["Na", "Cl"], "energy_per_atom_ev": [-1.0, -2.0]})
+    table[column] = values
+    table.to_parquet(tmp_path / "table.parquet")
+    for given in (tmp_path / "table.parquet", table):
+        with pytest.raises(HullError, match=message):
+            read_entries(given) if given is not table else xf.hull_report(None, table)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,composition,energy_per_atom_ev,energy_per_atom_ev\na,Na,-1,-9\n", "two columns energy_per_atom_ev"),
+        ("id,composition,composition,energy_per_atom_ev\na,Na,Cl,-1\n", "two columns composition"),
+        ("id,composition,energy_per_atom_ev\na,Na,-1\n,Cl,-2\n", "row 1 has no id"),
+    ],
+)
+def test_a_table_that_says_two_things_or_names_nothing_is_refused(tmp_path, content, message):
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(HullError, match=message):
+        read_entries(tmp_path / "table.csv")
+
+
 def test_a_table_reader_that_took_a_formula_for_a_number_is_named():
     table = pd.DataFrame({"composition": ["Na", float("nan")], "energy_per_atom_ev": [-1.0, -2.0]})
     with pytest.raises(xf.energies.CompositionError, match=r"row 1 .*NaN, InF and TRUE .*keep_default_na=False"):

@@ -419,16 +419,29 @@ def _read_table(path: Path):
         ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise HullError(f"{path}: not readable as a table ({str(error).strip()}); write it again.") from error
-    if "energy_per_atom_ev" in table:
-        energies = pd.to_numeric(table["energy_per_atom_ev"], errors="coerce")
-        for row in np.flatnonzero(energies.isna())[:1]:
-            text, name = table["energy_per_atom_ev"][row], table["id"][row] if "id" in table else "?"
-            raise HullError(
-                f"{path}: row {row} ({name}): energy_per_atom_ev is {text!r}, no number; correct it or "
-                "leave the row out."
-            )
-        table["energy_per_atom_ev"] = energies
     return table
+
+
+def _energies(table, source: str) -> list[float]:
+    """The energies of a table, of whatever type its reader gave them; what is no number is named by its row."""
+    import pandas as pd
+
+    column = table["energy_per_atom_ev"].astype(object)
+    is_truth = column.map(lambda value: isinstance(value, bool | np.bool_))
+    energies = pd.to_numeric(column.mask(is_truth), errors="coerce").to_numpy(dtype=float)
+    for row in np.flatnonzero(np.isnan(energies))[:1]:
+        raise HullError(
+            f"{source}: row {row} ({table['id'].iloc[row]}): energy_per_atom_ev is {column.iloc[row]!r}, no number; "
+            "correct it or leave the row out."
+        )
+    return energies.tolist()
+
+
+def _refuse_repeated_columns(table, source: str) -> None:
+    columns = list(map(str, table.columns))
+    for name in (*_COLUMNS, "functional", "energy_kind"):
+        if columns.count(name) > 1 or f"{name}.1" in columns:  # as pandas calls the second one
+            raise HullError(f"{source}: there are two columns {name}; leave one.")
 
 
 def _from_table(table, source: str, functional: str | None = None, energy_kind: str | None = None) -> EntryTable:
@@ -439,11 +452,15 @@ def _from_table(table, source: str, functional: str | None = None, energy_kind: 
         mark = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in there), None)
         remedy = f" Separate columns by commas instead of {mark!r}, and write -1.5, not -1,5." if mark else ""
         raise HullError(f"{source}: no column {', '.join(missing)}; there are {there}.{remedy}")
+    _refuse_repeated_columns(table, source)
+    nameless = np.flatnonzero((table["id"].isna() | (table["id"].astype(str) == "")).to_numpy())
+    if len(nameless):
+        raise HullError(f"{source}: row {nameless[0]} has no id; give every entry an id of its own.")
     given = {}
     for name, value in (("functional", functional), ("energy_kind", energy_kind)):
         stated = _stated(table, name)
         given[name] = _agreed(name, stated, value, table["id"].tolist(), source) if value else stated
-    columns = (table[name].tolist() for name in _COLUMNS)
+    columns = (table["id"].tolist(), table["composition"].tolist(), _energies(table, source))
     return EntryTable.from_columns(*columns, **given, source=source)
 
 
