@@ -73,6 +73,8 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
         "bench import": ["bench", "import", "--frames", "100", "--slice-frames", "10", "--folder", folder],
         "bench relax": ["bench", "relax", "--structures", "1"],
         "bench calculators": ["bench", "calculators"],
+        "bench gpu": ["bench", "gpu", "--device", "cpu", "--seconds", "1"],
+        "bench growth": ["bench", "growth", "--folder", folder],
         "bench verdicts": ["bench", "verdicts", data, "--out", out],
         "bench students": ["bench", "students", data, "--out", out, "--steps", "1"],
         "bench train": ["bench", "train", "--repeats", "1"],
@@ -86,6 +88,8 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
 
 LONG = (
     "bench calculators",
+    "bench growth",
+    "bench gpu",
     "bench train",
     "bench graphs",
     "bench atomref",

@@ -24,6 +24,7 @@ def test_a_small_run_reports_every_figure(capsys):
     for threads in ("1_thread", "2_threads"):
         assert row[f"ratio_{threads}"] == pytest.approx(row[f"chgnet_ms_{threads}"] / row[f"ms_{threads}"])
     assert row["one_thread_over_most"] == pytest.approx(row["ms_1_thread"] / row["ms_2_threads"])
+    assert 0 < row["neighbours_ms"] < row["ms_1_thread"]
     dynamics = report["molecular_dynamics"]["8 atoms"]
     assert dynamics["ratio"] == pytest.approx(dynamics["ns_per_day"] / dynamics["chgnet_ns_per_day"])
     assert report["large_cells"] == {}

@@ -12,7 +12,7 @@ from crossfunc.bench.progress import tell
 
 def test_both_steps_minimise_the_same_loss_on_the_same_frames():
     frames = train.frames_of("SrTiO3", 2)
-    ours, chgnets = train.our_step(frames), train.chgnet_step(frames)
+    ours, chgnets = train.Step(frames), train.chgnet_step(frames)
     for _ in range(2):  # the second step starts from what the first one made
         assert ours() == pytest.approx(chgnets(), rel=1e-4)
 

@@ -97,3 +97,31 @@ def test_the_committed_measurement_of_hulls_can_be_drawn():
 )
 def test_keys_are_shown_as_words_with_their_units(key, words):
     assert book_benchmarks._words(key) == words
+
+
+def test_stages_are_drawn_with_the_power_of_their_time():
+    made = [{"size": 10**k, "seconds": 1e-3 * 10**k, "memory_gb": 1e-4 * 2**k} for k in range(4)]
+    stages = {
+        name: {"of": "frames", "rows": made, "time_exponent": power} for name, power in (("import", 1.0), ("hull", 0.5))
+    }
+    stages["hull"]["rows"] = [row | {"memory_gb": None} for row in made]  # of a system that does not tell
+    with mpl.rc_context():
+        figure, alt = book_benchmarks.stages_figure({"stages": stages})
+        time, memory = figure.axes
+        assert [line.get_ydata().tolist() for line in time.lines] == [[row["seconds"] for row in made]] * 2
+        assert [len(line.get_xdata()) for line in memory.lines] == [4, 0]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            "import (frames): 1.00",
+            "hull (frames): 0.50",
+        ]
+        plt.close(figure)
+    assert "import, time as size to the 1.00; hull, time as size to the 0.50" in alt
+
+
+def test_the_committed_growth_has_all_stages_at_all_sizes():
+    from crossfunc.bench.growth import STAGES
+
+    stages = json.loads((ROOT / "book" / "benchmarks" / "growth.json").read_text())["stages"]
+    assert {name: [row["size"] for row in stage["rows"]] for name, stage in stages.items()} == {
+        name: list(stage.sizes) for name, stage in STAGES.items()
+    }

@@ -81,7 +81,7 @@ def test_rows_without_a_label_are_left_out_and_must_be_the_same_for_both():
         paired_difference(np.ones(6), np.ones(5), materials(6))
     with pytest.raises(BootstrapError, match="nothing is labelled"):
         mean_error([np.nan], ["a"])
-    with pytest.raises(BootstrapError, match="one id a row"):
+    with pytest.raises(BootstrapError, match="one id per row"):
         mean_error([1.0, 2.0], ["a"])
     with pytest.raises(BootstrapError, match="finite"):
         mean_error([np.inf], ["a"])
@@ -89,3 +89,14 @@ def test_rows_without_a_label_are_left_out_and_must_be_the_same_for_both():
 
 def test_an_estimate_without_an_interval_says_so():
     assert Estimate(1.0, float("nan"), float("nan"), 2).interval is None
+
+
+def test_a_row_that_is_the_mean_of_many_labels_counts_for_as_many():
+    rng = np.random.default_rng(0)
+    counts, ids = rng.integers(1, 9, 60), materials(20, 3)
+    labels = [rng.exponential(1.0, n) for n in counts]
+    means, each, owners = np.array([x.mean() for x in labels]), np.concatenate(labels), np.repeat(ids, counts)
+    rows, every = mean_error(means, ids, weights=counts), mean_error(each, owners)
+    assert (rows.value, rows.low, rows.high) == pytest.approx((every.value, every.low, every.high))
+    with pytest.raises(BootstrapError, match="one weight per row"):
+        mean_error(means, ids, weights=counts[1:])

@@ -39,6 +39,7 @@ KO2 = Structure(Lattice.tetragonal(4.03, 6.7), ["K", "O", "O"], [[0, 0, 0], [0, 
         ("KO2", 2 * -0.161 / 3),  # superoxide
         ("KO3", 0),  # ozonide
         ("CuSO4", 4 * -0.687 / 6),  # S is +6: a sulfate
+        ("SF2", 2 * -0.462 / 3),  # S is +2: no sulfide either
         ("Na2S", -0.503 / 3),
         ("H2O", -0.687 / 3),  # H is +1: no hydride
         ("LiH", -0.179 / 2),

@@ -7,8 +7,7 @@ import importlib
 import inspect
 import re
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -80,9 +79,7 @@ class PublicNames(SphinxDirective):
         lines.append("")
         for each, thing in pairs:
             lines += [*entry(name, each, thing), ""]
-        container = nodes.container()
-        self.state.nested_parse(StringList([*lines, "````"], source="api"), self.content_offset, container)
-        return container.children
+        return parse_lines(self, [*lines, "````"])
 
 
 def setup(app):

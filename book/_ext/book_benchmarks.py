@@ -8,9 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -152,6 +150,37 @@ def growth_figure(measured):
     return fig, f"{len(growths)} panels, logarithmic time per target. {'; '.join(said)}."
 
 
+def stages_figure(measured):
+    """Draw time and memory of every stage against its size, both logarithmic; return figure and alternative text."""
+    import matplotlib.pyplot as plt
+
+    from crossfunc.lessons import figures
+
+    figures.use_style()
+    fig, axes = plt.subplots(1, 2, figsize=(9.2, 5.6), layout="constrained")
+    said = []
+    for (name, stage), look in zip(measured["stages"].items(), _LOOKS, strict=False):
+        rows = stage["rows"]
+        label = f"{name} ({stage['of']}): {stage['time_exponent']:.2f}"
+        axes[0].plot([row["size"] for row in rows], [row["seconds"] for row in rows], label=label, **look)
+        there = [row for row in rows if row["memory_gb"]]
+        axes[1].plot([row["size"] for row in there], [1e3 * row["memory_gb"] for row in there], **look)
+        said.append(f"{name}, time as size to the {stage['time_exponent']:.2f}")
+    for ax, label in zip(axes, ("time (s)", "memory above what was held before (MB)"), strict=True):
+        ax.set(xscale="log", yscale="log", xlabel="size", ylabel=label)
+    fig.legend(loc="outside lower center", ncols=2, title="stage (what its size counts): power of the time")
+    return fig, f"Two panels, time and memory against size, logarithmic. {'; '.join(said)}."
+
+
+_LOOKS = [
+    {"color": color, "marker": marker, "ls": line}
+    for color, marker, line in zip(
+        ("#000000", "#7a7a7a", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00"),
+        "osD^v<>P",
+        ("-", "--") * 4,
+        strict=True,
+    )
+]
 _SIDES = {
     "median_seconds_per_target": ("this library", {"color": "black", "marker": "o"}),
     "pymatgen_median_seconds_per_target": ("pymatgen", {"color": "#7a7a7a", "marker": "s", "ls": "--"}),
@@ -176,9 +205,7 @@ class Benchmark(SphinxDirective):
         lines = []
         for caption, header, rows in benchmark_tables(_path(self)):
             lines += list_table(header, rows, caption=caption)
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 class BenchmarkGrowth(SphinxDirective):
@@ -192,16 +219,15 @@ class BenchmarkGrowth(SphinxDirective):
         import matplotlib.pyplot as plt
 
         name = f"{self.arguments[0]}-growth"
-        figure, alt = growth_figure(read_benchmark(_path(self)))
+        measured = read_benchmark(_path(self))
+        figure, alt = (stages_figure if "stages" in measured else growth_figure)(measured)
         folder = Path(self.env.srcdir) / "benchmarks"
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         plt.close(figure)
         options = [f":alt: {alt}", f":name: fig-{name}"]
         lines = [f"```{{figure}} /benchmarks/{name}.svg", *options, "", *self.content, "```"]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source="benchmark"), self.content_offset, container)
-        return container.children
+        return parse_lines(self, lines)
 
 
 def setup(app):

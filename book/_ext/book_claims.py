@@ -14,9 +14,7 @@ from pathlib import Path
 import yaml
 from book_kept import NUMBERS_ONLY, kept_folder
 from book_results import find_result, paper_text, read_results, value_text
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -188,9 +186,7 @@ class ClaimsSummary(SphinxDirective):
         table = summary_tables(read_claims(Path(self.config.crossfunc_root)), rows)
         counted = [f"{KINDS[kind]}, {count_verdicts(found)}" for kind, found in verdicts.items() if found]
         lines = [f"Of {len(rows)} claims: {'; '.join(counted)}.", "", *table]
-        container = nodes.container(classes=["xf-claims", "xf-summary"])
-        self.state.nested_parse(StringList(lines, source=CLAIMS_FILE), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-claims", "xf-summary")
 
 
 TABLE_1 = (  # column, unit, lesson, beginning of the key
@@ -261,9 +257,7 @@ class TableOne(SphinxDirective):
             if any(cell != "—" for row in rows for cell in row[1:]):
                 caption = f"Mean absolute errors {KINDS[kind]}"
                 lines += [*list_table(header, rows, "19 14 14 12 12 15 14", caption=caption), ""]
-        container = nodes.container(classes=["xf-claims", "xf-table-1"])
-        self.state.nested_parse(StringList(lines, source="table-1"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-claims", "xf-table-1")
 
 
 def setup(app):

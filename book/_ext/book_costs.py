@@ -7,9 +7,7 @@ book/benchmarks/*.json. Nothing is typed here, so a faster training step or anot
 from pathlib import Path
 
 from book_benchmarks import read_benchmark
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -131,9 +129,7 @@ class PaperCosts(SphinxDirective):
         extrapolated = ("stage", "frames through the network", "this machine", "FLOP", *rates)
         lines = list_table(measured, measured_rows(root), caption="Measured at the full size")
         lines += list_table(extrapolated, training_rows(root), caption="Extrapolated: training")
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="paper-costs"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 def setup(app):

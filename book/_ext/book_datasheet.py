@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import parse_lines
 from sphinx.util.docutils import SphinxDirective
 
 # Folders and checksums of one build are no facts about the data.
@@ -117,9 +116,7 @@ class Datasheet(SphinxDirective):
         lines = ["```{list-table}", ":widths: 32 68", ""]
         for fact, value in datasheet_rows(xf.open_dataset(self.arguments[0])):
             lines += [f"* - {fact}", f"  - {in_markdown(value) or '—'}"]
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList([*lines, "```"], source="datasheet"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, [*lines, "```"], "xf-datasheet")
 
 
 def setup(app):

@@ -7,9 +7,7 @@
 from pathlib import Path
 
 from book_benchmarks import read_benchmark
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.util.docutils import SphinxDirective
 
 _MARKS = {"pbe-r2scan": "o", "surrogate": "s", "surrogate-sevennet": "^"}
@@ -74,10 +72,7 @@ class Forecasts(SphinxDirective):
 
     def run(self):
         """Count what the file holds."""
-        container = nodes.container(classes=["xf-datasheet"])
-        lines = StringList(coverage_lines(_read(self)), source="forecasts")
-        self.state.nested_parse(lines, self.content_offset, container)
-        return [container]
+        return parse_lines(self, coverage_lines(_read(self)), "xf-datasheet")
 
 
 class ForecastsFigure(SphinxDirective):
@@ -95,9 +90,7 @@ class ForecastsFigure(SphinxDirective):
         figure.savefig(folder / "forecasts.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         plt.close(figure)
         lines = ["```{figure} /benchmarks/forecasts.svg", f":alt: {alt}", ":name: fig-forecasts", "", *self.content]
-        container = nodes.container()
-        self.state.nested_parse(StringList([*lines, "```"], source="forecasts"), self.content_offset, container)
-        return container.children
+        return parse_lines(self, [*lines, "```"])
 
 
 def setup(app):

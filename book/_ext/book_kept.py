@@ -13,8 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -121,16 +120,13 @@ class KeptRun(SphinxDirective):
     def run(self):
         """Write it as MyST."""
         from book_files import duration
-        from book_tables import list_table
 
         profile, lesson = self.arguments
         about = read_kept(self.config.crossfunc_root, profile, lesson)
         took = f"{duration(about['timing']['seconds'])} on {about['timing']['cores']} cores"
         rows = [(f"`{name}`", f"`{value}`") for name, value in about["parameters"].items()]
         lines = list_table(("parameter", "value"), rows, caption=f"Other values than the lesson's own; it took {took}")
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="kept-run"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 def setup(app):

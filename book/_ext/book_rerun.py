@@ -8,9 +8,7 @@ from pathlib import Path
 
 from book_files import duration
 from book_fresh import lessons
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -85,9 +83,7 @@ class Parameters(SphinxDirective):
             rows = parameter_rows(Lesson(folder / f"{name}.py"), profiles)
             table = list_table(HEADER, rows, "16 30 16 14 16 8")
             lines += [f"**Lesson {spoken_number(name)}: {{doc}}`/notebooks/{name}`**", "", *table]
-        container = nodes.container(classes=["xf-datasheet", "xf-parameters"])
-        self.state.nested_parse(StringList(lines, source="parameters"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet", "xf-parameters")
 
 
 class Timings(SphinxDirective):
@@ -96,10 +92,7 @@ class Timings(SphinxDirective):
     def run(self):
         """Read what the runner noted."""
         table = timing_table(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
-        container = nodes.container(classes=["xf-datasheet"])
-        lines = StringList(list_table(*table), source="timings")
-        self.state.nested_parse(lines, self.content_offset, container)
-        return [container]
+        return parse_lines(self, list_table(*table), "xf-datasheet")
 
 
 def setup(app):

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from book_fresh import lessons
 from book_kept import kept_figure, kept_folder, static_figures
+from book_tables import parse_lines
 from docutils import nodes
 from docutils.parsers.rst import directives
-from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -144,9 +144,7 @@ class Claims(SphinxDirective):
             keys = self.options.get("keys", "").split()
             rows = [find_result(content, key, lesson) for key in keys] or content["results"]
             lines += claims_table(lesson, content, rows)
-        container = nodes.container(classes=["xf-claims"])
-        self.state.nested_parse(StringList(lines, source="claims"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-claims")
 
 
 def claims_table(lesson, content, rows):
@@ -208,9 +206,7 @@ class LessonFigure(SphinxDirective):
         target.write_bytes(png)
         lines = [f"```{{figure}} /_figures/{name}.png", f":alt: {' '.join(note['alt'].split())}"]
         lines += [f":width: {note['width']}", "", f"{note['caption']} From {{doc}}`/notebooks/{lesson}`.", "```"]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, source="lesson-figure"), self.content_offset, container)
-        return container.children
+        return parse_lines(self, lines)
 
 
 def setup(app):

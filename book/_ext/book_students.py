@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -80,9 +78,7 @@ class Students(SphinxDirective):
             lines = student_lines(read_runs(folder)) if folder.is_dir() else [not_made(name)]
         except InputError as error:
             raise ExtensionError(str(error)) from error
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="students"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 def setup(app):

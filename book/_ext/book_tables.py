@@ -1,4 +1,14 @@
-"""Tables of the book's directives, as MyST."""
+"""What the book's directives write, as MyST, and its way into their page."""
+
+from docutils import nodes
+from docutils.statemachine import StringList
+
+
+def parse_lines(directive, lines, *classes):
+    """Let MyST parse what a directive wrote; return the nodes, in a container where classes are given."""
+    container = nodes.container(classes=list(classes))
+    directive.state.nested_parse(StringList(lines, source=directive.name), directive.content_offset, container)
+    return [container] if classes else container.children
 
 
 def list_table(header, rows, widths=None, caption=""):

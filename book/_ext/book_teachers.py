@@ -1,8 +1,6 @@
 """``{teachers} FIRST SECOND``: how far the labels of two datasets with the same crystals lie apart."""
 
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.util.docutils import SphinxDirective
 
 HEADER = ("property", "mean distance", "median distance", "mean size", "slope", "number")
@@ -37,9 +35,7 @@ class Teachers(SphinxDirective):
         first, second = (xf.open_dataset(name) for name in self.arguments)
         caption = f"{second.labelled_by} against {first.labelled_by}, the same crystals"
         lines = teacher_lines(teacher_spread(first, second), caption)
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="teachers"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 def setup(app):

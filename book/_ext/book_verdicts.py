@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from book_tables import list_table
-from docutils import nodes
-from docutils.statemachine import StringList
+from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -86,9 +84,7 @@ class Verdicts(SphinxDirective):
         lines = []
         for name in names:
             lines += verdict_lines(read_verdicts(root / name))
-        container = nodes.container(classes=["xf-datasheet"])
-        self.state.nested_parse(StringList(lines, source="verdicts"), self.content_offset, container)
-        return [container]
+        return parse_lines(self, lines, "xf-datasheet")
 
 
 def setup(app):

@@ -53,7 +53,9 @@ FEWEST = 5
 """With fewer materials no interval is given: resampling so few says next to nothing."""
 
 
-def mean_error(error, material_ids, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0) -> Estimate:
+def mean_error(
+    error, material_ids, *, weights=None, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
+) -> Estimate:
     """Mean error over rows, with a percentile interval from resampled materials.
 
     Parameters
@@ -61,6 +63,9 @@ def mean_error(error, material_ids, *, n_bootstrap: int = 2000, level: float = L
     error : array_like, shape (n_rows,)
         For example |prediction - label| of each frame. Rows with NaN have no label and are left out.
     material_ids : array_like, shape (n_rows,)
+    weights : array_like, shape (n_rows,), optional
+        How many labels the error of each row is the mean of: the estimate is then the mean over labels (over force
+        components, say, as tables of errors have it) rather than over rows.
     n_bootstrap, level, seed
         Resamples, probability of the interval, random numbers.
 
@@ -73,12 +78,12 @@ def mean_error(error, material_ids, *, n_bootstrap: int = 2000, level: float = L
     BootstrapError
         Arrays of different lengths, an infinite error, or none at all.
     """
-    sums, counts = _by_material(error, material_ids)
+    sums, counts = _by_material(error, material_ids, weights)
     return _estimate(sums, counts, n_bootstrap, level, seed)
 
 
 def paired_difference(
-    error, other, material_ids, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
+    error, other, material_ids, *, weights=None, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
     """Mean of error - other over the same rows, with an interval from resampled materials; see `Estimate.verdict`.
 
@@ -87,7 +92,7 @@ def paired_difference(
     error, other : array_like, shape (n_rows,)
         Errors of two methods on the same frames.
     material_ids : array_like, shape (n_rows,)
-    n_bootstrap, level, seed
+    weights, n_bootstrap, level, seed
         As for `mean_error`.
 
     Returns
@@ -103,16 +108,18 @@ def paired_difference(
     one, two = np.asarray(error, float), np.asarray(other, float)
     if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
         raise BootstrapError("two methods are compared on the same rows: evaluate both on the same labelled frames.")
-    return mean_error(one - two, material_ids, n_bootstrap=n_bootstrap, level=level, seed=seed)
+    return mean_error(one - two, material_ids, weights=weights, n_bootstrap=n_bootstrap, level=level, seed=seed)
 
 
-def paired_over_seeds(errors, others, material_ids, **options) -> Estimate:
+def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) -> Estimate:
     """As `paired_difference`, for several seeds: materials are drawn within each seed, and the seeds' means averaged.
 
     Parameters
     ----------
     errors, others, material_ids : sequence of array_like
-        One array a seed; each seed may have its own frames.
+        One array for each seed, which may have its own frames.
+    weights : sequence of array_like, optional
+        As for `mean_error`, one array for each seed.
     **options
         As for `mean_error`.
 
@@ -125,11 +132,12 @@ def paired_over_seeds(errors, others, material_ids, **options) -> Estimate:
     level, n_bootstrap = options.get("level", LEVEL), options.get("n_bootstrap", 2000)
     seeds = np.random.SeedSequence(options.get("seed", 0)).spawn(len(errors))
     means, draws, n = [], [], 0
-    for one, two, ids, stream in zip(errors, others, material_ids, seeds, strict=True):
+    weights = [None] * len(errors) if weights is None else weights
+    for one, two, ids, weight, stream in zip(errors, others, material_ids, weights, seeds, strict=True):
         one, two = np.asarray(one, float), np.asarray(two, float)
         if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
             raise BootstrapError("two methods are compared on the same rows: evaluate both on the same frames.")
-        sums, counts = _by_material(one - two, ids)
+        sums, counts = _by_material(one - two, ids, weight)
         means.append(sums.sum() / counts.sum())
         draws.append(_draw(sums, counts, n_bootstrap, stream))
         n += len(sums)
@@ -137,15 +145,18 @@ def paired_over_seeds(errors, others, material_ids, **options) -> Estimate:
     return Estimate(float(np.mean(means)), low, high, n, level)
 
 
-def _by_material(error, material_ids) -> tuple[np.ndarray, np.ndarray]:
+def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndarray]:
     error, ids = np.asarray(error, float), np.asarray(material_ids)
+    weights = np.ones(error.shape) if weights is None else np.asarray(weights, float)
     if error.shape != ids.shape or error.ndim != 1:
-        raise BootstrapError(f"errors have shape {error.shape} and ids {ids.shape}: give one id a row.")
+        raise BootstrapError(f"errors have shape {error.shape} and ids {ids.shape}: give one id per row.")
+    if weights.shape != error.shape:
+        raise BootstrapError(f"errors have shape {error.shape} and weights {weights.shape}: give one weight per row.")
     there = ~np.isnan(error)
     if not there.any() or not np.isfinite(error[there]).all():
         raise BootstrapError("no error is finite." if there.any() else "no row has an error: nothing is labelled.")
     _, group = np.unique(ids[there], return_inverse=True)
-    return np.bincount(group, error[there]), np.bincount(group).astype(float)
+    return np.bincount(group, error[there] * weights[there]), np.bincount(group, weights[there])
 
 
 def _draw(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed) -> np.ndarray:

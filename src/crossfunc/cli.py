@@ -1021,7 +1021,10 @@ def finetune(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that build graphs ahead.")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs, or CPU processes, of each node.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes (torchrun or SLURM starts the processes).")] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the forward pass.")] = False,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Let torch.compile fuse the forward pass (for a GPU; a CPU has a library)."),
+    ] = False,
     source: Annotated[
         str,
         typer.Option(
@@ -1227,6 +1230,38 @@ def bench_predict(
     say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
 
 
+@bench_app.command("gpu")
+def bench_gpu(
+    device: Annotated[str, typer.Option(help="Device: cuda, or cpu to try the command.")] = "cuda",
+    seconds: Annotated[float, typer.Option(min=1, help="No part begins later than this.")] = 480.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON that is written anew after every part."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure on a GPU, in at most eight minutes: the same numbers, training, prediction, relaxation, memory."""
+    from crossfunc.bench import gpu as benchmark
+
+    measured = benchmark.run(device, limit_s=seconds, out=out)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
+@bench_app.command("growth")
+def bench_growth(
+    full: Annotated[bool, typer.Option("--full", help="Measure the largest sizes, too, in some minutes.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the files that are made; by default a temporary one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how time and memory grow with size, from import to relaxation."""
+    from crossfunc.bench import growth as benchmark
+
+    measured = benchmark.run(full=full, folder=folder)
+    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+
+
 @bench_app.command("calculators")
 def bench_calculators(
     jobs: Annotated[int, typer.Option(min=2, help="Processes.")] = 2,
@@ -1292,13 +1327,18 @@ def bench_train(
     repeats: Annotated[
         int, typer.Option(min=1, help="Steps of each implementation, taken in turns; medians count.")
     ] = 7,
-    compile_: Annotated[bool, typer.Option("--compile", help="Measure the compiled forward pass as well.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Measure torch.compile as well, without the compiled library.")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Measure on the larger batches behind the book's figures.")
     ] = False,
     methods: Annotated[
         bool, typer.Option("--methods", help="Measure instead what a step of every method costs beside a plain one.")
     ] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Measure instead so many processes on this machine beside one on all threads.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Time a whole training step on four batches, beside the step of chgnet's own `Trainer`."""
@@ -1307,6 +1347,12 @@ def bench_train(
 
         measured = of_methods.run(n_steps=repeats, threads=threads)
         say(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        return
+    if devices > 1:
+        from crossfunc.bench import devices as of_devices
+
+        measured = of_devices.run(devices)
+        say(json.dumps(measured, indent=1) if as_json else of_devices.format_report(measured))
         return
     from crossfunc.bench import train as benchmark
 

@@ -56,7 +56,7 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
         for k in range(rounds):
             for key in keys:
                 tell(f"round {k + 1} of {rounds}: {key}")
-                clock = _train(key, frames, n_frames, n_steps)
+                clock = train_and_time(key, frames, n_frames, n_steps)
                 seconds[key] += clock.seconds
                 starts[key].append(clock.seconds_to_first_step)
                 counts[key] = clock.n_trained
@@ -97,7 +97,25 @@ def format_report(report: dict) -> str:
     return "\n".join(lines)
 
 
-def _train(key: str, frames, n_frames: int, n_steps: int):
+def train_and_time(key: str, frames, n_frames: int, n_steps: int, **settings):
+    """Train by a method for some steps; return a callback that kept the times.
+
+    Parameters
+    ----------
+    key : str
+        Of `METHODS`.
+    frames : LabelledFrames
+        At least `n_frames * (n_steps + 2) + 2`.
+    n_frames, n_steps : int
+        Frames per step, and steps that are timed, after one that does not count.
+    **settings
+        As `finetune` takes them.
+
+    Returns
+    -------
+    Callback
+        `seconds` of each step, `seconds_to_first_step`, `n_trained` (parameters).
+    """
     from lightning.pytorch.callbacks import Callback
 
     from crossfunc.training import finetune
@@ -125,6 +143,7 @@ def _train(key: str, frames, n_frames: int, n_steps: int):
     n = n_frames * (n_steps + 2)
     split = {"train": np.arange(n), "validation": np.arange(n, n + 2)}
     clock = Clock()
-    settings = {"n_epochs": 1, "batch_size": n_frames, "learning_rate": 1e-6, "accelerator": "cpu", "progress": False}
+    defaults = {"n_epochs": 1, "batch_size": n_frames, "learning_rate": 1e-6, "accelerator": "cpu", "progress": False}
+    settings = defaults | settings
     finetune(key, frames, split=split, callbacks=[clock], **settings)
     return clock

@@ -18,6 +18,8 @@ from crossfunc.bench.memory import BenchError
 from crossfunc.bench.progress import in_fresh_process, tell
 from crossfunc.potential import load_model
 from crossfunc.potential.calculator import CHGNetCalculator
+from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.graphs import find_bonds
 from crossfunc.vendor import import_chgnet
 
 SMALL = (2, 8, 64, 216)
@@ -113,6 +115,8 @@ def run(
         for row in crystals.values():
             times = [value for key, value in row.items() if key.startswith("ms_")]
             row["one_thread_over_most"] = times[0] / times[-1]
+        for n in small:
+            crystals[f"{n:,} atoms"]["neighbours_ms"] = _neighbours_ms(n)
         dynamics = {f"{n:,} atoms": _dynamics(n, ours, theirs, n_steps, seconds) for n in small[1:3]}
     finally:
         torch.set_num_threads(before)
@@ -173,6 +177,17 @@ def _beside(n_atoms: int, ours, theirs, seconds: float) -> dict:
         seconds,
     )
     return {key: 1e3 * value for key, value in best.items()} | {"ratio": best["chgnet_ms"] / best["ms"]}
+
+
+def _neighbours_ms(n_atoms: int) -> float:
+    """What looking for neighbours takes of a call: a list that is kept could save no more."""
+    found = [Crystals.from_structures([rock_salt(n_atoms, turn)]) for turn in range(20)]
+    seconds = []
+    for crystals in found:
+        clock = time.perf_counter()
+        find_bonds(crystals, 0)
+        seconds.append(time.perf_counter() - clock)
+    return 1e3 * min(seconds)
 
 
 def _dynamics(n_atoms: int, ours, theirs, n_steps: int, seconds: float) -> dict:

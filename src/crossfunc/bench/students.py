@@ -10,7 +10,6 @@ import functools
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +28,7 @@ from crossfunc.files import write_atomically
 from crossfunc.lessons.units import method_splits, usable_frames
 from crossfunc.potential.ase_model import to_atoms
 from crossfunc.potential.calculator_source import without_network
-from crossfunc.training.baselines import frame_errors
+from crossfunc.training.baselines import frame_errors, predict_zero
 from crossfunc.training.batches import labels_of
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.training.fit import quiet_lightning
@@ -217,7 +216,7 @@ def _run_one(student: Student, method: str, seed: int, high, low, split: dict, s
         losses = train_student(student, high, inputs, train, seed=seed, trains_references=method == "2", **settings)
     predictions = predict(student, high.take(test), [inputs[k] for k in test])
     errors = {target: rounded(frame_errors(predictions, target).tolist()) for target in TARGETS[:3]}
-    zeros = replace(predictions, forces_ev_per_a=0 * predictions.forces_ev_per_a, stress_gpa=0 * predictions.stress_gpa)
+    zeros = predict_zero(predictions.frames)
     return {
         "student": student.name,
         "n_train": len(train),

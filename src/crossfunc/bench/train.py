@@ -10,6 +10,7 @@ import math
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def run(
     threads : int, optional
         Threads of PyTorch, the same for both; default: PyTorch's own choice.
     compile : bool
-        Measure the compiled forward pass as well.
+        Measure PyTorch's operations under `torch.compile` as well: what is taken where there is no compiled library.
 
     Returns
     -------
@@ -150,40 +151,68 @@ def _structure(name: str):
 # --- the two steps ---
 
 
-def our_step(frames, *, device: str = "cpu", compile: bool = False):  # noqa: A002
-    """Function that takes one optimiser step on all frames, from crystals to new weights, and returns the loss."""
-    import torch
+class Step:
+    """One optimiser step on all frames, from crystals to new weights; a call returns the loss.
 
-    from crossfunc.potential import load_model
-    from crossfunc.potential.native import is_native
-    from crossfunc.potential.parallel import max_angles_on, n_batches_at_a_time
-    from crossfunc.training.batches import step_loader
-    from crossfunc.training.loss import LossSettings
-    from crossfunc.training.steps import differentiate_parts
+    Parameters
+    ----------
+    frames : LabelledFrames
+    device : str
+    compile : bool
+        As `forward` takes it; to be called inside `without_native()`.
+    max_angles : int, optional
+        Bounds a part of the step; by default what suits the device.
+    keep_batch : bool
+        Build graphs once and leave them on the device, instead of at every call.
+    """
 
-    model = load_model("0.3.0", device=device)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trainable, _LEARNING_RATE, fused=True)
-    where = torch.device(device)
-    parts = {"n_parts": n_batches_at_a_time(where), "max_angles": max_angles_on(where, compiled=compile)}
-    parts |= {"with_incidences": compile or not is_native(model)}
-    loader = step_loader(frames, range(len(frames)), batch_size=len(frames), **parts)
+    def __init__(self, frames, *, device="cpu", compile=False, max_angles=None, keep_batch=False):  # noqa: A002
+        import torch
 
-    def step() -> float:
-        total = 0.0
-        for batch in loader:
-            batch = batch.to(device, torch.float32)
-            for parameter in trainable:
-                parameter.grad = torch.zeros_like(parameter)
-            for part in differentiate_parts(model, batch, trainable, LossSettings(), compile=compile):
-                total += part.loss
-                for parameter, gradient in zip(trainable, part.gradients, strict=True):
+        from crossfunc.potential import load_model
+        from crossfunc.potential.native import is_native
+        from crossfunc.potential.parallel import max_angles_on, n_batches_at_a_time
+        from crossfunc.training.batches import step_loader
+
+        self.model, self.device, self.compile = load_model("0.3.0", device=device), device, compile
+        self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.trainable, _LEARNING_RATE, fused=True)
+        where = torch.device(device)
+        max_angles = max_angles or max_angles_on(where, compiled=compile)
+        parts = {"n_parts": n_batches_at_a_time(where), "max_angles": max_angles}
+        parts |= {"with_incidences": compile or not is_native(self.model)}
+        self.loader = step_loader(frames, range(len(frames)), batch_size=len(frames), **parts)
+        self.kept = [batch.to(device, torch.float32) for batch in self.loader] if keep_batch else None
+        self.loss = torch.zeros((), device=device)
+        for parameter in self.trainable:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def __call__(self) -> float:
+        """Take the step."""
+        self.accumulate()
+        return self.finish()
+
+    def accumulate(self) -> None:
+        """Add up loss and gradients of all parts, in the tensors that hold them."""
+        import torch
+
+        from crossfunc.training.loss import LossSettings
+        from crossfunc.training.steps import differentiate_parts
+
+        self.loss.zero_()
+        for parameter in self.trainable:
+            parameter.grad.zero_()
+        for batch in self.kept or (batch.to(self.device, torch.float32) for batch in self.loader):
+            for part in differentiate_parts(self.model, batch, self.trainable, LossSettings(), compile=self.compile):
+                self.loss += part.loss
+                for parameter, gradient in zip(self.trainable, part.gradients, strict=True):
                     if gradient is not None:
                         parameter.grad += gradient
-            optimizer.step()
-        return float(total)
 
-    return step
+    def finish(self) -> float:
+        """Change the weights; return the loss."""
+        self.optimizer.step()
+        return float(self.loss)
 
 
 def chgnet_step(frames, *, device: str = "cpu"):
@@ -289,12 +318,12 @@ def _measure_batch(name, n_frames, repeats, device, compile) -> dict:  # noqa: A
 
     tell(f"{name}: {n_frames} frames; graphs, and one step of each to count its operations")
     frames = frames_of(name, n_frames)
-    steps = {"chgnet": chgnet_step(frames, device=device), "ours": our_step(frames, device=device)}
+    steps = {"chgnet": chgnet_step(frames, device=device), "ours": Step(frames, device=device)}
     with without_native():  # the counter sees PyTorch's products; the compiled library takes the same ones
         mflop = {step: _count_flop(call) / n_frames / 1e6 for step, call in steps.items()}
     seconds_to_compile = None
     if compile:
-        steps["ours_compiled"] = our_step(frames, device=device, compile=True)
+        steps["ours_compiled"] = _without_library(Step(frames, device=device, compile=True))
         tell(f"{name}: compiling, a minute or more the first time")
         clock = time.perf_counter()
         steps["ours_compiled"]()
@@ -308,6 +337,17 @@ def _measure_batch(name, n_frames, repeats, device, compile) -> dict:  # noqa: A
         "seconds_to_compile": seconds_to_compile,
         "atoms_per_frame": len(frames.crystals.atomic_numbers) / n_frames,
     }
+
+
+def _without_library(step: Callable) -> Callable:
+    """The step with PyTorch's operations in place of the compiled library."""
+    from crossfunc.potential.native import without_native
+
+    def call() -> float:
+        with without_native():
+            return step()
+
+    return call
 
 
 def _count_flop(call) -> int:

@@ -62,6 +62,8 @@ _PAIRS = {
     ENERGY: ("energy", ("43", "42", "41", "31", "21")),
     REFITTED: ("refitted", ("43", "42", "41")),
     FORCE: ("force", ("43", "41", "31")),
+    STRESS: ("stress", ("31", "14")),
+    MAGMOM: ("magmom", ("31", "14")),
 }
 
 
@@ -389,9 +391,6 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
         ends = (values.min(), values.max()) if n_seeds > 1 else None
         results.record(f"{key}", values.mean(), ends, repeats=repeats)
 
-    for metric in (STRESS, MAGMOM):
-        for one, other in (("3", "1"), ("1", "4")) if metric in metrics else ():
-            record(f"{metrics[metric][0]}_{one}_minus_{other}", scores.loc[one][metric] - scores.loc[other][metric])
     for name in "34":
         of_seeds = [runs[name, s].history[f"train_{ENERGY}"].min() for s in judged.splits]
         record(f"train_energy_mae_method_{name}", of_seeds)

@@ -8,6 +8,7 @@ from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.training.baselines import (
     frame_errors,
     last_refit_ev,
+    predict_zero,
     refitted_energy_errors,
     slope_and_cosine,
     zero_errors,
@@ -18,8 +19,8 @@ from crossfunc.training.labels import METRICS, LabelledFrames
 ENERGY, FORCE, STRESS, MAGMOM = METRICS.values()
 REFITTED = "refitted_energy_mae_mev_per_atom"
 COLUMNS = (ENERGY, REFITTED, FORCE, STRESS, MAGMOM, "slope", "cosine")
-WITH_INTERVAL = (ENERGY, REFITTED, FORCE)
-"""Errors that are kept frame by frame, so that materials can be drawn again."""
+TARGET_OF = {name: target for target, name in METRICS.items()} | {REFITTED: "energy"}
+"""Errors that are kept frame by frame, so that materials can be drawn again, and what they are errors in."""
 
 
 class Judged:
@@ -58,17 +59,18 @@ class Judged:
         slope, cosine = slope_and_cosine(seen)
         self.predictions[name, seed] = seen
         self._rows[name, seed] = seen.metrics() | {REFITTED: np.nanmean(after), "slope": slope, "cosine": cosine}
-        of_energy = frame_errors(seen, "energy")
+        self._errors[name, seed] = {m: frame_errors(seen, target) for target, m in METRICS.items()} | {REFITTED: after}
         if not energies:
-            of_energy = np.full_like(of_energy, np.nan)
+            self._errors[name, seed][ENERGY] = np.full_like(after, np.nan)
             self._rows[name, seed][ENERGY] = np.nan
-        errors = (of_energy, after, frame_errors(seen, "forces"))
-        self._errors[name, seed] = dict(zip(WITH_INTERVAL, errors, strict=True))
 
     def add_zero(self, name: str) -> None:
         """Add the errors of predicting no force, stress and moment, for every seed."""
         for seed, split in self.splits.items():
-            self._rows[name, seed] = zero_errors(self.frames.take(split["test"]))
+            test = self.frames.take(split["test"])
+            self._rows[name, seed] = zero_errors(test)
+            seen = self.predictions[name, seed] = predict_zero(test)
+            self._errors[name, seed] = {m: frame_errors(seen, target) for target, m in METRICS.items()}
 
     @property
     def scores(self):
@@ -88,22 +90,23 @@ class Judged:
         return {name for name, _ in self._rows}
 
     def estimate(self, name: str, metric: str) -> Estimate | None:
-        """Mean over the seeds with an interval over test materials; None for errors that are not kept by frame."""
-        if metric not in WITH_INTERVAL or any((name, seed) not in self._errors for seed in self.splits):
-            return None
-        errors = [self._errors[name, seed][metric] for seed in self.splits]
-        if any(np.isnan(error).all() for error in errors):
+        """Mean over the seeds with an interval over test materials; None where a seed has no such error."""
+        errors = [self._errors.get((name, seed), {}).get(metric) for seed in self.splits]
+        if any(error is None or np.isnan(error).all() for error in errors):
             return None
         nothing = [np.where(np.isnan(error), np.nan, 0.0) for error in errors]
-        return paired_over_seeds(errors, nothing, self._ids(name), seed=self.seed)
+        return self._paired(errors, nothing, name, metric)
 
     def difference(self, name: str, other: str, metric: str) -> Estimate:
         """Error of one model minus that of another on the same frames, drawn by material; see `Estimate.verdict`."""
         errors, others = ([self._errors[m, seed][metric] for seed in self.splits] for m in (name, other))
-        return paired_over_seeds(errors, others, self._ids(name), seed=self.seed)
+        return self._paired(errors, others, name, metric)
 
-    def _ids(self, name: str) -> list[np.ndarray]:
-        return [self.predictions[name, seed].frames.material_ids for seed in self.splits]
+    def _paired(self, errors: list, others: list, name: str, metric: str) -> Estimate:
+        """Mean over labels, as in the table of errors: a frame of many atoms has many force components."""
+        frames = [self.predictions[name, seed].frames for seed in self.splits]
+        ids, weights = [f.material_ids for f in frames], [f.label_counts[TARGET_OF[metric]] for f in frames]
+        return paired_over_seeds(errors, others, ids, weights=weights, seed=self.seed)
 
 
 def short_name(name: str) -> str:

@@ -378,7 +378,8 @@ def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, 
     """Interval of each error over the validation materials."""
     seen, found = predict_frames(model, validation), {}
     for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
-        e = mean_error(frame_errors(seen, target), seen.frames.material_ids)
+        counts = seen.frames.label_counts[target]
+        e = mean_error(frame_errors(seen, target), seen.frames.material_ids, weights=counts)
         found[metric] = e.interval or (e.value, e.value)
     return found
 

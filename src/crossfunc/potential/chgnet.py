@@ -108,7 +108,8 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
 
 _PER_CRYSTAL = ("energy_per_atom_ev", "stress_gpa")
-_NATIVE_ROWS = 60_000  # bonds and pairs that the compiled library keeps everything of, some 10 kB each
+_NATIVE_BYTES = 3.2e9  # of the compiled library's memory; a crystal that needs more is worked on in pieces
+_ROW_VALUES = 2000  # it keeps of each bond and pair
 
 
 def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, str] | None) -> Iterator[tuple]:
@@ -126,7 +127,7 @@ def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, st
     n_rows = n_rows_on(parameter.device)
 
     def make(crystals, bonds):
-        if native and sum(part.n_rows for part in bonds) <= _NATIVE_ROWS:
+        if native and sum(part.n_rows for part in bonds) * _ROW_VALUES * parameter.element_size() <= _NATIVE_BYTES:
             return None, assemble_graphs(crystals, bonds)
         graph = assemble_graphs(crystals, bonds) if corrected or not flat else None
         return cut_crystals(crystals, bonds, n_rows=n_rows) if flat else None, graph

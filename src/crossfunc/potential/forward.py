@@ -56,8 +56,8 @@ def forward(
     create_graph : bool
         Keep the graph of the derivatives, for training on forces and stress.
     compile : bool
-        Take PyTorch's operations and fuse their arithmetic with `torch.compile`, in place of the compiled library that
-        a CPU has. Needs a C++ compiler, and half a minute the first time.
+        Fuse the arithmetic of PyTorch's operations with `torch.compile`, where the compiled library does not compute
+        the network (a GPU, a correction). Needs a C++ compiler, and half a minute the first time.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def forward(
         `energy_per_atom_ev` (n_crystals,), `forces_ev_per_a` (n_atoms, 3), `stress_gpa` (n_crystals, 3, 3; tension
         positive), `magmoms_mub` (n_atoms,).
     """
-    if not compile and getattr(model, "correction", None) is None and is_native(model):
+    if getattr(model, "correction", None) is None and is_native(model):
         return forward_natively(model, batch, derivatives=derivatives, create_graph=create_graph)
     with torch.set_grad_enabled(derivatives or create_graph):
         strain, lattices, positions = _strained(batch, derivatives)

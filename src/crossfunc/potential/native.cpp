@@ -530,18 +530,21 @@ template <class T> void times_slope(int n, const T* from, const T* h, T* to, int
   }
 }
 
-template <class T> void gate_values(const Gate<T>& g, int n, const T* h, T* x, T* r, T* m) {
-  T a[RB * F2];
+// normalised rows x and their inverse deviations r, of the first layer's rows h
+template <class T> void gate_norms(const Gate<T>& g, int n, const T* h, T* x, T* r) {
   if (g.second) {
+    T a[RB * F2];
     silu_rows(n, h, a);
     for (int side = 0; side < 2; ++side)
       product<T>(n, a + side * F, F2, g.second_t[side], F, x + side * F, F2, F, g.second_bias[side]);
   }
+  for (int k = 0; k < 2 * n; ++k) normalise((g.second ? x : h) + k * F, x + k * F, r[k]);
+}
+
+template <class T> void gate_values(const Gate<T>& g, int n, const T* h, T* x, T* r, T* m) {
+  gate_norms(g, n, h, x, r);
   for (int i = 0; i < n; ++i) {
-    const T* row = (g.second ? x : h) + i * F2;
-    T* to = x + i * F2;
-    normalise(row, to, r[2 * i]);
-    normalise(row + F, to + F, r[2 * i + 1]);
+    const T* to = x + i * F2;
     for (int j = 0; j < F; j += W<T>) {
       V<T> u = load<T>(to + j) * load<T>(g.gamma[0] + j) + load<T>(g.beta[0] + j);
       V<T> v = load<T>(to + F + j) * load<T>(g.gamma[1] + j) + load<T>(g.beta[1] + j);
@@ -684,7 +687,7 @@ void gate_bars(const Gate<T>& g, GateSlopes<T>& to, int n, const T* h, const T* 
 // --- one batch ---
 
 template <class T> struct Rows {  // of one gate: values, hats, dots
-  T *h, *x, *r, *a_hat, *h_dot, *x_dot, *along;
+  T *h, *x, *r, *a_hat, *h_dot, *x_dot, *along;  // x and r: null where they are made once more
   T *total, *total_dot;          // sums of messages at their receivers
   T *out_hat, *total_hat;        // hats of what the sums are added to, and of the sums
   T *table_hat[3];               // hats of the first layer's tables
@@ -695,7 +698,7 @@ template <class T> struct Batch {
   const Network<T>& net;
   std::unique_ptr<Memory> memory = borrow();
   Team team;
-  bool train;
+  bool train, keeps_norms;
   int n_atoms, n_bonds, n_short = 0, n_pairs = 0, n_crystals;
   const int64_t *z, *owners;
   int *first, *second, *edge_start, *edges, *pair_one, *pair_two, *pair_atom, *pair_start, *walk_start, *walks;
@@ -724,6 +727,8 @@ template <class T> struct Batch {
         owners(owners) {
     sort_bonds(ends, given, given_lengths);
     find_pairs();
+    // 4 gates of bonds and 5 of pairs, each both ways; written and read, more would cost what it saves
+    keeps_norms = train || (8 * size_t(n_bonds) + 10 * size_t(n_pairs)) * F2 * sizeof(T) <= KEPT / 2;
   }
   ~Batch() { give_back(std::move(memory)); }
 
@@ -986,8 +991,8 @@ template <class T> struct Batch {
   Rows<T> open(size_t n, size_t n_receivers) {
     Rows<T> g{};
     g.h = rows(n, F2);
-    g.x = rows(n, F2);
-    g.r = rows(n, 2);
+    g.x = keeps_norms ? rows(n, F2) : nullptr;
+    g.r = keeps_norms ? rows(n, 2) : nullptr;
     g.total = n_receivers ? rows(n_receivers) : nullptr;
     return g;
   }
@@ -1009,7 +1014,8 @@ template <class T> struct Batch {
         for (int i = 0; i < n; ++i)
           add_three(one + size_t(centre[a + i]) * F2, two + size_t(other[a + i]) * F2, by_bond + i * F2,
                     at.h + (start + i) * F2);
-        gate_values(g, n, at.h + start * F2, at.x + start * F2, at.r + start * 2, messages + start * F);
+        Norms norms(at, start);
+        gate_values(g, n, at.h + start * F2, norms.x, norms.r, messages + start * F);
         for (int i = 0; i < n * F; ++i) messages[start * F + i] *= weights[size_t(a) * F + i];
       }
     });
@@ -1017,6 +1023,15 @@ template <class T> struct Batch {
     std::memcpy(features[k + 1], features[k], size_t(n_atoms) * F * sizeof(T));
     multiply(n_atoms, at.total, g.out_t, features[k + 1], true);
   }
+
+  // a block of normalised rows: where they are kept, or in the block's own place
+  struct Norms {
+    T *x, *r, own_x[RB * F2], own_r[RB * 2];
+    Norms(const Rows<T>& at, size_t start) : x(at.x ? at.x + start * F2 : own_x), r(at.r ? at.r + start * 2 : own_r) {}
+    Norms(const Gate<T>& g, const Rows<T>& at, size_t start, int n) : Norms(at, start) {
+      if (!at.x) gate_norms(g, n, at.h + start * F2, x, r);
+    }
+  };
 
   static void add_three(const T* a, const T* b, const T* c, T* to) {
     for (int j = 0; j < F2; ++j) to[j] = a[j] + b[j] + c[j];
@@ -1082,7 +1097,8 @@ template <class T> struct Batch {
       walk_rows(g, k, a, b, t.one, t.two, t.atom, turns, at.h);
       for (int way = 0; way < 2; ++way) {
         size_t start = size_t(way) * n_pairs + a;
-        gate_values(g, b - a, at.h + start * F2, at.x + start * F2, at.r + start * 2, messages + start * F);
+        Norms norms(at, start);
+        gate_values(g, b - a, at.h + start * F2, norms.x, norms.r, messages + start * F);
         for (int i = 0; i < (b - a) * F; ++i) messages[start * F + i] *= w[i];
       }
     });
@@ -1100,7 +1116,8 @@ template <class T> struct Batch {
       for (int way = 0; way < 2; ++way) {
         size_t start = size_t(way) * n_pairs + a;
         T* after = turns[k + 1] + start * F;
-        gate_values(g, b - a, at.h + start * F2, at.x + start * F2, at.r + start * 2, after);
+        Norms norms(at, start);
+        gate_values(g, b - a, at.h + start * F2, norms.x, norms.r, after);
         add_row(after, turns[k] + (k ? start : size_t(a)) * F, (b - a) * F);
       }
     });
@@ -1178,7 +1195,8 @@ template <class T> struct Batch {
         const int* centre = way ? second : first;
         for (int i = 0; i < n; ++i)
           std::memcpy(message + i * F, to_total + size_t(centre[a + i]) * F, F * sizeof(T));
-        gate_hats(g, n, at.h + start * F2, at.x + start * F2, at.r + start * 2, message, weights + size_t(a) * F,
+        Norms norms(g, at, start, n);
+        gate_hats(g, n, at.h + start * F2, norms.x, norms.r, message, weights + size_t(a) * F,
                   weights_hat + size_t(a) * F, train ? at.a_hat + start * F2 : spare, scratch + start * F2);
       }
       sum_ways(n, scratch + size_t(a) * F2, scratch + (size_t(n_bonds) + a) * F2, both, F2);
@@ -1233,7 +1251,8 @@ template <class T> struct Batch {
         const int* receiver = way ? pair_two : pair_one;
         for (int i = 0; i < n; ++i)
           std::memcpy(message + i * F, to_total + size_t(receiver[a + i]) * F, F * sizeof(T));
-        gate_hats(g, n, at.h + start * F2, at.x + start * F2, at.r + start * 2, message, w, pair_hat + size_t(a) * F,
+        Norms norms(g, at, start, n);
+        gate_hats(g, n, at.h + start * F2, norms.x, norms.r, message, w, pair_hat + size_t(a) * F,
                   train ? at.a_hat + start * F2 : spare, scratch + start * F2);
       }
       to_turns(g, k, a, b, scratch, turn_hat, turn_hat0);
@@ -1250,8 +1269,9 @@ template <class T> struct Batch {
       int n = b - a;
       for (int way = 0; way < 2; ++way) {
         size_t start = size_t(way) * n_pairs + a;
-        gate_hats<T>(g, n, at.h + start * F2, at.x + start * F2, at.r + start * 2, at.message_hat + start * F, nullptr,
-                     nullptr, train ? at.a_hat + start * F2 : scratch + start * F2, scratch + start * F2);
+        Norms norms(g, at, start, n);
+        gate_hats<T>(g, n, at.h + start * F2, norms.x, norms.r, at.message_hat + start * F, nullptr, nullptr,
+                     train ? at.a_hat + start * F2 : scratch + start * F2, scratch + start * F2);
       }
       if (!k) sum_ways(n, turn_hat + size_t(a) * F, turn_hat + (size_t(n_pairs) + a) * F, turn_hat0 + size_t(a) * F, F);
       to_turns(g, k, a, b, scratch, turn_hat, turn_hat0);

@@ -13,6 +13,22 @@ REFIT_RIDGE = 0.1
 """Pull of a final refit towards the references that the model has, in materials."""
 
 
+def predict_zero(frames: LabelledFrames) -> FramePredictions:
+    """Predict no force, no stress and no moment for every frame; NaN for the energy, of which zero says nothing.
+
+    Parameters
+    ----------
+    frames : LabelledFrames
+
+    Returns
+    -------
+    FramePredictions
+    """
+    n, n_atoms = len(frames), len(frames.crystals.atomic_numbers)
+    nothing = np.zeros((n_atoms, 3)), np.zeros((n, 3, 3)), np.zeros(n_atoms)
+    return FramePredictions(frames, np.arange(n), np.full(n, np.nan), *nothing)
+
+
 def zero_errors(frames: LabelledFrames) -> dict[str, float | None]:
     """Errors of predicting no force, no stress and no moment: the means of the labels' absolute values.
 
@@ -26,13 +42,8 @@ def zero_errors(frames: LabelledFrames) -> dict[str, float | None]:
         The names of `evaluate`; None for the energy, where zero is no prediction anyone would make, and where nothing
         is labelled.
     """
-    labels = (None, frames.forces_ev_per_a, frames.stress_gpa, frames.magmoms_mub)
-    return {
-        name: None
-        if values is None or np.isnan(values).all()
-        else float(METRIC_SCALES[target] * np.nanmean(np.abs(values), dtype=float))
-        for (target, name), values in zip(METRICS.items(), labels, strict=True)
-    }
+    errors = predict_zero(frames).metrics()
+    return {name: errors[name] for name in METRICS.values()}
 
 
 def refit_references(model, frames_train: LabelledFrames, *, ridge: float = REFIT_RIDGE):

@@ -284,6 +284,8 @@ class TrainingModule(pl.LightningModule):
         return {"n_frames": len(self.split[part]), "loss": loss, **metrics}
 
     def _batches(self, part: str, *, shuffle: bool = False):
+        native = is_native(self.model)
+        compiled = self.settings.compile and not native
         return step_loader(
             self.frames,
             self.split[part],
@@ -292,14 +294,14 @@ class TrainingModule(pl.LightningModule):
             shuffle=shuffle,
             rank=self._rank,
             world_size=self._n_processes,
-            max_angles=self.settings.max_angles or max_angles_on(self.device, compiled=self.settings.compile),
+            max_angles=self.settings.max_angles or max_angles_on(self.device, compiled=compiled),
             n_parts=self.n_parts or n_batches_at_a_time(self.device),
             n_workers=self.settings.n_workers,
             source=self.source_rows if shuffle else None,
             n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,
             source_apart=self.strategy.has_source_readout,
             keep_bonds=True,
-            with_incidences=self.settings.compile or not is_native(self.model),
+            with_incidences=not native,
         )
 
     # --- checkpoints ---

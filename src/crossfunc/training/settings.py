@@ -58,8 +58,8 @@ class Settings:
     seed, split_seed : int
         Order of the frames (and the weights of method 1), and the split by material where none is given.
     compile : bool
-        Compile PyTorch's operations, in place of the library that a CPU has for small and large batches alike: for a
-        GPU. Slow to start, then faster.
+        Let `torch.compile` fuse PyTorch's operations, for a GPU: slow to start, then faster. It changes nothing on a
+        CPU that the library is compiled for anyway.
     max_angles : int, optional
         Bounds the memory of one forward pass; None takes the default of `build_graphs`. Larger steps are computed
         in parts that add up to the same gradient.
