@@ -407,6 +407,39 @@ def test_an_energy_that_is_no_number_is_refused_with_its_row(tmp_path, energy):
         read_entries(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("energy_per_atom_ev", ["-1", "x"], r"row 1 \(b7\): energy_per_atom_ev is 'x', no number"),
+        ("energy_per_atom_ev", [True, False], r"row 0 \(a\): energy_per_atom_ev is True, no number"),
+        ("energy_per_atom_ev", [-1.0, None], r"row 1 \(b7\): energy_per_atom_ev is nan, no number"),
+        ("id", ["a", None], "row 1 has no id"),
+        ("id", [1.5, float("nan")], "row 1 has no id"),
+    ],
+)
+def test_typed_tables_are_read_as_strictly_as_text(tmp_path, column, values, message):
+    table = pd.DataFrame({"id": ["a", "b7"], "composition": ["Na", "Cl"], "energy_per_atom_ev": [-1.0, -2.0]})
+    table[column] = values
+    table.to_parquet(tmp_path / "table.parquet")
+    for given in (tmp_path / "table.parquet", table):
+        with pytest.raises(HullError, match=message):
+            read_entries(given) if given is not table else xf.hull_report(None, table)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,composition,energy_per_atom_ev,energy_per_atom_ev\na,Na,-1,-9\n", "two columns energy_per_atom_ev"),
+        ("id,composition,composition,energy_per_atom_ev\na,Na,Cl,-1\n", "two columns composition"),
+        ("id,composition,energy_per_atom_ev\na,Na,-1\n,Cl,-2\n", "row 1 has no id"),
+    ],
+)
+def test_a_table_that_says_two_things_or_names_nothing_is_refused(tmp_path, content, message):
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(HullError, match=message):
+        read_entries(tmp_path / "table.csv")
+
+
 def test_a_table_reader_that_took_a_formula_for_a_number_is_named():
     table = pd.DataFrame({"composition": ["Na", float("nan")], "energy_per_atom_ev": [-1.0, -2.0]})
     with pytest.raises(xf.energies.CompositionError, match=r"row 1 .*NaN, InF and TRUE .*keep_default_na=False"):
@@ -467,3 +500,37 @@ def test_an_empty_cell_states_no_kind(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("id,composition,energy_per_atom_ev,energy_kind\na,Na,-1,raw\nb,Cl,-2,\n")
     assert read_entries(path).energy_kind.tolist() == ["raw", "not stated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--energy-kind", "mp2020"], "--energy-kind mp2020 says otherwise than 2 of 3 entries, which state raw: a, c"),
+        (["--functional", "r2scan"], "--functional r2scan says otherwise than 3 of 3 entries, which state GGA: a, b"),
+        (["--energy-kind", "rawr"], "--energy-kind rawr: an energy kind is one of raw, mp2020, mixed"),
+        (["--functional", "PBE", "--energy-kind", "raw"], None),
+    ],
+)
+def test_an_option_adds_to_what_a_table_states_and_overrules_nothing(tmp_path, options, said):
+    rows = "a,Na,-1.3,GGA,raw\nb,Cl2,-1.8,GGA,\nc,NaCl,-3.4,GGA,raw\n"
+    (tmp_path / "e.csv").write_text(f"id,composition,energy_per_atom_ev,functional,energy_kind\n{rows}")
+    done = CliRunner().invoke(app, ["hull", str(tmp_path / "e.csv"), *options])
+    assert done.exit_code == (0 if said is None else 1), done.output
+    assert said is None or said in done.output
+
+
+def test_an_option_does_not_overrule_the_corrections_of_entries(tmp_path):
+    (tmp_path / "e.json").write_text(json.dumps([entry.as_dict() for entry in corrected_entries()]))
+    with pytest.raises(HullError, match=r"--energy-kind raw says otherwise than \d of \d entries, which state mp2020"):
+        read_entries(tmp_path / "e.json", energy_kind="raw")
+    with pytest.raises(HullError, match=r"--functional r2scan says otherwise than .* which state gga"):
+        entries_from_pymatgen(corrected_entries(), functional="r2scan")
+    read = read_entries(tmp_path / "e.json", functional="PBE", energy_kind="mp2020")
+    assert set(read.energy_kind) == {"mp2020"}
+
+
+@pytest.mark.parametrize("row", [{"energy": True}, {"energy": "-1"}, {"composition": {"Li": True}}])
+def test_what_is_no_number_in_json_is_not_taken_for_one(tmp_path, row):
+    (tmp_path / "e.json").write_text(json.dumps([{"composition": {"Li": 1}, "energy": -1.9, "entry_id": "e"} | row]))
+    with pytest.raises(HullError, match=r"e cannot be read .* is .*, no number"):
+        read_entries(tmp_path / "e.json")

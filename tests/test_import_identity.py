@@ -451,3 +451,24 @@ def test_the_smallest_and_the_largest_cell_stand_side_by_side(tmp_path):
     summary = import_extxyz(None, tmp_path / "high.xyz", tmp_path / "out", inspect=seen.append)
     assert summary.n_frames == 2
     assert seen[0].num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("symbols", "edge", "places", "is_isolated"),
+    [
+        ("F2", 20.0, [[0, 0, 0], [10, 10, 10]], True),  # 17.3 Å apart: no molecule
+        ("N2", 13.0, [[0, 0, 0], [6.1, 0, 0]], True),
+        ("Li2", 7.8, [[0, 0, 0], [3.9, 3.9, 3.9]], True),  # bcc with 6.75 Å to the nearest
+        ("LiF", 20.0, [[0, 0, 0], [7, 0, 0]], True),
+        ("Li8", 13.0, [[6.5 * x, 6.5 * y, 6.5 * z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], True),
+        ("N2", 12.0, [[0, 0, 0], [1.1, 0, 0]], False),
+        ("Li2", 6.8, [[0, 0, 0], [3.4, 3.4, 3.4]], False),  # 5.9 Å
+    ],
+)
+def test_several_atoms_in_a_box_each_alone_are_no_ground_state(tmp_path, symbols, edge, places, is_isolated):
+    frame = of(ase.Atoms(symbols, places, cell=[edge] * 3, pbc=True), -9.0)
+    crystal = of(bulk("LiF", "rocksalt", a=4.0), -9.7)
+    dataset = open_dataset(load_atoms(tmp_path, [frame, crystal], [frame, crystal]).path)
+    assert dataset.frames.num_rows == (2 if is_isolated else 4)
+    assert (dataset.elements is None) == is_isolated
+    assert dataset.rejected["reason"].str.startswith("isolated atom of").tolist() == [True] * 2 * is_isolated

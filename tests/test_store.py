@@ -266,6 +266,18 @@ def test_overwriting_replaces_the_whole_folder(tiny):
     assert open_dataset(tiny).frames is None
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".git", "other"])
+def test_overwriting_deletes_nothing_that_is_no_dataset(tiny, name):
+    if name == "other":
+        write_tiny(tiny / name)
+    else:
+        (tiny / name).write_text("years of work")
+    before = contents(tiny.parent)
+    with pytest.raises(DatasetError, match=f"not replaced: it holds {re.escape(name)}, .*move it elsewhere first"):
+        write_tiny(tiny, overwrite=True)
+    assert contents(tiny.parent) == before
+
+
 def test_an_empty_folder_may_be_filled(tmp_path):
     (tmp_path / "empty").mkdir()
     assert write_tiny(tmp_path / "empty", overwrite=True).pairs is not None
@@ -624,6 +636,17 @@ def test_a_bad_file_is_named_with_a_remedy_when_the_dataset_opens(tiny, case):
     with pytest.raises(DatasetError, match=f"(?s)^{re.escape(str(tiny))}/{message}"):
         open_dataset(tiny)
     assert contents(tiny.parent) == before
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "frames.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_has_no_end_is_not_read(tiny, name, kind):
+    file = tiny / name
+    file.unlink()
+    {"pipe": lambda: os.mkfifo(file), "device": lambda: file.symlink_to("/dev/zero"), "folder": file.mkdir}[kind]()
+    for verify in (True, False):
+        with pytest.raises(DatasetError, match=f"{name}: no file but a folder, pipe or device"):
+            open_dataset(tiny, verify=verify).frames  # noqa: B018
 
 
 def test_a_table_that_dataset_json_does_not_list_is_not_read(tiny):

@@ -94,6 +94,99 @@ def test_twins_leave_a_dataset_of_ones_own(tmp_path):
     assert "has none" in call("data", "drop-twins", make_dataset(tmp_path / "small"), "--out", tmp_path / "x")
 
 
+@pytest.mark.parametrize("label", ["force", "virial"])
+def test_a_label_that_some_frames_have_under_another_name_is_named(tmp_path, label):
+    named = {
+        "force": (":forces:R:3", ":force:R:3"),
+        "virial": ('stress="1 0 0 0 1 0 0 0 1"', 'virial="1 0 0 0 1 0 0 0 1"'),
+    }
+    if label == "force":
+        frames = [block(columns=columns, cells=[(0.1, 0, 0), (-0.1, 0, 0)]) for columns in named[label]]
+    else:
+        frames = [block(comment=comment) for comment in named[label]]
+    with pytest.raises(DatasetError, match=f"nothing written: .*\n  {label} .*\n.*--leave-out {label}"):
+        load(tmp_path, frames)
+    assert load(tmp_path, frames, leave_out=(label,)).n_frames == 2
+
+
+@pytest.mark.parametrize("names", ["fx fy fz", "force_x force_y force_z", "FX FY FZ"])
+def test_forces_in_three_columns_are_named_with_a_remedy_that_works(tmp_path, names):
+    columns = "".join(f":{name}:R:1" for name in names.split())
+    frame = block(columns=columns, cells=[(0.1, 0.2, 0.3), (-0.1, -0.2, -0.3)])
+    with pytest.raises(DatasetError, match=f"{names.split()[0]} .*make one column of the three, forces:R:3"):
+        load(tmp_path, [frame])
+    dataset = open_dataset(load(tmp_path, [frame.replace(columns, ":forces:R:3")]).path)
+    assert dataset.frames["forces_ev_per_a"][0].as_py() == pytest.approx([0.1, 0.2, 0.3, -0.1, -0.2, -0.3])
+
+
+NESTED = "[[1,0,0],[0,1,0],[0,0,1]]"
+
+
+@pytest.mark.parametrize("text", [NESTED, NESTED.replace(",", ", "), f'"{NESTED}"', '"1,0,0,0,1,0,0,0,1"'])
+def test_a_tensor_in_any_brackets_is_one(tmp_path, text):
+    frame = block(comment=f"dft_virial={text}")
+    with pytest.raises(
+        DatasetError, match=r"dft_virial \(9 numbers\): --stress-key dft_virial --stress-unit ev-virial"
+    ):
+        load(tmp_path, [frame])
+    dataset = open_dataset(load(tmp_path, [frame], stress="dft_virial", stress_unit="ev-virial").path)
+    right = -np.eye(3).ravel() / 64 * 160.21766208  # -W / V in GPa, V = 4 Å cubed
+    assert dataset.frames["stress_gpa"][0].as_py() == pytest.approx(right)
+
+
+@pytest.mark.parametrize("entry", ["energy=-3.0", 'Lattice="5 0 0 0 5 0 0 0 5"', 'pbc="T T T"'])
+def test_an_entry_that_stands_twice_is_not_read_as_either(tmp_path, entry):
+    with pytest.raises(DatasetError, match=f"{entry.split('=')[0]} occurs twice in the comment line"):
+        load(tmp_path, [block(comment=entry)])
+
+
+@pytest.mark.parametrize("key", ["stress", "dft_stress"])
+def test_a_stress_that_is_not_symmetric_is_none(tmp_path, key):
+    frame = block(comment=f'{key}="0.1 0.02 0 0.05 0.1 0 0 0 0.1"')
+    with pytest.raises(DatasetError, match=rf"{key} is not symmetric \(xy 0.02, yx 0.05\).*--leave-out {key}"):
+        load(tmp_path, [frame], stress=key)
+    summary = load(tmp_path, [frame], stress=key, leave_out=(key,))
+    assert open_dataset(summary.path).frames["stress_gpa"].null_count == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_position_that_is_no_number_is_told_by_the_ledger_alone(tmp_path, number):
+    summary = load(tmp_path, [block().replace("2.0000 2.0000 2.0000", f"2 2 {number}"), block(), block()])
+    assert open_dataset(summary.path).rejected["reason"].tolist() == ["frac_coords holds NaN or infinity"]
+
+
+def test_one_file_for_both_functionals_is_refused(tmp_path):
+    (tmp_path / "a.xyz").write_text(block())
+    (tmp_path / "link.xyz").symlink_to(tmp_path / "a.xyz")
+    for other in ("a.xyz", "link.xyz"):
+        words = (
+            "data",
+            "import",
+            "extxyz",
+            tmp_path / "a.xyz",
+            tmp_path / other,
+            "--out",
+            tmp_path / "o",
+            "--no-check",
+        )
+        assert "given for both functionals" in call(*words)
+
+
+def test_two_files_without_any_pair_say_so(tmp_path):
+    summary = load(tmp_path, [block(comment="s=1")], [block(comment="s=01")], structure_id="s")
+    assert (summary.n_frames, summary.n_pairs) == (2, 0)
+    assert "no pairs: no frames of the two files are one structure or one material" in str(summary)
+
+
+@pytest.mark.parametrize("symbol", ["D", "Li1", "3", "Fe3+"])
+def test_a_species_that_is_no_element_is_named_with_what_to_write(tmp_path, symbol):
+    dataset = open_dataset(load(tmp_path, [block(f"{symbol} F"), block(), block()]).path)
+    assert dataset.rejected["reason"].tolist() == [
+        f"unknown element '{symbol}'; write one of H to Pu, as Fe for Fe3+ and H for D"
+    ]
+
+
 # --- any size ---
 
 
@@ -105,6 +198,17 @@ def test_a_cell_without_room_is_refused_before_it_fills_the_memory(edge):
 
     with pytest.raises(ValueError, match="denser than any crystal; is its cell in Å"):
         predict(load_model("0.3.0"), [Atoms("Na", cell=[edge] * 3, pbc=True)])
+
+
+def test_a_cell_without_volume_is_named():
+    from ase import Atoms
+
+    from crossfunc.potential import load_model, predict
+
+    flat = Atoms("NaCl", [[0, 0, 0], [1, 1, 1]], cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=True)
+    with pytest.raises(ValueError, match="structure 0: its cell has no volume") as caught:
+        predict(load_model("0.3.0"), [flat])
+    assert type(caught.value).__module__.startswith("crossfunc.")
 
 
 # --- ended runs ---
@@ -132,6 +236,13 @@ def test_a_help_text_that_cannot_be_written_is_told(word):
     assert "No space left" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["data", "list"], ["hull", "surrogate", "--json"], ["--version"]])
+def test_a_result_that_nobody_can_get_is_no_success(command):
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *CLI, *command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed; send it to a file, or to /dev/null.\n"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
@@ -151,6 +262,30 @@ def test_a_damaged_history_is_a_sentence(trained, content):
         assert "history.csv: missing or damaged; delete the folder" in call(*words)
     finally:
         history.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04"])
+def test_a_damaged_model_of_a_complete_run_is_named_with_the_remedy(trained, name, content):
+    folder, words = trained
+    whole = (folder / name).read_bytes()
+    try:
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+        assert f"{name}: missing or damaged; delete the folder" in call(*words)
+    finally:
+        (folder / name).write_bytes(whole)
+
+
+def test_the_folder_of_a_run_is_no_model_file_and_its_file_is_named(trained):
+    folder, words = trained
+    dataset = words[words.index("--dataset") + 1]
+    assert "a folder; give a model's file in it (of a training run best.pt)" in call(
+        "verdict", dataset, "--model", folder
+    )
+
+
+def test_a_folder_that_is_no_run_is_no_model(tmp_path):
+    assert "no folder of a run" in call("evaluate", "--model", tmp_path, "--dataset", "surrogate")
 
 
 def test_a_hull_without_any_result_is_no_success(tmp_path):
@@ -265,6 +400,21 @@ def test_entries_cannot_unpack_to_more_than_their_file_justifies(tmp_path):
             file.write(b" " * 1_000_000)
         file.write(b"[]")
     assert "which no entries do" in call("hull", tmp_path / "e.json.gz")
+
+
+@pytest.mark.parametrize("filling", [b"\n", b" ", b"\t\n"])
+def test_frames_that_are_nothing_but_room_are_not_read_to_their_end(tmp_path, filling):
+    with gzip.open(tmp_path / "a.xyz.gz", "wb", compresslevel=1) as file:
+        for _ in range(50):
+            file.write(filling * 1_000_000)
+    with pytest.raises(DatasetError, match="more than 1 MB of nothing"):
+        import_extxyz(None, tmp_path / "a.xyz.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_frames_is_said_to_have_none(tmp_path, content):
+    with pytest.raises(DatasetError, match="it holds no frames"):
+        load(tmp_path, [content])
 
 
 def test_honest_entries_unpack(tmp_path):

@@ -20,6 +20,9 @@ class _ErrorsInOneBlock(TyperGroup):
 
     def main(self, *args, **options):
         """Run the command line; a help text or a version that cannot be written is told as well."""
+        if sys.stdout is None:  # closed (>&-): a result would go nowhere, or into the next file that is opened
+            say("error: standard output is closed; send it to a file, or to /dev/null.", err=True)
+            sys.exit(1)
         try:
             return super().main(*args, **options)
         except OSError as error:
@@ -1101,11 +1104,12 @@ def hull(
         ),
     ] = None,
     functional: Annotated[
-        str | None, typer.Option(help="Which energies of a dataset (low, high or a key), or what those of a file are.")
+        str | None,
+        typer.Option(help="Which energies of a dataset (low, high or a key); a file's, if unstated."),
     ] = None,
     energy_kind: Annotated[
         str | None,
-        typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or the kind that a file's are."),
+        typer.Option(help="Kind of a dataset's energies to use (raw or mp2020), or of a file's if unstated."),
     ] = None,
     jobs: Annotated[int, typer.Option(callback=_check_jobs, help="Worker processes; -1: one per core.")] = 1,
     cluster: OnCluster = None,

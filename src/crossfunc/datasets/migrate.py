@@ -24,6 +24,7 @@ from crossfunc.datasets.store import (
     Dataset,
     _check_files,
     _read_parquet,
+    _refuse_special,
     _replace_folder,
     _sha256,
     _verify_checksum,
@@ -98,6 +99,7 @@ def migrate_dataset(path: str | os.PathLike) -> Migrated:
 def _read_old_meta(path: Path) -> dict | None:
     """The description of an old folder; None for one that is up to date."""
     file = path / META_FILE
+    _refuse_special(file)
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

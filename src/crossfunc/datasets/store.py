@@ -26,6 +26,7 @@ from crossfunc.datasets.functionals import (
 from crossfunc.datasets.importers import mp_thermo_csv
 from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.datasets.schema import REJECTED_COLUMNS, TABLES, DatasetError, validate_table
+from crossfunc.files import DRAFT_SUFFIX, LOCK_FILE
 from crossfunc.plain_text import visible
 
 META_FILE = "dataset.json"
@@ -42,6 +43,7 @@ META_KEYS = {
     "label_notice": "the sentence that says what the labels are, on every figure",
 }
 _LONGEST_NAME = 240  # of 255 bytes: the hidden folder in which a dataset is made has a longer one
+_OURS = {META_FILE, LOCK_FILE, REJECTED_FILE, RECORDS_FILE, *(f"{kind}.parquet" for kind in TABLES)}
 PACKAGED = Path(__file__).parent / "packaged"
 
 
@@ -331,6 +333,12 @@ def check_target(path: Path, overwrite: bool) -> None:
         )
     if not overwrite:
         raise DatasetError(f"{path} exists; choose another folder, or replace it (--overwrite, overwrite=True).")
+    others = sorted(one.name for one in path.iterdir() if one.name not in _OURS and one.suffix != DRAFT_SUFFIX)
+    if others:  # a replaced folder is deleted with all it holds
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise DatasetError(
+            f"{path}: not replaced: it holds {others[0]}{more}, which is no table of its; move it elsewhere first."
+        )
 
 
 def _write_folder(path: Path, meta: dict, tables: dict[str, pa.Table]) -> None:
@@ -388,8 +396,15 @@ def _search_folders() -> list[Path]:
     return [Path(folder).expanduser() for folder in given if folder] + [PACKAGED]
 
 
+def _refuse_special(file: Path) -> None:
+    """A pipe or a device has no end: reading it would wait, or fill the memory."""
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file}: no file but a folder, pipe or device; fetch or import the dataset again.")
+
+
 def _read_meta(path: Path) -> dict:
     file = path / META_FILE
+    _refuse_special(file)
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -437,6 +452,7 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
     file = path / name
     if not file.exists():
         raise DatasetError(f"{file}: listed in {META_FILE} but missing; fetch or import the dataset again.")
+    _refuse_special(file)
     if _sha256(file) != meta["files"][name]["sha256"]:
         raise DatasetError(
             f"{file}: the checksum differs from {META_FILE}: the file was truncated or edited. "
@@ -446,6 +462,7 @@ def _verify_checksum(path: Path, name: str, meta: dict) -> None:
 
 def _read_parquet(file: Path, n_rows: int) -> pa.Table:
     """Read a table, but only if it unpacks to what its size and the recorded number of rows can justify."""
+    _refuse_special(file)
     try:
         check_unpacked_size(file, n_rows)
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:

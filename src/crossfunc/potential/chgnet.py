@@ -44,6 +44,8 @@ def load_model(name_or_path: str | os.PathLike, *, device: str = "cpu"):
 
     name = str(name_or_path)
     path = chgnet_checkpoint_path(name) if name in CHECKPOINTS else Path(name)
+    if path.is_dir():
+        raise CheckpointError(f"{name}: a folder; give a model's file in it (of a training run best.pt).")
     if not path.is_file():
         raise CheckpointError(f"{name}: neither one of {', '.join(CHECKPOINTS)} nor a checkpoint file.")
     model = read_model(path)

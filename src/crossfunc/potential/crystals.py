@@ -116,7 +116,10 @@ def _triple(structure, index: int) -> tuple:
     if hasattr(structure, "get_scaled_positions"):  # ASE
         if not structure.pbc.all():
             raise CrystalError(f"structure {index} is not periodic in all directions; put it in a cell with pbc=True.")
-        return structure.numbers, structure.get_scaled_positions(wrap=False), structure.cell.array
+        try:
+            return structure.numbers, structure.get_scaled_positions(wrap=False), structure.cell.array
+        except np.linalg.LinAlgError:
+            raise CrystalError(f"structure {index}: its cell has no volume; leave the structure out.") from None
     if not hasattr(structure, "lattice"):
         raise CrystalError(
             f"structure {index} is a {type(structure).__name__}, which has no lattice; give pymatgen Structures or ASE "

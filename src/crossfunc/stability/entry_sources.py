@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.datasets.parquet_sizes import check_unpacked_size
+from crossfunc.datasets.schema import ENERGY_KINDS
 from crossfunc.energies.corrections import mp2020_corrections
-from crossfunc.stability.entries import NOT_STATED, EntryTable, HullError
+from crossfunc.stability.entries import NOT_STATED, EntryTable, HullError, named
 from crossfunc.symbols import ATOMIC_NUMBERS
 
 _FUNCTIONALS = {"gga": "gga", "gga+u": "gga", "pbe": "gga", "pbe+u": "gga", "gga_gga+u": "gga", "r2scan": "r2scan"}
@@ -84,8 +85,9 @@ def entries_from_pymatgen(
     entries : iterable of pymatgen entries
         One without an `entry_id` is called "entry 3", after its place.
     functional, energy_kind : str, optional
-        What the energies are. By default the functional follows from `parameters["run_type"]` (GGA and GGA+U: "gga")
-        and the kind from the adjustments: "raw" without any, "mp2020", "mixed" (pymatgen's mixing scheme).
+        What the energies are, where the entries do not say: nothing that they say is overruled. By default the
+        functional follows from `parameters["run_type"]` (GGA and GGA+U: "gga") and the kind from the adjustments:
+        "raw" without any, "mp2020", "mixed" (pymatgen's mixing scheme).
     among : EntryTable, optional
         The entries that these are going to be compared with.
 
@@ -121,8 +123,8 @@ def read_entries(
     path : str or path
         Tables need the columns `id, composition, energy_per_atom_ev` and may have `functional` and `energy_kind`.
     functional, energy_kind : str, optional
-        What the energies of a file are, where it does not say; which of its energies to take from a dataset
-        (default: those of its high functional, of the kind it says they are).
+        What the energies of a file are, where it does not say: nothing that it says is overruled. Of a dataset, which
+        of its energies to take (default: those of its high functional, of the kind it says they are).
     among : EntryTable, optional
         As in `entries_from_pymatgen`.
 
@@ -205,14 +207,46 @@ def entries_from_dataset(dataset, *, functional: str = "high", energy_kind: str 
 
 def _table(facts: list[_Facts], source: str, functional, energy_kind, among: EntryTable | None) -> EntryTable:
     """The table of all facts, with the kind of every energy."""
+    ids = [fact.id for fact in facts]
+    kinds = _energy_kinds(facts, among)
+    if energy_kind:  # raw and corrections without a name are what adjustments look like, not what anybody said
+        said = [kind if kind in _SAID_BY_ADJUSTMENTS else NOT_STATED for kind in map(_kind_of, facts)]
+        kinds = _agreed("energy_kind", said, energy_kind, ids, source)
+    functionals = [fact.functional for fact in facts]
+    if functional and "mixed" not in kinds:  # the mixing scheme puts functionals on one scale
+        functionals = _agreed("functional", functionals, functional, ids, source)
     return EntryTable.from_columns(
-        [fact.id for fact in facts],
+        ids,
         [fact.formula for fact in facts],
         [fact.energy_per_atom_ev for fact in facts],
-        functional=functional or [fact.functional for fact in facts],
-        energy_kind=energy_kind or _energy_kinds(facts, among),
+        functional=functional if functional and "mixed" in kinds else functionals,
+        energy_kind=kinds,
         source=source,
     )
+
+
+_SAID_BY_ADJUSTMENTS = ("mp2020", "mixed")
+_OPTION_KINDS = (*ENERGY_KINDS, "mixed")
+
+
+def _agreed(name: str, stated: list[str], given: str, ids: list, source: str) -> list[str]:
+    """The labels of all entries where an option says one for all: it adds to what is stated, and overrules nothing."""
+    option = f"--{name.replace('_', '-')} {given}"
+    if name == "energy_kind" and given not in _OPTION_KINDS:
+        raise HullError(f"{source}: {option}: an energy kind is one of {', '.join(_OPTION_KINDS)}.")
+    others = [k for k, one in enumerate(stated) if one != NOT_STATED and _normal(one) != _normal(given)]
+    if others:
+        there = ", ".join(sorted({str(stated[k]) for k in others}))
+        raise HullError(
+            f"{source}: {option} says otherwise than {len(others)} of {len(stated)} entries, which state {there}: "
+            f"{named([ids[k] for k in others])}. Leave the option out, or leave these entries out of the file."
+        )
+    return [given] * len(stated)
+
+
+def _normal(label: str) -> str:
+    """One word for the names that a functional goes by."""
+    return _FUNCTIONALS.get(str(label).lower(), str(label).lower())
 
 
 def _energy_kinds(facts: list[_Facts], among: EntryTable | None) -> list[str]:
@@ -270,10 +304,10 @@ def _facts_of_json(k: int, row, path: Path) -> _Facts:
             raise ValueError("its composition is empty")
         for species, amount in row["composition"].items():
             symbol = _symbol(species)
-            amounts[symbol] = amounts.get(symbol, 0.0) + float(amount)
+            amounts[symbol] = amounts.get(symbol, 0.0) + _number(amount, f"the amount of {species}")
         adjustments = row.get("energy_adjustments") or []
         correction = sum(map(_value, adjustments)) if adjustments else float(row.get("correction") or 0.0)
-        energy = (float(row["energy"]) + correction) / sum(amounts.values())
+        energy = (_number(row["energy"], "the energy") + correction) / sum(amounts.values())
         schemes = tuple(_scheme(one.get("cls"), one.get("name") or "") for one in adjustments)
         parameters, data = row.get("parameters") or {}, row.get("data") or {}
         functional, hubbards = _functional(parameters, data), dict(parameters.get("hubbards") or {})
@@ -284,6 +318,13 @@ def _facts_of_json(k: int, row, path: Path) -> _Facts:
     if correction and not schemes:
         schemes = ("correction without a name",)
     return _Facts(name, _formula(amounts), energy, functional, schemes, hubbards)
+
+
+def _number(value, what: str) -> float:
+    """A number of a JSON file; true is none, and neither is text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{what} is {value!r:.40}, no number")
+    return float(value)
 
 
 def _symbol(species: str) -> str:
@@ -315,7 +356,7 @@ def _scheme(cls, name: str) -> str:
 def _functional(parameters: dict, data: dict) -> str:
     """Functional from the run type: GGA and GGA+U are one here, as MP2020 joins them."""
     run_type = parameters.get("run_type") or data.get("run_type")
-    return NOT_STATED if run_type is None else _FUNCTIONALS.get(str(run_type).lower(), str(run_type).lower())
+    return NOT_STATED if run_type is None else _normal(run_type)
 
 
 def _formula(amounts: dict[str, float]) -> str:
@@ -378,16 +419,29 @@ def _read_table(path: Path):
         ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise HullError(f"{path}: not readable as a table ({str(error).strip()}); write it again.") from error
-    if "energy_per_atom_ev" in table:
-        energies = pd.to_numeric(table["energy_per_atom_ev"], errors="coerce")
-        for row in np.flatnonzero(energies.isna())[:1]:
-            text, name = table["energy_per_atom_ev"][row], table["id"][row] if "id" in table else "?"
-            raise HullError(
-                f"{path}: row {row} ({name}): energy_per_atom_ev is {text!r}, no number; correct it or "
-                "leave the row out."
-            )
-        table["energy_per_atom_ev"] = energies
     return table
+
+
+def _energies(table, source: str) -> list[float]:
+    """The energies of a table, of whatever type its reader gave them; what is no number is named by its row."""
+    import pandas as pd
+
+    column = table["energy_per_atom_ev"].astype(object)
+    is_truth = column.map(lambda value: isinstance(value, bool | np.bool_))
+    energies = pd.to_numeric(column.mask(is_truth), errors="coerce").to_numpy(dtype=float)
+    for row in np.flatnonzero(np.isnan(energies))[:1]:
+        raise HullError(
+            f"{source}: row {row} ({table['id'].iloc[row]}): energy_per_atom_ev is {column.iloc[row]!r}, no number; "
+            "correct it or leave the row out."
+        )
+    return energies.tolist()
+
+
+def _refuse_repeated_columns(table, source: str) -> None:
+    columns = list(map(str, table.columns))
+    for name in (*_COLUMNS, "functional", "energy_kind"):
+        if columns.count(name) > 1 or f"{name}.1" in columns:  # as pandas calls the second one
+            raise HullError(f"{source}: there are two columns {name}; leave one.")
 
 
 def _from_table(table, source: str, functional: str | None = None, energy_kind: str | None = None) -> EntryTable:
@@ -398,14 +452,20 @@ def _from_table(table, source: str, functional: str | None = None, energy_kind: 
         mark = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in there), None)
         remedy = f" Separate columns by commas instead of {mark!r}, and write -1.5, not -1,5." if mark else ""
         raise HullError(f"{source}: no column {', '.join(missing)}; there are {there}.{remedy}")
-    labels = {"functional": functional, "energy_kind": energy_kind}
-    given = {name: value or _stated(table, name) for name, value in labels.items()}
-    columns = (table[name].tolist() for name in _COLUMNS)
+    _refuse_repeated_columns(table, source)
+    nameless = np.flatnonzero((table["id"].isna() | (table["id"].astype(str) == "")).to_numpy())
+    if len(nameless):
+        raise HullError(f"{source}: row {nameless[0]} has no id; give every entry an id of its own.")
+    given = {}
+    for name, value in (("functional", functional), ("energy_kind", energy_kind)):
+        stated = _stated(table, name)
+        given[name] = _agreed(name, stated, value, table["id"].tolist(), source) if value else stated
+    columns = (table["id"].tolist(), table["composition"].tolist(), _energies(table, source))
     return EntryTable.from_columns(*columns, **given, source=source)
 
 
-def _stated(table, name: str) -> str | list[str]:
+def _stated(table, name: str) -> list[str]:
     """The functionals or kinds of a table's rows; an empty cell states nothing."""
     if name not in table:
-        return NOT_STATED
+        return [NOT_STATED] * len(table)
     return [value if isinstance(value, str) and value else NOT_STATED for value in table[name]]

@@ -104,16 +104,14 @@ class FinetuneResult:
 
 def read_back(folder: RunFolder, finished: dict, method: Method, settings: Settings, split: dict) -> FinetuneResult:
     """Return the result of a run that is complete on disk."""
-    from crossfunc.potential import load_model
-
     path = folder.path
     (best, *_), (last, *_) = folder.best_files, folder.last_files
     source = path / SOURCE_FILE
     forgetting = finished.get("forgetting")
     references = AtomRefFit.from_json(path / REFERENCES_FILE) if (path / REFERENCES_FILE).exists() else None
     return FinetuneResult(
-        load_model(path / best),
-        load_model(path / last),
+        _read_model(path / best),
+        _read_model(path / last),
         _read_history(path / HISTORY_FILE),
         finished["metrics"],
         references,
@@ -124,8 +122,21 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
         settings,
         split,
         forgetting and Forgetting.from_dict(forgetting),
-        load_model(source) if source.exists() else None,
+        _read_model(source) if source.exists() else None,
     )
+
+
+def _read_model(path: Path):
+    """A model of a complete run."""
+    from crossfunc.potential import load_model
+
+    try:
+        return load_model(path)
+    except ValueError as error:
+        raise RunError(f"{path}: {_DAMAGED}") from error
+
+
+_DAMAGED = "missing or damaged; delete the folder to train again, or choose another one."
 
 
 def _read_history(path: Path) -> "pd.DataFrame":
@@ -139,5 +150,5 @@ def _read_history(path: Path) -> "pd.DataFrame":
     except (OSError, ValueError, csv.Error):
         is_whole = False
     if not is_whole:
-        raise RunError(f"{path}: missing or damaged; delete the folder to train again, or choose another one.")
+        raise RunError(f"{path}: {_DAMAGED}")
     return history

@@ -238,6 +238,11 @@ def find_model_file(run: str | os.PathLike, functional: str) -> Path:
         No run in this folder, or none that has a model for the functional (names those it has).
     """
     folder = RunFolder(run, {})
+    if not (folder.path / RUN_FILE).is_file():
+        raise RunError(
+            f"{folder.path}: no folder of a run, {RUN_FILE} is missing; give a model's file, or what --out of "
+            "`crossfunc finetune` named."
+        )
     about = folder._read()
     files = {about.get("functional"): (BEST_FILE, BEST_TENSORS_FILE)}
     if (folder.path / SOURCE_FILE).exists():

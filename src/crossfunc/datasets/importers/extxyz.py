@@ -5,11 +5,12 @@ import gzip
 import io
 import json
 import os
+import re
 import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Keys:
     moments : str
         Of `MOMENTS`; for three numbers a moment, "length" or the axis to read.
     leave_out : tuple of str
-        Columns that look like labels and are not wanted.
+        Columns that are labels, or look like some, and are not wanted.
     """
 
     energy: str = "energy"
@@ -128,6 +129,7 @@ def import_extxyz(
     if keys.moments not in MOMENTS:
         raise DatasetError(f"moments {keys.moments!r} is none of {', '.join(MOMENTS)}.")
     _check_energy_kinds(energy_kinds)
+    _refuse_one_file(low, high)
     described = describe_functionals(*functionals, energy_kinds=energy_kinds)
     sides = zip((low, high), (one["key"] for one in described.values()), energy_kinds, strict=True)
     readers = [_Reader(Path(f), name, kind, keys, energy_factor, per_atom) for f, name, kind in sides if f is not None]
@@ -150,7 +152,18 @@ def import_extxyz(
         }
         n_bytes = sum(reader.path.stat().st_size for reader in readers)
         named = {"material_id": keys.material_id, "structure_id": keys.structure_id}
-        return complete_import(sink, meta, n_bytes, started, inspect=inspect, named_by=named)
+        summary = complete_import(sink, meta, n_bytes, started, inspect=inspect, named_by=named)
+    if len(readers) == 2 and not summary.n_pairs:
+        summary.notes.append(
+            "no pairs: no frames of the two files are one structure or one material; name an entry that both files "
+            "have with --structure-key or --material-key"
+        )
+    return summary
+
+
+def _refuse_one_file(low: str | os.PathLike | None, high: str | os.PathLike) -> None:
+    if low is not None and Path(low).is_file() and Path(high).is_file() and Path(low).samefile(high):
+        raise DatasetError(f"{low}: given for both functionals, whose energies would be the same; give a file of each.")
 
 
 def _check_energy_kinds(kinds: tuple[str, str]) -> None:
@@ -190,10 +203,20 @@ def _force_factor(unit: str) -> float:
 
 @dataclass(frozen=True)
 class _Frame:
-    """One frame as ASE reads it, and the text of its entries before anything was made of it."""
+    """One frame as ASE reads it, and the text of its entries before anything was made of it.
+
+    Of a database there is no comment line.
+    """
 
     atoms: object
     texts: Callable[[str], str | None]
+    comment: str = ""
+
+    def refuse_repeats(self, keys: Iterable[str]) -> None:
+        """Raise RowError where the comment line has one of these entries twice: ASE takes the last."""
+        for key in keys:
+            if self.comment.count(f"{key}=") > 1:
+                entry_text(self.comment, key)
 
 
 class _Reader:
@@ -207,6 +230,7 @@ class _Reader:
         self.met: set[str] = set()
         self.found: set[str] = set()
         self.unread: dict[str, Unread] = {}
+        self.suspects: dict[str, Unread] = {}
 
     def rows(self) -> Iterator[tuple[str, Callable]]:
         read = _read_database if self.path.suffix in _DATABASES else _read_blocks
@@ -226,9 +250,11 @@ class _Reader:
         if self.refused and not self.found:
             ((reason, n),) = self.refused.most_common(1)
             raise DatasetError(f"{self.path}: nothing written: none of its frames can be used; {n} x {reason}.")
+        if not self.refused and not self.found:
+            raise DatasetError(f"{self.path}: nothing written: it holds no frames.")
         asked = {"energy": self.keys.energy}
         asked |= {k: getattr(self.keys, k) for k in _OPTIONAL if getattr(self.keys, k) != getattr(Keys, k)}
-        asked = {k: name for k, name in asked.items() if name and name not in self.met}
+        asked = {k: name for k, name in asked.items() if name and name not in {*self.met, *self.keys.leave_out}}
         if asked:
             named = ", ".join(f"{k} key {name!r}" for k, name in asked.items())
             raise DatasetError(
@@ -237,12 +263,10 @@ class _Reader:
             )
 
     def refuse_unread_labels(self) -> None:
-        """Raise where a kind of label is missing and a column is there that may be it."""
-        missing = {k for k in _OPTIONAL if getattr(self.keys, k) not in self.met}
-        suspects = [one for one in self.unread.values() if one.may_be in missing]
-        if suspects:
-            lines = "\n  ".join(one.describe() for one in suspects)
-            names = " ".join(f"--leave-out {one.name}" for one in suspects)
+        """Raise where a frame lacks a kind of label and has a column that may be it."""
+        if self.suspects:
+            lines = "\n  ".join(one.describe() for one in self.suspects.values())
+            names = " ".join(f"--leave-out {one.name}" for one in self.suspects.values())
             raise DatasetError(
                 f"{self.path}: nothing written: its frames have columns that look like labels and are not read:\n"
                 f"  {lines}\nName those that are labels, and leave the others out knowingly: {names}."
@@ -258,6 +282,7 @@ class _Reader:
     def _add(self, rows: FrameRows, row: int, identifier: str, frame: _Frame) -> None:
         atoms = frame.atoms
         numbers = atoms.numbers
+        frame.refuse_repeats(("Lattice", "Properties", "pbc", *(getattr(self.keys, k) for k in ("energy", *_OPTIONAL))))
         if len(numbers) == 0:
             raise RowError("the frame has no atoms")
         if not atoms.pbc.all():
@@ -274,7 +299,7 @@ class _Reader:
         structure = (numbers.tolist(), atoms.cell.array.ravel().tolist(), coords.ravel().tolist())
         labels = {
             "forces_ev_per_a": _array(self._value(atoms, results, self.keys.forces), self.keys.forces, 3 * len(atoms)),
-            "stress_gpa": self._stress(atoms, results),
+            "stress_gpa": self._stress(frame, results),
             "magmoms_mub": self._moments(atoms, results),
         }
         texts = {
@@ -286,20 +311,24 @@ class _Reader:
             "structure_id": self._text(frame, self.keys.structure_id) or structure_digest("", *structure),
         }
         rows.append(row, texts, structure, energy, **labels)
-        self._list_unread(atoms, results)
+        there = dict(zip(("forces", "stress", "magmoms"), labels.values(), strict=True))
+        self._list_unread(atoms, results, {kind for kind, values in there.items() if values is None})
 
     def _value(self, atoms, results: dict, key: str):
-        for place in (results, atoms.info, atoms.arrays):
+        for place in (results, atoms.info, atoms.arrays) if key not in self.keys.leave_out else ():
             if key in place:
                 self.met.add(key)
                 return place[key]
         return None
 
-    def _stress(self, atoms, results: dict) -> list[float] | None:
-        stress = self._value(atoms, results, self.keys.stress)
+    def _stress(self, frame: _Frame, results: dict) -> list[float] | None:
+        atoms, key = frame.atoms, self.keys.stress
+        stress = self._value(atoms, results, key)
         if stress is None:
             return None
-        tensor = _tensor(stress, self.keys.stress)
+        if frame.comment and key in results:  # of nine numbers, ASE has kept one triangle
+            stress = _numbers_in(entry_text(frame.comment, key) or "") or stress
+        tensor = _tensor(stress, key)
         return [value / atoms.cell.volume for value in tensor] if self.is_virial else tensor
 
     def _moments(self, atoms, results: dict) -> list[float] | None:
@@ -321,7 +350,7 @@ class _Reader:
             raise RowError(f"{key} has shape {shape}, where --moments {self.keys.moments} reads three numbers a moment")
         return _array(values, key, n)
 
-    def _list_unread(self, atoms, results: dict) -> None:
+    def _list_unread(self, atoms, results: dict, missing: set[str]) -> None:
         read = {getattr(self.keys, k) for k in ("energy", *_OPTIONAL, "material_id", "structure_id")}
         for place in (results, atoms.info, atoms.arrays):
             for name, values in place.items():
@@ -330,6 +359,8 @@ class _Reader:
                 unread = Unread.of(name, values, len(atoms), in_columns=place is atoms.arrays)
                 if unread is not None:
                     self.unread.setdefault(name, unread)
+                    if unread.may_be in missing:
+                        self.suspects.setdefault(name, unread)
 
     def _text(self, frame: _Frame, key: str | None) -> str | None:
         if key is None:
@@ -343,6 +374,8 @@ class _Reader:
 _NO_LABELS = {"numbers", "positions", "tags", "masses", "momenta", "initial_magmoms", "initial_charges", "energies"}
 _MOMENT_WORDS = ("mag", "mom", "spin")
 _NUMBER_WORDS = ("energ", "enthalp", "pressure")  # a second energy may be the one that was meant
+_ONE_OF_THREE = re.compile(r"(f|\w*force\w*?)_?[xyz]", re.IGNORECASE)
+_ONE_COMPONENT = "a component an atom"
 _OPTIONS = {
     "forces": "--forces-key {name}",
     "stress": "--stress-key {name}",
@@ -372,7 +405,7 @@ class Unread:
 
         What stands outside the columns of atoms is a tensor where it could be both.
         """
-        array = np.asarray(values)
+        array = np.asarray((_numbers_in(values) or values) if isinstance(values, str) and not in_columns else values)
         if array.dtype.kind not in "fi":
             return None
         is_moment = any(word in name.lower() for word in _MOMENT_WORDS)
@@ -382,12 +415,16 @@ class Unread:
             return cls(name, f"{array.size} numbers", "stress")
         if array.shape == (n_atoms, 3) and (array.dtype.kind == "f" or is_moment):
             return cls(name, "3 numbers an atom", "magmoms" if is_moment else "forces")
+        if array.shape == (n_atoms,) and in_columns and _ONE_OF_THREE.fullmatch(name):
+            return cls(name, _ONE_COMPONENT, "forces")
         if array.shape == (n_atoms,) and (in_columns or is_moment):
             return cls(name, "a number an atom", "magmoms" if is_moment else "")
         return None
 
     def describe(self) -> str:
         """The column, and the option that reads it."""
+        if self.shape == _ONE_COMPONENT:
+            return f"{self.name} ({self.shape}): in Properties make one column of the three, forces:R:3"
         kind = "virial" if self.may_be == "stress" and "vir" in self.name.lower() else self.may_be
         return f"{self.name} ({self.shape}): {_OPTIONS[kind].format(name=self.name)}"
 
@@ -419,11 +456,27 @@ def _array(value, key: str, size: int) -> list[float] | None:
     return array.astype(float).ravel().tolist()
 
 
+_ASYMMETRY = 0.05  # of the largest component: more than printed digits and finite differences leave
+
+
+def _numbers_in(text: str) -> list[float] | None:
+    """The numbers of a text that holds nothing else but brackets and commas, as [[1, 0, 0], [0, 1, 0], [0, 0, 1]]."""
+    try:
+        return [float(word) for word in _BRACKETS.sub(" ", text).split()] or None
+    except ValueError:
+        return None
+
+
 def _tensor(value, key: str) -> list[float]:
-    array = np.asarray(value)
+    array = np.asarray((_numbers_in(value) or value) if isinstance(value, str) else value)
     if array.dtype.kind not in "fi" or array.size not in (6, 9):
         raise RowError(f"{key} needs 6 numbers (xx yy zz yz xz xy) or 9, found {array.size}")
     flat = array.astype(float).ravel().tolist()
+    for row, column in ((0, 1), (0, 2), (1, 2)) if array.size == 9 else ():
+        one, other = flat[3 * row + column], flat[3 * column + row]
+        if abs(one - other) > _ASYMMETRY * max(map(abs, flat)):
+            pair = f"{'xyz'[row]}{'xyz'[column]} {one:g}, {'xyz'[column]}{'xyz'[row]} {other:g}"
+            raise RowError(f"{key} is not symmetric ({pair}), as a stress is; correct it, or --leave-out {key}")
     return flat if array.size == 9 else [flat[k] for k in (0, 5, 4, 5, 1, 3, 4, 3, 2)]
 
 
@@ -442,12 +495,15 @@ def _read_blocks(path: Path) -> Iterator[Callable]:
 
 
 def _cut_blocks(path: Path, lines) -> Iterator[Callable]:
-    number, frame = 0, 0
+    number, frame, blank = 0, 0, 0
     while first := lines.readline(_LINE_BYTES):
         number += 1
         if number == 1:
             first = _without_mark(path, first)
         if not first.strip():
+            blank += len(first)
+            if blank > _LINE_BYTES:
+                raise DatasetError(f"{path}, line {number}: more than 1 MB of nothing: no extended XYZ file.")
             continue
         try:
             n_atoms = int(first)
@@ -485,15 +541,27 @@ def _limited(path: Path, lines: Iterator[bytes]) -> Iterator[bytes]:
         yield line
 
 
+_BRACKETS = re.compile(r"[][{}(),]")
+_NESTED = re.compile(r"""=\s*\[\s*(\[[^"']*?\])\s*\]""")  # ASE ends an array at its first bracket
+
+
 def _parse_block(block: bytes) -> _Frame:
     import ase.io
 
     try:
         text = block.decode("utf-8")
-        atoms = ase.io.read(io.StringIO(text), format="extxyz", index=0)
-        return _Frame(atoms, lambda key: entry_text(text.split("\n", 2)[1], key))
+        count, _, text = text.partition("\n")
+        written, _, rest = text.partition("\n")
+        comment = _NESTED.sub(lambda m: f'="{_BRACKETS.sub(" ", m[1])}"', written)
+        atoms = ase.io.read(io.StringIO("\n".join((count, comment, rest))), format="extxyz", index=0)
+        return _Frame(atoms, lambda key: entry_text(written, key), comment)
     except UnicodeDecodeError:
         raise RowError("holds bytes that are not UTF-8") from None
+    except KeyError as error:
+        symbol = str(error.args[0])
+        if symbol not in rest.split():
+            raise RowError(f"ASE cannot read the frame (KeyError: {error})") from None
+        raise RowError(f"unknown element {symbol[:20]!r}; write one of H to Pu, as Fe for Fe3+ and H for D") from None
     except Exception as error:  # whatever its parser meets in a bad frame, that frame is left out and told
         raise RowError(f"ASE cannot read the frame ({type(error).__name__}: {str(error)[:100]})") from None
 

@@ -264,7 +264,9 @@ def structure_digest(kind: str, numbers: np.ndarray, lattice: np.ndarray, coords
     digest.update(np.asarray(numbers, dtype=np.int16).tobytes())
     digest.update(np.floor(np.asarray(lattice) * 1e4 + _OFFSET).astype(np.int64).tobytes())
     coords = np.asarray(coords)
-    digest.update((np.floor((coords - np.floor(coords)) * 1e4 + _OFFSET).astype(np.int64) % 10_000).tobytes())
+    with np.errstate(invalid="ignore"):  # NaN is refused by the schema, with the row
+        places = np.floor((coords - np.floor(coords)) * 1e4 + _OFFSET).astype(np.int64) % 10_000
+    digest.update(places.tobytes())
     return digest.hexdigest()
 
 
@@ -305,34 +307,37 @@ ISOLATED = "isolated atom"
 
 
 def isolated_rows(table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-    """Yield (rows, reason), element by element, for single atoms in a box: no crystals and no ground states.
+    """Yield (rows, reason), composition by composition, for atoms in a box, each alone: no crystals, no ground states.
 
     Parameters
     ----------
     table : pyarrow.Table
         A batch that the frames schema has accepted.
     """
-    numbers = table["atomic_numbers"].combine_chunks()
-    lattices = _lattices(table)
-    roomy = np.abs(np.linalg.det(lattices)) > REACH_A**3 / np.sqrt(2)  # no lattice is denser than fcc
-    rows = np.flatnonzero(roomy & (np.asarray(numbers.value_lengths()) == 1))
-    found = [(int(row), numbers[int(row)].as_py()[0]) for row in rows if nearest_image_a(lattices[row]) > REACH_A]
-    for z in sorted({z for _, z in found}):
+    numbers, coords = (table[name].combine_chunks() for name in ("atomic_numbers", "frac_coords"))
+    lattices, n_atoms = _lattices(table), np.asarray(numbers.value_lengths())
+    roomy = np.abs(np.linalg.det(lattices)) > n_atoms * REACH_A**3 / np.sqrt(2)  # no packing is denser than fcc
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row in map(int, np.flatnonzero(roomy)):
+        kinds = numbers[row].as_py()
+        if _are_isolated(kinds, lattices[row], coords[row].as_py()):
+            found.setdefault(tuple(ELEMENT_SYMBOLS[z - 1] for z in sorted(kinds)), []).append(row)
+    for symbols, rows in sorted(found.items()):
+        called = symbols[0] if len(symbols) == 1 else f"{', '.join(sorted({*symbols}))}, {len(symbols)} in a cell"
         reason = (
-            f"{ISOLATED} of {ELEMENT_SYMBOLS[z - 1]} (no neighbour within {REACH_A:g} Å): no crystal, so neither a "
+            f"{ISOLATED} of {called} (no neighbour within {REACH_A:g} Å): no crystal, so neither a "
             "ground state nor anything CHGNet can learn from"
         )
-        yield _mask([row for row, one in found if one == z], table.num_rows), reason
+        yield _mask(rows, table.num_rows), reason
 
 
-def nearest_image_a(lattice: np.ndarray) -> float:
-    """Distance from an atom to its nearest image, in Å, whatever vectors span the lattice."""
-    from ase.geometry import minkowski_reduce
+def _are_isolated(numbers: list[int], lattice: np.ndarray, coords: list[float]) -> bool:
+    """Whether no atom has a neighbour within reach, whatever vectors span the lattice."""
+    from ase import Atoms
+    from ase.neighborlist import neighbor_list
 
-    reduced, _ = minkowski_reduce(lattice)
-    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    distances = np.linalg.norm(steps @ reduced, axis=1)
-    return float(distances[distances > 0].min())
+    atoms = Atoms(numbers, cell=lattice, scaled_positions=np.reshape(coords, (-1, 3)), pbc=True)
+    return len(neighbor_list("i", atoms, REACH_A)) == 0
 
 
 def _mask(rows: Sequence[int] | np.ndarray, n_rows: int) -> np.ndarray:
