@@ -409,9 +409,9 @@ PARTS: dict[str, Callable[[str, Sizes], dict]] = {
 def format_report(report: dict) -> str:
     """The measurements as lines for the terminal."""
     lines = [f"{report['device']}, torch {report['torch']}"]
-    for part in PARTS:
-        lines.append(part.replace("_", " "))
-        lines += [f"  {key.replace('_', ' '):<26}{_short(value)}" for key, value in report[part].items()]
+    for name in PARTS:
+        lines.append(name.replace("_", " "))
+        lines += [f"  {key.replace('_', ' '):<26}{_short(value)}" for key, value in report[name].items()]
     return "\n".join(lines)
 
 
