@@ -102,7 +102,7 @@ def test_what_stands_after_p_reaches_the_lesson_whole(tmp_path):
 def test_a_split_of_one_material_is_a_sentence(cases, tmp_path):
     import_(tmp_path, "-", cases / "one_material.xyz", "--no-check")
     words = ("--dataset", tmp_path / "o", "--epochs", "1", "--out", tmp_path / "r")
-    said = "1 materials are too few for a"
+    said = "1 material: too few for a"
     assert call("finetune", "--method", "4", *words, status=1).startswith(f"error: {said}")
     by_split = ("--dataset", tmp_path / "o", "--by-split")
     assert call("evaluate", "--model", "r2scan", *by_split, status=1).startswith(f"error: {said}")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from crossfunc.files import LOCK_FILE, FolderInUse, locked_folder, remove_drafts, write_atomically
+from crossfunc.files import LOCK_FILE, FolderInUse, check_writable, locked_folder, remove_drafts, write_atomically
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 255, "ä" * 127, "日" * 85, "a b # c", ".hidden"])
@@ -103,3 +103,22 @@ def test_a_lock_is_not_waited_for(tmp_path):
     with locked_folder(tmp_path), pytest.raises(FolderInUse), locked_folder(tmp_path):
         pass
     assert time.monotonic() - clock < 5
+
+
+def test_whether_a_file_can_be_written_is_known_before_the_work(tmp_path):
+    check_writable(tmp_path / "new.json")
+    (tmp_path / "old.json").write_text("kept")
+    check_writable(tmp_path / "old.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "kept"
+    with pytest.raises(FileNotFoundError) as raised:
+        check_writable(tmp_path / "not there" / "new.json")
+    assert raised.value.filename == str(tmp_path / "not there" / "new.json")  # not the draft's name
+    with pytest.raises(IsADirectoryError):
+        check_writable(tmp_path)
+
+
+def test_an_error_names_the_file_and_not_its_draft(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised:
+        write_atomically(tmp_path / "not there" / "new.json", "text")
+    assert raised.value.filename == str(tmp_path / "not there" / "new.json")

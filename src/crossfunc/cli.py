@@ -490,8 +490,10 @@ def check_dft(
     All of it takes about an hour on one core; the book's page "Our own DFT" shows the tables of the last run.
     """
     from crossfunc.dft import checks
-    from crossfunc.files import write_atomically
+    from crossfunc.files import check_writable, write_atomically
 
+    if out:
+        check_writable(out)
     tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=say)
     say(checks.as_text(tables))
     if out:
@@ -874,8 +876,10 @@ def verdict(
     """
     from crossfunc.advice import verdict as judge
     from crossfunc.cluster import use_cluster
-    from crossfunc.files import write_atomically
+    from crossfunc.files import check_writable, write_atomically
 
+    if references is not None:
+        check_writable(references)
     chosen = _model(model, calculator, calculator_args, jobs, allow_download)
     called = _model_name(model, calculator, calculator_args)
     progress = sys.stderr.isatty() and not as_json

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["FolderInUse", "locked_folder", "remove_drafts", "write_atomically"]
+__all__ = ["FolderInUse", "check_writable", "locked_folder", "remove_drafts", "write_atomically"]
 
 LOCK_FILE = ".lock"
 DRAFT_SUFFIX = ".part"
@@ -39,7 +39,7 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace; a folder is refused
         path.write_bytes(data)
         return path
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_DRAFT_NAME]}.", suffix=DRAFT_SUFFIX)
+    descriptor, draft = _draft_of(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -52,6 +52,31 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
             Path(draft).unlink()
         raise
     return path
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Find out before long work whether a file can be written; nothing is left behind.
+
+    Raises
+    ------
+    OSError
+        As `write_atomically` would at the end; a folder is in the way, or the file's own folder does not exist.
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not path.exists() or path.is_file():
+        descriptor, draft = _draft_of(path)
+        os.close(descriptor)
+        Path(draft).unlink()
+
+
+def _draft_of(path: Path) -> tuple[int, str]:
+    """An open file beside the one that is to be written; an error names the latter."""
+    try:
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_DRAFT_NAME]}.", suffix=DRAFT_SUFFIX)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def _file_mode(path: Path) -> int:

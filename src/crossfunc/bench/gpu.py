@@ -30,7 +30,7 @@ from crossfunc.bench.train import (
     chgnet_step,
     frames_of,
 )
-from crossfunc.files import write_atomically
+from crossfunc.files import check_writable, write_atomically
 
 LIMIT_S = 480.0
 VARIANTS = ("float32", "tf32", "bf16", "compiled", "graphs")
@@ -82,6 +82,8 @@ def run(
 
     from crossfunc.potential.native import without_native
 
+    if out is not None:
+        check_writable(out)
     name = torch.cuda.get_device_name() if device != "cpu" else "cpu"
     report: dict = {"device": name, "torch": torch.__version__}
     began = time.perf_counter()

@@ -54,7 +54,7 @@ def split_by_material(material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 0) ->
     part_of = np.empty(len(materials), dtype=int)
     part_of[order] = np.searchsorted(ends, np.arange(len(materials)), side="right")
     parts = {name: np.flatnonzero(part_of[group] == k) for k, name in enumerate(PARTS)}
-    _check_parts(parts, fractions, f"{len(materials)} materials")
+    _check_parts(parts, fractions, len(materials), "material")
     return parts
 
 
@@ -155,7 +155,7 @@ def split_by_group(groups, material_ids, fractions=(0.8, 0.1, 0.1), seed: int = 
         part_of[k] = int(np.argmax(np.where(np.array(fractions) > 0, wanted - got, -np.inf)))
         got[part_of[k]] += size[k]
     parts = {name: np.flatnonzero(part_of[group][of_row] == k) for k, name in enumerate(PARTS)}
-    _check_parts(parts, fractions, f"{len(names)} groups")
+    _check_parts(parts, fractions, len(names), "group")
     return parts
 
 
@@ -164,12 +164,12 @@ def _check_fractions(fractions) -> None:
         raise SplitError(f"fractions must be three shares >= 0 that add up to 1, got {fractions}")
 
 
-def _check_parts(parts: dict[str, np.ndarray], fractions, have: str) -> None:
+def _check_parts(parts: dict[str, np.ndarray], fractions, n: int, noun: str) -> None:
     empty = [name for name, share in zip(PARTS, fractions, strict=True) if share > 0 and len(parts[name]) == 0]
     if empty:
         raise SplitError(
-            f"{have} are too few for a {fractions} split: {', '.join(empty)} is empty; use more of them or other "
-            "fractions."
+            f"{n} {noun}{'s' * (n != 1)}: too few for a {fractions} split, {', '.join(empty)} is empty; use more of "
+            "them or other fractions."
         )
 
 
