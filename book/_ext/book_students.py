@@ -12,13 +12,12 @@ _SHORT = {"2": "Method 2", "3": "Method 3", "4": "Method 4"}
 
 def student_lines(runs):
     """Return the MyST lines: errors of each method with intervals, then differences with their verdicts."""
-    import numpy as np
-
     from crossfunc.bench.students import METHODS, differences, mean_errors
 
     some = next(iter(runs.values()))
     about, n_seeds = some[0], len(some)
-    rows = [("predicting zero", "—", *(_mean_of_zero(np, some, target) for target in ("forces", "stress")))]
+    zero = mean_errors(some, "errors_of_zero")
+    rows = [("predicting zero", *(_shown(zero[target]) if target in zero else "—" for target in _TARGETS))]
     for method, of_method in runs.items():
         found = mean_errors(of_method)
         rows.append((_named(method, METHODS), *(_shown(found[target]) for target in _TARGETS)))
@@ -42,10 +41,6 @@ def not_made(name):
 
 def _named(method, methods):
     return f"{_SHORT.get(method, method)}: {methods[method]}" if method in methods else method
-
-
-def _mean_of_zero(np, runs, target):
-    return f"{np.nanmean(np.concatenate([one['errors_of_zero'][target] for one in runs])):.3g}"
 
 
 def _shown(estimate):

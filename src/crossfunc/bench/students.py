@@ -400,10 +400,18 @@ def read_runs(folder: Path) -> dict[str, list[dict]]:
     return {method: [one for one in some if one["seed"] in whole] for method, some in found.items()}
 
 
-def mean_errors(runs: list[dict]) -> dict[str, Estimate]:
-    """Mean error of a method over seeds and test frames, by target, with an interval over materials."""
+def mean_errors(runs: list[dict], of: str = "errors") -> dict[str, Estimate]:
+    """Mean error over seeds and test frames, by target, with an interval over materials.
+
+    Parameters
+    ----------
+    runs : list of dict
+        Those of one method.
+    of : str
+        "errors" of the method, or "errors_of_zero".
+    """
     ids = np.concatenate([[f"{one['seed']}/{name}" for name in one["material_ids"]] for one in runs])
-    return {target: mean_error(np.concatenate([one["errors"][target] for one in runs]), ids) for target in TARGETS[:3]}
+    return {target: mean_error(np.concatenate([one[of][target] for one in runs]), ids) for target in runs[0][of]}
 
 
 def differences(runs: dict[str, list[dict]]) -> dict[tuple[str, str], dict[str, Estimate]]:
