@@ -536,7 +536,7 @@ def test_another_students_table_has_intervals_and_verdicts():
     low, high = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0], [11.0, 12.0, 13.0, 12.0, 11.0, 12.0]
     runs = {"3": [run("3", k, high) for k in range(2)], "4": [run("4", k, low) for k in range(2)]}
     text = "\n".join(book_students.student_lines(runs))
-    assert "predicting zero\n  - —\n  - 70\n  - 0.9" in text
+    assert "predicting zero\n  - —\n  - 70 (70 to 70)\n  - 0.9 (0.9 to 0.9)" in text
     assert "Method 4: trained, references refitted to the labels\n  - 1.5 (" in text
     assert "Method 4 less Method 3\n  - **lower**: −10.3 (−" in text
     assert "**unclear**: 0 (0 to 0)" in text
