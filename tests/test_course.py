@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -174,6 +175,17 @@ def test_the_hand_out_is_one_page_and_groups_have_a_command_that_the_lesson_take
     assert (made[0] / "handout.pdf").read_bytes().startswith(b"%PDF")
     sheet = (made[0] / "groups" / "A-Li-Fe-O.md").read_text()
     assert "crossfunc run 06 --profile smoke -p 'elements=[Li, Fe, O]' -p 'binary=[Fe, O]'" in sheet
+
+
+def test_students_work_at_the_size_of_the_profile(made):
+    (plan, *_), course = made[2:]
+    (name, declared), *_ = ((n, d) for n, d in plan.lesson.parameters.items() if isinstance(d.default, int))
+    larger = replace(plan, parameters=plan.parameters | {name: declared.default + 7})
+    sources = ["".join(cell["source"]) for cell in courses.student_notebook(larger, course)["cells"]]
+    said = f"# Values of the profile {plan.profile} in place of the lesson's own.\n{name} = {declared.default + 7}"
+    at = next(k for k, text in enumerate(sources) if text.startswith("# Values of the profile"))
+    assert sources[at].startswith(said)
+    assert f"{name} =" in sources[at - 1]  # right after the lesson's own
 
 
 def test_an_exercise_without_its_entry_is_named(made):

@@ -19,7 +19,7 @@ import yaml
 from crossfunc.files import write_atomically
 from crossfunc.lessons.exports import named_figures
 from crossfunc.lessons.freshness import require_fresh
-from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["Course", "check", "read_course", "write_course"]
@@ -154,7 +154,20 @@ def student_notebook(plan: Plan, course: Course) -> dict:
             exercise = None
         else:
             cells.append({**cell, "outputs": [], "execution_count": None})
+            if "parameters" in cell["metadata"].get("tags", []) and (values := _other_values(plan)):
+                cells.append({**cells[-1], "id": "values", "metadata": {}, "source": values})
     return {**source, "cells": cells}
+
+
+def _other_values(plan: Plan) -> str:
+    """Assign the profile's values where they are not the lesson's own: a class runs at the size it was given."""
+    declared = plan.lesson.parameters
+    lines = [
+        f"{name} = {value!r}"
+        for name, value in public_parameters(plan.parameters).items()
+        if name in declared and value != declared[name].default
+    ]
+    return "\n".join([f"# Values of the profile {plan.profile} in place of the lesson's own.", *lines]) if lines else ""
 
 
 def _to_do(cell: dict, exercise: str, about: Mapping[str, Any]) -> list[dict]:
@@ -287,7 +300,7 @@ def group_text(letter: str, group: Mapping[str, Any]) -> str:
     listed = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
     options = [f"-p '{name}=[{', '.join(values)}]'" for name, values in listed.items()]
     options.append(f"-p by_hand={group['by_hand']}")
-    command = " ".join(["crossfunc run 06 --profile smoke", *options, f"--out group-{letter}"])
+    command = " ".join([".venv/bin/crossfunc run 06 --profile smoke", *options, f"--out group-{letter}"])
     return "\n".join(
         [
             f"# Group {letter}: {group['name']}",
