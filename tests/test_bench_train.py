@@ -28,8 +28,8 @@ def test_the_surrogate_batch_is_of_labelled_frames_and_drawn_by_the_seed():
 
 def test_products_in_place_and_in_backward_passes_are_counted():
     a, b, c = torch.rand(3, 5, requires_grad=True), torch.rand(5, 7, requires_grad=True), torch.rand(3, 7)
-    assert train._count_flop(lambda: torch.mm(a, b).sum().backward()) == 3 * 2 * 3 * 5 * 7
-    assert train._count_flop(lambda: c.addmm_(a.detach(), b.detach())) == 2 * 3 * 5 * 7
+    assert train.count_flop(lambda: torch.mm(a, b).sum().backward()) == 3 * 2 * 3 * 5 * 7
+    assert train.count_flop(lambda: c.addmm_(a.detach(), b.detach())) == 2 * 3 * 5 * 7
 
 
 def test_a_small_run_reports_every_figure_and_tells_the_first_as_they_come(capfd):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -1173,13 +1174,18 @@ def _predicted_entries(model, name: str, entries: str, targets: str | None):
     return tables
 
 
+def _report(measured: dict, in_words: Callable[[dict], str], as_json: bool) -> None:
+    """Say what a benchmark measured."""
+    say(json.dumps(measured, indent=1) if as_json else in_words(measured))
+
+
 @bench_app.command("atomref")
 def bench_atomref(as_json: AsJson = False) -> None:
     """Time composition matrix and element references on 238,247 made-up frames, beside chgnet's `AtomRef.fit`."""
     from crossfunc.bench import atomref as benchmark
 
     measured = benchmark.run()
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("memory")
@@ -1193,7 +1199,7 @@ def bench_memory(
     from crossfunc.bench import memory as benchmark
 
     measured = benchmark.run(frames, steps, folder=folder)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("hull")
@@ -1205,7 +1211,7 @@ def bench_hull(
     from crossfunc.bench import hull as benchmark
 
     measured = benchmark.run(n_jobs=jobs)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("relax")
@@ -1217,7 +1223,7 @@ def bench_relax(
     from crossfunc.bench import relax as benchmark
 
     measured = benchmark.run(structures)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("predict")
@@ -1231,7 +1237,7 @@ def bench_predict(
     from crossfunc.bench import predict as benchmark
 
     measured = benchmark.run(full=full)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("gpu")
@@ -1248,7 +1254,7 @@ def bench_gpu(
     from crossfunc.bench import gpu as benchmark
 
     measured = benchmark.run(device, limit_s=seconds, out=out)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("growth")
@@ -1263,7 +1269,7 @@ def bench_growth(
     from crossfunc.bench import growth as benchmark
 
     measured = benchmark.run(full=full, folder=folder)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("calculators")
@@ -1275,7 +1281,7 @@ def bench_calculators(
     from crossfunc.bench import calculators as benchmark
 
     measured = benchmark.run(n_jobs=jobs)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("verdicts")
@@ -1319,7 +1325,7 @@ def bench_forecasts(
     from crossfunc.bench import forecasts as benchmark
 
     measured = benchmark.run(datasets or benchmark.DATASETS)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("train")
@@ -1353,25 +1359,25 @@ def bench_train(
         from crossfunc.bench import methods as of_methods
 
         measured = of_methods.run(n_steps=repeats, threads=threads)
-        say(json.dumps(measured, indent=1) if as_json else of_methods.format_report(measured))
+        _report(measured, of_methods.format_report, as_json)
         return
     if peers:
         from crossfunc.bench import peers as of_peers
 
         measured = of_peers.run(repeats=repeats, threads=threads)
-        say(json.dumps(measured, indent=1) if as_json else of_peers.format_report(measured))
+        _report(measured, of_peers.format_report, as_json)
         return
     if devices > 1:
         from crossfunc.bench import devices as of_devices
 
         measured = of_devices.run(devices)
-        say(json.dumps(measured, indent=1) if as_json else of_devices.format_report(measured))
+        _report(measured, of_devices.format_report, as_json)
         return
     from crossfunc.bench import train as benchmark
 
     batches = benchmark.BATCHES if full else benchmark.QUICK
     measured = benchmark.run(batches, repeats, device=device, threads=threads, compile=compile_)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("graphs")
@@ -1380,7 +1386,7 @@ def bench_graphs(as_json: AsJson = False) -> None:
     from crossfunc.bench import graphs as benchmark
 
     measured = benchmark.run()
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)
 
 
 @bench_app.command("import")
@@ -1394,4 +1400,4 @@ def bench_import(
     from crossfunc.bench import imports as benchmark
 
     measured = benchmark.run(frames, slice_frames, folder=folder)
-    say(json.dumps(measured, indent=1) if as_json else benchmark.format_report(measured))
+    _report(measured, benchmark.format_report, as_json)

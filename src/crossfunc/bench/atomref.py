@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import in_fresh_process, tell
+from crossfunc.bench.progress import held_gb, in_fresh_process, status_gb, tell
 from crossfunc.energies.atomref import fit_atomref
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.symbols import ATOMIC_NUMBERS, N_ELEMENTS
@@ -204,18 +204,9 @@ def _measure_memory(path):
     table = pyarrow.feather.read_table(path, memory_map=False)
     energy = table.column("energy_per_atom_ev").to_numpy()
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget any peak of reading the frames
-        before = _status_gb("VmRSS")
+        before = held_gb()
         fit_atomref(composition_matrix(table), energy)
-        peak = _status_gb("VmHWM")
+        peak = status_gb("VmHWM")
     except OSError:
         return None, None
     return peak, peak - before
-
-
-def _status_gb(field):
-    """One entry of /proc/self/status in GB."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise OSError(f"no {field} in /proc/self/status")

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -23,12 +22,13 @@ from crossfunc.bench.progress import tell
 from crossfunc.bench.train import (
     BATCHES,
     Step,
-    _count_flop,
-    _matmul_gflop_per_s,
-    _peak_memory_gb,
-    _synchronizer,
     chgnet_step,
+    count_flop,
     frames_of,
+    matmul_gflop_per_s,
+    mean_ratio,
+    peak_memory_gb,
+    synchronizer,
 )
 from crossfunc.files import check_writable, write_atomically
 
@@ -98,7 +98,7 @@ def run(
             )
             tell(f"{part}: {json.dumps(report[part])[:200]}")
             if out is not None:
-                write_atomically(Path(out), json.dumps(report, indent=1).encode())
+                write_atomically(out, json.dumps(report, indent=1) + "\n")
     return report | {"seconds": time.perf_counter() - began}
 
 
@@ -180,16 +180,13 @@ def training_step(device: str, sizes: Sizes) -> dict:
                 calls[variant] = made["step"]
             else:
                 left_out[variant] = made["not_measured"]
-        seconds = time_in_turns(calls, sizes.repeats, _synchronizer(device), about=name)
+        seconds = time_in_turns(calls, sizes.repeats, synchronizer(device), about=name)
         by_batch[name] = {step: 1e3 * statistics.median(values) / n_frames for step, values in seconds.items()}
     timed = [step for step in VARIANTS if all(step in ms for ms in by_batch.values())]
     return {
         "ms_per_frame": by_batch,
         "frames": sizes.batches,
-        "speedup": {
-            step: math.exp(statistics.fmean(math.log(ms["chgnet"] / ms[step]) for ms in by_batch.values()))
-            for step in timed
-        },
+        "speedup": {step: mean_ratio(by_batch, "chgnet", step) for step in timed},
         "gradient_error": errors,
         "as_good_as_float32": {variant: error <= 2 * errors["float32"] for variant, error in errors.items()},
         "left_out": left_out,
@@ -271,7 +268,7 @@ def batch_sizes(device: str, sizes: Sizes) -> dict:
     for n_frames in sizes.batch_sizes:
         step = Step(frames_of("MgAl2O4", n_frames), device=device, max_angles=10**9)
         try:
-            (seconds,) = time_in_turns({"step": step}, 3, _synchronizer(device)).values()
+            (seconds,) = time_in_turns({"step": step}, 3, synchronizer(device)).values()
         except torch.cuda.OutOfMemoryError:
             return {"rows": rows, "out_of_memory_at_frames": n_frames}
         row = {"n_frames": n_frames, "frames_per_s": n_frames / statistics.median(seconds)}
@@ -280,7 +277,7 @@ def batch_sizes(device: str, sizes: Sizes) -> dict:
 
 
 def _peak(call: Callable, device: str) -> float | None:
-    return _peak_memory_gb(call) if device != "cpu" else None
+    return peak_memory_gb(call) if device != "cpu" else None
 
 
 def prediction(device: str, sizes: Sizes) -> dict:
@@ -351,16 +348,16 @@ def share_of_device(device: str, sizes: Sizes) -> dict:
 
     values = torch.ones(sizes.copied_bytes // 4, device=device)
     target = torch.empty_like(values)
-    copies = time_in_turns({"copy": lambda: target.copy_(values)}, 5, _synchronizer(device))["copy"]
+    copies = time_in_turns({"copy": lambda: target.copy_(values)}, 5, synchronizer(device))["copy"]
     gb_per_s = 2 * values.nbytes / min(copies) / 1e9
-    rates = _matmul_gflop_per_s(device)
+    rates = matmul_gflop_per_s(device)
     with _tf32():
-        rates |= {f"{name}_tf32": rate for name, rate in _matmul_gflop_per_s(device).items()}
+        rates |= {f"{name}_tf32": rate for name, rate in matmul_gflop_per_s(device).items()}
     name, n_frames = next(iter(sizes.batches.items()))
     step = Step(frames_of(name, n_frames), device=device)
     step()
-    (seconds,) = time_in_turns({"step": step}, sizes.repeats, _synchronizer(device)).values()
-    time_s, gflop, touched_gb = statistics.median(seconds), _count_flop(step) / 1e9, _count_bytes(step) / 1e9
+    (seconds,) = time_in_turns({"step": step}, sizes.repeats, synchronizer(device)).values()
+    time_s, gflop, touched_gb = statistics.median(seconds), count_flop(step) / 1e9, _count_bytes(step) / 1e9
     return {
         "copy_gb_per_s": gb_per_s,
         "matmul_gflop_per_s": rates,

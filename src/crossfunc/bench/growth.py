@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.atomref import _status_gb, synthetic_frames
+from crossfunc.bench.atomref import synthetic_frames
 from crossfunc.bench.graphs import perovskite, rattled_crystals
 from crossfunc.bench.hull import synthetic_entries
 from crossfunc.bench.imports import write_synthetic_json
 from crossfunc.bench.predict import rock_salt
-from crossfunc.bench.progress import in_fresh_process, scratch_folder, tell
+from crossfunc.bench.progress import held_gb, in_fresh_process, scratch_folder, status_gb, tell
 
 _N_STEPS = 10  # of a relaxation
 _REPEATS = 5
@@ -170,21 +170,15 @@ def _calls(stage: Stage, size: int, folder: Path, most: int) -> tuple[list[float
         place = folder / str(len(times))
         place.mkdir(parents=True)
         call = stage.prepare(size, place)
-        before = _held_gb()
+        before = None
+        with suppress(OSError):  # of a system that does not tell
+            before = held_gb()
         clock = time.perf_counter()
         call()
         times.append(time.perf_counter() - clock)
         if memory_gb is None and before is not None:
-            memory_gb = max(0.0, _status_gb("VmHWM") - before)
+            memory_gb = max(0.0, status_gb("VmHWM") - before)
     return times, memory_gb
-
-
-def _held_gb() -> float | None:
-    """Memory that the process holds now, any peak before forgotten; None where the system does not tell."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return _status_gb("VmRSS")
-    return None
 
 
 def format_report(report: dict) -> str:

@@ -9,12 +9,10 @@ import os
 import statistics
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.atomref import _status_gb
-from crossfunc.bench.progress import tell
+from crossfunc.bench.progress import held_gb, status_gb, tell
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.stability.entries import EntryTable
 from crossfunc.stability.formation import element_energies_ev
@@ -275,13 +273,13 @@ def _growth_with_entries(entries: EntryTable, n_targets: int, seed: int) -> list
 def _whole(targets: EntryTable, entries: EntryTable, n_jobs: int) -> tuple[float, float | None]:
     """Seconds of all targets, and the peak memory of this process and its workers (None where /proc does not tell)."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget any peak of making the entries
+        held_gb()  # any peak of making the entries is forgotten
     clock = time.perf_counter()
     report = hull_report(targets, entries, n_jobs=n_jobs)
     seconds = time.perf_counter() - clock
     assert (report["status"] == "ok").all()
     try:
-        return seconds, _status_gb("VmHWM") + _workers_gb(n_jobs)
+        return seconds, status_gb("VmHWM") + _workers_gb(n_jobs)
     except OSError:
         return seconds, None
 
@@ -297,7 +295,7 @@ def _workers_gb(n_jobs: int) -> float:
 
 def _worker_peak() -> tuple[int, float]:
     time.sleep(0.05)  # so that every worker gets its turn
-    return os.getpid(), _status_gb("VmHWM")
+    return os.getpid(), status_gb("VmHWM")
 
 
 def _draw(entries: EntryTable, n: int, seed: int, n_elements: int | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfunc.bench.progress import in_fresh_process, scratch_folder, tell
+from crossfunc.bench.progress import in_fresh_process, scratch_folder, status_gb, tell
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
 N_FRAMES = 238_247
@@ -176,10 +176,9 @@ def _measure_baseline(path: Path) -> float:
 def _peak_rss_gb() -> float | None:
     """Largest resident memory this process ever had; the child of a spawn pool starts afresh."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return status_gb("VmHWM")
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM")), None)
 
 
 def format_report(report: dict) -> str:

@@ -5,7 +5,6 @@ random, which costs the same as trained ones. A toolkit that is not installed is
 """
 
 import contextlib
-import math
 import statistics
 import sys
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 
 from crossfunc.bench.graphs import time_in_turns
 from crossfunc.bench.progress import tell
-from crossfunc.bench.train import QUICK, Step, chgnet_step, frames_of
+from crossfunc.bench.train import QUICK, Step, chgnet_step, frames_of, mean_ratio
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 CUTOFF_A = 6.0
@@ -66,10 +65,7 @@ def run(batches: dict[str, int] | None = None, repeats: int = 7, *, threads: int
     others = ("chgnet", *there)
     return {
         "ms_per_frame": by_batch,
-        "ratio": {
-            peer: math.exp(statistics.fmean(math.log(ms[peer] / ms["crossfunc"]) for ms in by_batch.values()))
-            for peer in others
-        },
+        "ratio": {peer: mean_ratio(by_batch, peer, "crossfunc") for peer in others},
         "n_parameters": n_parameters,
         "frames": dict(batches or QUICK),
         "not_installed": absent,

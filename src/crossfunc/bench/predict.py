@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.bench.memory import BenchError
-from crossfunc.bench.progress import in_fresh_process, tell
+from crossfunc.bench.progress import in_fresh_process, status_gb, tell
 from crossfunc.potential import load_model
 from crossfunc.potential.calculator import CHGNetCalculator
 from crossfunc.potential.crystals import Crystals
@@ -241,8 +241,7 @@ def _in_this_process(n_atoms: int, n_threads: int, chgnets: bool) -> dict:
         cpu = time.process_time()
         times = [_energy_and_forces(calculator, rock_salt(n_atoms, seed)) for seed in range(1 if chgnets else 2)]
         cpu_seconds = (time.process_time() - cpu) / len(times)
-    status = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").splitlines())
-    return {"seconds": min(times), "cpu_seconds": cpu_seconds, "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9}
+    return {"seconds": min(times), "cpu_seconds": cpu_seconds, "peak_gb": status_gb("VmHWM")}
 
 
 def format_report(report: dict) -> str:

@@ -1,4 +1,4 @@
-"""What benchmarks share: what they say while they measure, a folder to work in, and a process to measure in."""
+"""What benchmarks share: what they say while they measure, a folder, a process to measure in, and its memory."""
 
 import contextlib
 import multiprocessing
@@ -38,3 +38,29 @@ def in_fresh_process(function: Callable, /, *args, **kwargs):
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
+
+
+def held_gb() -> float:
+    """Memory that this process holds now, in GB; any peak before is forgotten.
+
+    Raises
+    ------
+    OSError
+        The system does not tell (Linux does, in /proc).
+    """
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return status_gb("VmRSS")
+
+
+def status_gb(field: str) -> float:
+    """One entry of /proc/self/status in GB: VmRSS, what the process holds, or VmHWM, the most that it held.
+
+    Raises
+    ------
+    OSError
+        As `held_gb`.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024 / 1e9
+    raise OSError(f"no {field} in /proc/self/status")

@@ -283,7 +283,7 @@ def _measure(batches, repeats, device, threads, compile, keep_heap=False):  # no
     if threads is not None:
         torch.set_num_threads(threads)
     tell("freed memory stays with the process" if keep_heap else "default allocator")
-    rates = _matmul_gflop_per_s(device)
+    rates = matmul_gflop_per_s(device)
     by_batch = {name: _measure_batch(name, n, repeats, device, compile) for name, n in batches.items()}
 
     def gather(key):
@@ -292,8 +292,8 @@ def _measure(batches, repeats, device, threads, compile, keep_heap=False):  # no
     ms, mflop = gather("ms_per_frame"), gather("mflop_per_frame")
     rate = {name: {step: mflop[name][step] / ms[name][step] for step in ms[name]} for name in ms}
     return {
-        "speedup": _speedup(ms, "ours"),
-        "speedup_compiled": _speedup(ms, "ours_compiled") if compile else None,
+        "speedup": mean_ratio(ms, "chgnet", "ours"),
+        "speedup_compiled": mean_ratio(ms, "chgnet", "ours_compiled") if compile else None,
         "ms_per_frame": ms,
         "mflop_per_frame": mflop,
         "gflop_per_s": rate,
@@ -309,8 +309,9 @@ def _measure(batches, repeats, device, threads, compile, keep_heap=False):  # no
     }
 
 
-def _speedup(ms_per_frame: dict, step: str) -> float:
-    return math.exp(statistics.fmean(math.log(by["chgnet"] / by[step]) for by in ms_per_frame.values()))
+def mean_ratio(ms_per_frame: dict, one: str, other: str) -> float:
+    """Time of one step over that of another, geometric mean over batches."""
+    return math.exp(statistics.fmean(math.log(by[one] / by[other]) for by in ms_per_frame.values()))
 
 
 def _measure_batch(name, n_frames, repeats, device, compile) -> dict:  # noqa: A002
@@ -320,7 +321,7 @@ def _measure_batch(name, n_frames, repeats, device, compile) -> dict:  # noqa: A
     frames = frames_of(name, n_frames)
     steps = {"chgnet": chgnet_step(frames, device=device), "ours": Step(frames, device=device)}
     with without_native():  # the counter sees PyTorch's products; the compiled library takes the same ones
-        mflop = {step: _count_flop(call) / n_frames / 1e6 for step, call in steps.items()}
+        mflop = {step: count_flop(call) / n_frames / 1e6 for step, call in steps.items()}
     seconds_to_compile = None
     if compile:
         steps["ours_compiled"] = _without_library(Step(frames, device=device, compile=True))
@@ -329,11 +330,11 @@ def _measure_batch(name, n_frames, repeats, device, compile) -> dict:  # noqa: A
         steps["ours_compiled"]()
         seconds_to_compile = time.perf_counter() - clock
         mflop["ours_compiled"] = mflop["ours"]  # the same products, fused with what stands around them
-    seconds = time_in_turns(steps, repeats, _synchronizer(device), about=f"{name}, {n_frames} frames")
+    seconds = time_in_turns(steps, repeats, synchronizer(device), about=f"{name}, {n_frames} frames")
     return {
         "ms_per_frame": {step: statistics.median(values) / n_frames * 1e3 for step, values in seconds.items()},
         "mflop_per_frame": mflop,
-        "peak_memory_gb": {step: _peak_memory_gb(call) for step, call in steps.items()} if device != "cpu" else None,
+        "peak_memory_gb": {step: peak_memory_gb(call) for step, call in steps.items()} if device != "cpu" else None,
         "seconds_to_compile": seconds_to_compile,
         "atoms_per_frame": len(frames.crystals.atomic_numbers) / n_frames,
     }
@@ -350,7 +351,7 @@ def _without_library(step: Callable) -> Callable:
     return call
 
 
-def _count_flop(call) -> int:
+def count_flop(call) -> int:
     """Floating-point operations of all matrix products in a call, those of its backward passes included."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -369,20 +370,20 @@ def _count_flop(call) -> int:
     return counter.get_total_flops()
 
 
-def _matmul_gflop_per_s(device: str) -> dict[str, float]:
+def matmul_gflop_per_s(device: str) -> dict[str, float]:
     """Rate of plain matrix products: those of this model's shape, and large square ones (best of 5)."""
     import torch
 
     def rate(rows, inner, columns):
         a, b = torch.rand(rows, inner, device=device), torch.rand(inner, columns, device=device)
         out = torch.empty(rows, columns, device=device)
-        seconds = time_in_turns({"mm": lambda: torch.mm(a, b, out=out)}, 5, _synchronizer(device))["mm"]
+        seconds = time_in_turns({"mm": lambda: torch.mm(a, b, out=out)}, 5, synchronizer(device))["mm"]
         return 2 * rows * inner * columns / min(seconds) / 1e9
 
     return {"thin": rate(20_000, 64, 128), "large": rate(2_048, 2_048, 2_048)}
 
 
-def _peak_memory_gb(call) -> float:
+def peak_memory_gb(call) -> float:
     """Memory that PyTorch holds on the GPU at most during a call, the model and its optimiser included."""
     import torch
 
@@ -393,7 +394,8 @@ def _peak_memory_gb(call) -> float:
     return torch.cuda.max_memory_allocated() / 1e9
 
 
-def _synchronizer(device: str):
+def synchronizer(device: str):
+    """Return what waits until the device has done all that it was given."""
     import torch
 
     return torch.cuda.synchronize if device != "cpu" else lambda: None

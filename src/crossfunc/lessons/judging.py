@@ -11,7 +11,6 @@ from crossfunc.training.baselines import (
     predict_zero,
     refitted_energy_errors,
     slope_and_cosine,
-    zero_errors,
 )
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import METRICS, LabelledFrames
@@ -67,9 +66,8 @@ class Judged:
     def add_zero(self, name: str) -> None:
         """Add the errors of predicting no force, stress and moment, for every seed."""
         for seed, split in self.splits.items():
-            test = self.frames.take(split["test"])
-            self._rows[name, seed] = zero_errors(test)
-            seen = self.predictions[name, seed] = predict_zero(test)
+            seen = self.predictions[name, seed] = predict_zero(self.frames.take(split["test"]))
+            self._rows[name, seed] = seen.metrics()
             self._errors[name, seed] = {m: frame_errors(seen, target) for target, m in METRICS.items()}
 
     @property
