@@ -59,7 +59,7 @@ figures: $(STAMP)  ## write every figure as SVG and PDF to build/figures, for sl
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@$(BIN)/crossfunc figures --profile $(PROFILE)
 
-course: $(STAMP)  ## write editions for students and instructors, quizzes, slides and a hand-out to build/course
+course: $(STAMP)  ## write editions for students and instructors, groups' folders, quizzes, slides and a hand-out to build/course
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@$(BIN)/crossfunc course --profile $(PROFILE)
 

@@ -29,13 +29,18 @@ LESSON = """\
 
 # %% tags=["parameters"]
 n = 3  # points
+dataset = "surrogate"  # labels
+elements = ["Li"]  # of the system
+binary = ["Li", "O"]  # two of them
+ternary = ["Li"]  # three of them
+by_hand = "Li2O"  # for the ruler
 
 # %%
 import matplotlib.pyplot as plt
 from crossfunc.lessons import figures
 fig, ax = plt.subplots()
 ax.plot(range(n))
-figures.show(fig, alt="A rising line.", caption="It rises ({numref}`fig-01-line`)", name="fig-01-line")
+figures.show(fig, alt="A rising line.", caption="It rises ({numref}`fig-06-line`)", name="fig-06-line")
 
 # %% [markdown]
 # :::{admonition} Exercise 1
@@ -67,14 +72,14 @@ print("the solution's output")
 # %% [markdown]
 # ## Recap
 #
-# - A line rises ({numref}`fig-01-line`).
+# - A line rises in {numref}`fig-06-line` of {doc}`04_four_methods`.
 # - It has **three** points.
 """
 COURSE = {
     "exercises": {
-        "01.1": {"minutes": 7, "ask": "It goes ...", "choices": ["up", "down"], "right": "up", "answer": "It rises."}
+        "06.1": {"minutes": 7, "ask": "It goes ...", "choices": ["up", "down"], "right": "up", "answer": "It rises."}
     },
-    "quiz": {"01": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
+    "quiz": {"06": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
     "groups": [{"name": "an oxide", "elements": ["Li", "Fe", "O"], "binary": ["Fe", "O"], "by_hand": "Fe2O3"}],
 }
 
@@ -86,7 +91,9 @@ def made(tmp_path_factory):
     (root / "notebooks" / "profiles").mkdir(parents=True)
     (root / "_config.yml").touch()
     (root / "package").mkdir()
-    (root / "notebooks" / "01_x.py").write_text(LESSON)
+    (root / "notebooks" / "06_x.py").write_text(LESSON)
+    (root / "book").mkdir()
+    (root / "book" / "claims.md").write_text("# The paper's claims\n")
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
     plans = plan_run(root, "smoke", package=root / "package")
@@ -94,7 +101,9 @@ def made(tmp_path_factory):
     assert run.ok, run.message
     out = root / "course"
     course = courses.read_course(root / "notebooks" / "course.yml")
-    return out, courses.write_course(plans, out, course), plans, course
+    written, notice = courses.write_course(plans, out, course)
+    assert not notice  # nothing in the lesson is interactive
+    return out, written, plans, course
 
 
 def text_of(path):
@@ -103,14 +112,14 @@ def text_of(path):
 
 
 def test_students_get_no_solution_no_answer_and_no_output(made):
-    text, cells = text_of(made[0] / "students" / "01_x.ipynb")
+    text, cells = text_of(made[0] / "students" / "06_x.ipynb")
     assert "secret" not in text
     assert "Nothing." not in text
     assert not any(cell.get("outputs") for cell in cells)
     assert "**1.** Why?" in text
     assert "**2.** And then?" in text
     assert "# About 7 minutes." in text
-    assert "check('01.1', ...)" in text
+    assert "check('06.1', ...)" in text
     assert "figures.show" in text  # the rest of the lesson is there
 
 
@@ -119,34 +128,34 @@ def test_the_students_edition_runs_as_it_is_handed_out(made, monkeypatch):
     from nbclient import NotebookClient
 
     folder = made[0] / "students"
-    notebook = nbformat.read(folder / "01_x.ipynb", as_version=4)
+    notebook = nbformat.read(folder / "06_x.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
     said = [o["data"]["text/plain"] for c in notebook.cells for o in c.get("outputs", []) if "execute_result" in str(o)]
     assert said == ["'It goes ... up; down'"] or said == ["'It goes ... down; up'"]
 
 
 def test_instructors_have_the_executed_solution_in_sight(made):
-    text, cells = text_of(made[0] / "instructors" / "01_x.ipynb")
+    text, cells = text_of(made[0] / "instructors" / "06_x.ipynb")
     assert "secret = n + 1" in text
     assert "the solution's output" in json.dumps(cells)
     assert not any("hide" in tag for cell in cells for tag in cell["metadata"].get("tags", []))
-    plan = (made[0] / "instructors" / "plan.md").read_text()
-    assert "| 01.1 | 7 | It rises. | up |" in plan
-    assert "1. References move (7 minutes of exercises)" in plan
+    plan = (made[0] / "instructors" / "answers.md").read_text()
+    assert "| 06.1 | 7 | It rises. | up |" in plan
+    assert "6. References move (7 minutes of exercises)" in plan
 
 
 def test_an_answer_is_right_wrong_or_refused_with_the_choices(made):
     file = made[0] / "students" / "answers.json"
-    assert courses.check("01.1", "up", file=file) == "right"
-    assert courses.check("01.1", " Up ", file=file) == "right"
-    assert courses.check("01.1", "down", file=file).startswith("not yet")
-    assert courses.check("01.1", file=file).startswith("It goes ...")
+    assert courses.check("06.1", "up", file=file) == "right"
+    assert courses.check("06.1", " Up ", file=file) == "right"
+    assert courses.check("06.1", "down", file=file).startswith("not yet")
+    assert courses.check("06.1", file=file).startswith("It goes ...")
     with pytest.raises(LessonError, match=r"'left' is none of the choices: (up; down|down; up)"):
-        courses.check("01.1", "left", file=file)
-    with pytest.raises(LessonError, match=r"no exercise '01.9'; there are: 01.1"):
-        courses.check("01.9", "up", file=file)
+        courses.check("06.1", "left", file=file)
+    with pytest.raises(LessonError, match=r"no exercise '06.9'; there are: 06.1"):
+        courses.check("06.9", "up", file=file)
     with pytest.raises(LessonError, match=r"run the notebook in the folder it came in"):
-        courses.check("01.1", "up", file=file.with_name("gone.json"))
+        courses.check("06.1", "up", file=file.with_name("gone.json"))
     assert '"up"' not in file.read_text().split('"right"')[1]
 
 
@@ -161,20 +170,73 @@ def test_only_the_instructors_quiz_has_answers(made):
 def test_slides_have_goal_figures_with_words_and_recap(made):
     from pptx import Presentation
 
-    slides = list(Presentation(made[0] / "slides" / "01_x.pptx").slides)
+    slides = list(Presentation(made[0] / "slides" / "06_x.pptx").slides)
     titles = [slide.shapes.title.text for slide in slides]
-    assert titles == ["1. References move", "It rises", "Recap"]
-    assert slides[0].placeholders[1].text == "see that references move, c_j too."
+    assert titles == ["6. References move", "It rises", "Recap"]
+    assert slides[0].placeholders[1].text == "See that references move, c_j too."
+    assert any(
+        "Figures of the profile smoke. The lesson's words were written for laptop" in s.text for s in texts(slides[0])
+    )
+    assert any(s.text == "Figure 6.1. It rises. Profile smoke." for s in texts(slides[1]))
     (picture,) = [shape for shape in slides[1].shapes if shape.shape_type == 13]
     assert picture._element.nvPicPr.cNvPr.get("descr") == "A rising line."
     assert picture.top + picture.height <= 6858000
-    assert slides[2].placeholders[1].text == "A line rises.\nIt has three points."
+    assert slides[2].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
 
 
-def test_the_hand_out_is_one_page_and_groups_have_a_command_that_the_lesson_takes(made):
+def texts(slide):
+    return [shape.text_frame for shape in slide.shapes if shape.has_text_frame]
+
+
+def test_an_interactive_figure_is_a_picture_or_its_description(made, tmp_path):
+    from pptx import Presentation
+
+    from crossfunc.lessons.slides import write_slides
+
+    (plan,) = made[2]
+    notebook = json.loads(plan.notebook.read_text())
+    note = {"alt": "A bar.", "caption": "Bars (labels).", "name": "fig-06-bar"}
+    shown = {
+        "output_type": "display_data",
+        "data": {"application/vnd.plotly.v1+json": {}},
+        "metadata": {"crossfunc": note},
+    }
+    notebook["cells"].append({"cell_type": "code", "source": "", "metadata": {}, "outputs": [shown]})
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / plan.notebook.name).write_text(json.dumps(notebook))
+    changed = replace(plan, folder=tmp_path)
+    png = made[0] / "line.png"
+    import matplotlib.pyplot as plt
+
+    plt.figure().savefig(png)
+    described = Presentation(write_slides(changed, tmp_path / "a.pptx")).slides[2]
+    drawn = Presentation(write_slides(changed, tmp_path / "b.pptx", None, {"fig-06-bar": png.read_bytes()})).slides[2]
+    assert any(s.text == "Interactive: open the lesson. A bar." for s in texts(described))
+    (picture,) = [shape for shape in drawn.shapes if shape.shape_type == 13]
+    assert picture._element.nvPicPr.cNvPr.get("descr") == "A bar."
+    assert drawn.shapes.title.text == described.shapes.title.text == "Bars"
+
+
+def test_the_hand_out_is_one_page_and_groups_have_a_notebook_of_their_own(made):
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons import verdicts
+
     assert (made[0] / "handout.pdf").read_bytes().startswith(b"%PDF")
-    sheet = (made[0] / "groups" / "A-Li-Fe-O.md").read_text()
-    assert "crossfunc run 06 --profile smoke -p 'elements=[Li, Fe, O]' -p 'binary=[Fe, O]'" in sheet
+    folder = made[0] / "groups" / "A-Li-Fe-O"
+    text, cells = text_of(folder / "06_x.ipynb")
+    assert "elements = ['Li', 'Fe', 'O']\nbinary = ['Fe', 'O']\nternary = ['Li', 'Fe', 'O']\nby_hand = 'Fe2O3'" in text
+    assert "secret" not in text
+    assert not any(cell.get("outputs") for cell in cells)
+    assert courses.check("06.1", "up", file=folder / "answers.json") == "right"
+    sheet = (folder / "sheet.md").read_text()
+    phases = verdicts.lowest_phases(open_dataset("surrogate"), ["Fe", "O"])
+    fe2o3 = phases.set_index("phase").loc["Fe2O3"]
+    assert f"| Fe2O3 | 0.600 | {1000 * fe2o3['formation_energy_ev_per_atom']:.0f} |" in sheet
+    assert list(phases["phase"])[:: len(phases) - 1] == ["Fe", "O"]
+    assert phases["share"].is_monotonic_increasing
+    assert "not DFT" in sheet
+    assert "run 06" not in sheet  # that one would hold the solutions
 
 
 def test_students_work_at_the_size_of_the_profile(made):
@@ -182,15 +244,16 @@ def test_students_work_at_the_size_of_the_profile(made):
     (name, declared), *_ = ((n, d) for n, d in plan.lesson.parameters.items() if isinstance(d.default, int))
     larger = replace(plan, parameters=plan.parameters | {name: declared.default + 7})
     sources = ["".join(cell["source"]) for cell in courses.student_notebook(larger, course)["cells"]]
-    said = f"# Values of the profile {plan.profile} in place of the lesson's own.\n{name} = {declared.default + 7}"
+    said = f"# Values of the profile {plan.profile} in place of the lesson's own.\n# The text was written for laptop"
     at = next(k for k, text in enumerate(sources) if text.startswith("# Values of the profile"))
     assert sources[at].startswith(said)
+    assert sources[at].endswith(f"\n{name} = {declared.default + 7}")
     assert f"{name} =" in sources[at - 1]  # right after the lesson's own
 
 
 def test_an_exercise_without_its_entry_is_named(made):
     plans, course = made[2:]
-    with pytest.raises(LessonError, match=r"exercise 01.1 is not in course.yml"):
+    with pytest.raises(LessonError, match=r"exercise 06.1 is not in course.yml"):
         courses.student_notebook(plans[0], courses.Course({}, course.quiz, course.groups))
 
 
@@ -208,12 +271,12 @@ def test_a_lesson_that_is_not_fresh_is_no_course(made, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"right": "left"}, "01.1: the right answer 'left' is not among the choices"),
-        ({"hint": "x"}, "01.1: needs the fields answer, ask, choices, minutes, right"),
+        ({"right": "left"}, "06.1: the right answer 'left' is not among the choices"),
+        ({"hint": "x"}, "06.1: needs the fields answer, ask, choices, minutes, right"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path, change, message):
-    wrong = {**COURSE, "exercises": {"01.1": COURSE["exercises"]["01.1"] | change}}
+    wrong = {**COURSE, "exercises": {"06.1": COURSE["exercises"]["06.1"] | change}}
     (tmp_path / "course.yml").write_text(yaml.safe_dump(wrong))
     with pytest.raises(LessonError, match=message):
         courses.read_course(tmp_path / "course.yml")
@@ -250,9 +313,3 @@ def test_each_group_has_phases_enough_for_a_hull(root):
         inside = {c.reduced_formula for c in formulas if {e.symbol for e in c.elements} <= set(group["elements"])}
         assert len(inside) >= 8, group["name"]
         assert Composition(group["by_hand"]).reduced_formula in inside
-
-
-def test_words_for_slides_are_words():
-    assert courses.plain("A {term}`element reference <x>` $c_j$, **bold** ({numref}`fig-1`).") == (
-        "A element reference c_j, bold."
-    )

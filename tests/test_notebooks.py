@@ -189,3 +189,11 @@ def test_profile_names_only_lessons_and_parameters_that_exist(path):
         resolve_parameters(lesson, profile)  # raises for a parameter that the lesson lacks, or a wrong kind of value
     assert set(profile.defaults) <= {name for lesson in lessons for name in lesson.parameters}
     assert profile.description
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "long", "converged"])
+def test_a_size_can_be_left_out_of_the_learning_curve_and_a_law_still_be_fitted(name):
+    """Exercise 7.1 fits a law, which takes three points, to all sizes but the largest."""
+    (lesson,) = [one for one in find_lessons(NOTEBOOKS) if one.stem == "07_scaling_laws"]
+    chosen = resolve_parameters(lesson, load_profile(NOTEBOOKS, name))
+    assert len([size for size in chosen["sizes"] if size >= chosen["n_min"]]) >= 4

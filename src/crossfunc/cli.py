@@ -289,6 +289,7 @@ def figures(
 def course(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
     profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
+    students: Annotated[str, typer.Option(help="Profile whose sizes the students' notebooks have.")] = "smoke",
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
 ) -> None:
     """Write what a course needs: notebooks without and with solutions, checks, quizzes, slides, sheets, a hand-out."""
@@ -298,8 +299,11 @@ def course(
 
     checkout = find_root(root)
     about = courses.read_course(checkout / "notebooks" / courses.FILE)
-    written = courses.write_course(plan_run(checkout, profile), out.resolve(), about)
-    say(f"wrote {len(written)} files to {shown(out.resolve())}: students/ to hand out, instructors/ to keep")
+    plans, of_students = plan_run(checkout, profile), plan_run(checkout, students)
+    written, notice = courses.write_course(plans, out.resolve(), about, students=of_students)
+    if notice:
+        say(f"interactive figures are words on the slides: {notice}")
+    say(f"wrote {len(written)} files to {shown(out.resolve())}: hand out students/ and groups/, keep instructors/")
 
 
 @data_app.command("list")

@@ -3,23 +3,26 @@
 Everything comes from the lessons' own files and from `notebooks/course.yml`; nothing is typed twice.
 """
 
-import base64
 import copy
 import hashlib
 import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import yaml
 
+from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
-from crossfunc.lessons.exports import named_figures
+from crossfunc.lessons import wording
 from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan, public_parameters
+from crossfunc.lessons.profiles import DEFAULT_PROFILE
+from crossfunc.lessons.slides import draw_interactive, lesson_title, write_handout, write_slides
 from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["Course", "check", "read_course", "write_course"]
@@ -27,7 +30,7 @@ __all__ = ["Course", "check", "read_course", "write_course"]
 FILE = "course.yml"
 ANSWERS_FILE = "answers.json"
 SOLUTION_TAG = "hide-cell"
-STORY_FIGURE = "fig-03-story"
+GROUP_LESSON = "06"
 _EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
 _ANSWER = re.compile(r"\n?:::\{admonition\} Answer\n.*?\n:::\n?", re.S)
 _FIELDS = {
@@ -80,7 +83,9 @@ def read_course(path: Path) -> Course:
     return course
 
 
-def write_course(plans: Iterable[Plan], out: Path, course: Course) -> list[Path]:
+def write_course(
+    plans: Iterable[Plan], out: Path, course: Course, *, students: Iterable[Plan] | None = None
+) -> tuple[list[Path], str]:
     """Write the editions, checks, quizzes, slides and sheets of executed lessons.
 
     Parameters
@@ -90,13 +95,17 @@ def write_course(plans: Iterable[Plan], out: Path, course: Course) -> list[Path]
     out : path
         Folder to write; made if it is not there.
     course : Course
+    students : iterable of Plan, optional
+        The same lessons at the sizes that students run them at; left out, those of `plans`. They need not be executed.
 
     Returns
     -------
-    list of Path
+    written : list of Path
         `students/` (notebooks without solutions, answers and outputs, `answers.json` for `check`, `quiz.md`),
-        `instructors/` (executed notebooks with solutions in sight, `plan.md`, `quiz.md` with answers), `slides/`,
-        `groups/`, `handout.pdf`.
+        `instructors/` (executed notebooks with solutions in sight, `answers.md`, `quiz.md` with answers), `slides/`,
+        `groups/` (a folder for each, with its sheet and its notebook), `handout.pdf`.
+    notice : str
+        Why interactive figures are words on the slides; empty where they are drawn.
 
     Raises
     ------
@@ -104,22 +113,42 @@ def write_course(plans: Iterable[Plan], out: Path, course: Course) -> list[Path]
         A lesson that is not fresh, or an exercise that `course.yml` does not know.
     """
     plans = list(plans)
+    own = list(students) if students is not None else plans
     require_fresh(plans, "a course is made")
+    titles = wording.page_titles(plans[0].lesson.path.parents[1] / "book") if plans else {}
+    drawn, notice = draw_interactive(plans)
     written = []
-    for plan in plans:
-        written.append(_write(out / "students" / f"{plan.lesson.stem}.ipynb", _dump(student_notebook(plan, course))))
+    for plan, of_students in zip(plans, own, strict=True):
+        stem = plan.lesson.stem
+        written.append(_write(out / "students" / f"{stem}.ipynb", _dump(student_notebook(of_students, course, titles))))
         executed = json.loads(plan.notebook.read_text(encoding="utf-8"))
-        written.append(_write(out / "instructors" / f"{plan.lesson.stem}.ipynb", _dump(unfold(executed))))
-        written.append(write_slides(plan, out / "slides" / f"{plan.lesson.stem}.pptx"))
+        written.append(_write(out / "instructors" / f"{stem}.ipynb", _dump(unfold(executed, titles))))
+        written.append(write_slides(plan, out / "slides" / f"{stem}.pptx", titles, drawn))
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     written.append(_write(out / "students" / "quiz.md", quiz_text(course, numbers)))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
-    written.append(_write(out / "instructors" / "plan.md", plan_text(course, plans)))
-    for k, group in enumerate(course.groups):
-        name = f"{chr(ord('A') + k)}-{'-'.join(group['elements'])}"
-        written.append(_write(out / "groups" / f"{name}.md", group_text(chr(ord("A") + k), group)))
-    return [*written, write_handout(plans, out / "handout.pdf")]
+    written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
+    for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
+        written += _write_groups(plan, course, out / "groups", titles)
+    return [*written, write_handout(plans, out / "handout.pdf", titles)], notice
+
+
+def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str]) -> list[Path]:
+    """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
+    from crossfunc.lessons import verdicts
+
+    dataset, written = open_dataset(plan.parameters["dataset"]), []
+    for letter, group in zip(ascii_uppercase, course.groups, strict=False):
+        folder = out / f"{letter}-{'-'.join(group['elements'])}"
+        its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
+        of_group = replace(plan, parameters={**plan.parameters, **its_own, "by_hand": group["by_hand"]})
+        notebook = student_notebook(of_group, course, titles)
+        written.append(_write(folder / f"{plan.lesson.stem}.ipynb", _dump(notebook)))
+        written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
+        sheet = group_text(letter, group, plan.lesson.stem, verdicts.lowest_phases(dataset, group["binary"]))
+        written.append(_write(folder / "sheet.md", sheet))
+    return written
 
 
 def _write(path: Path, text: str) -> Path:
@@ -135,8 +164,11 @@ def _dump(content) -> str:
 # --- editions ---
 
 
-def student_notebook(plan: Plan, course: Course) -> dict:
-    """Return the lesson without solutions, answers and outputs; each exercise with an empty cell and its check."""
+def student_notebook(plan: Plan, course: Course, titles: Mapping[str, str] | None = None) -> dict:
+    """Return the lesson without solutions, answers and outputs; each exercise with an empty cell and its check.
+
+    Its words are Markdown that any Jupyter shows: roles and admonitions are the book's.
+    """
     import nbformat
 
     source = json.loads(nbformat.writes(plan.lesson.notebook()))
@@ -146,7 +178,7 @@ def student_notebook(plan: Plan, course: Course) -> dict:
         if cell["cell_type"] == "markdown":
             if found := _EXERCISE.search(text):
                 exercise = f"{plan.lesson.number}.{found[1]}"
-            cells.append({**cell, "source": _ANSWER.sub("\n", text)})
+            cells.append({**cell, "source": wording.as_markdown(_ANSWER.sub("\n", text), titles)})
         elif exercise and SOLUTION_TAG in cell["metadata"].get("tags", []):
             if exercise not in course.exercises:
                 raise LessonError(f"{plan.lesson.stem}: exercise {exercise} is not in {FILE}: say there what it asks.")
@@ -167,7 +199,12 @@ def _other_values(plan: Plan) -> str:
         for name, value in public_parameters(plan.parameters).items()
         if name in declared and value != declared[name].default
     ]
-    return "\n".join([f"# Values of the profile {plan.profile} in place of the lesson's own.", *lines]) if lines else ""
+    if not lines:
+        return ""
+    said = [f"# Values of the profile {plan.profile} in place of the lesson's own."]
+    if plan.profile != DEFAULT_PROFILE:
+        said += [f"# The text was written for {DEFAULT_PROFILE}: where your figure differs, its size may be why."]
+    return "\n".join([*said, *lines])
 
 
 def _to_do(cell: dict, exercise: str, about: Mapping[str, Any]) -> list[dict]:
@@ -181,12 +218,14 @@ def _to_do(cell: dict, exercise: str, about: Mapping[str, Any]) -> list[dict]:
     ]
 
 
-def unfold(notebook: dict) -> dict:
-    """Return an executed notebook with every folded cell in sight."""
+def unfold(notebook: dict, titles: Mapping[str, str] | None = None) -> dict:
+    """Return an executed notebook with every folded cell in sight, and words that any Jupyter shows."""
     shown = copy.deepcopy(notebook)
     for cell in shown["cells"]:
         tags = cell["metadata"].get("tags", [])
         cell["metadata"]["tags"] = [tag for tag in tags if not tag.startswith("hide-")]
+        if cell["cell_type"] == "markdown":
+            cell["source"] = wording.as_markdown(_text(cell), titles)
     return shown
 
 
@@ -250,7 +289,7 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
     said = " ".join(str(answer).lower().split())
     if said not in [" ".join(str(choice).lower().split()) for choice in about["choices"]]:
         raise LessonError(f"exercise {exercise}: {answer!r} is none of the choices: {listed}.")
-    return "right" if _hash(exercise, said) == about["right"] else "not yet: look at what you computed once more"
+    return "right" if _hash(exercise, said) == about["right"] else "not yet: read question and findings once more"
 
 
 # --- words ---
@@ -272,7 +311,7 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
     return "\n".join(lines)
 
 
-def plan_text(course: Course, plans: Sequence[Plan]) -> str:
+def answers_text(course: Course, plans: Sequence[Plan]) -> str:
     """Return a sheet for those who teach: minutes and expected answer of each exercise, and the sum per lesson."""
     lines = ["# Exercises: minutes and expected answers", ""]
     for plan in plans:
@@ -287,123 +326,36 @@ def plan_text(course: Course, plans: Sequence[Plan]) -> str:
     return "\n".join(lines)
 
 
-def lesson_title(plan: Plan) -> str:
-    """Return "3. Element references bring the functionals together"."""
-    for cell in json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]:
-        if _text(cell).startswith("# "):
-            return f"{spoken_number(plan.lesson.stem)}. {_text(cell).splitlines()[0].removeprefix('# ')}"
-    return plan.lesson.stem
+def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
+    """Return the sheet of one group: its chemical system, a table for pencil and ruler, what to bring back.
 
-
-def group_text(letter: str, group: Mapping[str, Any]) -> str:
-    """Return the sheet of one group: its chemical system, the command, what to bring back."""
-    listed = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
-    options = [f"-p '{name}=[{', '.join(values)}]'" for name, values in listed.items()]
-    options.append(f"-p by_hand={group['by_hand']}")
-    command = " ".join([".venv/bin/crossfunc run 06 --profile smoke", *options, f"--out group-{letter}"])
+    Parameters
+    ----------
+    letter : str
+    group : mapping
+        Of `course.yml`.
+    stem : str
+        The lesson's file.
+    phases : DataFrame
+        From `verdicts.lowest_phases`: the phases of the group's binary.
+    """
+    first, second = group["binary"]
     return "\n".join(
         [
             f"# Group {letter}: {group['name']}",
             "",
-            "Lesson 6 on a chemical system of your own. Run it, then work through its notebook:",
+            f"Lesson 6 on a chemical system of your own: `{stem}.ipynb` in this folder, made for it.",
             "",
-            "```bash",
-            command,
-            "```",
-            "",
-            f"The executed notebook is `group-{letter}/notebooks/06_hull_workflow.ipynb`.",
-            "",
-            f"1. Compute the decomposition energy of {group['by_hand']} with pencil and ruler, then compare.",
+            f"1. Draw the hull of {first}-{second} with pencil and ruler: formation energy over the share of {second}.",
+            f"   Read the decomposition energy of {group['by_hand']} off it, then compare with the notebook.",
             "2. Which phases does each model put on the hull, and which of them does the reference not have?",
             "3. One figure with its interval for the others, and one sentence on what it cannot show.",
             "",
+            f"| phase | share of {second} | formation energy (meV/atom) |",
+            "|---|---|---|",
+            *(f"| {name} | {share:.3f} | {1000 * energy:.0f} |" for name, share, energy in phases.to_numpy()),
+            "",
+            phases.attrs["label_notice"].strip(),
+            "",
         ]
     )
-
-
-# --- slides and hand-out ---
-
-
-def write_slides(plan: Plan, path: Path) -> Path:
-    """Write a lesson's slides: its goal, a slide for each static figure with its caption as title, its recap.
-
-    PowerPoint's format, which LibreOffice and Keynote read too, because slides are edited before they are shown. The
-    figure's description is its alternative text and stands in the notes.
-    """
-    from pptx import Presentation
-
-    deck = Presentation()
-    cells = json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]
-    front = deck.slides.add_slide(deck.slide_layouts[0])
-    _fill(front.shapes.title, lesson_title(plan), 40)
-    _fill(front.placeholders[1], plain(_goal(cells)), 24)
-    for note, data in named_figures(plan.notebook):
-        if "image/png" in data:
-            _add_figure(deck, note, base64.b64decode(data["image/png"]))
-    if points := _recap(cells):
-        last = deck.slides.add_slide(deck.slide_layouts[1])
-        _fill(last.shapes.title, "Recap", 32)
-        _fill(last.placeholders[1], "\n".join(points), 20)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deck.save(str(path))
-    return path
-
-
-def _add_figure(deck, note: Mapping[str, str], png: bytes) -> None:
-    from io import BytesIO
-
-    slide = deck.slides.add_slide(deck.slide_layouts[5])
-    _fill(slide.shapes.title, plain(note["caption"]), 22)
-    picture = slide.shapes.add_picture(BytesIO(png), 0, 0)
-    top, margin = int(0.24 * deck.slide_height), int(0.04 * deck.slide_width)
-    scale = min((deck.slide_width - 2 * margin) / picture.width, (deck.slide_height - top - margin) / picture.height)
-    picture.width, picture.height = int(picture.width * scale), int(picture.height * scale)
-    picture.left, picture.top = (deck.slide_width - picture.width) // 2, top
-    picture._element.nvPicPr.cNvPr.set("descr", note["alt"])
-    slide.notes_slide.notes_text_frame.text = note["alt"]
-
-
-def _fill(shape, text: str, points: int) -> None:
-    """Put text into a placeholder at a size that leaves room for the longest captions."""
-    from pptx.util import Pt
-
-    shape.text = text
-    for paragraph in shape.text_frame.paragraphs:
-        paragraph.font.size = Pt(points)
-
-
-def _goal(cells: Sequence[Mapping[str, Any]]) -> str:
-    found = re.search(r"\*\*Goal\*\*: (.*)", "\n".join(_text(cell) for cell in cells))
-    return found[1] if found else ""
-
-
-def _recap(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    for cell in cells:
-        if cell["cell_type"] == "markdown" and _text(cell).startswith("## Recap"):
-            return [plain(line[2:]) for line in _text(cell).splitlines() if line.startswith("- ")]
-    return []
-
-
-def plain(text: str) -> str:
-    """Return Markdown as words for a slide: without roles, references and marks of emphasis."""
-    text = re.sub(r"\s*\(?\{(?:numref|eq)\}`[^`]*`\)?", "", text)
-    text = re.sub(r"\{\w+\}`([^`<]*?)(?: ?<[^`]*>)?`", lambda found: found[1], text)
-    text = re.sub(r"\\mathbf|\\mathrm|\\hat|[$`*{}]", "", text)
-    return " ".join(text.replace("\\", "").split())
-
-
-def write_handout(plans: Sequence[Plan], path: Path) -> Path:
-    """Write one page for the wall: the first points of each lesson's recap, and the figure of lesson 3's story."""
-    from crossfunc.lessons.figures.handout import draw_handout
-
-    sections, story = [], None
-    for plan in plans:
-        cells = json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]
-        points = "  ".join(f"• {point}" for point in _recap(cells)[:2])
-        sections.append((lesson_title(plan), points or plain(_goal(cells))))
-        for note, data in named_figures(plan.notebook):
-            if note["name"] == STORY_FIGURE and "image/png" in data:
-                story = base64.b64decode(data["image/png"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_handout("Carrying a potential over to another functional", sections, story).savefig(path, format="pdf")
-    return path

@@ -10,7 +10,7 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import LessonError
 
 FORMATS = ("svg", "pdf")
-_PLOTLY = "application/vnd.plotly.v1+json"
+PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def export_figures(
@@ -46,7 +46,7 @@ def export_figures(
     captions = ["# Captions", ""]
     for plan in plans:
         for note, data in named_figures(plan.notebook):
-            name, spec = note["name"], data.get(_PLOTLY)
+            name, spec = note["name"], data.get(PLOTLY)
             if spec is not None and not interactive:
                 continue
             if spec is None:

@@ -61,6 +61,44 @@ def inside(X, symbols) -> np.ndarray:
     return np.asarray(X[:, columns].sum(axis=1)).ravel() > 1 - 1e-9
 
 
+def lowest_phases(dataset, binary) -> pd.DataFrame:
+    """Return the lowest phase of each composition of a binary, from one element to the other.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its pairs with formation energies; of materials that have frames, as the lesson takes them.
+    binary : sequence of two str
+        Symbols of the two elements.
+
+    Returns
+    -------
+    DataFrame
+        phase, share (of the second element), formation_energy_ev_per_atom in the high functional;
+        `attrs["label_notice"]` says whose labels they are.
+    """
+    from pymatgen.core import Composition
+
+    column = dataset.functional("high").column(formation=True)
+    pairs = dataset.pairs[dataset.pairs["material_id"].isin(dataset.frames["material_id"].to_pylist())].dropna(
+        subset=column
+    )
+    found: dict[str, tuple[float, float]] = {}
+    for composition, energy in zip(map(Composition, pairs["composition"]), pairs[column], strict=True):
+        if not {element.symbol for element in composition.elements} <= set(binary):
+            continue
+        name = composition.elements[0].symbol if len(composition) == 1 else composition.reduced_formula
+        if name not in found or energy < found[name][1]:
+            found[name] = (composition.get_atomic_fraction(binary[1]), energy)
+    rows = sorted((share, name, energy) for name, (share, energy) in found.items())
+    table = pd.DataFrame(
+        [(name, share, energy) for share, name, energy in rows],
+        columns=["phase", "share", "formation_energy_ev_per_atom"],
+    )
+    table.attrs["label_notice"] = dataset.label_notice
+    return table
+
+
 def describe_lack_of_phases(formulas, elements, compound: str) -> str:
     """Say which elements, or the compound, have no frames in the data; an empty text if all have."""
     from pymatgen.core import Composition

@@ -1,0 +1,176 @@
+"""Slides of a lesson and one page for the wall, from the figures, goals and recaps of executed lessons."""
+
+import base64
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from crossfunc.lessons import wording
+from crossfunc.lessons.exports import PLOTLY, named_figures
+from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.profiles import DEFAULT_PROFILE
+from crossfunc.lessons.sources import spoken_number
+
+__all__ = ["draw_interactive", "lesson_title", "write_handout", "write_slides"]
+
+STORY_FIGURE = "fig-03-story"
+POINTS_PER_LESSON = 1
+_HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 26, 12, 20
+
+
+def lesson_title(plan: Plan) -> str:
+    """Return "3. Element references bring the functionals together"."""
+    for cell in _cells(plan):
+        if (text := _text(cell)).startswith("# "):
+            return f"{spoken_number(plan.lesson.stem)}. {text.splitlines()[0].removeprefix('# ')}"
+    return plan.lesson.stem
+
+
+def draw_interactive(plans: Iterable[Plan]) -> tuple[dict[str, bytes], str]:
+    """Return a picture of each interactive figure as it looks before anyone touches it, and why there is none.
+
+    A browser draws them, once for all lessons; without one the pictures are empty and the reason is not.
+    """
+    from crossfunc.lessons.figures import FigureError, write_interactive
+
+    specs = {
+        note["name"]: data[PLOTLY] for plan in plans for note, data in named_figures(plan.notebook) if PLOTLY in data
+    }
+    if not specs:
+        return {}, ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write_interactive(specs, Path(folder), ("png",))
+        except FigureError as error:
+            return {}, str(error)
+        return {name: (Path(folder) / f"{name}.png").read_bytes() for name in specs}, ""
+
+
+def write_slides(
+    plan: Plan, path: Path, titles: Mapping[str, str] | None = None, drawn: Mapping[str, bytes] | None = None
+) -> Path:
+    """Write a lesson's slides: its goal, a slide for each named figure, its recap.
+
+    PowerPoint's format, which LibreOffice and Keynote read too, because slides are edited before they are shown. A
+    figure has a headline above it and its whole caption below, with the profile that it was drawn at; its description
+    is the alternative text and stands in the notes.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of an executed lesson.
+    path : path
+    titles : mapping, optional
+        Titles of the book's pages, from `wording.page_titles`.
+    drawn : mapping, optional
+        Pictures of interactive figures, from `draw_interactive`; a slide without one shows the description.
+    """
+    from pptx import Presentation
+
+    deck = Presentation()
+    front = deck.slides.add_slide(deck.slide_layouts[0])
+    _fill(front.shapes.title, lesson_title(plan), 40)
+    _fill(front.placeholders[1], _goal(plan, titles), 22)
+    _add_note(deck, front, _sizes(plan))
+    numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
+    for note, data in named_figures(plan.notebook):
+        png = base64.b64decode(data["image/png"]) if "image/png" in data else (drawn or {}).get(note["name"])
+        _add_figure(deck, note, png, f"Figure {numbers.get(note['name'], '')}".strip(), plan.profile)
+    if points := _recap(plan, titles):
+        last = deck.slides.add_slide(deck.slide_layouts[1])
+        _fill(last.shapes.title, "Recap", 32)
+        _fill(last.placeholders[1], "\n".join(points), _RECAP_PT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deck.save(str(path))
+    return path
+
+
+def _sizes(plan: Plan) -> str:
+    said = f"Figures of the profile {plan.profile}."
+    if plan.profile == DEFAULT_PROFILE:
+        return said
+    return f"{said} The lesson's words were written for {DEFAULT_PROFILE}: where a figure differs, its size is why."
+
+
+def _add_figure(deck, note: Mapping[str, str], png: bytes | None, number: str, profile: str) -> None:
+    slide = deck.slides.add_slide(deck.slide_layouts[5])
+    caption = wording.as_words(note["caption"])
+    title, margin = slide.shapes.title, int(0.04 * deck.slide_width)
+    title.left, title.top, title.width, title.height = margin, margin, deck.slide_width - 2 * margin, 850_000
+    _fill(title, wording.headline(caption), _HEADLINE_PT)
+    top, bottom = title.top + title.height, int(0.87 * deck.slide_height)
+    if png is None:
+        box = slide.shapes.add_textbox(margin, top, deck.slide_width - 2 * margin, bottom - top)
+        box.text_frame.word_wrap = True
+        _fill(box, f"Interactive: open the lesson. {note['alt']}", 18)
+    else:
+        picture = slide.shapes.add_picture(BytesIO(png), 0, 0)
+        scale = min((deck.slide_width - 2 * margin) / picture.width, (bottom - top) / picture.height)
+        picture.width, picture.height = int(picture.width * scale), int(picture.height * scale)
+        picture.left, picture.top = (deck.slide_width - picture.width) // 2, top
+        picture._element.nvPicPr.cNvPr.set("descr", note["alt"])
+    _add_note(deck, slide, f"{number}. {caption.rstrip('.')}. Profile {profile}.")
+    slide.notes_slide.notes_text_frame.text = note["alt"]
+
+
+def _add_note(deck, slide, text: str) -> None:
+    """Put small words at the foot of a slide."""
+    margin = int(0.04 * deck.slide_width)
+    top = int(0.88 * deck.slide_height)
+    box = slide.shapes.add_textbox(margin, top, deck.slide_width - 2 * margin, deck.slide_height - top)
+    box.text_frame.word_wrap = True
+    _fill(box, text, _CAPTION_PT)
+
+
+def _fill(shape, text: str, points: int) -> None:
+    """Put text into a shape at a size that leaves room for the longest of its kind."""
+    from pptx.util import Pt
+
+    frame = shape.text_frame
+    frame.text = text
+    for paragraph in frame.paragraphs:
+        paragraph.font.size = Pt(points)
+
+
+def _cells(plan: Plan) -> list[dict[str, Any]]:
+    return json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def _goal(plan: Plan, titles: Mapping[str, str] | None) -> str:
+    found = re.search(r"\*\*Goal\*\*: (.*)", "\n".join(_text(cell) for cell in _cells(plan)))
+    return wording.sentence(wording.as_words(found[1], titles)) if found else ""
+
+
+def _recap(plan: Plan, titles: Mapping[str, str] | None) -> list[str]:
+    numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
+    for cell in _cells(plan):
+        if cell["cell_type"] == "markdown" and _text(cell).startswith("## Recap"):
+            lines = [line[2:] for line in _text(cell).splitlines() if line.startswith("- ")]
+            return [wording.as_words(line, titles, numbers) for line in lines]
+    return []
+
+
+def write_handout(plans: Sequence[Plan], path: Path, titles: Mapping[str, str] | None = None) -> Path:
+    """Write one page for the wall: the first point of each lesson's recap, and the figure of lesson 3's story."""
+    from crossfunc.lessons.figures.handout import draw_handout
+
+    sections, story = [], None
+    for plan in plans:
+        points = _recap(plan, titles)[:POINTS_PER_LESSON] or [_goal(plan, titles)]
+        sections.append((lesson_title(plan), points))
+        for note, data in named_figures(plan.notebook):
+            if note["name"] == STORY_FIGURE and "image/png" in data:
+                story = base64.b64decode(data["image/png"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    foot = _sizes(plans[0]) if plans else ""
+    page = draw_handout("Carrying a potential over to another functional", sections, story, foot)
+    page.savefig(path, format="pdf")
+    return path
