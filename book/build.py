@@ -117,7 +117,7 @@ def number_lessons(source):
     path = source / "_toc.yml"
     toc = yaml.safe_load(path.read_text(encoding="utf-8"))
     chapters = next(part["chapters"] for part in toc["parts"] if part["caption"] == "Lessons")
-    for chapter in chapters:
+    for chapter in [one for one in chapters if one["file"].startswith("notebooks/")]:
         notebook = json.loads((source / f"{chapter['file']}.ipynb").read_text(encoding="utf-8"))
         title = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
         chapter["title"] = f"{spoken_number(Path(chapter['file']).name)}. {title}"

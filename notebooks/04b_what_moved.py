@@ -291,7 +291,7 @@ train = frames.take(runs["4", seed].split["train"])
 said = xf.predict(trained, train.crystals, derivatives=False)
 residual = train.energy_per_atom_ev - said["energy_per_atom_ev"]
 correction = xf.fit_atomref(
-    train.composition, residual, material_ids=train.material_ids, ridge=0.1
+    train.composition, residual, material_ids=train.material_ids, ridge=1e-6
 )
 left = residual - correction.predict(train.composition)
 for what, values in (

@@ -258,6 +258,9 @@ tables = (at_zero, untrained, errors, largest, held_out)
 note = {"n_pool": len(pool), "n_steps": max_steps}
 learning_curves.record_errors(results, *tables, **note)
 learning_curves.record_laws(results, laws)
+seeds = range(seed, seed + n_seeds)
+finals = {c: [by_key[c, fitting[-1], s] for s in seeds] for c in possible}
+learning_curves.record_pairs(results, finals, untrained, held_out)
 
 # %% [markdown]
 # Look first at the dashed lines, the models that were not trained on the new functional at all.

@@ -167,6 +167,15 @@ def test_evaluate_without_stress_measures_the_rest():
     assert measured["force_mae_mev_per_a"] == pytest.approx(0, abs=1e-3)
 
 
+def test_a_frame_that_failed_does_not_spoil_the_next_of_the_same_elements():
+    frames = small_frames(20)
+    with_iron = [int(k) for k in frames.frames_with("Fe")]
+    twice = frames.crystals.take(np.repeat(with_iron, 2))
+    found = predict(calculators.Remembers(), twice, strict=False)
+    assert sorted(found["refused"]) == list(range(len(twice)))
+    assert all("KeyError: 'Fe'" in reason for reason in found["refused"].values())
+
+
 def test_a_frame_that_fails_is_told_and_the_others_count():
     frames = labelled_by(calculators.Toy(), small_frames(20))
     with_iron = set(frames.frame_ids[frames.frames_with("Fe")])

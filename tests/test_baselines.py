@@ -65,6 +65,23 @@ def test_a_last_refit_undoes_any_change_of_references_and_touches_nothing_else(m
         assert first[name] == before[name] == second[name]
 
 
+def test_one_network_with_three_sets_of_references_has_one_error_after_a_last_refit(model, frames):
+    """At the default, where the test frames are of other materials than the training frames, by eV/atom."""
+    rng = np.random.default_rng(3)
+    ids = np.unique(frames.material_ids)
+    train = frames.take(np.flatnonzero(np.isin(frames.material_ids, ids[: 2 * len(ids) // 3])))
+    known = np.asarray((train.composition > 0).sum(axis=0)).ravel() > 0
+    inside = np.asarray(frames.composition[:, ~known].sum(axis=1)).ravel() == 0
+    test = frames.take(np.flatnonzero(inside & ~np.isin(frames.material_ids, train.material_ids)))
+    found = []
+    for shift in (np.zeros(94), rng.normal(0, 5, 94), np.linspace(0, -20, 94)):
+        bent = refit_references(model, train)
+        set_element_references(bent, np.nan_to_num(element_references(model)) + shift, source="bent")
+        after = refitted_energy_errors(predict_frames(bent, test), last_refit_ev(bent, train))
+        found.append(np.nanmean(after))
+    assert np.ptp(found) < 0.02 * found[0] + 0.1
+
+
 def test_errors_after_a_last_refit_are_those_of_the_refitted_model(model, frames, seen):
     quick = refitted_energy_errors(seen, last_refit_ev(model, frames))
     slow = frame_errors(predict_frames(refit_references(model, frames), frames), "energy")

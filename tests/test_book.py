@@ -390,6 +390,11 @@ def claims_checkout(folder, rule, interval=None, **changes):
         ("= 8", [6, 9], "unclear"),
         ("= 8", [0.4, 0.7], "does not hold here"),
         ("= 8", None, "unclear"),
+        ("± 0.6", [0.4, 0.55], "holds"),
+        ("± 0.6", [-0.7, 0.55], "unclear"),
+        ("± 0.6", [-0.7, 0.7], "unclear"),
+        ("± 0.6", [0.65, 0.7], "does not hold here"),
+        ("± 0.6", [-0.9, -0.7], "does not hold here"),
     ],
 )
 def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, interval, verdict):
@@ -399,6 +404,37 @@ def test_the_verdict_follows_from_the_rule_and_the_interval(tmp_path, rule, inte
     assert row[3] == "—"
     assert row[4].startswith(f"**{verdict}**: 0.5")
     assert row[5] == "Not much."  # labels are those of a network
+
+
+@pytest.mark.parametrize(
+    ("need", "is_met"),
+    [("r > 0.3", True), ("r > 0.45", False), ("r < r", False), ("gone > 0", False), ("r < gone", False)],
+)
+def test_a_run_that_did_not_get_far_enough_leaves_a_claim_unclear_and_says_why(tmp_path, need, is_met):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], needs={need: "too short"})
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts["surrogate"] == ["holds" if is_met else "unclear"]
+    assert row[4].startswith("**holds**: 0.5" if is_met else "**unclear**, too short: 0.5")
+
+
+def test_a_need_that_is_no_rule_stops_the_build(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], needs={"r about 3": "too short"})
+    with pytest.raises(ExtensionError, match="mend needs"):
+        book_claims.read_claims(root)
+
+
+def test_the_order_of_methods_has_an_equals_sign_where_a_difference_is_unclear():
+    rows = [
+        {"key": f"energy_mae_method_{k}", "value": v, "paper": p}
+        for k, v, p in zip("1234", (30.0, 20.0, 21.0, 10.0), (27, 26, 26, 17), strict=True)
+    ]
+    assert book_claims.order_of_methods({"results": rows}, "energy") == "4 ? 2 ? 3 ? 1"
+    differences = {"energy_4_minus_2": [-12, -8], "energy_3_minus_2": [-1, 3], "energy_3_minus_1": None}
+    rows += [{"key": key, "interval": ends} for key, ends in differences.items()]
+    assert book_claims.order_of_methods({"results": rows}, "energy") == "4 < 2 = 3 = 1"
+    assert book_claims.order_in_paper({"results": rows}, "energy") == "4 < 2 = 3 < 1"
+    assert book_claims.order_of_methods({"results": rows}, "magmom") == "—"
+    assert book_claims.order_in_paper({"results": rows}, "magmom") == "—"
 
 
 def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):

@@ -66,10 +66,27 @@ def test_several_seeds_are_drawn_each_on_its_own():
     errors, others = rng.normal(1, 1, (3, 40)), rng.normal(2, 1, (3, 40))
     found = paired_over_seeds(errors, others, [materials(40)] * 3)
     assert found.value == pytest.approx((errors - others).mean())
-    assert found.n_materials == 120
+    assert found.n_materials == 40  # the same ones in each seed
     assert found.verdict == "lower"
     alone = paired_difference(errors[0], others[0], materials(40))
     assert found.high - found.low < alone.high - alone.low
+
+
+def test_a_material_in_the_test_sets_of_several_seeds_counts_once():
+    error, nothing = np.random.default_rng(7).normal(5.0, 2.0, 60), np.zeros(60)
+    once = paired_difference(error, nothing, materials(60))
+    copied = paired_over_seeds([error] * 4, [nothing] * 4, [materials(60)] * 4)
+    assert copied.interval == pytest.approx(once.interval, rel=1e-9)
+    halves = [slice(0, 30), slice(30, 60)]
+    apart = paired_over_seeds([error[s] for s in halves], [nothing[:30]] * 2, [materials(60)[s] for s in halves])
+    assert apart.n_materials == 60
+    assert apart.high - apart.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_a_seed_with_few_materials_does_not_end_the_draw():
+    error = np.random.default_rng(8).normal(5.0, 1.0, 8)
+    found = paired_over_seeds([error, error[:1]], [np.zeros(8), np.zeros(1)], [materials(8), materials(1)])
+    assert np.isfinite(found.interval).all()
 
 
 def test_rows_without_a_label_are_left_out_and_must_be_the_same_for_both():

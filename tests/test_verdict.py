@@ -174,6 +174,18 @@ def test_the_functional_is_recognised_whatever_the_zero_of_energy(taught):
     assert wrong["mae_as_it_is_ev_per_atom"] < found["candidates"][taught]["mae_as_it_is_ev_per_atom"]
 
 
+def test_a_model_that_knows_nothing_but_composition_speaks_no_functional():
+    frames = made_up(80)
+    low = bonding(frames, 0, 0.5)
+    sets = [LabelSet("one", "raw", low), LabelSet("other", "raw", low + bonding(frames, 1, 0.8))]
+    for said in (np.full(len(frames), -3.0), by_elements(frames, -1, -2, -3, -4, -5, -6)):
+        found = spoken_functional(frames.composition, said, frames.material_ids, sets)
+        assert found["candidates"][0]["support"] > 0.95  # for its labels spread less, and for nothing else
+        assert (found["spoken"], found["knows_bonding"]) == (None, False)
+        assert "It speaks none of them" in judged(frames, low, said, sets=sets).advice
+    assert spoken_functional(frames.composition, 0.8 * low, frames.material_ids, sets)["spoken"] == "one"
+
+
 def test_a_model_between_two_functionals_is_not_forced_to_one():
     frames = made_up(80)
     low, difference = bonding(frames, 0, 0.5), bonding(frames, 1, 0.08)

@@ -5,6 +5,7 @@ the build; one that changes may change the verdict.
 """
 
 import functools
+import itertools
 import math
 import operator
 import re
@@ -29,8 +30,9 @@ KINDS = {
 """What results rest on: DFT, CHGNet (whose r2SCAN labeller descends from the GGA one), a network of no such descent."""
 CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
-_RULE = re.compile(r"([<>=])\s*(\S+)")
-_COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
+_RULE = re.compile(r"([<>=±])\s*(\S+)")
+_NEED = re.compile(r"(\w+)\s*([<>]\s*\S+)")
+_COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq, "±": lambda a, b: abs(a) < b}
 
 
 def read_claims(root):
@@ -41,6 +43,8 @@ def read_claims(root):
         missing = {"claim", "where", "result", "holds", "limits"} - set(claim)
         if claim.get("by", "the paper") not in CLAIMED_BY:
             missing.add("by")
+        if not all(_NEED.fullmatch(rule) for rule in claim.get("needs", {})):
+            missing.add("needs")
         if missing or not _RULE.fullmatch(str(claim.get("holds", ""))):
             raise ExtensionError(f"{path}: {claim.get('claim', claim)!r}: mend {', '.join(missing) or 'holds'}.")
     return claims
@@ -60,6 +64,8 @@ def judge(row, rule, other):
     if not row["interval"] or not target["interval"]:
         return VERDICTS[1]
     found = {compare(a, b) for a in row["interval"] for b in target["interval"]}
+    if sign == "±" and row["interval"][0] <= -target["value"] and row["interval"][1] >= target["value"]:
+        return VERDICTS[1]  # both ends are outside, on two sides
     if sign == "=" and row["interval"][0] < target["value"] < row["interval"][1]:
         return VERDICTS[1]
     return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
@@ -93,7 +99,7 @@ def kind_of(content):
 def rule_text(rule, other):
     """Return the rule as people read it, another result by its name."""
     sign, operand = _RULE.fullmatch(rule).groups()
-    words = {"<": "below", ">": "above", "=": "exactly"}[sign]
+    words = {"<": "below", ">": "above", "=": "exactly", "±": "between plus and minus"}[sign]
     return f"{words} {operand if not re.match('[a-z]', operand) else other(operand)['title']}"
 
 
@@ -114,9 +120,32 @@ def judged(claim, content):
     other = functools.partial(find_result, content, lesson=lesson)
     row, rule = find_result(content, key, lesson), str(claim["holds"])
     verdict = judge(row, rule, other)
+    reason = unmet_need(claim, content, lesson)
+    if reason:
+        verdict = VERDICTS[1]
     operand = _RULE.fullmatch(rule)[2]
     against = f" against {value_text(other(operand))}" if re.match("[a-z]", operand) else ""
-    return verdict, f"**{verdict}**: {value_text(row)}{against} (`{in_code(content['dataset'] or 'none')}`)"
+    because = f", {reason}" if reason else ""
+    return verdict, f"**{verdict}**{because}: {value_text(row)}{against} (`{in_code(content['dataset'] or 'none')}`)"
+
+
+def unmet_need(claim, content, lesson):
+    """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
+
+    A need that the run did not record is not met: an old run does not say that it was long enough.
+    """
+    found = {row["key"]: row for row in content["results"]}
+    for rule, reason in claim.get("needs", {}).items():
+        key, condition = _NEED.fullmatch(rule).groups()
+        operand = _RULE.fullmatch(condition)[2]
+        if key not in found or (re.match("[a-z]", operand) and operand not in found):
+            return reason
+        sides = [found[key], found.get(operand, {"value": operand, "interval": None})]
+        values = [[float(v) for v in side["interval"] or [side["value"]]] for side in sides]
+        compare = _COMPARE[_RULE.fullmatch(condition)[1]]
+        if not all(compare(a, b) for a in values[0] for b in values[1]):
+            return reason
+    return ""
 
 
 def summary_rows(root, profile):
@@ -175,6 +204,64 @@ def summary_tables(claims, rows):
         own = [row for claim, row in zip(claims, rows, strict=True) if claim.get("by", "the paper") == by]
         lines += [*list_table(header, own, "24 18 10 18 18 18", caption=caption), ""] if own else []
     return lines
+
+
+ORDERED = ("energy", "force", "stress", "magmom")
+"""Columns of Table 1 whose pairs of methods are compared material by material."""
+
+
+def order_of_methods(content, column):
+    """Return "4 < 1 = 2 < 3" from a run's results: "=" where the paired difference of neighbours is unclear.
+
+    A dash where the run has no errors; "?" between neighbours whose difference it did not record.
+    """
+    found = {row["key"]: row for row in content["results"]}
+    rows = {k: found.get(f"{column}_mae_method_{k}") for k in "1234"}
+    mean = {k: row["value"] for k, row in rows.items() if row}
+    if len(mean) < len("1234"):
+        return "—"
+    order = sorted(mean, key=mean.get)
+    text = order[0]
+    for one, other in itertools.pairwise(order):
+        keys = (f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}")
+        row = next((found[key] for key in keys if key in found), None)
+        sign = "?"
+        if row:
+            low, high = row["interval"] or (-1, 1)
+            sign = "=" if low <= 0 <= high else "<"
+        text += f" {sign} {other}"
+    return text
+
+
+def order_in_paper(content, column):
+    """Return the paper's order by its numbers, which have no intervals: "=" where they are equal."""
+    found = {row["key"]: row for row in content["results"]}
+    papers = {k: found.get(f"{column}_mae_method_{k}", {}).get("paper") for k in "1234"}
+    if None in papers.values():
+        return "—"
+    order = sorted(papers, key=papers.get)
+    signs = ["=" if papers[one] == papers[other] else "<" for one, other in itertools.pairwise(order)]
+    return order[0] + "".join(f" {sign} {name}" for sign, name in zip(signs, order[1:], strict=True))
+
+
+class MethodOrders(SphinxDirective):
+    """The order of the four methods in each column, by paired intervals, on each kind of labels and in the paper."""
+
+    def run(self):
+        """Write it as MyST."""
+        root = Path(self.config.crossfunc_root)
+        on = results_by_labels(root, self.config.crossfunc_profile, "04_four_methods")
+        kinds = [kind for kind in KINDS if kind in on]
+        rows = [
+            (
+                column,
+                *(order_of_methods(on[kind], column) for kind in kinds),
+                next((text for kind in kinds if (text := order_in_paper(on[kind], column)) != "—"), "—"),
+            )
+            for column in ORDERED
+        ]
+        header = ["Error in", *(KINDS[kind] for kind in kinds), "paper, Table 1"]
+        return parse_lines(self, list_table(header, rows, caption="Methods from best to worst"), "xf-claims")
 
 
 class ClaimsSummary(SphinxDirective):
@@ -264,4 +351,5 @@ def setup(app):
     """Register the directives."""
     app.add_directive("claims-summary", ClaimsSummary)
     app.add_directive("table-1", TableOne)
+    app.add_directive("method-orders", MethodOrders)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

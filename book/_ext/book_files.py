@@ -50,7 +50,7 @@ def files_cell(lesson, files, profile):
     number = lesson.partition("_")[0]
     lines += [
         "",
-        f"`crossfunc run {number} --profile {profile}` makes them again, in `build/{profile}/`; {{doc}}`/parameters` lists what",
+        f"`crossfunc run {number} --profile {profile}` makes them again, in `build/{profile}/`; "
+        "{doc}`/parameters` lists what can be changed.",
     ]
-    lines += ["can be changed."]
     return {"cell_type": "markdown", "id": f"{lesson[:50]}-files", "metadata": {}, "source": "\n".join(lines)}

@@ -78,7 +78,7 @@ def mean_error(
     BootstrapError
         Arrays of different lengths, an infinite error, or none at all.
     """
-    sums, counts = _by_material(error, material_ids, weights)
+    _, sums, counts = _by_material(error, material_ids, weights)
     return _estimate(sums, counts, n_bootstrap, level, seed)
 
 
@@ -112,7 +112,7 @@ def paired_difference(
 
 
 def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) -> Estimate:
-    """As `paired_difference`, for several seeds: materials are drawn within each seed, and the seeds' means averaged.
+    """As `paired_difference`, for several seeds: materials are drawn once for all seeds, whose means are averaged.
 
     Parameters
     ----------
@@ -126,26 +126,34 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     Returns
     -------
     Estimate
-        `n_materials` adds up the seeds'. The interval holds the draw of materials; what seeds add beyond it is seen in
+        `n_materials` counts a material once, in however many seeds' frames it is: what it gets wrong in one it is
+        likely to get wrong in the others. The interval holds the draw of materials; what seeds add beyond it is seen in
         their scatter, which belongs beside it.
     """
     level, n_bootstrap = options.get("level", LEVEL), options.get("n_bootstrap", 2000)
-    seeds = np.random.SeedSequence(options.get("seed", 0)).spawn(len(errors))
-    means, draws, n = [], [], 0
     weights = [None] * len(errors) if weights is None else weights
-    for one, two, ids, weight, stream in zip(errors, others, material_ids, weights, seeds, strict=True):
+    of_seeds = []
+    for one, two, ids, weight in zip(errors, others, material_ids, weights, strict=True):
         one, two = np.asarray(one, float), np.asarray(two, float)
         if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
             raise BootstrapError("two methods are compared on the same rows: evaluate both on the same frames.")
-        sums, counts = _by_material(one - two, ids, weight)
+        of_seeds.append(_by_material(one - two, ids, weight))
+    everything = np.unique(np.concatenate([ids for ids, _, _ in of_seeds]))
+    n = len(everything)
+    times = np.random.default_rng(options.get("seed", 0)).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    draws, means = [], []
+    for ids, sums, counts in of_seeds:
+        drawn = times[:, np.searchsorted(everything, ids)]
+        total = drawn @ counts
+        draws.append(np.divide(drawn @ sums, total, out=np.full(n_bootstrap, np.nan), where=total > 0))
         means.append(sums.sum() / counts.sum())
-        draws.append(_draw(sums, counts, n_bootstrap, stream))
-        n += len(sums)
-    low, high = _ends(np.mean(draws, axis=0), level, n)
+    # A seed with few materials may have none in a draw; the others then speak for it.
+    low, high = _ends(np.nanmean(draws, axis=0), level, n)
     return Estimate(float(np.mean(means)), low, high, n, level)
 
 
-def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndarray]:
+def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Materials with an error, the weighted sum of their errors, and their weights."""
     error, ids = np.asarray(error, float), np.asarray(material_ids)
     weights = np.ones(error.shape) if weights is None else np.asarray(weights, float)
     if error.shape != ids.shape or error.ndim != 1:
@@ -155,8 +163,8 @@ def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndar
     there = ~np.isnan(error)
     if not there.any() or not np.isfinite(error[there]).all():
         raise BootstrapError("no error is finite." if there.any() else "no row has an error: nothing is labelled.")
-    _, group = np.unique(ids[there], return_inverse=True)
-    return np.bincount(group, error[there] * weights[there]), np.bincount(group, weights[there])
+    names, group = np.unique(ids[there], return_inverse=True)
+    return names, np.bincount(group, error[there] * weights[there]), np.bincount(group, weights[there])
 
 
 def _draw(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed) -> np.ndarray:

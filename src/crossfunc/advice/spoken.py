@@ -112,8 +112,10 @@ def spoken_functional(
     -------
     dict
         `candidates` (for each set its name, errors, `support`: the share of bootstrap samples in which least is left of
-        it), `spoken` (name of the nearest, None if that is not sure), `zeros` (mean absolute error of the first set
-        with each published zero of energy in the model's place) and `zero` (name of the one it has, None if none).
+        it), `knows_bonding` (whether less is left of the nearest than references alone leave of its labels), `spoken`
+        (name of the nearest, None if that is not sure, or the model knows nothing but composition), `zeros` (mean
+        absolute error of the first set with each published zero of energy in the model's place) and `zero` (name of the
+        one it has, None if none).
     """
     there = np.isfinite(np.stack([one.energy_per_atom_ev for one in sets])).all(axis=0)
     rows = np.flatnonzero(there if there.any() else np.isfinite(sets[0].energy_per_atom_ev))
@@ -137,16 +139,17 @@ def spoken_functional(
         )
         if enough and len(left[k]):
             candidates[k]["mae_after_offsets_ev_per_atom"] = float(left[k].mean())
-    spoken = None
+    spoken, knows = None, None
     if len(left) > 1 and len(left[0]) >= _MIN_MATERIALS:
         support = _support(np.stack(left), seed)
         for one, share in zip(candidates, support, strict=True):
             one["support"] = float(share)
         best = int(np.argmax(support))
-        spoken = candidates[best]["name"] if support[best] >= SURE else None
+        knows = _beats_composition(samples[best], left[best], seed)
+        spoken = candidates[best]["name"] if support[best] >= SURE and knows else None
     rows = np.flatnonzero(np.isfinite(sets[0].energy_per_atom_ev))
     whole = Sample(X[rows], sets[0].energy_per_atom_ev[rows], predicted_ev[rows], material_ids[rows])
-    return {"spoken": spoken, "candidates": candidates} | _zero_of_energy(sets[0], whole, seed)
+    return {"spoken": spoken, "knows_bonding": knows, "candidates": candidates} | _zero_of_energy(sets[0], whole, seed)
 
 
 def _left_after_offsets(sample: Sample, seed: int) -> np.ndarray:
@@ -158,6 +161,13 @@ def _left_after_offsets(sample: Sample, seed: int) -> np.ndarray:
         residual[folds == k] = judged_residuals(fit_offsets(sample.take(folds != k)), test.X, test.difference_ev)
     there = np.isfinite(residual)
     return material_means(np.abs(residual[there]), sample.material_ids[there])
+
+
+def _beats_composition(sample: Sample, left: np.ndarray, seed: int) -> bool:
+    """Whether a model leaves less of the labels than references alone do: else it has no bonding to tell by."""
+    nothing = Sample(sample.X, sample.label_ev, np.zeros_like(sample.predicted_ev), sample.material_ids)
+    alone = _left_after_offsets(nothing, seed)
+    return bool(len(alone) == len(left) and _support(np.stack([left, alone]), seed)[0] >= SURE)
 
 
 def _support(left: np.ndarray, seed: int) -> np.ndarray:

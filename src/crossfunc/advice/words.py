@@ -36,6 +36,11 @@ def _on_functional(verdict: dict) -> list[str]:
     spoken, candidates = verdict["functional"]["spoken"], verdict["functional"]["candidates"]
     if len(candidates) < 2:
         return _from_published(verdict)
+    if verdict["functional"].get("knows_bonding") is False:
+        return [
+            "It speaks none of them: after offsets it leaves no less than references alone, so what it knows is the "
+            "composition at most."
+        ]
     if spoken is None:
         return [f"Which functional it speaks cannot be told from {candidates[0]['n_materials']} materials."]
     left = {one["name"]: one["mae_after_offsets_ev_per_atom"] for one in candidates}
@@ -63,7 +68,7 @@ def _on_references(verdict: dict) -> list[str]:
     if before is None:
         after_all = rows.get("with a prior", {}).get("mae_of_all_ev_per_atom")
         if after_all is None:
-            return ["Too few materials an element to say what references would do: label more."]
+            return ["Too few materials per element to say what references would do: label more."]
         text = "No material's elements are fixed by the others, so offsets rest on the published tables"
         return [f"{text}: {_mev(rows['as it is']['mae_of_all_ev_per_atom'])} become {_mev(after_all)} meV/atom."]
     best = min((row for row in verdict["errors"] if row["references"] not in ("as it is", "composition alone")),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
-from crossfunc.bootstrap import mean_error
+from crossfunc.bootstrap import mean_error, paired_over_seeds
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
@@ -201,6 +201,13 @@ def fit_laws(
                     laws[key] = fit_power_law(curve["n"], curve[metric], **options)
                 except ScalingError as failure:
                     reasons[key] = str(failure)
+                if laws[key] and laws[key].exponent_interval[0] <= 0 <= laws[key].exponent_interval[1]:
+                    low, high = laws[key].exponent_interval
+                    reasons[key] = (
+                        f"no law: its exponent would lie between {low:.2f} and {high:.2f}, so the error may not "
+                        "fall at all"
+                    )
+                    laws[key] = None
     return laws, reasons
 
 
@@ -410,6 +417,30 @@ def record_errors(results, at_zero, untrained, errors, largest, validation: Labe
             span = (min(low, end[metric].min()), max(high, end[metric].max()))
             about = {"n": end["n"].iloc[0], "n_steps": note["n_steps"], "seeds": seeds_of(errors)}
             results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), span, **about)
+
+
+def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
+    """Record what scratch at its largest N gets wrong beyond transfer, with and without training, frame by frame.
+
+    Parameters
+    ----------
+    results : LessonResults
+    finals : dict of str to sequence of FinetuneResult
+        Curve to the runs of all seeds at the largest N.
+    untrained : dict of str to FinetuneResult
+    validation : LabelledFrames
+    """
+    if not {TRANSFER, SCRATCH} <= set(finals):
+        return
+    seen = {name: [predict_frames(run.last_model, validation) for run in finals[name]] for name in (TRANSFER, SCRATCH)}
+    seen["n0"] = [predict_frames(untrained["refitted"].model, validation)] * len(finals[TRANSFER])
+    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
+        errors = {name: [frame_errors(one, target) for one in several] for name, several in seen.items()}
+        ids = [one.frames.material_ids for one in seen["n0"]]
+        weights = [one.frames.label_counts[target] for one in seen["n0"]]
+        for one, other in ((SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")):
+            e = paired_over_seeds(errors[one], errors[other], ids, weights=weights)
+            results.record(f"{metric}_{one}_minus_{other}", e.value, e.interval, n=e.n_materials)
 
 
 def seeds_of(errors: pd.DataFrame) -> str:

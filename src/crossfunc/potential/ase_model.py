@@ -267,6 +267,7 @@ def _predict_one(model: AseModel, calculator, atoms, asked: list[str]) -> dict |
         try:
             raw = {name: _property(calculator, name, atoms) for name in asked}
         except Exception as error:  # whatever it is: the other frames keep their results
+            _forget(calculator)
             wants = f"; it wants to reach {offline.wanted} (allow it with --allow-download)" if offline.wanted else ""
             return f"{first_line(error)}{wants}"
     try:
@@ -275,6 +276,18 @@ def _predict_one(model: AseModel, calculator, atoms, asked: list[str]) -> dict |
         return f"not what ASE calculators return: {first_line(error)}"
     wrong = [name for name, value in found.items() if not np.isfinite(value).all()]
     return f"{' and '.join(wrong)} not finite" if wrong else found
+
+
+def _forget(calculator) -> None:
+    """Take a failed crystal out of a calculator: the next of the same elements would be given what was half made of it.
+
+    ASE compares a crystal with the one before, and leaves out what depends on elements where these are the same.
+    """
+    reset = getattr(calculator, "reset", None)
+    if callable(reset):
+        with contextlib.suppress(Exception):  # the failure before is what the user is told
+            reset()
+    calculator.atoms, calculator.results = None, {}
 
 
 def _property(calculator, name: str, atoms):
