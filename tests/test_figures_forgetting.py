@@ -8,9 +8,11 @@ import pytest
 from small_frames import small_frames
 
 import crossfunc as xf
+from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import figures, forgetting
 from crossfunc.lessons.figures.forgetting import LOOKS
 from crossfunc.training.forgetting import COLUMNS
+from crossfunc.training.source import KINDS
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
 
@@ -105,6 +107,54 @@ def test_differences_are_paired_by_material(learned):
     assert force.n_materials > 1
     assert np.isfinite(force.value)
     assert np.sign(force.value) == np.sign(points["replay"] - points["4"])
+
+
+def test_what_is_kept_far_from_training_is_judged_there_alone(learned):
+    near, far = learned.runs["4", 0], learned.runs["replay", 0]
+    tables = [run.forgetting.frame_errors for run in (near, far)]
+    before = [table["kind"].copy() for table in tables]
+    try:
+        for table in tables:
+            table["kind"] = [KINDS[0], KINDS[0], KINDS[1], KINDS[3], KINDS[3], "dimers"]
+        assert learned.far_kinds() == [KINDS[1], KINDS[3]]
+        found = learned.difference("source", "energy", "replay", "4", learned.far_kinds())
+        assert (found.value, found.n_materials) == (pytest.approx((1 - 4 + 1 - 4 + 6 - 4) / 3), 3)
+    finally:
+        for table, kinds in zip(tables, before, strict=True):
+            table["kind"] = kinds
+
+
+def test_a_method_is_named_best_only_where_both_differences_are_clear(learned, monkeypatch):
+    verdicts = {("energy", "target"): -1.0, ("energy", "source"): -1.0, ("force", "target"): -1.0}
+
+    def difference(where, what, _one, _other, _kinds=None):
+        value = verdicts.get((what, where), 0.0)
+        return Estimate(value, value - 0.5, value + 0.5, 9)
+
+    monkeypatch.setattr(learned, "difference", difference)
+    assert learned.better_than("4", "energy") == {"replay": "better, better"}
+    said = forgetting.best_in_words(learned)
+    assert "**Energy**: clearly lower than Method 4 in target *and* source: replay." in said
+    assert "**Force**: no method is clearly lower than Method 4 in target *and* source; in one" in said
+
+
+def test_validation_and_test_hold_no_element_that_training_lacks():
+    target = xf.LabelledFrames.from_dataset(xf.open_dataset("pbe-r2scan"), "high")
+    for split in forgetting.split_frames(target, range(3), 96, 32).values():
+        known = np.asarray((target.composition[split["train"]] > 0).sum(axis=0)).ravel() > 0
+        for part in ("validation", "test"):
+            assert not np.asarray(target.composition[split[part]] @ ~known).any()
+
+
+def test_every_run_starts_from_what_was_taught_the_source():
+    dataset = xf.open_dataset("pbe-r2scan")
+    target, _ = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
+    splits = forgetting.split_frames(target, range(1), 8, 4)
+    budget = {"n_start_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    taught = forgetting.starts_of(dataset, target, splits, budget)[0]
+    plain = forgetting.starts_of(dataset, target, splits, budget | {"n_start_epochs": 0})[0]
+    same = [bool((a == b).all()) for a, b in zip(taught.parameters(), plain.parameters(), strict=True)]
+    assert not all(same)
 
 
 def test_source_frames_fill_up_where_the_target_has_all_materials():

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
-from crossfunc.datasets import Dataset, split_by_material
+from crossfunc.datasets import Dataset
 from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
+from crossfunc.lessons.results import listed
+from crossfunc.lessons.units import begin, method_splits, taught_labels
 from crossfunc.potential import predict
 from crossfunc.training.dimers import read_dimers
 from crossfunc.training.forgetting import DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS, start_model
+from crossfunc.training.source import KINDS
 
 ENERGY, FORCE = METRICS["energy"], METRICS["forces"]
 LATER = (
@@ -33,8 +36,12 @@ NAMES = {key: METHODS[key].name for key in LATER} | {
 """What tables and legends call a method."""
 
 QUANTITIES = {"energy": ENERGY, "force": FORCE}
+PLAIN = "model-aware-trained"
+"""Training without a remedy, from the same references as the later methods: what a remedy is compared with."""
+
 PUBLISHED = {"replay": "source", "readout-only": "target", "lora": "target"}
-"""Methods that others have published a claim on, and in which functional its error decides it."""
+"""Methods that others have published a claim on, and in which functional its error decides it. What replay keeps is
+judged on frames far from training, of which the claim speaks."""
 
 
 def choose_frames(
@@ -73,14 +80,27 @@ def choose_frames(
 
 
 def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_eval: int) -> dict:
-    """Split of each seed: so many frames of each part, of materials of its own."""
-    sizes = {"train": n_train, "validation": n_eval, "test": n_eval}
-    splits = {}
-    for seed in seeds:
-        parts = split_by_material(target.material_ids, (0.6, 0.2, 0.2), seed=seed)
-        rng = np.random.default_rng(seed)
-        splits[seed] = {part: np.sort(rng.permutation(parts[part])[:n]) for part, n in sizes.items()}
-    return splits
+    """Split of each seed as in lesson 4: so many frames of each part, of known elements."""
+    sizes = {"n_train_frames": n_train, "n_eval_frames": n_eval}
+    return method_splits(target, sizes | {"seed": min(seeds), "n_seeds": len(seeds)})
+
+
+def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, parameters: Mapping) -> dict:
+    """Model that each seed's runs start from: taught the source's labels of the training frames, or CHGNet as it comes.
+
+    What a model does not know of the source's own code before training it cannot forget; see lesson 4.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    target : LabelledFrames
+    splits : dict
+        Split of each seed.
+    parameters : mapping
+        `n_start_epochs` (0: as it comes), `batch_size`, `learning_rate`.
+    """
+    low = taught_labels(dataset, target, parameters)
+    return {seed: begin(target, low, split, {**parameters, "seed": seed}) for seed, split in splits.items()}
 
 
 class Learned:
@@ -93,16 +113,19 @@ class Learned:
     target : LabelledFrames
     splits : dict
         Split of each seed.
+    starts : dict, optional
+        Model that the runs of each seed start from; left out, CHGNet as it comes.
     """
 
-    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping):
+    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping, starts: Mapping | None = None):
         self.runs, self.splits = runs, splits
         self.methods = list(dict.fromkeys(key for key, _ in runs))
         self._judged = Judged(target, splits)
         for (key, seed), run in runs.items():
             self._judged.add(key, seed, run.model)
         for seed, split in splits.items():
-            start = start_model("model-aware", target.take(split["train"]))
+            origin = "0.3.0" if starts is None else starts[seed]
+            start = start_model("model-aware", target.take(split["train"]), pretrained=origin)
             self._judged.add(PRETRAINED, seed, start.model)
 
     @property
@@ -139,7 +162,7 @@ class Learned:
         }
         return pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
 
-    def difference(self, where: str, what: str, one: str, other: str) -> Estimate:
+    def difference(self, where: str, what: str, one: str, other: str, kinds: Sequence[str] | None = None) -> Estimate:
         """Error of one method minus that of another on the same frames, with an interval over materials.
 
         Parameters
@@ -148,17 +171,64 @@ class Learned:
         what : {"energy", "force"}
         one, other : str
             Methods.
+        kinds : sequence of str, optional
+            Of source frames; left out, all but dimers.
         """
         column = QUANTITIES[what]
         if where == "target":
             return self._judged.difference(one, other, column)
-        tables = {key: [self._of_frames(key, seed) for seed in self.splits] for key in (one, other)}
+        tables = {key: [self._of_frames(key, seed, kinds) for seed in self.splits] for key in (one, other)}
         errors, others = ([table[column] for table in tables[key]] for key in (one, other))
         return paired_over_seeds(errors, others, [table["material_id"] for table in tables[one]])
 
-    def _of_frames(self, method: str, seed: int) -> pd.DataFrame:
+    def _of_frames(self, method: str, seed: int, kinds: Sequence[str] | None) -> pd.DataFrame:
         table = self.runs[method, seed].forgetting.frame_errors
-        return table[table["kind"] != DIMERS]
+        return table[table["kind"].isin(kinds) if kinds else table["kind"] != DIMERS]
+
+    def far_kinds(self) -> list[str]:
+        """Kinds of source frames, there in every run, that lie far from training: chemistry, stoichiometry, forces."""
+        there = [set(run.forgetting.frame_errors["kind"]) for run in self.runs.values()]
+        return [kind for kind in KINDS[1:] if all(kind in kinds for kinds in there)]
+
+    def better_than(self, other: str, what: str) -> dict[str, str]:
+        """How each later method's errors compare with another's: "better", "worse" or "unclear" in target and source.
+
+        Parameters
+        ----------
+        other : str
+            Method.
+        what : {"energy", "force"}
+
+        Returns
+        -------
+        dict
+            Method to "better, unclear" (target first).
+        """
+        words = {"lower": "better", "higher": "worse", "unclear": "unclear"}
+        return {
+            key: ", ".join(words[self.difference(where, what, key, other).verdict] for where in ("target", "source"))
+            for key in LATER
+            if key in self.methods and key != other
+        }
+
+
+def best_in_words(learned: Learned) -> str:
+    """Say which methods are clearly better than Method 4 in target and source at once, or that there is none."""
+    lines = []
+    for what in QUANTITIES:
+        found = learned.better_than("4", what)
+        both = [NAMES[key] for key, said in found.items() if said == "better, better"]
+        half = [NAMES[key] for key, said in found.items() if "better" in said and "worse" not in said]
+        half = [name for name in half if name not in both]
+        text = (
+            f"clearly lower than Method 4 in target *and* source: {listed(both)}"
+            if both
+            else ("no method is clearly lower than Method 4 in target *and* source")
+        )
+        if half:
+            text += f"; in one of the two, and not clearly worse in the other: {listed(half)}"
+        lines.append(f"- **{what.capitalize()}**: {text}.")
+    return "\n".join(lines)
 
 
 def lost(table: pd.DataFrame, column: str, when: str = "after") -> float:
