@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from crossfunc.dft.checks import run_checks
 from crossfunc.dft.engine import EngineError, _both, check_engine, pulay_gpa, refuse_uncomputable
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
 
@@ -32,6 +33,8 @@ def test_a_missing_gpaw_is_said_with_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(EngineError, match=r"crossfunc\[dft\].*pbe-r2scan needs neither"):
         check_engine()
+    with pytest.raises(EngineError, match=r"crossfunc\[dft\]"):
+        run_checks(("derivatives",))
 
 
 @needs_gpaw

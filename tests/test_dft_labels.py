@@ -1,6 +1,7 @@
 """From records to labels: the Pulay term, minima, formation energies, the gate on net forces. The engine is a toy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,16 @@ import pytest
 from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.dft import labels, make
 from crossfunc.dft.engine import pulay_gpa
-from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, SIDES_OF, free_atoms, minima_table, write_labels
+from crossfunc.dft.labels import (
+    LARGEST_NET_FORCE_EV_PER_A,
+    SIDES_OF,
+    free_atoms,
+    minima_table,
+    read_records,
+    write_labels,
+)
 from crossfunc.dft.plan import plan_run
-from crossfunc.dft.run import load_records
+from crossfunc.dft.run import is_record_of, load_records
 
 BULK_GPA, SLOPE = 80.0, {"pbe": -2e-4, "r2scan": -1e-4}
 ATOMS_EV = {"pbe": {"Mg": -1.0, "O": -3.0}, "r2scan": {"Mg": -4.0, "O": -5.0}}
@@ -159,6 +167,35 @@ def test_a_run_of_some_frames_goes_on_from_what_is_shipped(made, tmp_path, monke
     assert "MgO-rock-salt-00" in open_dataset(tmp_path / "other").records["frame_id"].to_pylist()
 
 
+def test_records_of_another_plan_are_not_taken_for_this_one(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", str(tmp_path))
+    make.make_dft(tmp_path / make.NAME, only=("MgO-",), fresh=True, engine=toy, progress=False)
+    make.make_dft(tmp_path / "other", seed=1, only=("MgO-",), n_steps=2, engine=toy, progress=False)
+    kept = {r["frame_id"]: r for r in read_records(open_dataset(tmp_path / "other").records)[0]}
+    plan = {frame.frame_id: frame for frame in plan_run(1)}
+    assert all(is_record_of(record, plan[frame_id]) for frame_id, record in kept.items())
+
+
+def test_versions_of_earlier_records_are_named(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", str(tmp_path))
+    shipped = tmp_path / make.NAME
+    make.make_dft(shipped, only=("MgO-",), n_steps=3, fresh=True, engine=toy, progress=False)
+    about = json.loads((shipped / "dataset.json").read_text())
+    about["generator"]["engine"] = {"gpaw": "20.1"}
+    (shipped / "dataset.json").write_text(json.dumps(about))
+    make.make_dft(tmp_path / "more", only=("MgO-",), engine=toy, progress=False)
+    engine = open_dataset(tmp_path / "more").meta["generator"]["engine"]
+    assert engine == {"stand-in": "1", "gpaw, records before this run": "20.1"}
+
+
+def test_minima_outside_the_computed_volumes_are_named(made, monkeypatch, tmp_path):
+    assert made.meta["generator"]["minima_outside_the_volumes"] == []
+    real = labels.fit_minimum
+    monkeypatch.setattr(labels, "fit_minimum", lambda frames, name: replace(real(frames, name), inside=name != "pbe"))
+    dataset = write_labels(load_records(made.path.with_name("toy-run")), [], tmp_path / "out", engine={})
+    assert dataset.meta["generator"]["minima_outside_the_volumes"] == ["Mg-hcp in PBE", "MgO-rock-salt in PBE"]
+
+
 def test_a_material_without_its_equilibrium_frame_is_not_labelled(made, tmp_path):
     records = [r for r in load_records(made.path.with_name("toy-run")) if r["frame_id"] != "MgO-rock-salt-00"]
     dataset = write_labels(records, [], tmp_path / "no-eq", engine={"toy": "1"})
@@ -193,5 +230,6 @@ def _frame(frame_id):
 
 def test_the_shipped_dataset_names_every_setting_as_the_code_has_it():
     shipped = open_dataset("pbe-r2scan").meta["generator"]
-    assert shipped == json.loads(json.dumps(labels._meta([], shipped["engine"], 0)["generator"]))
+    outside = shipped.setdefault("minima_outside_the_volumes", [])
+    assert shipped == json.loads(json.dumps(labels._meta([], shipped["engine"], 0, outside)["generator"]))
     assert shipped["empty_bands_of_metals"] == {"per cell": 4, "per atom": 3}  # without them barium was an insulator

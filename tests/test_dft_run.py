@@ -97,6 +97,10 @@ def test_the_time_limit_ends_a_run_between_frames(tmp_path):
     assert not progress.complete
 
 
+def test_no_minute_is_no_frame(tmp_path):
+    assert compute_frames(FRAMES, tmp_path, max_minutes=0, engine=stand_in, progress=False).computed == 0
+
+
 def test_two_runs_on_one_folder_refuse_each_other(tmp_path):
     with locked_folder(tmp_path), pytest.raises(FolderInUse, match="another process"):
         compute_frames(FRAMES, tmp_path, engine=stand_in, progress=False)

@@ -448,7 +448,9 @@ def make_dft(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Compute everything, also what the shipped dataset holds.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Frames at the same time, one core and 1 GB of memory each.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Frames at the same time, one core and 1 to 3 GB of memory each.")
+    ] = 1,
     cluster: OnCluster = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
 ) -> None:

@@ -15,6 +15,7 @@ from crossfunc.dft.engine import (
     CONVERGENCE,
     CUTOFF_STEP_EV,
     FUNCTIONALS,
+    check_engine,
     make_atoms,
     make_calculator,
     pulay_gpa,
@@ -306,6 +307,7 @@ def run_checks(names: Sequence[str] = tuple(CHECKS), report: Callable[[str], Non
     unknown = sorted(set(names) - set(CHECKS))
     if unknown:
         raise DatasetError(f"no check {', '.join(unknown)}: choose from {', '.join(CHECKS)}.")
+    check_engine()
     tables = {}
     for name in names:
         check, cases = CHECKS[name]

@@ -380,8 +380,8 @@ def force_agreement(dataset: Dataset, model: str, *, seed: int = 0, n: int = 100
     -------
     DataFrame
         Index `model_pbe`, `model_r2scan`, `functionals`, `zero`; `mae` with `low` and `high` (95 % over materials),
-        eV/Å; `slope` and `cosine` of predicted on labelled forces (null for zero). Frames whose forces vanish by
-        symmetry are left out.
+        eV/Å; `slope` with `slope_low` and `slope_high`, and `cosine`, of predicted on labelled forces (null for zero).
+        Frames whose forces vanish by symmetry are left out.
     """
     from crossfunc.potential import load_model
     from crossfunc.training import LabelledFrames
@@ -417,7 +417,20 @@ def _agreement(predicted, seed: int, n: int) -> dict[str, float]:
     error = np.abs(np.subtract(forces, true, dtype=float)).mean(axis=1)
     mae = mean_error(error, owners, n_bootstrap=n, seed=seed)
     slope, cosine = slope_and_cosine(predicted)
-    return {"mae": mae.value, "low": mae.low, "high": mae.high, "slope": slope, "cosine": cosine}
+    # F.F' / F.F is a mean of F.F' / F.F of the atoms, weighted by F.F: so materials can be drawn for it as for errors.
+    square = np.einsum("ij,ij->i", true, true, dtype=float)
+    along = np.einsum("ij,ij->i", true, forces, dtype=float)
+    each = np.divide(along, square, out=np.zeros_like(along), where=square > 0)
+    of_slope = mean_error(each, owners, weights=square, n_bootstrap=n, seed=seed)
+    return {
+        "mae": mae.value,
+        "low": mae.low,
+        "high": mae.high,
+        "slope": slope,
+        "slope_low": of_slope.low,
+        "slope_high": of_slope.high,
+        "cosine": cosine,
+    }
 
 
 def costs(dataset: Dataset) -> pd.DataFrame:

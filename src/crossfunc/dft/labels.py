@@ -292,7 +292,7 @@ def write_labels(
     pairs = _pairs(minima, elements)
     return write_dataset(
         out,
-        meta=_meta(records, engine, seed),
+        meta=_meta(records, engine, seed, _extrapolated(minima)),
         frames=pa.Table.from_pylist(crystals, schema=_FRAMES_SCHEMA),
         pairs=None if pairs.empty else pairs,
         elements=None if elements.empty else elements,
@@ -411,7 +411,18 @@ def _composition(material: Material) -> dict[str, int]:
     return dict(zip(material.elements, dft_prototypes()[material.prototype].formula, strict=True))
 
 
-def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
+def _extrapolated(minima: pd.DataFrame) -> list[str]:
+    """Minima that lie outside the volumes they were fitted to: "Cs-bcc in PBE"."""
+    if minima.empty:
+        return []
+    out = minima[~minima["inside"].astype(bool)]
+    return [f"{row.material_id} in {_IN_PROSE[row.functional]}" for row in out.itertuples()]
+
+
+_IN_PROSE = {"pbe": "PBE", "r2scan": "r²SCAN"}
+
+
+def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: list[str]) -> dict:
     return {
         "name": NAME,
         "version": "1",
@@ -447,6 +458,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int) -> dict:
             "convergence": CONVERGENCE,
             "cutoff_step_ev": CUTOFF_STEP_EV,
             "largest_net_force_ev_per_a": LARGEST_NET_FORCE_EV_PER_A,
+            "minima_outside_the_volumes": extrapolated,
             "recipe": [asdict(step) for step in RECIPE],
         },
     }

@@ -8,7 +8,7 @@ from crossfunc.datasets.store import check_target
 from crossfunc.dft.engine import check_engine, compute_frame
 from crossfunc.dft.labels import NAME, read_records, write_labels
 from crossfunc.dft.plan import RECIPE, Frame, plan_run
-from crossfunc.dft.run import Engine, Progress, compute_frames, load_failures, load_records
+from crossfunc.dft.run import Engine, Progress, compute_frames, is_record_of, load_failures, load_records
 
 __all__ = ["make_dft"]
 
@@ -61,9 +61,10 @@ def make_dft(
     """
     out = Path(out)
     check_target(out, overwrite)
-    frames = _chosen(plan_run(seed, n_steps), only)
+    plan = plan_run(seed, n_steps)
+    frames = _chosen(plan, only)
     versions = check_engine([f.material for f in frames]) if engine is compute_frame else {"stand-in": "1"}
-    known = [] if fresh else _shipped()
+    known, earlier = ([], {}) if fresh else _shipped(plan)
     run = out.with_name(f"{out.name}-run")
     done = compute_frames(
         frames, run, known=known, n_jobs=n_jobs, max_minutes=max_minutes, engine=engine, progress=progress
@@ -71,6 +72,8 @@ def make_dft(
     # A run of some frames only must not lose the others that are shipped.
     records = {r["frame_id"]: r for r in known} | {r["frame_id"]: r for r in [*load_failures(run), *load_records(run)]}
     good, failed = ([r for r in records.values() if ("reason" in r) is is_failure] for is_failure in (False, True))
+    if known and earlier != versions:
+        versions = versions | {f"{name}, records before this run": version for name, version in earlier.items()}
     write_labels(good, failed, out, engine=versions, seed=seed, overwrite=overwrite)
     return done
 
@@ -88,7 +91,14 @@ def _chosen(frames: list[Frame], only: tuple[str, ...]) -> list[Frame]:
     return chosen
 
 
-def _shipped() -> list[dict]:
-    """Records and failures of the shipped dataset."""
-    table = open_dataset(NAME).records if NAME in list_datasets() else None
-    return [] if table is None else [row for rows in read_records(table) for row in rows]
+def _shipped(plan: list[Frame]) -> tuple[list[dict], dict[str, str]]:
+    """Records and failures of the shipped dataset that are of this plan, and the versions that made them."""
+    if NAME not in list_datasets():
+        return [], {}
+    dataset = open_dataset(NAME)
+    if dataset.records is None:
+        return [], {}
+    by_id = {frame.frame_id: frame for frame in plan}
+    rows = [row for several in read_records(dataset.records) for row in several]
+    same = [row for row in rows if (frame := by_id.get(row["frame_id"])) and is_record_of(row, frame)]
+    return same, dataset.meta["generator"]["engine"]

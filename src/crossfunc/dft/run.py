@@ -92,7 +92,7 @@ def compute_frames(
             (folder / name).mkdir(exist_ok=True)
         _keep_known(frames, folder, known)
         todo = [frame for frame in frames if not _is_done(frame, folder)]
-        until = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
+        until = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
         jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(
             delayed(_compute_one)(frame, folder, engine) for frame in _until(todo, until)
         )
@@ -108,7 +108,7 @@ def _keep_known(frames: list[Frame], folder: Path, known: Iterable[dict]) -> Non
     earlier = {record["frame_id"]: record for record in known}
     for frame in frames:
         record = earlier.get(frame.frame_id)
-        if record and _is_of(record, frame) and not _is_done(frame, folder):
+        if record and is_record_of(record, frame) and not _is_done(frame, folder):
             where = FAILED if record.get("reason") else FRAMES
             write_atomically(folder / where / f"{frame.frame_id}.json", json.dumps(record))
 
@@ -167,13 +167,14 @@ def _is_done(frame: Frame, folder: Path) -> bool:
     for name in (FRAMES, FAILED):
         file = folder / name / f"{frame.frame_id}.json"
         if file.exists():
-            if _is_of(json.loads(file.read_text(encoding="utf-8")), frame):
+            if is_record_of(json.loads(file.read_text(encoding="utf-8")), frame):
                 return True
             file.unlink()  # of another plan: not what is asked for
     return False
 
 
-def _is_of(record: dict, frame: Frame) -> bool:
+def is_record_of(record: dict, frame: Frame) -> bool:
+    """Whether a record is of this frame: of its atoms, cell and settings, and not only of its name."""
     return all(record.get(key) == value for key, value in _inputs(frame).items())
 
 
