@@ -193,7 +193,7 @@ figures.show(
 )
 
 # %% [markdown]
-# The two functionals describe the same crystals, and both are good at it.
+# The two functionals describe the same crystals.
 # Yet their total energies are almost unrelated: GGA energies stay within some fifteen eV/atom, those of r²SCAN reach down by many tens.
 # Either one of the functionals is badly wrong, or the total energy contains something that has nothing to do with the crystal.
 

@@ -526,8 +526,8 @@ if real is not None:
 
 # %% [markdown]
 # New references are not free: they cost the labels that they are fitted to.
-# With the prior that knows nothing, thirty labels are not enough by far; with the known shift, ten are.
-# That prior is for energies of VASP.
+# How many, the prior decides: the table says what a handful does with one that knows nothing, and with the known shift.
+# That shift is for energies of VASP.
 # On those of another code, pull to the shifts of *its* free atoms, or to q Z²; the surrogate cannot show the gain honestly either, because the table is part of its labels.
 
 # %% [markdown]

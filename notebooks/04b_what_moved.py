@@ -163,7 +163,7 @@ figures.show(
 )
 
 # %% [markdown]
-# The stars are the one converged Method 4 there is, that of the paper: fifty epochs moved *every* block alike, embeddings and readout, and no block was left where it was.
+# The stars are the one converged Method 4 there is, that of the paper: fifty epochs moved every block, embeddings and readout, and left none where it was.
 # Whoever freezes part of the network for fine-tuning gives up changes that training would have made.
 # Compare Methods 2 and 3 with Method 4: what they move beyond it is way that was spent on an offset.
 
@@ -265,7 +265,7 @@ cost.style.format("{:,.0f}", na_rep="–")
 # :::{admonition} Exercise 1
 # How many steps would Method 2 need, at least, until its references have arrived at those of Method 4?
 # The farthest way is `walk["largest"]`, in eV, and a cosine schedule spends half of `learning_rate` per step on average.
-# The paper's run, with the sizes of profile `paper` (190,598 frames, 64 a step, 50 epochs): how many steps were that, and were they enough?
+# The paper's run, with the sizes of profile `paper` (190,598 frames, 50 epochs, and 64 frames per step, which the paper does not say): how many steps were that, and were they enough?
 # :::
 
 # %% tags=["hide-cell"]
@@ -274,7 +274,7 @@ steps_needed = 2 * walk["largest"] / learning_rate
 steps_of_paper = 50 * 190_598 / 64
 print(f"{steps_needed:,.0f} steps for the element that moves furthest;")
 print(f"the paper's run has about {steps_of_paper:,.0f}: enough.")
-# So its Methods 2 and 3 are not behind because references could not arrive, but because of what happened on the way.
+# So with such batches its Methods 2 and 3 are behind not because references could not arrive, but for what happened on the way.
 assert steps_of_paper > steps_needed
 
 # %% [markdown]

@@ -26,7 +26,7 @@
 # :::
 #
 # Give CHGNet r²SCAN energies without changing its {term}`element references <element reference>`, and predictions are off by eV per atom, while its forces are nearly right.
-# Fine-tuning then starts with an energy error that it cannot mean.
+# Fine-tuning then starts with an energy error that says nothing about any bond.
 # What does that error do to the layers that know about forces?
 
 # %% tags=["parameters"]
@@ -257,7 +257,7 @@ figures.show(
     "three starts with the spread over seeds; over the whole network the mean norm is "
     + ", ".join(f"{size[k]:.2f} ({name})" for k, name in STARTS.items())
     + ".",
-    caption=f"Without a refit, {size['3'] / size['4']:.1f} times the gradient in the first epoch",
+    caption=f"Without a refit, {ratio.loc['network'].mean():.1f} times the gradient in the first epoch",
     name="fig-05-layers",
     dataset=ds,
 )
@@ -553,7 +553,7 @@ print(
 # - The share of a term in the loss is not its share in the gradient ({numref}`fig-05-terms`).
 # - The readout, next to the energy, is the shortest way to learn it ({numref}`fig-05-layers`).
 # - An offset has no reason to oppose the forces, it outshouts them ({numref}`fig-05-angles`); what epochs of that do to them, {numref}`fig-05-course` shows.
-# - New references remove the cause before the first step. They cost labels, not training: lesson 3 says how many.
+# - New references remove the offset before the first step. They cost labels, not training: lesson 3 says how many. Whether forces are then better than without training is another question: plainly refitted references count bonding twice, and {numref}`fig-05-course` shows what model-aware ones do instead.
 #
 # Paper and this page side by side:
 

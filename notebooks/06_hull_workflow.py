@@ -71,7 +71,6 @@ from crossfunc.lessons import (
 from crossfunc.lessons.results import format_value
 from crossfunc.lessons.verdicts import E_D, GGA, METHODS, PUBLISHED
 from crossfunc.plain_text import in_html
-from crossfunc.stability import element_energies_ev
 from crossfunc.symbols import ATOMIC_NUMBERS
 from crossfunc.training.methods import as_model
 
@@ -251,7 +250,7 @@ print(f"decomposition energies move by {moved:.0e} eV/atom")
 # %% [markdown]
 # This is why the last columns of Table 1 are worth having.
 # They are blind to the offset that lessons 3 and 4 were about, and show only what a model knows, or has unlearned, about *bonding*.
-# Whatever Methods 2 and 3 lose here, they did not lose because their references are wrong, but because their network was bent to make up for it.
+# Whatever Methods 2 and 3 lose here, their references are not the reason; a network that was bent to make up for them may be, and the model as it comes is the control.
 # It also means that an untrained GGA/GGA+U model is a serious competitor, however many eV its total energies are off.
 #
 # The same holds for {term}`formation energies <formation energy>`, as long as the elements' energies come from the same model as the compound's.
@@ -557,38 +556,24 @@ measured = own_data.open_if_there(real_pairs, "elements")
 if measured is None:
     print(f"{real_pairs} is not here, so experiment is not either.")
 else:
-    pairs = measured.pairs
-    experiment = pairs["experiment_nbs_formation_energy_per_atom_ev"]
-    n_measured = experiment.notna().sum()
-
-# %%
-computed, maes = {}, {}
-for one in () if measured is None else measured.functionals:
-    zero = element_energies_ev(measured.elements, functional=one.key)
-    listed_ev = pairs[one.column()]
-    formation = xf.formation_energy_per_atom_ev(pairs, listed_ev, zero)
-    mae = 1000 * (formation - experiment)[experiment.notna()].abs().mean()
-    results.record(
-        f"experiment_mae_{one.key}", mae, what=one.full_name, n=n_measured
-    )
-    maes[one.key] = f"{one.full_name}: MAE {mae:.0f} meV/atom"
-    computed[one.key, maes[one.key]] = formation
-    print(f"{maes[one.key]} on {n_measured} materials")
+    computed, experiment = verdicts.record_experiment(measured, results)
+    maes = [words for _, words in computed]
+    print(*maes, f"{experiment.notna().sum()} materials", sep="; ")
 
 # %%
 if measured is not None:
     figures.show(
         figures.experiment_parity(experiment, computed),
         alt="Computed against measured formation energies along the identity line. "
-        + "; ".join(maes.values()),
-        caption="Judged by experiment: " + "; ".join(maes.values()),
+        + "; ".join(maes),
+        caption="Judged by experiment: " + "; ".join(maes),
         name="fig-06-experiment",
         dataset=measured,
     )
 
 # %% [markdown]
-# On the materials that the Materials Project has in both functionals, r²SCAN halves the error of GGA/GGA+U, and that without any correction; the tests of this book hold both numbers to the meV.
-# Keep them in mind when you read the table above: there, a good model is closer to its functional than the functional is to the laboratory here.
+# Where these data are at hand, the tests of this book hold the errors to the meV: MP2020 corrections were fitted to such measurements, r²SCAN has none.
+# Keep the numbers in mind when you read the table of models above: it asks how close a model is to its functional, and this one how close the functional is to the laboratory.
 
 # %% [markdown]
 # ## Try it yourself

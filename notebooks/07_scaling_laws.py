@@ -253,13 +253,12 @@ figures.show(
 
 # %% tags=["remove-cell"]
 by_key = dict(zip(planned, done, strict=True))
-largest = {c: by_key[c, fitting[-1], seed] for c in possible}
-tables = (at_zero, untrained, errors, largest, held_out)
+seeds = range(seed, seed + n_seeds)
+finals = {c: [by_key[c, fitting[-1], s] for s in seeds] for c in possible}
+tables = (at_zero, untrained, errors, finals, held_out)
 note = {"n_pool": len(pool), "n_steps": max_steps}
 learning_curves.record_errors(results, *tables, **note)
 learning_curves.record_laws(results, laws)
-seeds = range(seed, seed + n_seeds)
-finals = {c: [by_key[c, fitting[-1], s] for s in seeds] for c in possible}
 learning_curves.record_pairs(results, finals, untrained, held_out)
 
 # %% [markdown]

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from crossfunc.bootstrap import FEWEST, BootstrapError, Estimate, mean_error, paired_difference, paired_over_seeds
+from crossfunc.bootstrap import (
+    FEWEST,
+    BootstrapError,
+    Estimate,
+    mean_error,
+    paired_difference,
+    paired_over_seeds,
+    ratio_difference,
+)
 
 
 def materials(n, frames_each=1):
@@ -81,6 +89,16 @@ def test_a_material_in_the_test_sets_of_several_seeds_counts_once():
     apart = paired_over_seeds([error[s] for s in halves], [nothing[:30]] * 2, [materials(60)[s] for s in halves])
     assert apart.n_materials == 60
     assert apart.high - apart.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_a_difference_of_ratios_has_the_interval_of_its_closed_form():
+    rng = np.random.default_rng(11)
+    ones, a, b = np.ones(300), rng.normal(2, 0.5, 300), rng.normal(1, 0.5, 300)
+    found = ratio_difference((a, ones), (b, ones), materials(300))  # with denominators of one: a paired mean
+    same = paired_difference(a, b, materials(300))
+    assert found.value == pytest.approx(same.value)
+    assert found.interval == pytest.approx(same.interval)
+    assert ratio_difference((a, b + 9), (a, b + 9), materials(300)).interval == (0, 0)
 
 
 def test_a_seed_with_few_materials_does_not_end_the_draw():

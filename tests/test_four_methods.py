@@ -8,7 +8,7 @@ import pytest
 
 import crossfunc as xf
 from crossfunc.datasets import open_dataset
-from crossfunc.lessons import first_epoch, four_methods
+from crossfunc.lessons import LessonResults, first_epoch, four_methods
 from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED
 from crossfunc.lessons.units import (
     SCRATCH_ON_GGA,
@@ -203,3 +203,41 @@ def test_ratios_are_geometric_means_over_the_steps_of_each_seed():
     ratio = first_epoch.ratio_by_layer(pd.DataFrame(rows))
     assert ratio.loc["network"].tolist() == pytest.approx([2.0, 2.0])
     assert "larger in 8 of the 8 layers, in 8 of them for every seed" in first_epoch.layers_in_words(ratio)
+
+
+def test_a_factor_is_the_headline_only_below_what_costs_nothing():
+    said = four_methods.headline_of_errors(judged(mmodel_aware=100.0, m3=60.0, m4=30.0))
+    assert said.startswith("Without new references, 2.0 times the energy error")
+    said = four_methods.headline_of_errors(judged(mmodel_aware=50.0, m3=60.0, m4=30.0))
+    assert said.startswith("In energy, Method 3 ends above model-aware references")
+    assert "times" not in said
+    said = four_methods.headline_of_errors(judged(mmodel_aware=20.0, m3=60.0, m4=30.0))
+    assert said.startswith("In energy, Method 3 and Method 4 end above")
+
+
+def test_neighbours_that_cannot_be_told_apart_share_a_rank():
+    of_four = judged(m1=40.0, m2=21.0, m3=20.0, m4=10.0)
+    clear = {("4", "3"), ("2", "1")}
+    of_four.difference = lambda one, other, _: SimpleNamespace(verdict="lower" if (one, other) in clear else "unclear")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(four_methods, "shown_metrics", lambda _: {ENERGY: ("energy", "meV/atom")})
+        assert four_methods.rankings(of_four).to_dict() == {"energy": "4 < 3 = 2 < 1"}
+
+
+def test_a_run_has_arrived_when_its_last_fifth_changes_little(tmp_path):
+    def run(*errors):
+        steps = np.arange(len(errors)) * 10
+        return SimpleNamespace(history=pd.DataFrame({"step": steps, f"validation_{ENERGY}": errors}))
+
+    runs = {("3", 0): run(100, 90, 80, 70, 60, 30), ("3", 1): run(100, 90, 80, 70, 60, 60)}
+    runs |= {("4", 0): run(9, 8, 8, 8, 8, 8), ("4", 1): run(*[9] * 6), ("references-only", 0): run(5)}
+    fallen = four_methods.last_fifth(runs)
+    assert fallen.loc["3"].tolist() == [0.5, 0.0]
+    assert fallen.loc["4"].tolist() == [0.0, 0.0]
+    results = LessonResults("04_four_methods")
+    said = four_methods.record_last_fifth(results, fallen)
+    assert "25% (Method 3), 0% (Method 4)" in said
+    assert "the errors of Method 3 measure the budget as well" in said
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert (found["last_fifth_method_3"]["value"], *found["last_fifth_method_3"]["interval"]) == (25, 0, 50)
+    assert "None falls by more" in four_methods.record_last_fifth(LessonResults("04_four_methods"), fallen.loc[["4"]])

@@ -225,7 +225,9 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
     at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
     results = LessonResults("07_scaling_laws", tmp_path)
     largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.split["train"]), "n_steps": 1}
-    learning_curves.record_errors(results, at_zero, untrained, errors, largest, small.held_out, **note)
+    learning_curves.record_errors(
+        results, at_zero, untrained, errors, {name: [run] for name, run in largest.items()}, small.held_out, **note
+    )
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_largest_transfer"]["value"] == pytest.approx(errors["energy"].iloc[-1])
     low, high = found["energy_largest_transfer"]["interval"]
@@ -239,6 +241,26 @@ def test_a_run_at_the_schedules_own_rates_is_the_run_itself(small):
     ours = learning_curves.short(learning_curves.last_errors(small.units, small.done, small.frames, 2))
     changes = learning_curves.schedule_changes(again, ours[ours["n"] == 2])
     assert changes.loc[0].tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_an_exponent_whose_interval_holds_zero_is_no_law():
+    flat = curves((60, 58, 61), (65, 50, 40))
+    laws, reasons = learning_curves.fit_laws(flat, AT_ZERO.assign(energy=1000.0, force=1000.0), ["transfer"], **OPTIONS)
+    assert laws["energy", "transfer"] is None
+    assert "the error may not fall at all" in reasons["energy", "transfer"]
+
+
+def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
+    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
+    results = LessonResults("07_scaling_laws", tmp_path)
+    finals = {"transfer": [small.done[-1]], "scratch": [small.done[-1]]}
+    learning_curves.record_pairs(results, finals, untrained, small.held_out)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["energy_scratch_minus_transfer"]["value"] == found["force_scratch_minus_transfer"]["value"] == 0
+    own = small.done[-1].history["validation_energy_mae_mev_per_atom"].iloc[-1]
+    free = untrained["refitted"].history["validation_energy_mae_mev_per_atom"].iloc[0]
+    assert found["energy_transfer_minus_n0"]["value"] == pytest.approx(own - free, abs=0.1)
+    assert learning_curves.record_pairs(results, {"transfer": []}, untrained, small.held_out) is None
 
 
 def test_laws_and_factors_are_recorded_where_there_are_any():

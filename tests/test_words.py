@@ -22,7 +22,10 @@ UNITS = (
     "second|step|optimiser step|epoch|frame|atom|model|core|functional|material|element|row|target|method|worker|"
     "process|batch|structure|crystal|compound|machine|seed|panel|label|node|GPU"
 )
-COUNTED = "one|once|twice|frames|steps|times|rows?|values?|panels?|pages|features|ms|µs|kB|MB"
+COUNTED = (
+    "one|once|twice|frames|steps|times|rows?|values?|panels?|pages|features|lines?|arrays?|shifts?|signs|batch|ms|µs|"
+    "kB|MB"
+)
 DISTRIBUTIVE = re.compile(rf"\b({COUNTED}) an? ({UNITS})\b(?! (of|that|which|with|from|for|alone|at a time|to))")
 ALLOWED = ("Of the ten first elements",)  # "of them, so many": a whole sentence
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BootstrapError", "Estimate", "mean_error", "paired_difference", "paired_over_seeds"]
+__all__ = ["BootstrapError", "Estimate", "mean_error", "paired_difference", "paired_over_seeds", "ratio_difference"]
 
 LEVEL = 0.95
 VERDICTS = ("lower", "unclear", "higher")
@@ -150,6 +150,37 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     # A seed with few materials may have none in a draw; the others then speak for it.
     low, high = _ends(np.nanmean(draws, axis=0), level, n)
     return Estimate(float(np.mean(means)), low, high, n, level)
+
+
+def ratio_difference(
+    one, other, material_ids, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
+) -> Estimate:
+    """Difference of two ratios of sums over rows, with an interval from resampled materials.
+
+    Parameters
+    ----------
+    one, other : tuple of array_like, shape (n_rows,)
+        Numerator and denominator of each ratio, row by row; the rows are the same.
+    material_ids : array_like, shape (n_rows,)
+    n_bootstrap, level, seed
+        As for `mean_error`.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    BootstrapError
+        As `mean_error`.
+    """
+    sums = [_by_material(values, material_ids)[1] for pair in (one, other) for values in pair]
+    n = len(sums[0])
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    drawn = [times @ s for s in sums]
+    low, high = _ends(drawn[0] / drawn[1] - drawn[2] / drawn[3], level, n)
+    whole = [s.sum() for s in sums]
+    return Estimate(float(whole[0] / whole[1] - whole[2] / whole[3]), low, high, n, level)
 
 
 def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -155,7 +155,7 @@ def run(
     methods : tuple of str
         Keys of `METHODS`.
     report : callable
-        Gets a line a run.
+        Gets a line per run.
 
     Returns
     -------

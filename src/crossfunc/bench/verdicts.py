@@ -77,7 +77,7 @@ def run(
     models : dict of str to Published, optional
         Default: `MODELS`.
     report : callable
-        Gets a line a model.
+        Gets a line per model.
 
     Returns
     -------

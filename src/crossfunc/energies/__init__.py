@@ -17,7 +17,7 @@ from crossfunc.energies.corrections import (
     mp2020_corrections,
     remove_mp2020,
 )
-from crossfunc.energies.importance import ElementImportance, element_importance
+from crossfunc.energies.importance import ElementImportance, element_importance, share_change
 from crossfunc.energies.priors import ShiftPrior, free_atom_shifts_ev, published_shift
 from crossfunc.energies.published import published_atomref, published_tables_apply
 from crossfunc.energies.shifts import (
@@ -63,4 +63,5 @@ __all__ = [
     "refit_advice",
     "remove_mp2020",
     "scale_held_out",
+    "share_change",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossfunc.bootstrap import Estimate, ratio_difference
 from crossfunc.energies.atomref import material_folds
 from crossfunc.energies.composition import N_ELEMENTS, as_composition_matrix, element_symbols, present_columns
 from crossfunc.errors import InputError
@@ -22,6 +23,7 @@ class ElementImportance:
     n_materials: int
     n_elements: int
     n_splits: int
+    shap_per_row_ev: np.ndarray = field(repr=False, default=None)  # |SHAP| of held-out rows, mean over seeds, (n, 94)
 
     def ranked(self, measure: str = "shap"):
         """Table of the elements that are in the data, most important first by "gain", "permutation" or "shap"."""
@@ -120,6 +122,7 @@ def element_importance(
     }
     values = {measure: np.zeros((n_seeds, len(columns))) for measure in _MEASURES}
     r2, mae = np.zeros(n_seeds), np.zeros(n_seeds)
+    per_row = np.zeros((len(y), N_ELEMENTS), dtype=np.float32)
     folds = [material_folds(ids, n_splits, seed + k) for k in range(n_seeds)]
 
     def fit(task):
@@ -136,7 +139,9 @@ def element_importance(
             for part in range(n_splits):
                 booster, test = next(boosters), fold == part
                 prediction[test] = _predict(booster, dense[test])
-                shap += np.abs(_predict(booster, dense[test], pred_contribs=True)[:, :-1]).sum(axis=0)
+                moved = np.abs(_predict(booster, dense[test], pred_contribs=True)[:, :-1])
+                per_row[np.ix_(test, columns)] += moved / n_seeds
+                shap += moved.sum(axis=0)
                 rise += _shuffled_error(booster, dense[test], y[test], rng) - np.abs(y[test] - prediction[test]).sum()
             values["permutation"][k], values["shap"][k] = rise / len(y), shap / len(y)
             mae[k] = np.abs(y - prediction).mean()
@@ -155,7 +160,32 @@ def element_importance(
         n_materials=len(np.unique(ids)),
         n_elements=len(columns),
         n_splits=n_splits,
+        shap_per_row_ev=per_row,
     )
+
+
+def share_change(one: ElementImportance, other: ElementImportance, elements, material_ids=None, **options) -> Estimate:
+    """How much larger the share of some elements in the SHAP importance is in one fit than in another of the same rows.
+
+    Parameters
+    ----------
+    one, other : ElementImportance
+    elements : sequence of str
+    material_ids : array_like, shape (n_rows,), optional
+        Left out, each row is a material of its own.
+    **options
+        `n_bootstrap`, `level`, `seed` as for `crossfunc.bootstrap.mean_error`.
+
+    Returns
+    -------
+    Estimate
+        Share in `one` minus share in `other`, with an interval from materials that are drawn again and again.
+    """
+    columns = [element_symbols.index(symbol) for symbol in elements]
+    ids = np.arange(len(one.shap_per_row_ev)) if material_ids is None else np.asarray(material_ids)
+    # Of each fit: what moves the elements, and what moves all of them, material by material.
+    parts = [(fit.shap_per_row_ev[:, columns].sum(axis=1), fit.shap_per_row_ev.sum(axis=1)) for fit in (one, other)]
+    return ratio_difference(parts[0], parts[1], ids, **options)
 
 
 def _train(X, y, parameters, n_trees):

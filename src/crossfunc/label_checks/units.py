@@ -133,7 +133,7 @@ def scale_against_model(labels: list, predictions: list, materials: np.ndarray) 
     Parameters
     ----------
     labels, predictions : list of ndarray
-        One array a frame, of equal shapes; frames with NaN are passed over.
+        One array per frame, of equal shapes; frames with NaN are passed over.
     materials : ndarray of str
         Frames of one material count as one vote.
 

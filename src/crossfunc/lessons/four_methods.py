@@ -352,8 +352,9 @@ def headline_of_errors(judged: Judged) -> str:
     three, four, free = energy["3"], energy["4"], energy["model-aware"]
     if max(three, four) < free:
         return f"Without new references, {three / four:.1f} times the energy error (Method 3 over 4); ticks: the paper"
-    above = listed([f"Method {m}" for m in "34" if energy[m] >= free])
-    return f"In energy, {above} end above model-aware references, which cost no training; ticks: the paper"
+    above = [f"Method {m}" for m in "34" if energy[m] >= free]
+    end = "ends" if len(above) == 1 else "end"
+    return f"In energy, {listed(above)} {end} above model-aware references, which cost no training; ticks: the paper"
 
 
 STILL_FALLING = 0.05

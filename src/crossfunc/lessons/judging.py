@@ -23,7 +23,7 @@ TARGET_OF = {name: target for target, name in METRICS.items()} | {REFITTED: "ene
 
 
 class Judged:
-    """What models get wrong on test frames, a model a (name, seed).
+    """What models get wrong on test frames, one model for each (name, seed).
 
     Parameters
     ----------

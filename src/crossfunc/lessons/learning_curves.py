@@ -201,7 +201,7 @@ def fit_laws(
                     laws[key] = fit_power_law(curve["n"], curve[metric], **options)
                 except ScalingError as failure:
                     reasons[key] = str(failure)
-                if laws[key] and laws[key].exponent_interval[0] <= 0 <= laws[key].exponent_interval[1]:
+                if laws[key] and laws[key].exponent_interval[0] <= 0:
                     low, high = laws[key].exponent_interval
                     reasons[key] = (
                         f"no law: its exponent would lie between {low:.2f} and {high:.2f}, so the error may not "
@@ -391,7 +391,7 @@ def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, 
     return found
 
 
-def record_errors(results, at_zero, untrained, errors, largest, validation: LabelledFrames, **note) -> None:
+def record_errors(results, at_zero, untrained, errors, finals, validation: LabelledFrames, **note) -> None:
     """Record errors without training and at the largest N, with intervals over validation materials.
 
     Parameters
@@ -399,15 +399,15 @@ def record_errors(results, at_zero, untrained, errors, largest, validation: Labe
     results : LessonResults
     at_zero, errors : DataFrame
     untrained : dict of str to FinetuneResult
-    largest : dict of str to FinetuneResult
-        Curve to the run of its first seed at the largest N.
+    finals : dict of str to sequence of FinetuneResult
+        Curve to the runs of all seeds at the largest N.
     validation : LabelledFrames
     note
         `n_pool`, frames behind the references, and `n_steps` of every run.
     """
     results.record("force_zero", at_zero.loc[ZERO, "force"])
     ends = {name: over_materials(run.model, validation) for name, run in untrained.items()}
-    lasts = {name: over_materials(run.last_model, validation) for name, run in largest.items()}
+    lasts = {name: over_materials(runs[0].last_model, validation) for name, runs in finals.items()}
     for metric in DRAWN:
         for name in untrained if metric == "energy" else ["refitted"]:
             key = f"{metric}_n0_{key_of(name)}"

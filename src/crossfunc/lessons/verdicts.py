@@ -99,6 +99,37 @@ def lowest_phases(dataset, binary) -> pd.DataFrame:
     return table
 
 
+def record_experiment(dataset, results) -> tuple[dict[tuple[str, str], pd.Series], pd.Series]:
+    """Formation energies of both functionals beside measured ones; each error and its mean sign are recorded.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its pairs with `experiment_nbs_formation_energy_per_atom_ev`, and its elements.
+    results : LessonResults
+
+    Returns
+    -------
+    computed : dict
+        (key of the functional, its error in words) to formation energies, eV/atom.
+    experiment : Series
+        NaN where nothing was measured.
+    """
+    pairs = dataset.pairs
+    experiment = pairs["experiment_nbs_formation_energy_per_atom_ev"]
+    measured, computed = experiment.notna(), {}
+    for one in dataset.functionals:
+        zero = element_energies_ev(dataset.elements, functional=one.key)
+        formation = formation_energy_per_atom_ev(pairs, pairs[one.column()], zero)
+        error = 1000 * (formation - experiment)[measured]
+        about = {"what": one.full_name, "n": int(measured.sum())}
+        results.record(f"experiment_mae_{one.key}", error.abs().mean(), **about)
+        results.record(f"experiment_bias_{one.key}", error.mean(), **about)
+        words = f"{one.full_name}: MAE {error.abs().mean():.0f}, mean error {error.mean():+.0f} meV/atom"
+        computed[one.key, words] = formation
+    return computed, experiment
+
+
 def describe_lack_of_phases(formulas, elements, compound: str) -> str:
     """Say which elements, or the compound, have no frames in the data; an empty text if all have."""
     from pymatgen.core import Composition

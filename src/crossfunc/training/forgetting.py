@@ -40,7 +40,7 @@ class Forgetting:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
+        One row per kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
         `labels` ("data" or "starting model"), each of `COLUMNS` with `_before` and `_after`, and
         `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
     notes : tuple of str

@@ -324,7 +324,7 @@ def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0,
     seed : int
         Of the signs.
     n_probes : int
-        Draws of signs a frame.
+        Draws of signs per frame.
 
     Returns
     -------

@@ -16,7 +16,7 @@ def look_of(method: str) -> dict:
 
 
 def draw_histories(ax, table, *, train=None):
-    """Errors against epochs, mean and range over seeds; one line a method.
+    """Errors against epochs, mean and range over seeds; one line per method.
 
     Parameters
     ----------

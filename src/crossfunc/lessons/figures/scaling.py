@@ -26,7 +26,7 @@ def draw_learning_curves(ax, runs, column: str, laws, lines):
     ----------
     ax : matplotlib.axes.Axes
     runs : pandas.DataFrame
-        One row a run: `method`, `n` and the error in `column`.
+        One row per run: `method`, `n` and the error in `column`.
     column : str
     laws : dict of str to PowerLaw or None
         Curves to draw; None: dotted means, no law.
