@@ -48,6 +48,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
     return {
         "run": ["run", "01", *checkout, "--out", out],
         "figures": ["figures", *checkout, "--static", "--out", out],
+        "book": ["book", "--profile", "smoke", "--out", out],
         "course": ["course", "--profile", "smoke", "--root", str(inputs / "course"), "--out", out],
         "data list": ["data", "list"],
         "data check": ["data", "check", pairs, "--no-model"],
@@ -87,6 +88,7 @@ def command_lines(inputs: Path, place: Path, out: str) -> dict[str, list[str]]:
 
 
 LONG = (
+    "book",
     "bench calculators",
     "bench growth",
     "bench gpu",
@@ -98,7 +100,7 @@ LONG = (
     "bench predict",
     "bench forecasts",
 )
-"""Measurements of a minute or more; they are called only where asked for by name."""
+"""Measurements, and the whole book: minutes; they are called only where asked for by name."""
 LONG_WORK = ("data make-surrogate",)
 """What takes a minute before it writes; called where writing is what cannot be done."""
 

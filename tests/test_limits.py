@@ -43,8 +43,8 @@ def inputs(tmp_path_factory):
     (folder / "mptrj.json").write_text(text)
     (folder / "matpes.json").write_text(json.dumps([record(k, energy=-10.0 - k) for k in range(12)]))
     _, cells = COURSE_LESSON.split("# %% [markdown]\n# # References move\n", 1)
-    for name in ("checkout", "course"):
-        root = write_checkout(folder / name, {"01_x": cells})
+    for name, stem in (("checkout", "01_x"), ("course", "06_x")):
+        root = write_checkout(folder / name, {stem: cells})
         (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
         (run,) = run_lessons(plan_run(root, "smoke"))
         assert run.ok, run.message

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crossfunc.lessons.checkout import BESIDE
+
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
@@ -52,7 +54,11 @@ def test_the_source_archive_holds_what_the_two_commands_need():
     included = [name.strip("/") for name in build["sdist"]["include"]]
     assert {"Makefile", "constraints.txt", "environment.yml", "_config.yml", "CONTRIBUTING.md"} <= set(included)
     assert all((ROOT / name).exists() for name in included)
-    assert build["wheel"]["force-include"] == {"notebooks": "crossfunc/lessons/notebooks"}
+    inside = build["wheel"]["force-include"]
+    assert inside["notebooks"] == "crossfunc/lessons/notebooks"
+    assert inside["book"] == "crossfunc/lessons/book"
+    assert {f"crossfunc/lessons/book/{name}" for name in BESIDE} == {inside[name] for name in BESIDE}
+    assert all((ROOT / name).exists() for name in inside)
 
 
 def test_issue_forms_and_the_checklist_are_there():

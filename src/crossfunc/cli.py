@@ -286,6 +286,28 @@ def figures(
 
 
 @app.command()
+def book(
+    out: Annotated[Path, typer.Option(help="Folder to write; empty, or made by this command.")],
+    profile: Annotated[str, typer.Option(help="Scale of the lessons: smoke takes minutes, laptop a quarter hour.")] = (
+        "laptop"
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="Lessons to run at the same time.")] = 1,
+) -> None:
+    """Write the book's sources, execute its lessons and build its pages, with nothing but the installed package.
+
+    Needs what draws and builds: `pip install 'crossfunc[book,train]'`. In a clone, `make book` does the same. Called
+    again, it does only what is not done yet.
+    """
+    from crossfunc.lessons.checkout import build_book, write_checkout
+    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.sources import shown
+
+    root = write_checkout(out.resolve())
+    _run_lessons(plan_run(root, profile), force=False, jobs=jobs)
+    say(f"Ready: {shown(build_book(root, profile))}")
+
+
+@app.command()
 def course(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
     profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
