@@ -164,6 +164,7 @@ def test_evaluate_without_stress_measures_the_rest():
     frames = labelled_by(calculators.Toy(), small_frames(6))
     measured = xf.evaluate(calculators.NoStress(), frames)
     assert measured["stress_mae_gpa"] is None
+    assert measured["not_predicted"] == ["stress_mae_gpa", "magmom_mae_mub"]
     assert measured["force_mae_mev_per_a"] == pytest.approx(0, abs=1e-3)
 
 

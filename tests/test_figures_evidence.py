@@ -279,3 +279,67 @@ def test_element_shifts_have_intervals_where_there_is_one(ax):
     drawn = [path.vertices[:, 1].tolist() for path in bars.get_paths() if np.isfinite(path.vertices).all()]
     assert drawn == [[-1.2, -0.9]]
     assert [line.get_label() for line in ax.get_lines()[:2]] == ["fitted to our DFT", "published tables (VASP)"]
+
+
+# --- whole figures, as the lessons call them ---
+
+
+def test_energy_curves_have_each_functionals_points_on_its_line(ax):
+    rows = [("pbe", 10.0, 5.0), ("pbe", 11.0, 0.0), ("r2scan", 9.0, 4.0), ("r2scan", 10.0, 1.0)]
+    table = pd.DataFrame(rows, columns=["functional", "volume_a3_per_atom", "energy_mev_per_atom"])
+    dft.energy_curves(table, table, ax)
+    line, dots, other_line, other_dots = ax.get_lines()
+    assert line.get_xydata().tolist() == dots.get_xydata().tolist() == [[10, 5], [11, 0]]
+    assert other_line.get_xydata().tolist() == other_dots.get_xydata().tolist() == [[9, 4], [10, 1]]
+    assert dots.get_color() == line.get_color() != other_line.get_color()
+    assert ax.get_legend_handles_labels()[1] == ["PBE", "r²SCAN"]
+
+
+def test_net_forces_count_what_symmetry_makes_zero_and_mark_the_limit(ax):
+    dft.net_forces({"pbe": [0.0, 1.0, 1.0], "r2scan": [5.0]}, 20.0, ax)
+    labels = ax.get_legend_handles_labels()[1]
+    assert "PBE (1 of 3 zero by symmetry)" in labels
+    assert "r²SCAN (0 of 1 zero by symmetry)" in labels
+    (limit,) = ax.get_lines()
+    assert limit.get_xdata() == [20.0, 20.0]
+    heights = [patch.get_xy()[:, 1].max() for patch in ax.patches]
+    assert sorted(heights) == [1, 2]
+
+
+def test_costs_are_points_by_kind_on_two_logarithmic_axes(ax):
+    table = pd.DataFrame({"size": [1, 10, 100], "cpu_s": [2.0, 20.0, 3.0], "kind": ["a", "a", "b"]})
+    dft.cost_against_size(table, ax)
+    first, second = ax.get_lines()
+    assert first.get_xydata().tolist() == [[1, 2], [10, 20]]
+    assert second.get_xydata().tolist() == [[100, 3]]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
+def test_pulls_and_courses_have_a_curve_for_each_start():
+    figure = gradients.pulls({"3": [0.5, -0.2], "4": [0.0]}, 0.1, {"3": "GGA references", "4": "refitted"})
+    assert {"GGA references", "refitted"} <= set(figure.axes[0].get_legend_handles_labels()[1])
+    plt.close(figure)
+
+
+def test_moved_blocks_are_percent_with_stars_for_the_published_model():
+    change = {"4": pd.DataFrame({"readout": [0.1, 0.3], "embedding": [0.01, 0.01]})}
+    figure = methods.moved(change, pd.Series({"readout": 0.5, "embedding": 0.02}))
+    (ax,) = figure.axes
+    dots, stars = ax.containers[0].lines[0], ax.get_lines()[-1]
+    assert dots.get_xdata().tolist() == pytest.approx([20, 1])
+    assert stars.get_xdata().tolist() == pytest.approx([50, 2])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published checkpoint", "Method 4"]
+    plt.close(figure)
+
+
+def test_a_hull_names_its_phases_on_hover():
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    entries = [PDEntry(Composition(f), e) for f, e in (("Li", 0.0), ("O", 0.0), ("Li2O", -6.0), ("LiO", -1.0))]
+    figure = figures.hull_plot(PhaseDiagram(entries))
+    said = " ".join(str(trace.hovertext) + str(trace.text) for trace in figure.data)
+    assert "Li" in said
+    assert "O" in said
+    assert figure.layout.height == 520
+    assert len(figure.data) >= 2

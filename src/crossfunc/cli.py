@@ -873,8 +873,9 @@ def _show_errors(measured: dict[str, Any]) -> None:
     import pandas as pd
 
     for name, value in measured.items():
-        if name not in ("refused", "by_element", "by_split"):
-            say(f"{name:24} {'no labels' if value is None else f'{value:.6g}'}")
+        if name not in ("refused", "not_predicted", "by_element", "by_split"):
+            why = "not predicted by the model" if name in measured.get("not_predicted", ()) else "no labels"
+            say(f"{name:24} {why if value is None else f'{value:.6g}'}")
     if "by_element" in measured:
         say(f"\n{measured['by_element'].to_string(float_format='{:.4f}'.format, na_rep='-')}")
     if "by_split" in measured:

@@ -27,7 +27,7 @@ from crossfunc.datasets import Dataset, list_datasets, open_dataset
 from crossfunc.datasets.functionals import functional_key
 from crossfunc.energies.published import published_tables_apply
 from crossfunc.errors import InputError
-from crossfunc.potential import AseModel, as_model, crystal_features, load_model, predict
+from crossfunc.potential import AseModel, CheckpointError, as_model, crystal_features, load_model, predict
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.labels import LabelledFrames
 
@@ -182,7 +182,11 @@ def _model(low) -> tuple:
     """The model that is meant, and what to call it."""
     if isinstance(low, str):
         checkpoint = MODELS.get(functional_key(low), low)
-        return load_model(checkpoint), f"CHGNet {checkpoint}"
+        try:
+            return load_model(checkpoint), f"CHGNet {checkpoint}"
+        except CheckpointError as error:
+            known = "GGA, PBE, GGA/GGA+U (CHGNet 0.3.0) and r2SCAN (its r2scan checkpoint)"
+            raise CheckpointError(f"{error} As functionals, there are models of {known}.") from error
     model = as_model(low)
     return model, model.name if isinstance(model, AseModel) else type(model).__name__
 

@@ -198,7 +198,8 @@ def evaluate(
         `n_frames`; `energy_mae_mev_per_atom`, over frames; `force_mae_mev_per_a`, over Cartesian components;
         `stress_mae_gpa`, over the 9 components; `magmom_mae_mub`, over atoms, of absolute values as CHGNet predicts no
         sign; None where nothing is labelled or predicted. `refused` maps the frames that have no graph or that a
-        calculator fails on, which no error counts, to the reason.
+        calculator fails on, which no error counts, to the reason. `not_predicted`, where there are any, names errors
+        that labels are there for and the model says nothing about.
 
     Raises
     ------
@@ -215,6 +216,9 @@ def evaluate(
     masks = _split_masks(split or {}, len(frames))
     predictions = predict_frames(model, frames, progress=progress)
     result = predictions.metrics() | {"refused": predictions.refused}
+    missing = [m for t, m in METRICS.items() if result[m] is None and predictions.frames.labelled(t).any()]
+    if missing:
+        result["not_predicted"] = missing
     if by_element:
         result["by_element"] = predictions.by_element()
     if split is not None:
