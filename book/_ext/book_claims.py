@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from book_kept import NUMBERS_ONLY, kept_folder
+from book_kept import CONVERGED, NUMBERS_ONLY, kept_folder
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
@@ -74,18 +74,20 @@ def judge(row, rule, other):
 def results_by_labels(root, profile, lesson):
     """Return the results of a lesson on each kind of labels, as kind -> content; kinds: the keys of `KINDS`.
 
-    What this build made comes first; the other kind is that of a kept run of the same lesson, where there is one.
+    A kept run in which every method arrived comes first, then what this build made, then other kept runs of the same
+    lesson; each says which it is, as `kept` of the content ("" for this build's).
     """
     found = {}
-    for content in [read_results(root, profile, lesson), *_kept_beside(root, lesson)]:
-        found.setdefault(kind_of(content), content)
+    own = read_results(root, profile, lesson)
+    for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, NUMBERS_ONLY)]:
+        found.setdefault(kind_of(content), {**content, "kept": name})
     return found
 
 
-def _kept_beside(root, lesson):
-    for name in NUMBERS_ONLY:
+def _kept_beside(root, lesson, names):
+    for name in names:
         if (kept_folder(root, name) / f"{lesson}.json").is_file():
-            yield read_results(root, None, lesson, kept=name)
+            yield name, read_results(root, None, lesson, kept=name)
 
 
 def kind_of(content):
@@ -126,7 +128,9 @@ def judged(claim, content):
     operand = _RULE.fullmatch(rule)[2]
     against = f" against {value_text(other(operand))}" if re.match("[a-z]", operand) else ""
     because = f", {reason}" if reason else ""
-    return verdict, f"**{verdict}**{because}: {value_text(row)}{against} (`{in_code(content['dataset'] or 'none')}`)"
+    arrived = ", converged" if content.get("kept") in CONVERGED else ""
+    where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
+    return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 
 
 def unmet_need(claim, content, lesson):

@@ -18,6 +18,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 KEPT = "book/kept"
+CONVERGED = ("converged", "converged-surrogate")
+"""Profiles whose runs go on until every method has arrived: their verdicts come before those of short ones."""
 NUMBERS_ONLY = ("surrogate", "sevennet", "dft")
 """Profiles that are kept for the claims page: numbers and tables, because no page shows their figures."""
 

@@ -178,7 +178,10 @@ def run(
         typer.Argument(metavar="LESSON", help="Number (03), name or unique beginning of it; all if none is given."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="Scale of the run: smoke, laptop, surrogate, sevennet, long, converged, gpu or paper.")
+        str,
+        typer.Option(
+            help="Scale: smoke, laptop, surrogate, sevennet, long, converged, converged-surrogate, gpu or paper."
+        ),
     ] = "laptop",
     parameter: Annotated[
         list[str] | None,
