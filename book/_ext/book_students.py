@@ -31,7 +31,27 @@ def student_lines(runs):
         (f"{_SHORT.get(one, one)} less {_SHORT.get(other, other)}", *(_verdict(made[target]) for target in _TARGETS))
         for (one, other), made in differences(runs).items()
     ]
-    return [*lines, *list_table(("Difference", *_TARGETS.values()), rows, "34 22 22 22", caption="On equal frames"), ""]
+    table = list_table(("Difference", *_TARGETS.values()), rows, "34 22 22 22", caption="On equal frames")
+    return [*lines, *table, "", answer(differences(runs)), ""]
+
+
+def answer(made):
+    """Say, from the paired differences, whether the paper's conclusion holds for this network within these steps."""
+    parts = []
+    for pair, beginning in (
+        (("4", "3"), "Against frozen references (Method 3), refitted ones (Method 4) end"),
+        (("4", "references only"), "Against new references without any training, Method 4 ends"),
+        (("model-aware", "4"), "Against Method 4, training from model-aware references ends"),
+    ):
+        if pair in made:
+            parts.append(f"{beginning} {_in_words(made[pair])}.")
+    return " ".join(parts)
+
+
+def _in_words(of_targets):
+    """Return "lower in energy, higher in forces and unclear in stress"."""
+    said = [f"{estimate.verdict} in {target}" for target, estimate in of_targets.items()]
+    return f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def not_made(name):
