@@ -581,6 +581,18 @@ def test_another_students_table_has_intervals_and_verdicts():
     assert book_students.not_made("d") == "Not measured: no run on `d` is kept yet."
 
 
+def test_the_answer_for_another_network_follows_its_paired_differences():
+    def of(*verdicts):
+        return {t: SimpleNamespace(verdict=v) for t, v in zip(("energy", "forces", "stress"), verdicts, strict=True)}
+
+    made = {("4", "3"): of("lower", "higher", "unclear"), ("model-aware", "4"): of("lower", "lower", "lower")}
+    assert book_students.answer(made) == (
+        "Against frozen references (Method 3), refitted ones (Method 4) end lower in energy, higher in forces and "
+        "unclear in stress. Against Method 4, training from model-aware references ends lower in energy, lower in forces "
+        "and lower in stress."
+    )
+
+
 # --- what rerunners read ---
 
 
@@ -1173,17 +1185,3 @@ def test_the_book_can_be_read_from_disk_without_a_server(browser, site):
     seen = {page: visit(browser, home, page, views=list(VIEWS)[:1]) for page in pages}
     found = {page: (v.complaints, v.remote, v.raw_math, v.blank_images, v.blank_figures) for page, v in seen.items()}
     assert found == dict.fromkeys(seen, ([], [], [], [], []))
-
-
-def test_the_answer_for_another_network_follows_its_paired_differences():
-    import book_students
-
-    def of(*verdicts):
-        return {t: SimpleNamespace(verdict=v) for t, v in zip(("energy", "forces", "stress"), verdicts, strict=True)}
-
-    made = {("4", "3"): of("lower", "higher", "unclear"), ("model-aware", "4"): of("lower", "lower", "lower")}
-    assert book_students.answer(made) == (
-        "Against frozen references (Method 3), refitted ones (Method 4) end lower in energy, higher in forces and unclear "
-        "in stress. Against Method 4, training from model-aware references ends lower in energy, lower in forces and "
-        "lower in stress."
-    )
