@@ -588,8 +588,8 @@ def test_the_answer_for_another_network_follows_its_paired_differences():
     made = {("4", "3"): of("lower", "higher", "unclear"), ("model-aware", "4"): of("lower", "lower", "lower")}
     assert book_students.answer(made) == (
         "Against frozen references (Method 3), refitted ones (Method 4) end lower in energy, higher in forces and "
-        "unclear in stress. Against Method 4, training from model-aware references ends lower in energy, lower in forces "
-        "and lower in stress."
+        "unclear in stress. Against Method 4, training from model-aware references ends lower in energy, lower in "
+        "forces and lower in stress."
     )
 
 
