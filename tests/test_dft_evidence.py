@@ -30,6 +30,15 @@ TABLE = frames(
 )
 
 
+def test_free_atoms_explain_a_gap_or_do_not():
+    table = pd.DataFrame({"ours": [1.0, 2.0, 3.0], "free_atom": [0.5, 0.5, np.nan], "free_atom_vasp": [1.5, 3.5, 9.0]})
+    found = evidence.explained_by_atoms(table.assign(published=[2.0, 5.0, 0.0]))
+    assert found == {"n_atoms": 2, "slope": pytest.approx(1), "cosine": pytest.approx(1)}
+    found = evidence.explained_by_atoms(table.assign(published=[4.0, 1.0, 0.0]))
+    assert found["cosine"] == pytest.approx(0, abs=1e-12)
+    assert evidence.explained_by_atoms(table.assign(published=np.nan))["n_atoms"] == 0
+
+
 def test_structures_are_counted_once_and_caesium_is_heavy():
     assert evidence.count(TABLE) == {"structures": 3, "materials": 2, "elements": 2, "heavy_elements": 1}
     assert evidence.materials_per_element(TABLE).to_dict() == {"Cl": 2, "Cs": 1}

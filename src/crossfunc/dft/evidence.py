@@ -306,9 +306,10 @@ def shifts_three_ways(dataset: Dataset, fits: dict, draws: np.ndarray, X, materi
     -------
     DataFrame
         Index element, eV: `ours` with `low` and `high` (95 % over materials; NaN for elements in few of them),
-        `published` (VASP) and `free_atom` (ours); `n_materials` with the element.
+        `published` (VASP), `free_atom` (ours) and `free_atom_vasp`; `n_materials` with the element.
     """
     from crossfunc.energies import published_atomref
+    from crossfunc.energies.free_atoms import vasp_free_atoms
 
     ours = fits["r2scan"].energies_ev - fits["pbe"].energies_ev
     published = published_atomref("MP-r2SCAN").energies_ev - published_atomref("MPtrj").energies_ev
@@ -320,10 +321,38 @@ def shifts_three_ways(dataset: Dataset, fits: dict, draws: np.ndarray, X, materi
     table.loc[enough, ["low", "high"]] = np.nanquantile(draws[:, enough], _ENDS, axis=0).T
     atoms = free_atoms(dataset)
     table["free_atom"] = (atoms["r2scan"] - atoms["pbe"]).reindex(table.index)
+    of_vasp = vasp_free_atoms()
+    table["free_atom_vasp"] = (of_vasp["r2scan"] - of_vasp["pbe"]).reindex(table.index)
     return table[table["ours"].notna()]
 
 
 _ENDS = (0.025, 0.975)
+
+
+def explained_by_atoms(table: pd.DataFrame) -> dict[str, float]:
+    """How much of the gap between two codes' shifts is there in their free atoms already, where no bond is.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `shifts_three_ways`.
+
+    Returns
+    -------
+    dict
+        `n_atoms` with all four shifts; `slope` and `cosine` of the gap between the fitted shifts (published minus ours)
+        on the gap between the free atoms (VASP's minus ours), through the origin: 1 and 1 where the atoms explain it.
+    """
+    some = table.dropna(subset=["ours", "published", "free_atom", "free_atom_vasp"])
+    fitted, atomic = some["published"] - some["ours"], some["free_atom_vasp"] - some["free_atom"]
+    length = float(np.linalg.norm(fitted) * np.linalg.norm(atomic))
+    if not len(some) or not length:
+        return {"n_atoms": len(some), "slope": float("nan"), "cosine": float("nan")}
+    return {
+        "n_atoms": len(some),
+        "slope": float(fitted @ atomic / (atomic @ atomic)),
+        "cosine": float(fitted @ atomic / length),
+    }
 
 
 def compare_shifts(table: pd.DataFrame, draws: np.ndarray, n_materials: int) -> dict[str, Estimate]:
