@@ -1,6 +1,7 @@
 """The surrogate's crystals labelled by a second teacher: how they are made, what is shipped, how far the two differ."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,7 +14,8 @@ from crossfunc.datasets import check_dataset
 from crossfunc.datasets.store import PACKAGED
 from crossfunc.energies import composition_matrix, published_atomref
 from crossfunc.errors import InputError
-from crossfunc.surrogate import teachers
+from crossfunc.potential.crystals import Crystals
+from crossfunc.surrogate import teachers, third_teacher
 from crossfunc.surrogate.spread import teacher_spread
 from crossfunc.symbols import ELEMENT_SYMBOLS
 
@@ -121,8 +123,6 @@ def test_a_killed_run_goes_on_where_it_stopped(toy, small, tmp_path, monkeypatch
 
 
 def test_a_frame_that_the_teacher_fails_on_is_in_the_ledger(toy, small, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     without = replace(TOY, name="no sodium", calculator="calculators:KnowsNoSodium")
     monkeypatch.setitem(teachers.TEACHERS, "toy", without)
     made = teachers.label_again(tmp_path / "toy", "toy", source=small, progress=False)
@@ -133,8 +133,6 @@ def test_a_frame_that_the_teacher_fails_on_is_in_the_ledger(toy, small, tmp_path
 
 
 def test_what_cannot_be_labelled_is_one_sentence(small, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     with pytest.raises(InputError, match=r"choose chgnet .* or sevennet"):
         teachers.label_again(tmp_path / "a", "mace", source=small)
     monkeypatch.setitem(teachers.TEACHERS, "sevennet", replace(teachers.TEACHERS["sevennet"], package="not_there"))
@@ -189,6 +187,56 @@ def test_spread_of_a_dataset_with_itself_is_nothing(small):
     table = teacher_spread(small, small)
     assert np.allclose(table["mean"], 0)
     assert np.allclose(table["slope"].dropna(), 1)
+
+
+def test_a_third_opinion_adds_formation_energies_and_widens_the_spread(toy, small, tmp_path, monkeypatch):
+    made = teachers.label_again(tmp_path / "toy", "toy", source=small, progress=False)
+    before = made.pairs[teachers.SPREAD].to_numpy()
+    third = replace(TOY, name="third", low=None, high={"shift": 0.25, "scale": 1.5})
+    monkeypatch.setitem(teachers.TEACHERS, "third", third)
+    added = third_teacher.add_teacher(tmp_path / "toy", "third", source=small, progress=False)
+    assert added.frames.equals(made.frames)
+    relaxed = added.frames.filter(pc.match_substring(added.frames["source"], ": relaxed"))
+    relaxed = relaxed.filter(pc.equal(relaxed["functional"], "r2scan"))
+    relaxed = relaxed.filter(pc.invert(pc.match_substring(relaxed["source"], "relaxed-gga")))
+    model = xf.load_calculator("calculators:Toy", {"shift": 0.25, "scale": 1.5})
+    energies = xf.predict(model, Crystals.from_frames(relaxed))["energy_per_atom_ev"]
+    total = dict(zip(relaxed["material_id"].to_pylist(), energies, strict=True))
+    pairs = added.pairs.assign(e=added.pairs["material_id"].map(total))
+    elements = pairs[pairs["composition"].isin(ELEMENT_SYMBOLS)].groupby("composition")["e"].min()
+    X = composition_matrix(list(pairs["composition"]))
+    zero = np.array([elements.get(s, np.nan) for s in ELEMENT_SYMBOLS])
+    expected = pairs["e"] - [row.data @ zero[row.indices] for row in X]
+    own = added.pairs["third_formation_energy_per_atom_ev"]
+    assert np.allclose(own, expected, atol=1e-4, equal_nan=True)
+    after = added.pairs[teachers.SPREAD].to_numpy()
+    there = np.isfinite(before) & np.isfinite(after)
+    assert (after >= before - 2e-6)[there].all()
+    assert (after > before + 1e-3)[there].any()
+    about = added.meta["generator"]["third"]
+    assert about["forces_beside"]["model, toy"]["slope"] == pytest.approx(1.5, abs=0.01)
+    table = teacher_spread(small, added)
+    assert table["property"].str.contains("third against toy").sum() == 2
+    assert check_dataset(added.path).ok
+
+
+def test_who_speaks_two_functionals_adds_no_opinion_and_who_speaks_one_makes_no_dataset(
+    toy, small, tmp_path, monkeypatch
+):
+    with pytest.raises(InputError, match="toy speaks both functionals"):
+        third_teacher.add_teacher(small, "toy", source=small, progress=False)
+    monkeypatch.setitem(teachers.TEACHERS, "third", replace(TOY, name="third", low=None))
+    with pytest.raises(InputError, match="no second teacher's dataset"):
+        third_teacher.add_teacher(small, "third", source=small, progress=False)
+    with pytest.raises(InputError, match="speaks the high functional alone"):
+        teachers.label_again(tmp_path / "x", "third", source=small, progress=False)
+
+
+def test_the_shipped_spread_is_that_of_three_teachers(surrogate, shipped):
+    names = ["high_formation_energy_per_atom_ev", "diep_formation_energy_per_atom_ev"]
+    of_first = surrogate.pairs.set_index("material_id")[names[0]].reindex(shipped.pairs["material_id"]).to_numpy()
+    opinions = np.column_stack([of_first, *(shipped.pairs[name] for name in names)])
+    assert np.allclose(shipped.pairs[teachers.SPREAD], np.ptp(opinions, axis=1), atol=2e-6, equal_nan=True)
 
 
 def test_labels_made_again_are_the_shipped_ones(shipped):

@@ -437,7 +437,10 @@ def make_surrogate(
     cluster: OnCluster = None,
     labels: Annotated[
         str,
-        typer.Option(help="Whose labels: chgnet, or sevennet for the same crystals labelled by SevenNet-MF-0."),
+        typer.Option(
+            help="Whose labels: chgnet; sevennet for the same crystals labelled by SevenNet-MF-0; diep to add a third "
+            "opinion on formation energies to the dataset at --out."
+        ),
     ] = "chgnet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there already.")] = False,
 ) -> None:
@@ -448,11 +451,13 @@ def make_surrogate(
     `pip install sevenn` is needed; --seed then has nothing to decide.
     """
     from crossfunc.cluster import use_cluster
-    from crossfunc.surrogate import generate, teachers
+    from crossfunc.surrogate import generate, teachers, third_teacher
 
     with use_cluster(cluster):
         if labels == "chgnet":
             generate.make_surrogate(out, seed=seed, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
+        elif labels in teachers.TEACHERS and teachers.TEACHERS[labels].low is None:
+            third_teacher.add_teacher(out, labels, n_jobs=jobs)
         else:
             teachers.label_again(out, labels, n_limit=limit, n_jobs=jobs, overwrite=overwrite)
     say(f"wrote {out}; look at it with: crossfunc data check {out}")

@@ -6,6 +6,7 @@ import pandas as pd
 from crossfunc.datasets import Dataset, open_dataset
 from crossfunc.energies import composition_matrix, fit_atomref
 from crossfunc.errors import InputError
+from crossfunc.surrogate.formation import FORMATION
 
 __all__ = ["teacher_spread"]
 
@@ -49,7 +50,26 @@ def teacher_spread(first, second) -> pd.DataFrame:
     forces, stress = _derivatives(a, b, high.key)
     rows.append(_row(f"{high.name} force component", "eV/Å", forces[1] - forces[0], forces))
     rows.append(_row(f"{high.name} stress component", "GPa", stress[1] - stress[0], stress))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([*rows, *_third_rows(a, b, pairs)])
+
+
+def _third_rows(first: Dataset, second: Dataset, pairs: pd.DataFrame) -> list[dict]:
+    """Rows of a teacher that was added to the second dataset, beside each of the two."""
+    high, rows = second.functionals[1], []
+    for key, about in second.meta.get("generator", {}).items():
+        column = f"{key}{FORMATION}"
+        if column not in pairs:
+            continue
+        for suffix, one in (("a", first), ("b", second)):
+            beside = f"{about['name']} against {one.labelled_by.removeprefix('model, ')}"
+            theirs, own = (pairs[name].to_numpy() for name in (f"{high.column(formation=True)}_{suffix}", column))
+            rows.append(_row(f"{high.name} formation energy, {beside}", "eV/atom", own - theirs, [theirs, own]))
+            forces = about["forces_beside"].get(one.labelled_by, {"n": 0})
+            if forces["n"]:
+                found = {name: forces[f"{name}_ev_per_a"] for name in ("mean", "median", "size")}
+                what = {"property": f"{high.name} force component, {beside}", "unit": "eV/Å"}
+                rows.append(what | found | {"slope": forces["slope"], "n": forces["n"]})
+    return rows
 
 
 def _row(name: str, unit: str, difference: np.ndarray, values=None) -> dict:

@@ -30,7 +30,7 @@ from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 SPREAD = "teacher_spread_ev_per_atom"
 """Column of the pairs: how far two teachers' formation energies in the high functional lie apart, eV/atom."""
 
-__all__ = ["TEACHERS", "Teacher", "label_again"]
+__all__ = ["TEACHERS", "Teacher", "find_teacher", "label_again", "label_chunks"]
 
 SOURCE = "surrogate"
 CHUNK = 200
@@ -40,7 +40,7 @@ ROUNDED_TO = {"energy_per_atom_ev": 5, "forces_ev_per_a": 3, "stress_gpa": 3}
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that labels crystals in both functionals through ASE.
+    """A network that labels crystals in both functionals, or in the high one alone, through ASE.
 
     Attributes
     ----------
@@ -51,14 +51,15 @@ class Teacher:
     calculator : str
         Import path of its ASE calculator.
     low, high : dict
-        Arguments of the calculator for the low and the high functional.
+        Arguments of the calculator for the low and the high functional; `low` is None for a network of the high one
+        alone, which adds an opinion to a dataset but makes none.
     licence, citation : str
     """
 
     name: str
     package: str
     calculator: str
-    low: dict
+    low: dict | None
     high: dict
     licence: str
     citation: str
@@ -73,7 +74,16 @@ TEACHERS = {
         high={"model": "7net-mf-0", "modal": "R2SCAN", "device": "cpu"},
         licence="MIT (crossfunc); predicted with SevenNet-MF-0 (sevenn, MIT)",
         citation="J. Kim et al., J. Am. Chem. Soc. 147, 1042 (2025), doi 10.1021/jacs.4c14455",
-    )
+    ),
+    "diep": Teacher(
+        name="DIEP",
+        package="diep",
+        calculator="diep.pretrained:make_calculator",
+        low=None,
+        high={},
+        licence="BSD-3-Clause (diep)",
+        citation="diep 2.0, trained on MatPES r2SCAN; the method: S. A. Tawfik et al., Digital Discovery (2024)",
+    ),
 }
 """In code, because no file names what is imported. CHGNet is no entry: its labels are what the structures came with."""
 
@@ -122,7 +132,12 @@ def label_again(
     FolderInUse
         Another process makes the same dataset.
     """
-    teacher = _teacher(labels)
+    teacher = find_teacher(labels)
+    if teacher.low is None:
+        raise InputError(
+            f"labels {labels!r}: {teacher.name} speaks the high functional alone, so it labels no dataset; it can add "
+            "its opinion to one (crossfunc.surrogate.add_teacher)."
+        )
     out = target_folder(out)
     check_target(out, overwrite)  # now, not after half an hour
     given = source if isinstance(source, Dataset) else open_dataset(source)
@@ -136,7 +151,8 @@ def label_again(
     return dataset
 
 
-def _teacher(labels: str) -> Teacher:
+def find_teacher(labels: str) -> Teacher:
+    """Return a teacher whose package is installed; an `InputError` says what is missing."""
     if labels not in TEACHERS:
         raise InputError(f"labels {labels!r}: choose chgnet (what the structures came with) or {', '.join(TEACHERS)}.")
     teacher = TEACHERS[labels]
@@ -162,6 +178,26 @@ def _small(source: Dataset, n: int) -> pa.Table:
     return frames.filter(pc.is_in(frames["material_id"], value_set=pa.array(kept)))
 
 
+def label_chunks(teacher: Teacher, side: str, frames: pa.Table, *, n_jobs: int = 1, progress: bool = True) -> dict:
+    """Labels of one functional by frame id, nothing kept on disk; a text is the reason why there are none."""
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    chunks = [frames.slice(start, CHUNK) for start in range(0, frames.num_rows, CHUNK)]
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_label_alone)(teacher, side, c) for c in chunks)
+    found: dict = {}
+    for chunk in tqdm(jobs, total=len(chunks), desc=f"label with {teacher.name}", disable=not progress):
+        found |= chunk
+    return found
+
+
+def _label_alone(teacher: Teacher, side: str, frames: pa.Table) -> dict:
+    from crossfunc.potential.parallel import one_thread
+
+    with one_thread():  # several threads add up in any order, and one process per core is faster
+        return _label(teacher, side, frames)
+
+
 def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path, n_jobs: int, progress: bool) -> dict:
     """Labels by frame id; a text is the reason why there are none."""
     from joblib import Parallel, delayed
@@ -181,14 +217,11 @@ def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path
 
 
 def _run_chunk(teacher: Teacher, side: str, frames: pa.Table, parts: Path) -> dict:
-    from crossfunc.potential.parallel import one_thread
-
     ids = frames["frame_id"].to_pylist()
     part = parts / f"{side}-{hashlib.sha256(chr(0).join(ids).encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made below
         return json.loads(part.read_text(encoding="utf-8"))
-    with one_thread():  # several threads add up in any order, and one process per core is faster
-        found = _label(teacher, side, frames)
+    found = _label_alone(teacher, side, frames)
     write_atomically(part, json.dumps(found))
     return found
 
