@@ -204,6 +204,12 @@ def test_a_material_without_its_equilibrium_frame_is_not_labelled(made, tmp_path
     assert "MgO-rock-salt" not in set(minima_table(records)["material_id"])
 
 
+def test_a_curve_without_its_equilibrium_frame_is_refused_in_words(made):
+    records = [r for r in load_records(made.path.with_name("toy-run")) if r["frame_id"].startswith("MgO-rock-salt")]
+    with pytest.raises(DatasetError, match="no minimum in pbe: its material has no equilibrium frame"):
+        labels.fit_minimum([r for r in records if r["kind"] != "equilibrium"], "pbe")
+
+
 def test_nothing_to_label_is_said(tmp_path):
     with pytest.raises(DatasetError, match="compute more frames"):
         write_labels([], [], tmp_path / "empty", engine={})

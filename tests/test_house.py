@@ -150,6 +150,16 @@ def test_the_library_raises_errors_of_its_own_kinds_only():
     assert not found
 
 
+def test_types_are_checked_in_every_module():
+    """A module that is not clean stays out of the package; none is put on a list of exceptions."""
+    mypy = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert mypy["files"] == ["src/crossfunc"]
+    assert "exclude" not in mypy
+    assert not [part for part in (mypy, *mypy.get("overrides", [])) if part.get("ignore_errors")]
+    ignoring = re.compile(r"^# *mypy:|# *type: *ignore(?!\[)", re.MULTILINE)
+    assert not [path.name for path in PACKAGE.rglob("*.py") if ignoring.search(path.read_text(encoding="utf-8"))]
+
+
 def test_what_the_commands_print_goes_through_say():
     """typer.echo would let text of others command the terminal."""
     assert (PACKAGE / "cli.py").read_text(encoding="utf-8").count("typer.echo(") == 1

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pytest
 
@@ -698,6 +699,12 @@ def test_the_kernel_sees_data_folders_as_they_are_seen_from_here(tmp_path, monke
     spec = runner._kernel_manager_class(tmp_path)().kernel_spec
     assert spec.env["CROSSFUNC_DATA"].split(os.pathsep) == [str(tmp_path / "data"), "/elsewhere"]
     assert spec.argv[0] == sys.executable
+
+
+def test_a_broken_pipe_in_a_cell_is_no_lack_of_the_machine():
+    assert runner._describe_lack(SimpleNamespace(ename="BrokenPipeError", evalue="[Errno 32] Broken pipe")) == ""
+    full = runner._describe_lack(SimpleNamespace(ename="OSError", evalue="[Errno 28] No space left on device: 'x'"))
+    assert "make room" in full
 
 
 # --- ended from outside, two at a time, data that are not here ---

@@ -15,6 +15,7 @@ from crossfunc.energies.shifts import (
     refit_advice,
     scale_held_out,
 )
+from crossfunc.errors import InputError
 
 SYMBOLS = ["Li", "O", "F", "Fe", "W", "Au", "Pt"]
 
@@ -196,6 +197,13 @@ def test_a_missing_published_reference_is_refused_by_name():
     e = np.arange(6.0)
     with pytest.raises(AtomRefError, match="no element reference for Yb"):
         correlation_report(X, e, e + 1, published_atomref("MPtrj"), published_atomref("r2scan"), n_splits=2)
+
+
+def test_published_references_of_one_functional_alone_are_refused():
+    X, rng = materials()
+    low = rng.normal(size=200)
+    with pytest.raises(InputError, match="refs_low without refs_high"):
+        correlation_report(X, low, low + 1, LOW, n_bootstrap=0)
 
 
 def test_shifts_are_sorted_and_their_errors_add_in_squares():

@@ -123,17 +123,18 @@ def _model(name: str | None, path: str | None, arguments: str | None, jobs: int,
     from crossfunc.potential import load_calculator, load_model
     from crossfunc.potential.calculator_source import parse_arguments
 
-    if (name is None) == (path is None):
-        raise _ModelError("give one model: --model (0.3.0, r2scan, a checkpoint) or --calculator (module:name).")
-    if path is None:
+    if path is None and name is not None:
         if arguments is not None:
             raise _ModelError("--calculator-args belongs to --calculator, and --model is given.")
         return load_model(name)
-    return load_calculator(path, parse_arguments(arguments), n_jobs=jobs, allow_download=allow_download)
+    if path is not None and name is None:
+        return load_calculator(path, parse_arguments(arguments), n_jobs=jobs, allow_download=allow_download)
+    raise _ModelError("give one model: --model (0.3.0, r2scan, a checkpoint) or --calculator (module:name).")
 
 
 def _model_name(name: str | None, path: str | None, arguments: str | None) -> str:
-    return name if path is None else f"{path} {arguments}" if arguments else path
+    # Without either, `_model` has refused the command.
+    return str(name) if path is None else f"{path} {arguments}" if arguments else path
 
 
 def _show_version(wanted: bool) -> None:
@@ -555,7 +556,8 @@ def drop_twins(
 
     before = open_dataset(dataset)
     after = twins.drop_twins(before, out, version=version, overwrite=overwrite)
-    say(f"wrote {out}: {len(before.pairs) - len(after.pairs)} of {len(before.pairs)} materials were twins")
+    n_before, n_after = len(before.need_pairs()), len(after.need_pairs())
+    say(f"wrote {out}: {n_before - n_after} of {n_before} materials were twins")
 
 
 @import_app.command("materials-project")
@@ -580,8 +582,9 @@ def import_materials_project(
     query = materials_project.Query(tuple(chemsys or ()), tuple(symbols), everything)
     dataset = materials_project.import_materials_project(out, query, overwrite=overwrite, report=say)
     n_pairs = 0 if dataset.pairs is None else len(dataset.pairs)
+    n_frames = dataset.need_frames().num_rows
     say(
-        f"wrote {out}: {n_pairs} materials in both functionals, {dataset.frames.num_rows} structures with energy, "
+        f"wrote {out}: {n_pairs} materials in both functionals, {n_frames} structures with energy, "
         f"{len(dataset.rejected)} rows left out (rejected.parquet)"
     )
     say(f"licence {dataset.meta['licence']}; cite {dataset.meta['citation']}")
@@ -659,8 +662,10 @@ def import_matpes(
     from crossfunc.datasets.importers import matpes
 
     inspect = _inspection(no_check, stress_unit, absolute=False)
-    options = {"stress_unit": stress_unit, "magmoms": magmoms, "overwrite": overwrite}
-    say(str(matpes.import_matpes(files, out, inspect=inspect, **options)))
+    summary = matpes.import_matpes(
+        files, out, stress_unit=stress_unit, magmoms=magmoms, overwrite=overwrite, inspect=inspect
+    )
+    say(str(summary))
 
 
 @import_app.command("extxyz")
@@ -728,10 +733,20 @@ def import_extxyz(
         leave_out=tuple(leave_out or ()),
     )
     inspect = _inspection(no_check, stress_unit, absolute=False, high=functional_key(high_name))
-    origin = {"functionals": (low_name, high_name), "energy_kinds": (low_kind, "raw")}
-    origin |= {"licence": licence, "citation": citation, "label_notice": notice}
-    first = None if str(low) == "-" else low
-    say(str(extxyz.import_extxyz(first, high, out, keys=keys, overwrite=overwrite, inspect=inspect, **origin)))
+    summary = extxyz.import_extxyz(
+        None if str(low) == "-" else low,
+        high,
+        out,
+        functionals=(low_name, high_name),
+        energy_kinds=(low_kind, "raw"),
+        keys=keys,
+        licence=licence,
+        citation=citation,
+        label_notice=notice,
+        overwrite=overwrite,
+        inspect=inspect,
+    )
+    say(str(summary))
 
 
 @app.command()
@@ -856,9 +871,9 @@ def evaluate(
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
     split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
-    options = {"by_element": by_element, "split": split, "progress": not as_json and sys.stderr.isatty()}
+    bars = not as_json and sys.stderr.isatty()
     with use_cluster(cluster):
-        measured = measure(chosen, frames, **options)
+        measured = measure(chosen, frames, by_element=by_element, split=split, progress=bars)
         lost = source and forgetting(
             chosen, opened, start=start, functional=functional, source=source, split_seed=split_seed
         )
@@ -1013,7 +1028,9 @@ def units(
     frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
     chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]
     if not chosen:
-        raise LessonError(f"no unit's name holds {' or '.join(only)}; there are: {', '.join(u.name for u in planned)}.")
+        raise LessonError(
+            f"no unit's name holds {' or '.join(only or [])}; there are: {', '.join(u.name for u in planned)}."
+        )
     if not status:
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
@@ -1111,7 +1128,7 @@ def finetune(
         "n_nodes": nodes,
         "compile": compile_ or None,
     }
-    settings = {name: value for name, value in options.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     settings |= parse_overrides(other or [], "--set")
     strategy = parse_overrides(option or [], "--option")
     result = train(
@@ -1170,7 +1187,6 @@ def hull(
     from crossfunc.cluster import use_cluster
     from crossfunc.stability import hull_report, read_entries
 
-    labels = {"functional": functional, "energy_kind": energy_kind}
     progress = sys.stderr.isatty() and not as_json
     if model is not None or calculator is not None:
         named = (model, calculator, calculator_args)
@@ -1179,8 +1195,10 @@ def hull(
                 _model(*named, jobs, allow_download), _model_name(*named), entries, targets
             )
     else:
-        table = read_entries(entries, **labels)
-        chosen = None if targets is None else read_entries(targets, **labels, among=table)
+        table = read_entries(entries, functional=functional, energy_kind=energy_kind)
+        chosen = None
+        if targets is not None:
+            chosen = read_entries(targets, functional=functional, energy_kind=energy_kind, among=table)
     with use_cluster(cluster):
         report = hull_report(chosen, table, n_jobs=jobs, progress=progress)
     failed = int((report["status"] != "ok").sum())

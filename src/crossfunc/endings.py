@@ -146,7 +146,7 @@ def describe_ending(error: BaseException, *, how_to_go_on: str = "") -> str | No
 def _describe_os_error(error: OSError) -> str:
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output or a file"
     reason = error.strerror or str(error).splitlines()[0] if str(error) else type(error).__name__
-    remedy = _REMEDIES.get(error.errno)
+    remedy = _REMEDIES.get(error.errno or 0)
     return f"{where}: {reason}" + (f"; {remedy}" if remedy else "")
 
 

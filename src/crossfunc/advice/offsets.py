@@ -7,6 +7,7 @@ to add to the model for each atom of an element. A model with these added has th
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from crossfunc.energies import AtomRefFit, fit_atomref, material_folds, published_atomref
 from crossfunc.energies.atomref import judge
@@ -30,7 +31,7 @@ class Sample:
     material_ids : ndarray of str, shape (n_rows,)
     """
 
-    X: object
+    X: csr_array
     label_ev: np.ndarray
     predicted_ev: np.ndarray
     material_ids: np.ndarray

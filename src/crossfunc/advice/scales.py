@@ -56,7 +56,7 @@ def energy_unit(sample: Sample, n_atoms: np.ndarray) -> dict:
         left[name] = _median_left(sample, sample.predicted_ev / factor)
     if len(np.unique(n_atoms)) > 1:
         left["eV an atom"] = _median_left(sample, sample.predicted_ev * n_atoms)
-    best = min(left, key=left.get)
+    best = min(left, key=left.__getitem__)
     unit = best if left[best] < 0.2 * left["eV"] else "eV"
     return {"unit": unit, "is_right": unit == "eV", "median_ev_per_atom": left}
 
@@ -120,5 +120,5 @@ def derivative_scale(predictions: FramePredictions, target: str) -> dict | None:
 def _nearest(factor: float, factors: dict[str, float]) -> str | None:
     """The unit whose factor is nearest, None where none is near."""
     near = {name: abs(np.log(factor / value)) for name, value in factors.items() if factor * value > 0}
-    best = min(near, key=near.get, default=None)
+    best = min(near, key=near.__getitem__, default=None)
     return best if best is not None and near[best] <= np.log(WITHIN) else None

@@ -142,8 +142,8 @@ def spoken_functional(
     spoken, knows = None, None
     if len(left) > 1 and len(left[0]) >= _MIN_MATERIALS:
         support = _support(np.stack(left), seed)
-        for one, share in zip(candidates, support, strict=True):
-            one["support"] = float(share)
+        for row, share in zip(candidates, support, strict=True):
+            row["support"] = float(share)
         best = int(np.argmax(support))
         knows = _beats_composition(samples[best], left[best], seed)
         spoken = candidates[best]["name"] if support[best] >= SURE and knows else None
@@ -187,6 +187,6 @@ def _zero_of_energy(labels: LabelSet, sample: Sample, seed: int) -> dict:
         [material_means(np.abs(sample.difference_ev - sample.X @ z), sample.material_ids) for z in zeros.values()]
     )
     means = dict(zip(zeros, left.mean(axis=1).tolist(), strict=True))
-    best, second = sorted(means, key=means.get)[:2]
+    best, second = sorted(means, key=means.__getitem__)[:2]
     sure = _support(left, seed)[list(means).index(best)] >= SURE and means[best] < 0.5 * means[second]
     return {"zero": best if sure else None, "zeros": means}

@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -42,14 +44,14 @@ def run(n_structures: int = 32, repeats: int = 3, n_jobs: int = 2, checkpoint: s
     crystals = Crystals.from_frames(embedded_frames(n_structures, seed))
     network = load_model(checkpoint)
     route = load_calculator(_STOCK, {"use_device": "cpu"})
-    ways = {
+    ways: dict[str, Callable[[], Any]] = {
         "ase_one_by_one": lambda: _by_hand(route.calculator, crystals),
         "route": lambda: predict(route, crystals),
         f"route_in_{n_jobs}_processes": lambda: predict(route.with_jobs(n_jobs), crystals),
         "flat_forward": lambda: predict(network, crystals),
     }
     found = {name: way() for name, way in ways.items()}  # first calls are slower, in all
-    seconds = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             clock = time.perf_counter()

@@ -192,7 +192,8 @@ class _Beside:
     def measure(self, targets: EntryTable) -> dict:
         """Means and medians over the targets (ours over chunks of them), and the largest difference of the results."""
         index_entries(self.entries)  # timed on its own
-        ours, per_target, theirs, sizes, agreed, early = [], [], [], [], [0.0], []
+        ours, per_target, theirs, sizes, agreed = [], [], [], [], [0.0]
+        early: list[float] = []
         for start in range(0, len(targets), _CHUNK):
             part = targets.take(np.arange(start, min(start + _CHUNK, len(targets))))
             clock = time.perf_counter()

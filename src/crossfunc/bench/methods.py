@@ -6,6 +6,7 @@ the next. Methods take turns, so that a slow minute of the machine is shared by 
 
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,8 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
         torch.set_num_threads(threads)
     try:
         frames = frames_of("surrogate", n_frames * (n_steps + 2) + 2)
-        seconds = {key: [] for key in keys}
-        starts = {key: [] for key in keys}
+        seconds: dict[str, list[float]] = {key: [] for key in keys}
+        starts: dict[str, list[float]] = {key: [] for key in keys}
         counts = {}
         for k in range(rounds):
             for key in keys:
@@ -97,7 +98,7 @@ def format_report(report: dict) -> str:
     return "\n".join(lines)
 
 
-def train_and_time(key: str, frames, n_frames: int, n_steps: int, **settings):
+def train_and_time(key: str, frames, n_frames: int, n_steps: int, **settings: Any):
     """Train by a method for some steps; return a callback that kept the times.
 
     Parameters
@@ -143,7 +144,13 @@ def train_and_time(key: str, frames, n_frames: int, n_steps: int, **settings):
     n = n_frames * (n_steps + 2)
     split = {"train": np.arange(n), "validation": np.arange(n, n + 2)}
     clock = Clock()
-    defaults = {"n_epochs": 1, "batch_size": n_frames, "learning_rate": 1e-6, "accelerator": "cpu", "progress": False}
+    defaults: dict[str, Any] = {
+        "n_epochs": 1,
+        "batch_size": n_frames,
+        "learning_rate": 1e-6,
+        "accelerator": "cpu",
+        "progress": False,
+    }
     settings = defaults | settings
     finetune(key, frames, split=split, callbacks=[clock], **settings)
     return clock

@@ -38,7 +38,7 @@ def embedded_frames(n_structures: int, seed: int = 0):
     """
     import pyarrow.compute as pc
 
-    frames = open_dataset("surrogate", verify=False).frames
+    frames = open_dataset("surrogate", verify=False).need_frames()
     frames = frames.filter((pc.field("functional") == "r2scan") & pc.field("source").isin(_SOURCES))
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(np.unique(frames["material_id"].to_numpy()))[:n_structures]

@@ -76,7 +76,11 @@ def functional_key(name: str) -> str:
 
 
 def describe_functionals(
-    low: str, high: str, *, energy_kinds: tuple[str, str] = ("raw", "raw"), keys: tuple[str | None, str | None] = ()
+    low: str,
+    high: str,
+    *,
+    energy_kinds: tuple[str, str] = ("raw", "raw"),
+    keys: tuple[str | None, str | None] | None = None,
 ) -> dict:
     """Return the entry `functionals` of `dataset.json` for two functionals by their names.
 

@@ -6,6 +6,7 @@ not JSON is told apart from its neighbours, and nothing is held but the block an
 
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -111,6 +112,10 @@ class _HashedReader:
         data = self._raw.read(size)
         self._digest.update(data)
         return data
+
+    def seek(self, offset: int) -> int:
+        """Refuse: the checksum is of all bytes, in their order."""
+        raise io.UnsupportedOperation(f"seek to {offset}")
 
 
 def split_json(source: ByteSource, brackets: str) -> Iterator[Piece]:

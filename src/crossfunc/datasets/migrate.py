@@ -78,19 +78,17 @@ def migrate_dataset(path: str | os.PathLike) -> Migrated:
     if meta is None:
         return Migrated(open_dataset(path), changed=False)
     tables = {Path(name).stem: _read(path, name, meta) for name in meta["files"]}
-    functionals = _functionals(path, meta, tables)
-    renamed = {_OLD_LOW: functionals[0].key, _OLD_HIGH: functionals[1].key}
+    low, high = _functionals(path, meta, tables)
+    renamed = {_OLD_LOW: low.key, _OLD_HIGH: high.key}
     changed = {}
     for kind, table in tables.items():
         if kind == "pairs":
-            changed[kind] = _new_pairs(table, functionals)
+            changed[kind] = _new_pairs(table, (low, high))
         elif kind in TABLES and any(old != new for old, new in renamed.items()):
             changed[kind] = _rename_functionals(table, renamed)
     meta = {key: value for key, value in meta.items() if key != "corrections"}
     described = describe_functionals(
-        *(one.name for one in functionals),
-        energy_kinds=tuple(one.energy_kind for one in functionals),
-        keys=tuple(one.key for one in functionals),
+        low.name, high.name, energy_kinds=(low.energy_kind, high.energy_kind), keys=(low.key, high.key)
     )
     _write(path, meta | {"functionals": described}, changed)
     return Migrated(open_dataset(path), changed=True)
@@ -105,8 +103,9 @@ def _read_old_meta(path: Path) -> dict | None:
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: not readable as JSON ({error}); give the folder of a dataset.") from error
     functionals = meta.get("functionals") if isinstance(meta, dict) else None
-    is_old = isinstance(functionals, dict) and set(functionals) == {_OLD_LOW, _OLD_HIGH}
-    if not is_old or not all(isinstance(name, str) and name for name in functionals.values()):
+    if not isinstance(functionals, dict) or set(functionals) != {_OLD_LOW, _OLD_HIGH}:
+        return None
+    if not all(isinstance(name, str) and name for name in functionals.values()):
         return None
     _check_files(meta, file)
     return meta
@@ -119,7 +118,7 @@ def _read(path: Path, name: str, meta: dict) -> pa.Table:
 
 def _functionals(path: Path, meta: dict, tables: dict[str, pa.Table]) -> tuple[Functional, Functional]:
     names = meta["functionals"][_OLD_LOW], meta["functionals"][_OLD_HIGH]
-    keys = tuple(functional_key(name) for name in names)
+    keys = functional_key(names[0]), functional_key(names[1])
     if keys[0] == keys[1]:
         raise DatasetError(
             f"{path / META_FILE}: both functionals are called {names[0]}; give them different names there, then "

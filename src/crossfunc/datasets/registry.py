@@ -141,9 +141,10 @@ def _ask_huggingface(dataset: PublicDataset, patience: Patience) -> Record:
     files = []
     for entry in _expect(read_json(url, patience=patience), list, url):
         if isinstance(entry, dict) and _is_wanted(entry.get("path"), dataset):
-            lfs = entry.get("lfs") if isinstance(entry.get("lfs"), dict) else {}
+            lfs = entry.get("lfs")
+            sums = {"sha256": lfs.get("oid") if isinstance(lfs, dict) else None}
             target = f"{HUGGINGFACE}/datasets/{repository}/resolve/{commit}/{quote(entry['path'])}"
-            files.append(_remote(entry["path"], target, entry.get("size"), {"sha256": lfs.get("oid")}, url))
+            files.append(_remote(entry["path"], target, entry.get("size"), sums, url))
     card = info.get("cardData")
     return Record(
         name=dataset.name,

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -153,7 +153,7 @@ class DatasetWriter:
         if len(self._ledger) >= _LEDGER_ROWS:
             self._write_ledger()
 
-    def read_frames(self, columns: list[str], optional: list[str] = ()) -> pa.Table:
+    def read_frames(self, columns: list[str], optional: Sequence[str] = ()) -> pa.Table:
         """Read columns of the frames written so far, those of the optional ones that there are; ends their writing."""
         self._close("frames")
         file = self.scratch / "frames.parquet"

@@ -20,7 +20,7 @@ from crossfunc.dft.engine import (
     make_calculator,
     pulay_gpa,
 )
-from crossfunc.dft.plan import Frame, plan_frames
+from crossfunc.dft.plan import Frame, _ints, plan_frames
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = ["CHECKS", "check_convergence", "check_derivatives", "find_frame", "run_checks"]
@@ -167,8 +167,8 @@ def check_convergence(material_id: str) -> pd.DataFrame:
 def _finer_settings(frame: Frame) -> dict:
     settings = frame.settings
     cutoff_ev = settings.cutoff_ev + CUTOFF_ABOVE_EV
-    mesh = tuple(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
-    grid = tuple(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
+    mesh = _ints(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
+    grid = _ints(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
     return {
         f"cutoff {cutoff_ev:.0f} eV": dataclasses.replace(settings, cutoff_ev=cutoff_ev, grid=grid),
         f"k-points {'x'.join(map(str, mesh))}": dataclasses.replace(settings, k_mesh=mesh),
@@ -262,7 +262,7 @@ def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
     from crossfunc.dft.engine import compute_frame
     from crossfunc.dft.labels import NAME
 
-    shipped = {row["frame_id"]: row for row in (dataset or open_dataset(NAME)).frames.to_pylist()}
+    shipped = {row["frame_id"]: row for row in (dataset or open_dataset(NAME)).need_frames().to_pylist()}
     rows = []
     for frame in (find_frame(f"{material_id}-{k:02d}") for k in (0, 1)):
         record = compute_frame(frame)

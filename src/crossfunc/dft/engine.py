@@ -131,7 +131,7 @@ def compute_frame(frame: Frame) -> dict:
     RuntimeError
         No self-consistent density was found, with slow mixing either.
     """
-    record = {
+    record: dict = {
         "frame_id": frame.frame_id,
         "atomic_numbers": list(frame.atomic_numbers),
         "frac_coords": list(frame.frac_coords),
@@ -289,7 +289,7 @@ def _r2scan(frame: Frame):
 
 def _labels(atoms, *, derivatives: bool, stress: bool = False) -> dict:
     start = time.process_time()
-    labels = {
+    labels: dict = {
         "free_energy_ev": float(atoms.get_potential_energy(force_consistent=True)),
         "energy_ev": float(atoms.get_potential_energy()),
     }

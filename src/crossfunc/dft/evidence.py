@@ -67,7 +67,9 @@ def energy_curve(dataset: Dataset, material_id: str) -> tuple[pd.DataFrame, pd.D
     if len(frames) < 3:
         raise DatasetError(f"{material_id}: {len(frames)} volumes in {dataset.name}; a curve needs three.")
     n_atoms = len(frames[0]["atomic_numbers"])
-    points, curves, minima = [], [], {}
+    points: list[pd.DataFrame] = []
+    curves: list[pd.DataFrame] = []
+    minima = {}
     for name in FUNCTIONALS:
         fit = fit_minimum(frames, name)
         volumes = np.array([abs(np.linalg.det(np.reshape(r["lattice_a"], (3, 3)))) for r in frames])
@@ -105,10 +107,10 @@ def elemental_solids(dataset: Dataset) -> pd.DataFrame:
     from ase.collections import dcdft
 
     rows, alone = {}, {m.material_id: m for m in plan_materials() if len(m.elements) == 1}
-    for row in dataset.pairs.to_dict("records"):
+    for row in dataset.need_pairs().to_dict("records"):
         material = alone.get(row["material_id"])
-        known = material and _collected(dcdft, material)
-        if not known:
+        known = None if material is None else _collected(dcdft, material)
+        if material is None or not known:
             continue
         found = {}
         for end, ours, theirs in (("", "volume_a3_per_atom", "volume"), ("_bulk", "bulk_modulus_gpa", "B")):
@@ -118,7 +120,7 @@ def elemental_solids(dataset: Dataset) -> pd.DataFrame:
             found[f"r2scan_minus_measured{end}"] = 100 * (high / measured - 1)
             found[f"pbe_minus_all_electron{end}"] = 100 * (low / all_electron - 1)
         rows[material.elements[0]] = found
-    order = sorted(rows, key=ATOMIC_NUMBERS.get)
+    order = sorted(rows, key=ATOMIC_NUMBERS.__getitem__)
     return pd.DataFrame.from_dict({e: rows[e] for e in order}, orient="index")
 
 
@@ -168,7 +170,7 @@ def published_solids(dataset: Dataset) -> pd.DataFrame:
     of the elements of the same verification set for r2SCAN01 (eta = 0.01 instead of 0.001), from the repository
     aiidateam/acwf-verification-scripts (MIT), commit 78be1b4.
     """
-    pairs = dataset.pairs.drop_duplicates("material_id").set_index("material_id")
+    pairs = dataset.need_pairs().drop_duplicates("material_id").set_index("material_id")
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file, keep_default_na=False, na_values=[""])
     known = known[known["material_id"].isin(pairs.index)]
@@ -206,7 +208,7 @@ def published_errors(solids: pd.DataFrame) -> dict[str, Estimate]:
 
 def net_forces_mev_per_a(dataset: Dataset) -> dict[str, np.ndarray]:
     """Net force of each shipped frame, by functional key, meV/Å."""
-    table = dataset.frames.select(["functional", "net_force_ev_per_a"]).to_pandas()
+    table = dataset.need_frames().select(["functional", "net_force_ev_per_a"]).to_pandas()
     return {
         key: 1000 * table.loc[table["functional"] == key, "net_force_ev_per_a"].to_numpy() for key in SIDES_OF.values()
     }

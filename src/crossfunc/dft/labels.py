@@ -151,6 +151,8 @@ def fit_minimum(records: list[dict], name: str) -> EquationOfState:
     """Return the minimum of one functional's E(V) through a crystal's equilibrium and volume frames."""
     frames = [r for r in records if r["kind"] in EOS_KINDS]
     slope = _de_dcutoff(records, name)
+    if slope is None:
+        raise DatasetError(f"no minimum in {name}: {_NO_EQUILIBRIUM}.")
     volumes = [abs(np.linalg.det(np.reshape(r["lattice_a"], (3, 3)))) for r in frames]
     pressures = [-np.trace(corrected_stress_gpa(r, name, slope)) / 3 for r in frames]
     return fit_equation_of_state(volumes, [r[name]["energy_ev"] for r in frames], pressures)
@@ -308,18 +310,20 @@ _FRAMES_SCHEMA = pa.schema([column.field for column in FRAMES] + [pa.field("net_
 def _labelled(records: list[dict]) -> tuple[list[dict], list[tuple]]:
     """Rows of the frames table, and of the ledger; molecules and atoms in boxes are no frames."""
     materials = {m.material_id: m for m in plan_materials()}
-    rows, ledger = [], []
+    rows: list[dict] = []
+    ledger: list[tuple] = []
     for material_id, frames in by_material(records).items():
         material = materials.get(material_id)
         if material is None or material.binding == "molecule":
             continue
-        slopes = {name: _de_dcutoff(frames, name) for name in FUNCTIONALS}
+        measured = {name: _de_dcutoff(frames, name) for name in FUNCTIONALS}
+        slopes = {name: slope for name, slope in measured.items() if slope is not None}
         for record in frames:
-            reason = rejection(record) if None not in slopes.values() else _NO_EQUILIBRIUM
+            reason = rejection(record) if len(slopes) == len(measured) else _NO_EQUILIBRIUM
             if reason:
                 ledger.append(("frames", len(ledger), record["frame_id"], reason))
             else:
-                rows += [_frame_row(record, name, material, slopes[name]) for name in FUNCTIONALS]
+                rows += [_frame_row(record, name, material, slope) for name, slope in slopes.items()]
     return rows, ledger
 
 

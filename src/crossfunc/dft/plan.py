@@ -374,4 +374,5 @@ def _flat(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _ints(values) -> tuple[int, int, int]:
-    return tuple(int(v) for v in values)
+    first, second, third = (int(v) for v in values)
+    return first, second, third

@@ -51,10 +51,14 @@ class AtomRefFit:
             array.setflags(write=False)
 
     @property
+    def seen(self) -> np.ndarray:
+        """Which elements are in the fitted data (of a published table: have a reference); bool, shape (94,)."""
+        return np.isfinite(self.energies_ev) if self.frames_per_element is None else self.frames_per_element > 0
+
+    @property
     def n_elements(self) -> int:
         """Number of elements in the fitted data (for a published table: that have a reference)."""
-        seen = np.isfinite(self.energies_ev) if self.frames_per_element is None else self.frames_per_element > 0
-        return int(np.count_nonzero(seen))
+        return int(np.count_nonzero(self.seen))
 
     @property
     def null_space_elements(self) -> tuple[str, ...]:
@@ -174,10 +178,10 @@ class AtomRefFit:
         AtomRefError
             If the text is not such a document; names the file.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        name = "JSON text" if is_text else str(source)
+        text = source if isinstance(source, str) and source.lstrip().startswith("{") else None
+        name = str(source) if text is None else "JSON text"
         try:
-            document = json.loads(source if is_text else Path(source).read_text(encoding="utf-8"))
+            document = json.loads(Path(source).read_text(encoding="utf-8") if text is None else text)
             if document["format"] != "crossfunc element references" or document["version"] != 1:
                 raise KeyError("format")
             unknown = set(document["elements"]) - set(element_symbols)

@@ -124,7 +124,8 @@ def parse_formula(formula: str) -> tuple[tuple[int, float], ...]:
         If the text is not a formula, or names an element outside H to Pu.
     """
     text = re.sub(r"\s+", "", formula)
-    stack, brackets, position = [{}], [], 0
+    stack: list[dict[int, float]] = [{}]
+    brackets, position = [], 0
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:

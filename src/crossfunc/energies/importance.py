@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from crossfunc.energies.atomref import material_folds
 from crossfunc.energies.composition import N_ELEMENTS, as_composition_matrix, element_symbols, present_columns
 from crossfunc.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _MEASURES = ("gain", "permutation", "shap")
 
 
@@ -17,7 +21,7 @@ _MEASURES = ("gain", "permutation", "shap")
 class ElementImportance:
     """Importance of each element for an energy difference, over several seeds."""
 
-    table: object = field(repr=False)  # pandas.DataFrame, 94 rows; NaN for elements that are not in the data
+    table: "pd.DataFrame" = field(repr=False)  # 94 rows; NaN for elements that are not in the data
     r2_per_seed: np.ndarray  # cross-validated R²
     mae_per_seed_ev_per_atom: np.ndarray  # cross-validated
     n_materials: int

@@ -195,6 +195,8 @@ def correlation_report(
     stages = {"none": (low, high, everything, "total energies")}
     low_only = (held_low, high - low + held_low, judged, "the low functional's from both; " + held_note)
     if refs_low is not None:
+        if refs_high is None:
+            raise InputError("refs_low without refs_high: give published references of both functionals, or of none")
         scaled = refs_low.remove(X, low), refs_high.remove(X, high)
         stages["published"] = (*scaled, everything, "each functional's own")
         low_only = (scaled[0], refs_low.remove(X, high), everything, "the low functional's from both")
@@ -246,8 +248,8 @@ def scale_held_out(X, low, high, *, material_ids=None, n_splits: int = 5, seed: 
 
     X = as_composition_matrix(X)
     ids = np.arange(X.shape[0]) if material_ids is None else np.asarray(material_ids)
-    energies = (np.asarray(energy, dtype=np.float64) for energy in (low, high))
-    held_low, held_high, judged, _ = _held_out_scaled(X, *energies, ids, n_splits, seed)
+    low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    held_low, held_high, judged, _ = _held_out_scaled(X, low, high, ids, n_splits, seed)
     return pd.DataFrame({"low": held_low, "high": held_high})[judged]
 
 
@@ -342,7 +344,8 @@ def refit_advice(
     _, group, count = np.unique(ids, return_inverse=True, return_counts=True)
     w = 1 / count[group]
 
-    folds = min(n_splits, fit.n_materials)
+    n_materials = len(count)
+    folds = min(n_splits, n_materials)
     judged = np.zeros(len(d), dtype=bool)
     if folds >= 2:
         residual, _, judged, _ = _held_out_scaled(X, d, d, ids, folds, seed)
@@ -377,7 +380,7 @@ def refit_advice(
         initial_mae_ev_per_atom=float(before),
         refitted_mae_ev_per_atom=float(after),
         is_held_out=is_held_out,
-        n_materials=fit.n_materials,
+        n_materials=n_materials,
         elements=elements,
         fit=fit,
     )

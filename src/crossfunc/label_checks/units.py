@@ -219,8 +219,8 @@ def check_stress(labels: Labels, declared: str | None = None, *, use_energies: b
     model = scale_against_model(list(labels.stress_gpa), list(labels.model_stress_gpa), labels.materials)
     work = stress_scale_from_energies(labels) if use_energies else Scale(np.nan, np.nan, 0, False)
     evidence = "; ".join(text for text in (_say("the model's", model), _say("dE of neighbouring frames", work)) if text)
-    verdicts = [_unit_of(scale.factor, declared) for scale in (model, work) if scale.is_conclusive]
-    verdicts = [name for name in verdicts if name]
+    told = [_unit_of(scale.factor, declared) for scale in (model, work) if scale.is_conclusive]
+    verdicts = [unit for unit in told if unit]
     virial = _virial_finding(labels, model, declared, evidence)
     if virial is not None and not (verdicts and all(factor == 1 for _, factor in verdicts)):
         return [virial]
@@ -288,7 +288,7 @@ def _unit_of(factor: float, declared: str | None) -> tuple[str, float] | None:
     units = VIRIAL_UNITS if declared in VIRIAL_UNITS else STRESS_UNITS
     exact = {(read, unit): units[read] / units[unit] for read in read_as for unit in units}
     near = {k: abs(np.log(factor / v)) for k, v in exact.items() if np.isfinite(factor) and factor * v > 0}
-    best = min(near, key=near.get, default=None)
+    best = min(near, key=near.__getitem__, default=None)
     return (best[1], exact[best]) if best is not None and near[best] <= np.log(WITHIN) else None
 
 
@@ -337,7 +337,7 @@ _FORCE_UNITS = {  # what a truth of 1 eV/Å is in each, and the option that read
 def _other_force_unit(factor: float) -> str:
     """Guess which unit gives this factor."""
     distance = {name: abs(np.log(abs(factor) / one)) for name, one in _FORCE_UNITS.items()}
-    best = min(distance, key=distance.get)
+    best = min(distance, key=distance.__getitem__)
     return f"another unit, perhaps {best}" if distance[best] < np.log(1.4) else "another unit, none that is known here"
 
 
@@ -392,7 +392,7 @@ def check_energies(labels: Labels, *, absolute: bool = True) -> list[Finding]:
             if residual is None:
                 return [Finding("warning", "energy_per_atom_ev", "per atom or total cannot be told (few materials)")]
         errors[name] = float(np.median(np.abs(residual)))
-    best = min(errors, key=errors.get)
+    best = min(errors, key=errors.__getitem__)
     said = errors["eV/atom"]
     fitted = "" if absolute else " after fitting element references"
     if best != "eV/atom" and errors[best] < 0.2 * said and errors[best] < 1.0:

@@ -197,18 +197,21 @@ def fit_laws(
             reasons[key] = why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name)
             laws[key] = None
             if not reasons[key]:
-                try:
-                    laws[key] = fit_power_law(curve["n"], curve[metric], **options)
-                except ScalingError as failure:
-                    reasons[key] = str(failure)
-                if laws[key] and laws[key].exponent_interval[0] <= 0:
-                    low, high = laws[key].exponent_interval
-                    reasons[key] = (
-                        f"no law: its exponent would lie between {low:.2f} and {high:.2f}, so the error may not "
-                        "fall at all"
-                    )
-                    laws[key] = None
+                laws[key], reasons[key] = _fit_law(curve["n"], curve[metric], **options)
     return laws, reasons
+
+
+def _fit_law(n, error, **options) -> tuple[PowerLaw | None, str]:
+    """A law that falls, or None and why there is none."""
+    try:
+        law = fit_power_law(n, error, **options)
+    except ScalingError as failure:
+        return None, str(failure)
+    low, high = law.exponent_interval
+    if low <= 0:
+        why = f"its exponent would lie between {low:.2f} and {high:.2f}, so the error may not fall at all"
+        return None, f"no law: {why}"
+    return law, ""
 
 
 def worth_of_frames(

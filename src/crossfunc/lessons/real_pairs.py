@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from crossfunc.datasets import DatasetError
 from crossfunc.energies import composition_matrix, published_shift
@@ -47,7 +48,7 @@ class PairedCrystals:
     """
 
     material_ids: np.ndarray
-    composition: object
+    composition: csr_array
     high_ev: np.ndarray
     low_ev: np.ndarray
     predicted_ev: np.ndarray

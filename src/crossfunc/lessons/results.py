@@ -180,7 +180,7 @@ class LessonResults:
         if self.folder is None:
             return None
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        return self._write(f"{self.lesson}.json", text.encode())
+        return _write(self.folder, f"{self.lesson}.json", text.encode())
 
     def save_table(self, name: str, table) -> Path | None:
         """Write a table beside the results, as `<lesson>.<name>.csv`, or as parquet if `name` ends in `.parquet`."""
@@ -193,12 +193,13 @@ class LessonResults:
             content = table.to_parquet(index=False)
         else:
             content = table.to_csv(index=False, lineterminator="\n").encode()
-        return self._write(f"{self.lesson}.{stem}.{suffix or 'csv'}", content)
+        return _write(self.folder, f"{self.lesson}.{stem}.{suffix or 'csv'}", content)
 
-    def _write(self, name: str, content: bytes) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, content)
-        return self.folder / name
+
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / name, content)
+    return folder / name
 
 
 def _finite(value: Any, where: str) -> float:

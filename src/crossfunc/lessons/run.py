@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from crossfunc.datasets import DatasetError, find_dataset
 from crossfunc.endings import describe_ending
@@ -82,11 +82,8 @@ def run_lessons(
         Another process runs lessons into the same folder at this moment.
     """
     _check_datasets(plans)
-    if not force and all(_is_done(plan) for plan in plans):
-        held = contextlib.nullcontext()  # nothing is written
-    else:
-        held = locked_folder(plans[0].folder)
-    with held:
+    nothing_is_written = not force and all(_is_done(plan) for plan in plans)
+    with contextlib.nullcontext() if nothing_is_written else locked_folder(plans[0].folder):
         return _run_all(plans, force=force, jobs=jobs, show_bars=show_bars, report=report)
 
 
@@ -237,7 +234,13 @@ def _beside_signals(execute: Callable[[], object], end_kernels: Callable[[], Non
             raise
 
 
-def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type:
+class _KernelManager(Protocol):
+    @classmethod
+    def end_kernels(cls) -> None:
+        """End the kernels' processes at once."""
+
+
+def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type[_KernelManager]:
     """Return a kernel manager that starts this interpreter, whatever kernels are registered on the machine."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -295,8 +298,9 @@ def _describe_failure(plan: Plan, error) -> str:
 def _describe_lack(error) -> str:
     """What the machine lacked, in a few words, where that is why a cell failed."""
     found = re.search(r"\[Errno (\d+)\] ([^:]*)", error.evalue)
-    if found:
-        return f" ({describe_ending(OSError(int(found[1]), found[2])).rstrip('.')})"
+    said = describe_ending(OSError(int(found[1]), found[2])) if found else None
+    if said:
+        return f" ({said.rstrip('.')})"
     return " (not enough memory)" if error.ename == "MemoryError" else ""
 
 

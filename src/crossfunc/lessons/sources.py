@@ -184,9 +184,9 @@ class Lesson:
         """The parameters that the lesson declares, by name."""
         cells = [c for c in self.notebook().cells if "parameters" in c.metadata.get("tags", [])]
         if len(cells) != 1:
-            found = "no cell is" if not cells else f"{len(cells)} cells are"
+            counted = "no cell is" if not cells else f"{len(cells)} cells are"
             raise LessonError(
-                f'{self.source_name}: {found} tagged `parameters`; tag exactly one: # %% tags=["parameters"]'
+                f'{self.source_name}: {counted} tagged `parameters`; tag exactly one: # %% tags=["parameters"]'
             )
         found = _read_parameters(cells[0].source, self.source_name)
         try:
@@ -213,16 +213,15 @@ def _read_parameters(source: str, where: str) -> dict[str, Parameter]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
+        target, value, annotation = None, None, None
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target, annotation = node.targets[0], None
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            target, annotation = node.target, node.annotation
-        else:
-            target = None
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign):
+            target, value, annotation = node.target, node.value, node.annotation
         try:
-            if not isinstance(target, ast.Name):
+            if not isinstance(target, ast.Name) or value is None:
                 raise ValueError
-            default = ast.literal_eval(node.value)
+            default = ast.literal_eval(value)
         except ValueError:
             raise LessonError(
                 f"{where}: line {node.lineno} of the `parameters` cell is `{ast.unparse(node)}`; "

@@ -21,7 +21,7 @@ def record_timing(folder: Path, lesson: str, seconds: float, jobs: int = 1) -> N
     write_atomically(path, json.dumps(dict(sorted(timings.items())), indent=1) + "\n")
 
 
-def read_timings(folder: Path) -> dict[str, dict[str, float]]:
+def read_timings(folder: Path) -> dict[str, dict[str, float | None]]:
     """Return lesson -> `{seconds, cores, jobs}` of a profile's folder.
 
     Raises

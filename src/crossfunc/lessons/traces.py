@@ -8,6 +8,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +137,14 @@ class _Hider:
         for pattern, name in _FIXED[:3]:
             text = pattern.sub(name, text)
         for pattern, name in self._places:
-            text = pattern.sub(lambda match, name=name: self._relative(match.group(), name), text)
+            text = pattern.sub(partial(self._relative, name), text)
         for pattern, name in (*_FIXED[3:], *self._words):
             text = pattern.sub(name, text)
         return text
 
     @staticmethod
-    def _relative(found: str, name: str) -> str:
-        if found.endswith("/"):
+    def _relative(name: str, found: re.Match[str]) -> str:
+        if found.group().endswith("/"):
             return f"{name}/" if name else ""
         return name or "."
 

@@ -190,9 +190,10 @@ def load_calculator(
     >>> import crossfunc as xf
     >>> model = xf.load_calculator("ase.calculators.emt:EMT")
     """
+    made: Callable
     if isinstance(source, str):
-        made = CalculatorSource(source, dict(arguments or {}), allow_download)
-        name = made.name
+        described = CalculatorSource(source, dict(arguments or {}), allow_download)
+        made, name = described, described.name
     elif callable(source) and not arguments and not hasattr(source, "get_property"):
         made, name = source, getattr(source, "__qualname__", type(source).__name__)
     else:

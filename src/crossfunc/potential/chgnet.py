@@ -93,9 +93,10 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
     crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
     refused: dict[int, str] = {}
-    shapes = {"energy_per_atom_ev": (len(crystals),), "magmoms_mub": (len(crystals.atomic_numbers),)}
+    n, n_atoms = len(crystals), len(crystals.atomic_numbers)
+    shapes: dict[str, tuple[int, ...]] = {"energy_per_atom_ev": (n,), "magmoms_mub": (n_atoms,)}
     if derivatives:
-        shapes |= {"stress_gpa": (len(crystals), 3, 3), "forces_ev_per_a": (len(crystals.atomic_numbers), 3)}
+        shapes |= {"stress_gpa": (n, 3, 3), "forces_ev_per_a": (n_atoms, 3)}
     result = {key: np.full(shape, np.nan) for key, shape in shapes.items()}
     with tqdm(total=len(crystals), desc="predict", disable=not progress) as bar:
         for indices, output in _outputs(model, crystals, derivatives, None if strict else refused):
@@ -132,8 +133,8 @@ def _outputs(model, crystals: Crystals, derivatives: bool, refused: dict[int, st
         graph = assemble_graphs(crystals, bonds) if corrected or not flat else None
         return cut_crystals(crystals, bonds, n_rows=n_rows) if flat else None, graph
 
-    sizes = {"n_parts": n_threads, "max_angles": max_angles_on(parameter.device)}
-    batches = build_graphs(crystals, **sizes, refused=refused, assemble=make)
+    max_angles = max_angles_on(parameter.device)
+    batches = build_graphs(crystals, n_parts=n_threads, max_angles=max_angles, refused=refused, assemble=make)
     first = list(islice(batches, n_threads))
     few = len(first) < n_threads
     run = partial(for_each, n_threads=n_threads) if few else None

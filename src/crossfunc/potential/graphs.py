@@ -188,7 +188,7 @@ def _share_out(costs: np.ndarray, bound: int, n_parts: int) -> list[np.ndarray]:
     if not len(costs):
         return []
     n_batches = min(len(costs), -(-math.ceil(costs.sum() / bound) // n_parts) * n_parts)
-    batches = [[] for _ in range(n_batches)]
+    batches: list[list[int]] = [[] for _ in range(n_batches)]
     loads = [(0.0, k) for k in range(n_batches)]
     for k in np.argsort(-costs, kind="stable"):
         load, emptiest = heapq.heappop(loads)

@@ -9,8 +9,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 
@@ -41,7 +41,7 @@ def map_batches(function: Callable, batches: Iterable, *, n_threads: int | None 
         yield from map(function, batches)
         return
     pool, mode = _pool(n_threads, os.getpid()), _mode()
-    pending = deque()
+    pending: deque[Future] = deque()
     for batch in batches:
         pending.append(pool.submit(_call, function, batch, mode))
         if len(pending) > n_threads:
@@ -119,7 +119,7 @@ def _pool(n_threads: int, _process: int) -> ThreadPoolExecutor:  # threads do no
     )
 
 
-def _cores_for(n_threads: int) -> list[int | None]:
+def _cores_for(n_threads: int) -> Sequence[int | None]:
     """A core for each thread where there are as many as threads, else the system's choice.
 
     The threads hand the interpreter to each other thousands of times per step, and Linux moves a thread that is woken

@@ -84,23 +84,23 @@ class EntryTable:
             No entries, columns of different lengths, an id that occurs twice, an energy that is not finite, or a
             formula that cannot be read. Names the entries.
         """
-        ids = np.array([str(one) for one in ids], dtype=object)
+        names = np.array([str(one) for one in ids], dtype=object)
         energies = np.array(energy_per_atom_ev, dtype=np.float64).reshape(-1)
         formulas = tuple(compositions)
-        if len(ids) == 0:
+        if len(names) == 0:
             raise HullError(f"{source}: no entries; a hull needs one for each element at least.")
-        if not len(ids) == len(formulas) == len(energies):
+        if not len(names) == len(formulas) == len(energies):
             raise HullError(
-                f"{source}: {len(ids)} ids, {len(formulas)} compositions and {len(energies)} energies; give one each."
+                f"{source}: {len(names)} ids, {len(formulas)} compositions and {len(energies)} energies; give one each."
             )
-        labels = [_one_each(values, len(ids), source) for values in (functional, energy_kind)]
-        _refuse_repeats(ids, source)
+        labels = [_one_each(values, len(names), source) for values in (functional, energy_kind)]
+        _refuse_repeats(names, source)
         unusable = ~np.isfinite(energies)
         if unusable.any():
             raise HullError(
-                f"{source}: the energy of {named(ids[unusable])} is not finite; leave them out or compute them again."
+                f"{source}: the energy of {named(names[unusable])} is not finite; leave them out or compute them again."
             )
-        return cls(ids, formulas, _fractions(ids, formulas, source), energies, *labels)
+        return cls(names, formulas, _fractions(names, formulas, source), energies, *labels)
 
     def with_energies(self, energy_per_atom_ev, *, functional: str | None = None, energy_kind: str | None = None):
         """These entries with other energies: a model's instead of DFT's, for the model's own hull.

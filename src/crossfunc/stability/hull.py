@@ -161,7 +161,8 @@ class _Phases:
         X, formation = entries.X, entries.energy_per_atom_ev - entries.X @ self.elements_ev
         columns, fractions = X.indices.astype(np.uint8), np.round(X.data, 8)
         useful = (formation < -_USEFUL_EV) | ((np.diff(X.indptr) == 1) & (formation == 0))
-        seen, systems = set(), {}
+        seen: set[tuple[bytes, bytes]] = set()
+        systems: dict[bytes, list[int]] = {}
         for row in np.argsort(formation, kind="stable"):  # the lowest of each composition comes first
             part = slice(X.indptr[row], X.indptr[row + 1])
             system = columns[part].tobytes()

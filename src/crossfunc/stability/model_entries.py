@@ -44,13 +44,14 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
     facts = [_facts_of_json(k, row, path) for k, row in enumerate(rows)]
     ids = np.array([fact.id for fact in facts], dtype=object)
     triples = [_crystal_of(row.get("structure")) for row in rows]
+    whole = [triple for triple in triples if triple is not None]
     without = np.array([triple is None for triple in triples])
     if without.any():
         raise HullError(
             f"{path}: {named(ids[without])} has no ordered structure, so no model can predict its energy; write "
             "pymatgen's ComputedStructureEntry.as_dict(), or leave it out."
         )
-    found = predict(as_model(model), Crystals.from_arrays(triples), derivatives=False, strict=False)
+    found = predict(as_model(model), Crystals.from_arrays(whole), derivatives=False, strict=False)
     kept = np.setdiff1d(np.arange(len(ids)), list(found["refused"]))
     refused = {str(ids[k]): reason for k, reason in found["refused"].items()}
     if not len(kept):

@@ -114,16 +114,16 @@ def label_materials(materials: list[Material], seed: int = 0) -> list[dict]:
         `frames`.
     """
     from crossfunc.potential import Crystals
-    from crossfunc.stability import relax
+    from crossfunc.stability import Relaxation, relax
 
     start = Crystals.from_arrays(build_crystal(m.prototype, m.elements) for m in materials)
-    relaxed = {}
+    relaxed: dict[str, Relaxation] = {}
     for functional in ("gga", "r2scan"):
         # The second labeller starts where the first one ended: nearer, and in the same basin.
         start = relaxed["gga"].crystals if relaxed else start
         relaxed[functional] = relax(_model(functional), start, fmax=FMAX_EV_PER_A, max_steps=MAX_STEPS)
     geometry = {functional: _triples(r.crystals) for functional, r in relaxed.items()}
-    records = []
+    records: list[dict] = []
     for k, material in enumerate(materials):
         cells = {functional: geometry[functional][k] for functional in relaxed}
         status = {functional: r.status[k] for functional, r in relaxed.items()}
@@ -422,7 +422,9 @@ def _meta(seed: int, *, n_built: int, n_rejected: int) -> dict:
             f"made by `crossfunc data make-surrogate` with seed {seed}: {n_built} crystals from {len(prototypes())} "
             f"prototypes, relaxed by CHGNet 0.3.0 and by CHGNet r2scan, {n_rejected} rejected (see rejected.parquet)"
         ),
-        "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
+        "functionals": describe_functionals(
+            "GGA/GGA+U", "r²SCAN", energy_kinds=(ENERGY_KIND["gga"], ENERGY_KIND["r2scan"])
+        ),
         "label_notice": LABEL_NOTICE,
         "labelled_by": "model, CHGNet",
         "differs_from_paper": "there DFT; here two CHGNet models, one fine-tuned from the other, and other materials",

@@ -204,11 +204,11 @@ def _fill_boride(_proto: Prototype, elements: tuple[str, ...]):
 
 
 def _fill_ionic(proto: Prototype, elements: tuple[str, ...]):
-    options = []
+    options: list[list[tuple[str, tuple[int, ...]]]] = []
     for label in proto.labels:
         if label in proto.anions:
-            charges = _DIMERS if proto.bonding == "dimer" else ANION_CHARGES
-            options.append([(e, (charges[e],)) for e in elements if e in charges])
+            anions = _DIMERS if proto.bonding == "dimer" else ANION_CHARGES
+            options.append([(e, (anions[e],)) for e in elements if e in anions])
         elif proto.name == "xenon-fluoride":
             options.append([(e, (2,)) for e in ("Kr", "Xe") if e in elements])
         else:

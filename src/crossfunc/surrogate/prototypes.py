@@ -67,8 +67,8 @@ def read_prototypes(table: str) -> dict[str, Prototype]:
 def _read_row(row: dict[str, str]) -> Prototype:
     sites = []
     for site in row["sites"].split("; "):
-        label, *coordinates = site.split()
-        sites.append((label, tuple(_number(c) for c in coordinates)))
+        label, x, y, z = site.split()
+        sites.append((label, (_number(x), _number(y), _number(z))))
     return Prototype(
         name=row["name"],
         space_group=row["space_group"],

@@ -97,7 +97,7 @@ def _choose(groups: list[tuple[str, ...]], pairs: pd.DataFrame) -> dict[str, str
     high = next(name for name in _HIGH if name in known)
     is_element = elements_of(known["composition"]).notna()
     order = {name: k for k, name in enumerate(known.index)}
-    twin_of = {}
+    twin_of: dict[str, str] = {}
     for group in groups:
         stays = known.loc[list(group), high].idxmin() if is_element[group[0]] else min(group, key=order.__getitem__)
         twin_of |= {name: stays for name in group if name != stays}

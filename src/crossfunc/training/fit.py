@@ -118,28 +118,28 @@ def finetune(
     losses and weights, but for rounding. In a notebook, train on one device.
     """
     method = find_method(method).with_options(options or {})
-    settings = read_settings(method, settings, out)
+    chosen = read_settings(method, settings, out)
     frames, name, functional = read_frames(dataset, functional)
-    parts = read_split(frames, split, settings)
-    refuse_unusable_parts(frames, parts, settings, name)
+    parts = read_split(frames, split, chosen)
+    refuse_unusable_parts(frames, parts, chosen, name)
     origin = None
     if source is not None or method.needs_source:
         given = None if isinstance(source, str) and source == "auto" else source
-        origin = split_source(given, dataset, functional, frames, parts, seed=settings.split_seed)
+        origin = split_source(given, dataset, functional, frames, parts, seed=chosen.split_seed)
     folder = None
     if out is not None and is_first_process():
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
         about |= {"prior": prior, "source": origin if method.needs_source else None}
-        folder = RunFolder(out, describe_run(method, settings, frames, parts, **about), method.strategy)
+        folder = RunFolder(out, describe_run(method, chosen, frames, parts, **about), method.strategy)
         finished = folder.read_finished(resume=resume)
         if finished is not None:
-            done = read_back(folder, finished, method, settings, parts)
+            done = read_back(folder, finished, method, chosen, parts)
             if origin is None or done.forgetting is not None:
                 return done
-            return replace(done, forgetting=_measure_forgetting(done, origin, pretrained, settings))
+            return replace(done, forgetting=_measure_forgetting(done, origin, pretrained, chosen))
     elif out is not None:
         folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
-    run = _Run(method, settings, frames, parts, folder, origin)
+    run = _Run(method, chosen, frames, parts, folder, origin)
     with folder.held() if folder is not None and is_first_process() else contextlib.nullcontext():
         run.start(pretrained, references, prior)
         run.train(callbacks, progress=progress)

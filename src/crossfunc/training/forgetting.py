@@ -129,8 +129,10 @@ def forgetting(
     parts = split_by_material(frames.material_ids, seed=split_seed)
     given = None if isinstance(source, str) and source == "auto" else source
     found = split_source(given, dataset, functional, frames, parts, seed=split_seed)
-    options = {"max_frames": max_frames, "seed": split_seed, "progress": progress}
-    return measure_forgetting(model, as_model(start), with_dimers(found.held_out), **options)
+    held_out = with_dimers(found.held_out)
+    return measure_forgetting(
+        model, as_model(start), held_out, max_frames=max_frames, seed=split_seed, progress=progress
+    )
 
 
 def with_dimers(held_out: Mapping[str, LabelledFrames]) -> dict[str, LabelledFrames]:
@@ -196,8 +198,11 @@ def measure_forgetting(
         columns = {COLUMNS[0]: of_frames["after"], COLUMNS[1]: frame_errors(after, "forces")}
         each.append(pd.DataFrame({"kind": kind, "material_id": after.frames.material_ids, **columns}))
         same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
-        row = {"n_frames": len(before.frames), "n_materials": len(np.unique(before.frames.material_ids))}
-        row["labels"] = "starting model" if same else "data"
+        row: dict[str, object] = {
+            "n_frames": len(before.frames),
+            "n_materials": len(np.unique(before.frames.material_ids)),
+            "labels": "starting model" if same else "data",
+        }
         row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
         rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), slope_and_cosine(after), strict=True))
     notes += _note_own_labels(rows)

@@ -6,11 +6,15 @@ forces, nor about a network that may move.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossfunc.energies import material_folds
 from crossfunc.errors import InputError
+
+if TYPE_CHECKING:
+    from sklearn.kernel_ridge import KernelRidge
 
 WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Candidate widths of the kernel, in units of the median distance between training crystals."""
@@ -33,7 +37,7 @@ class FrozenCorrection:
     width: float
     ridge: float
     n_crystals: int
-    _regressor: object
+    _regressor: "KernelRidge"
     _centre: np.ndarray
     _scale: np.ndarray
     _mean_ev: float
@@ -103,7 +107,7 @@ def fit_frozen_correction(
         return np.abs(left).mean(axis=1)
 
     tried = {(w, a): error for w in WIDTHS for a, error in zip(RIDGES, errors(w), strict=True)}
-    width, ridge = min(tried, key=tried.get)
+    width, ridge = min(tried, key=tried.__getitem__)
     regressor = KernelRidge(kernel="rbf", gamma=gamma(width), alpha=ridge).fit(x, r - mean)
     return FrozenCorrection(width, ridge, len(r), regressor, centre, scale, mean)
 

@@ -222,7 +222,7 @@ def _batches(dataset: Dataset, columns: Sequence[str]) -> Iterator:
     import pyarrow.parquet as pq
 
     if "frames" in vars(dataset) or "frames" in dataset._tables:
-        table = dataset.frames
+        table = dataset.need_frames()
         yield from table.select([c for c in columns if c in table.column_names]).to_batches(_BATCH_ROWS)
         return
     file = dataset.path / "frames.parquet"

@@ -42,6 +42,8 @@ from crossfunc.training.strategies import (
 )
 
 if TYPE_CHECKING:
+    from chgnet.model import CHGNet
+
     from crossfunc.training.source import Source
 
 REFIT_RIDGE = 0.01
@@ -146,7 +148,7 @@ STARTS = ("1", "2", "3", "4", "references-only", "model-aware")
 class Start(NamedTuple):
     """What `start_model` returns."""
 
-    model: object
+    model: "CHGNet"
     """The CHGNet to train."""
     references: AtomRefFit | None
     """Its element references, where they were fitted or given; None where they are those of the pretrained model."""
@@ -273,10 +275,9 @@ class _Shift(NamedTuple):
 
     def extend(self, fit: AtomRefFit, base_ev: np.ndarray) -> np.ndarray:
         """The fitted references, and those of elements not seen."""
-        seen = fit.frames_per_element > 0
         if self.slope is None:
-            return np.where(seen, fit.energies_ev, base_ev + self.ev)
-        return _extend(fit.energies_ev, seen, base_ev, self.slope)
+            return np.where(fit.seen, fit.energies_ev, base_ev + self.ev)
+        return _extend(fit.energies_ev, fit.seen, base_ev, self.slope)
 
 
 def _make_references(

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from crossfunc.potential.native import is_available
 from crossfunc.potential.parallel import n_batches_at_a_time
 from crossfunc.training.settings import MAY_CHANGE
 from crossfunc.training.strategies import Strategy, source_view
+
+if TYPE_CHECKING:
+    import torch
 
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
@@ -57,7 +60,8 @@ class RunFolder:
         self.description = description
         self.strategy = strategy or Strategy()
         self.best_files, self.last_files = model_files(self.strategy)
-        self._spare = None  # a model to write weights from: copying one takes longer than writing it
+        # A model to write weights from: copying one takes longer than writing it.
+        self._spare: torch.nn.Module | None = None
 
     @property
     def checkpoint(self) -> Path | None:
@@ -244,7 +248,7 @@ def find_model_file(run: str | os.PathLike, functional: str) -> Path:
             "`crossfunc finetune` named."
         )
     about = folder._read()
-    files = {about.get("functional"): (BEST_FILE, BEST_TENSORS_FILE)}
+    files: dict[str | None, tuple[str, ...]] = {about.get("functional"): (BEST_FILE, BEST_TENSORS_FILE)}
     if (folder.path / SOURCE_FILE).exists():
         files[(about.get("source") or {}).get("functional")] = (SOURCE_FILE,)
     there = [folder.path / name for name in files.get(functional, ()) if (folder.path / name).exists()]

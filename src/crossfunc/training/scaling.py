@@ -184,13 +184,13 @@ def fit_power_law(n, error, *, n_min=None, n_bootstrap: int = 2000, seed: int = 
         1,
         -1,
     ]  # exponent = -slope
-    intervals = _quantiles(samples, level, axis=0)
+    low, high = _quantiles(samples, level, axis=0)
     return PowerLaw(
         prefactor=float(np.exp(intercept)),
         exponent=float(-slope),
         r2=float(1 - ((y - fitted) ** 2).sum() / total),
-        prefactor_interval=tuple(float(np.exp(bound[0])) for bound in intervals),
-        exponent_interval=tuple(float(bound[1]) for bound in intervals),
+        prefactor_interval=(float(np.exp(low[0])), float(np.exp(high[0]))),
+        exponent_interval=(float(low[1]), float(high[1])),
         level=level,
         resampled="seeds" if by_seed else "residuals",
         n=n,

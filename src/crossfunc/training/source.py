@@ -251,8 +251,8 @@ def make_source(pool: LabelledFrames, pretrained, *, seed: int = 0, n_frames: in
         drawn = np.sort(np.random.default_rng([seed, len(pool)]).permutation(len(pool))[:n_frames])
         pool = pool.take(drawn)
     refuse_untrainable(pool)
-    if has_labels(pool):
-        start = start_model("model-aware", pool, pretrained=pretrained)
-        return Source(pool, start.references.energies_ev, start.references.source, "data", seed)
+    refit = start_model("model-aware", pool, pretrained=pretrained).references if has_labels(pool) else None
+    if refit is not None:
+        return Source(pool, refit.energies_ev, refit.source, "data", seed)
     references = element_references(pretrained)
     return Source(label_with_model(pretrained, pool), references, "those of the starting model", "model", seed)

@@ -298,7 +298,7 @@ def change_strategy(strategy: Strategy | None, options: Mapping[str, Any]) -> St
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
             raise StrategyError(f"{name}: expected {'a whole number' if kind is int else 'a number'}, got {value!r}.")
         _check(value, name, 0, math.inf)
-    return replace(strategy, **options)
+    return None if strategy is None else replace(strategy, **options)
 
 
 def _check(value, name: str, low: float, high: float) -> None:

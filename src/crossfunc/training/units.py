@@ -128,7 +128,8 @@ def run_units(
 
     folder = None if folder is None else Path(folder)
     every = with_starts(units, frames)
-    runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in (made or {})}
+    made = made or {}
+    runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in made}
     while len(runs) < len(every):  # each wave starts from models of the waves before it
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
@@ -186,8 +187,9 @@ def run_unit(
         progress=False,
         **unit.settings,
     )
-    wanted = with_results and folder is not None
-    if wanted and _read(_result_file(folder, unit), identify(unit, frames)) is None:
+    if folder is None or not with_results:
+        return run
+    if _read(_result_file(folder, unit), identify(unit, frames)) is None:
         _write_result(folder, unit, frames, run, time.perf_counter() - began)
     return run
 
@@ -315,7 +317,7 @@ def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os
             f"{folder}: {len(lacking)} of {len(units)} units are not whole, first of all {lacking[0]}; "
             "make them with: crossfunc units LESSON --profile PROFILE"
         )
-    return found
+    return [document for document in found if document is not None]
 
 
 def progress(units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike) -> list[UnitState]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from crossfunc.datasets.schema import ENERGY_KINDS, DatasetError
 from crossfunc.datasets.writer import DatasetWriter
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.units import EV_PER_HARTREE, STRESS_UNITS, VIRIAL_UNITS, UnitError, gpa_per_unit
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 MAX_ATOMS = 100_000
 MAX_FRAME_BYTES = 64_000_000
@@ -208,7 +212,7 @@ class _Frame:
     Of a database there is no comment line.
     """
 
-    atoms: object
+    atoms: "Atoms"
     texts: Callable[[str], str | None]
     comment: str = ""
 
@@ -587,7 +591,8 @@ _CLOSING = {"'": "'", '"': '"', "{": "}", "[": "]"}
 
 def _entries(comment: str) -> Iterator[tuple[str, str | None]]:
     """Cut a comment line into keys and texts by the rules of ASE's reader; None for a key without a value."""
-    parts, current, until, escaped, is_open = [], [], None, False, False
+    parts: list[str] = []
+    current, until, escaped, is_open = [], None, False, False
     for char in f"{comment.strip()} ":
         if escaped:
             current.append(char)

@@ -113,9 +113,9 @@ class FrameRows:
 
 def _lists(values: np.ndarray, lengths: list[int]) -> pa.ListArray:
     """Lists of these lengths; -1 stands for null."""
-    lengths = np.asarray(lengths)
-    offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))]).astype(np.int32)
-    null = lengths < 0
+    counts = np.asarray(lengths)
+    offsets = np.concatenate([[0], np.cumsum(np.maximum(counts, 0))]).astype(np.int32)
+    null = counts < 0
     mask = pa.array(null) if null.any() else None
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
 

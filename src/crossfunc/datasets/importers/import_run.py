@@ -97,7 +97,8 @@ class Sample:
 
     def add(self, table: pa.Table) -> None:
         """Consider the frames of one more batch."""
-        order, counts, rows = [], Counter(), []
+        order, rows = [], []
+        counts: Counter[str] = Counter()
         n_atoms = np.asarray(table["atomic_numbers"].combine_chunks().value_lengths())
         if self._kept is None:
             self._add_large(table, n_atoms)

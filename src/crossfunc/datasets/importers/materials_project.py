@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -163,7 +164,7 @@ def _read_functional(source: "_Source", query: Query, functional: str, pages: Pa
     hidden = not (progress and sys.stderr.isatty())
     documents = []
     for k, batch in enumerate(tqdm(batches, desc=functional, unit="page", disable=hidden)):
-        read = pages.get(f"{functional}-{k:05d}", lambda batch=batch: source.read(batch, functional))
+        read = pages.get(f"{functional}-{k:05d}", partial(source.read, batch, functional))
         documents += [Document(**document) for document in read]
     return documents
 
@@ -299,7 +300,9 @@ def _meta(query: Query, version: str, pairs, frames) -> dict:
         "citation": "A. Jain et al., APL Materials 1, 011002 (2013)",
         "provenance": f"Materials Project, database version {version}, {query.text}, through mp-api: thermo documents "
         "of GGA_GGA+U and of R2SCAN, queried separately",
-        "functionals": describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=tuple(ENERGY_KIND.values())),
+        "functionals": describe_functionals(
+            "GGA/GGA+U", "r²SCAN", energy_kinds=(ENERGY_KIND["gga"], ENERGY_KIND["r2scan"])
+        ),
         "labelled_by": "DFT, VASP",
         "label_notice": "DFT labels: Materials Project, GGA/GGA+U with MP2020 corrections and r²SCAN",
         "differs_from_paper": f"{0 if pairs is None else len(pairs)} materials of database version {version}",

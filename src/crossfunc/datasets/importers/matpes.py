@@ -66,11 +66,11 @@ def import_matpes(
         A file that is not JSON, ends early, or has another layout; two files of one functional; mostly bad rows.
     """
     started = time.perf_counter()
-    files = [Path(f) for f in files]
-    if not 1 <= len(files) <= 2 or magmoms not in MAGMOMS:
+    paths = [Path(f) for f in files]
+    if not 1 <= len(paths) <= 2 or magmoms not in MAGMOMS:
         raise DatasetError(f"matpes takes one file or two, and magmoms of {', '.join(MAGMOMS)}.")
-    sources = [ByteSource(file) for file in files]
-    readers = [_Reader(file.name.removesuffix(".gz"), magmoms) for file in files]
+    sources = [ByteSource(path) for path in paths]
+    readers = [_Reader(path.name.removesuffix(".gz"), magmoms) for path in paths]
     with DatasetWriter(out, overwrite=overwrite) as writer:
         sink = FrameSink(writer, scale={"stress_gpa": gpa_per_unit(stress_unit)})
         for source, reader in zip(sources, readers, strict=True):
@@ -78,7 +78,7 @@ def import_matpes(
             sink.read(rows_of(split_json(source, brackets), reader.read_row))
         found = [reader.functional for reader in readers]
         if len(found) == 2 and found[0] == found[1] is not None:
-            raise DatasetError(f"{files[0]} and {files[1]} are both {found[0]}: give the PBE and the r²SCAN release.")
+            raise DatasetError(f"{paths[0]} and {paths[1]} are both {found[0]}: give the PBE and the r²SCAN release.")
         sums = "; ".join(f"{s.path.name} (sha256 {s.sha256})" for s in sources)
         meta = {
             "version": "-".join(s.sha256[:12] for s in sources),

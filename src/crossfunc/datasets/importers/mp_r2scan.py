@@ -138,7 +138,7 @@ def parse_object(piece: Piece) -> dict:
         raise RowError(_json_fault(piece.text, error)) from None
 
 
-def _json_fault(text: bytes, error: Exception) -> str:
+def _json_fault(text: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:

@@ -114,12 +114,12 @@ def _read_structure(structure: dict) -> dict:
         coords += [float(x) for x in site["abc"]]
         magmoms.append((site.get("properties") or {}).get("magmom"))
     lattice = [float(x) for row in structure["lattice"]["matrix"] for x in row]
-    known = all(isinstance(m, int | float) for m in magmoms)
+    known = [m for m in magmoms if isinstance(m, int | float)]
     return {
         "atomic_numbers": numbers,
         "lattice_a": lattice,
         "frac_coords": coords,
-        "magmoms_mub": [float(m) for m in magmoms] if known else None,
+        "magmoms_mub": [float(m) for m in known] if len(known) == len(magmoms) else None,
     }
 
 
