@@ -202,7 +202,7 @@ def test_a_missing_published_reference_is_refused_by_name():
 def test_published_references_of_one_functional_alone_are_refused():
     X, rng = materials()
     low = rng.normal(size=200)
-    with pytest.raises(InputError, match="refs_low without refs_high"):
+    with pytest.raises(InputError, match="refs_low or refs_high alone"):
         correlation_report(X, low, low + 1, LOW, n_bootstrap=0)
 
 

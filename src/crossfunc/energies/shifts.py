@@ -194,9 +194,9 @@ def correlation_report(
     everything = np.ones(len(low), dtype=bool)
     stages = {"none": (low, high, everything, "total energies")}
     low_only = (held_low, high - low + held_low, judged, "the low functional's from both; " + held_note)
-    if refs_low is not None:
-        if refs_high is None:
-            raise InputError("refs_low without refs_high: give published references of both functionals, or of none")
+    if (refs_low is None) != (refs_high is None):
+        raise InputError("refs_low or refs_high alone: give published references of both functionals, or of none")
+    if refs_low is not None and refs_high is not None:
         scaled = refs_low.remove(X, low), refs_high.remove(X, high)
         stages["published"] = (*scaled, everything, "each functional's own")
         low_only = (scaled[0], refs_low.remove(X, high), everything, "the low functional's from both")

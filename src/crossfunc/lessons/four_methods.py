@@ -395,7 +395,8 @@ def record_last_fifth(results, fallen: pd.DataFrame) -> str:
     verdict = (
         f"More than {STILL_FALLING:.0%} is not converged: the errors of {listed(late)} measure the budget as well."
         if late
-        else f"None falls by more than {STILL_FALLING:.0%}, so more steps would not change the table much."
+        else f"None falls by more than {STILL_FALLING:.0%}. The learning rate has come down by then, so this says that "
+        "the schedule is over, and not that references had steps enough: the next page compares the two ways."
     )
     return f"In the last fifth of its steps a run's validation energy error still falls by {said}. {verdict}"
 
