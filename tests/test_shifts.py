@@ -204,6 +204,8 @@ def test_published_references_of_one_functional_alone_are_refused():
     low = rng.normal(size=200)
     with pytest.raises(InputError, match="refs_low or refs_high alone"):
         correlation_report(X, low, low + 1, LOW, n_bootstrap=0)
+    with pytest.raises(InputError, match="refs_low or refs_high alone"):
+        correlation_report(X, low, low + 1, refs_high=LOW, n_bootstrap=0)
 
 
 def test_shifts_are_sorted_and_their_errors_add_in_squares():
