@@ -231,7 +231,7 @@ figures.show(
 #
 # :::{admonition} Exercise 1
 # Formation energies are measured from each functional's own elements.
-# Compute their Pearson correlation between the two functionals, and say why it is so different from that of total energies.
+# Compute their Pearson correlation between the two functionals (`ds.pairs` has them as `low_formation_energy_per_atom_ev` and `high_...`), and say why it is so different from that of total energies.
 # :::
 
 # %% tags=["hide-cell"]

@@ -457,7 +457,7 @@ own_data.check_claim(
 # A model-aware refit fits what the model leaves, so all of that cancels.
 #
 # The explanation can be checked, without r²SCAN: fit references to this set's energies in the low functional and compare them with the published ones.
-# Their difference has no change of functional in it, and it should be as large as the error of the plain refit.
+# Their difference has no change of functional in it; if it is about as large as the error of the plain refit, it explains it, and what is missing has another cause.
 
 # %%
 ours, theirs = fit["low"].predict(X), published["gga"].predict(X)
@@ -476,7 +476,7 @@ own_data.check_claim(
 )
 
 # %% [markdown]
-# So the size of the gap belongs to this dataset: the paper's references were fitted to a set like the model's own, and there a plain refit loses little.
+# As far as the two agree, the size of the gap belongs to this dataset: the paper's references were fitted to a set like the model's own, and there a plain refit loses little.
 # What remains is what fine-tuning is for.
 
 # %% [markdown]
@@ -535,7 +535,7 @@ if real is not None:
 #
 # :::{admonition} Exercise 1
 # References are fitted to a mixture of compounds, so they depend on which compounds.
-# Fit them to oxides only and judge them on everything else.
+# Fit them to oxides only (`xf.fit_atomref`) and judge them on everything else: `fit.remove(X, energies)` is what they leave, and `fit.is_determined_for(X)` says where they say anything.
 # How wrong are they there, and which elements move?
 # :::
 

@@ -150,9 +150,10 @@ print(f"compounds and {(~is_compound).sum()} crystals of single elements")
 #
 # where $x$ is the material's composition, the columns of $A$ are those of the other phases, $a_k$ is the share of the atoms that ends in phase $k$, and all energies are per atom.
 # If it is positive, the material wins energy by falling apart.
-# If it is negative, it is stable, and its size says by how much, which the {term}`energy above hull` does not: that one is zero for everything stable.
+# If it is negative, the material is stable against every *other* composition, and its size says by how much, which the {term}`energy above hull` does not: that one is zero for everything on the hull.
 #
 # Phases of the same composition do not count as others: they are other forms of the same material, not its products.
+# So a higher form of a stable compound has a negative $E_\mathrm{d}$ too, and still lies above the hull, by what separates it from the lowest form.
 #
 # In a binary the minimum can be found with a ruler.
 # Two phases, one on each side, make the composition in exactly one way (the *lever rule*), so try all pairs and keep the lowest line:
@@ -336,7 +337,7 @@ shown.style.format(precision=0, escape="html").format_index(escape="html")
 # ## How good are the methods?
 #
 # Now the last two columns of Table 1, on compounds that the models have not been trained on, and next to them the verdicts.
-# *Stable* means $E_\mathrm{d} < 0$.
+# *Stable* means $E_\mathrm{d} < 0$, against other compositions: that is what Table 1 is about; which form of a compound is lowest is another question.
 # {term}`Precision <precision>` asks how many of those called stable are, {term}`recall` how many of the stable ones were found, and {term}`F1` is the harmonic mean of the two.
 
 # %%

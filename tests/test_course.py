@@ -94,6 +94,7 @@ def made(tmp_path_factory):
     (root / "notebooks" / "06_x.py").write_text(LESSON)
     (root / "book").mkdir()
     (root / "book" / "claims.md").write_text("# The paper's claims\n")
+    (root / "book" / "functionals.md").write_text("# Functionals\n\nSee {doc}`claims`.\n")
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
     plans = plan_run(root, "smoke", package=root / "package")
@@ -147,7 +148,7 @@ def test_instructors_have_the_executed_solution_in_sight(made):
 def test_an_answer_is_right_wrong_or_refused_with_the_choices(made):
     file = made[0] / "students" / "answers.json"
     assert courses.check("06.1", "up", file=file) == "right"
-    assert courses.check("06.1", " Up ", file=file) == "right"
+    assert courses.check("06.1", " Up. ", file=file) == "right"
     assert courses.check("06.1", "down", file=file).startswith("not yet")
     assert courses.check("06.1", file=file).startswith("It goes ...")
     with pytest.raises(LessonError, match=r"'left' is none of the choices: (up; down|down; up)"):
@@ -159,11 +160,17 @@ def test_an_answer_is_right_wrong_or_refused_with_the_choices(made):
     assert '"up"' not in file.read_text().split('"right"')[1]
 
 
+def test_the_page_on_functionals_goes_to_the_students_as_plain_markdown(made):
+    page = (made[0] / "students" / "functionals.md").read_text()
+    assert page == "# Functionals\n\nSee the page “The paper's claims”.\n"
+
+
 def test_only_the_instructors_quiz_has_answers(made):
-    own, key = ((made[0] / who / "quiz.md").read_text() for who in ("students", "instructors"))
+    own = (made[0] / "students" / "quiz-6.md").read_text()
+    key = (made[0] / "instructors" / "quiz.md").read_text()
     assert "1. Up?" in own
     assert "It rises." not in own
-    letter = "a" if "a. yes" in own else "b"
+    letter = "a" if "   - a) yes" in own else "b"
     assert f"**{letter}**: It rises." in key
 
 
@@ -232,11 +239,36 @@ def test_the_hand_out_is_one_page_and_groups_have_a_notebook_of_their_own(made):
     sheet = (folder / "sheet.md").read_text()
     phases = verdicts.lowest_phases(open_dataset("surrogate"), ["Fe", "O"])
     fe2o3 = phases.set_index("phase").loc["Fe2O3"]
-    assert f"| Fe2O3 | 0.600 | {1000 * fe2o3['formation_energy_ev_per_atom']:.0f} |" in sheet
+    assert f"| Fe2O3 | 3/5 (0.600) | {fe2o3['formation_energy_ev_per_atom']:.3f} |" in sheet
+    assert "Leave Fe2O3 out of the table" in sheet
+    left, right, energy = verdicts.by_the_lever_rule(phases, "Fe2O3")
+    answer = (made[0] / "instructors" / "groups.md").read_text()
+    assert f"- **A**: Fe2O3 → {left} + {right}, {energy:+.3f} eV/atom" in answer
     assert list(phases["phase"])[:: len(phases) - 1] == ["Fe", "O"]
     assert phases["share"].is_monotonic_increasing
     assert "not DFT" in sheet
     assert "run 06" not in sheet  # that one would hold the solutions
+
+
+def test_the_lever_rule_gives_what_the_phase_diagram_gives():
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons import verdicts
+
+    for binary, name in ((["Fe", "O"], "Fe2O3"), (["Co", "O"], "CoO"), (["V", "O"], "V2O3")):
+        phases = verdicts.lowest_phases(open_dataset("surrogate"), binary)
+        entries = [
+            PDEntry(Composition(f), e * Composition(f).num_atoms, f) for f, _, e in phases.to_numpy() if f != name
+        ]
+        left, right, energy = verdicts.by_the_lever_rule(phases, name)
+        own = phases.set_index("phase").loc[name, "formation_energy_ev_per_atom"]
+        rest = PhaseDiagram(entries)
+        assert energy == pytest.approx(own - rest.get_hull_energy_per_atom(Composition(name)))
+        assert {left, right} == {entry.name for entry in rest.get_decomposition(Composition(name))}
+    with pytest.raises(LessonError, match="no phase XeO"):
+        verdicts.by_the_lever_rule(phases, "XeO")
 
 
 def test_students_work_at_the_size_of_the_profile(made):

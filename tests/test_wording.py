@@ -64,8 +64,8 @@ def test_no_lesson_leaves_a_role_or_an_admonition(root):
     [
         ("A hull, and what is above it (surrogate labels: not DFT).", "A hull, and what is above it"),
         ("Errors of four methods; bars are seeds.", "Errors of four methods"),
-        ("Test error: lower is better", "Test error"),
-        ("word " * 40, ("word " * 14).strip() + " …"),
+        ("Test error: 3 meV/atom", "Test error: 3 meV/atom"),
+        ("word " * 40, ("word " * 17).strip() + " …"),
         ("First clause of some length, " + "and then more " * 10, "First clause of some length"),
     ],
 )

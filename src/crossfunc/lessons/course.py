@@ -9,7 +9,8 @@ import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -31,6 +32,7 @@ FILE = "course.yml"
 ANSWERS_FILE = "answers.json"
 SOLUTION_TAG = "hide-cell"
 GROUP_LESSON = "06"
+PRIMER = "functionals.md"
 _EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
 _ANSWER = re.compile(r"\n?:::\{admonition\} Answer\n.*?\n:::\n?", re.S)
 _FIELDS = {
@@ -52,11 +54,14 @@ class Course:
         Number of the lesson to questions: ask, choices, right, because.
     groups : list of dict
         Name and parameters of lesson 6 for each group.
+    handout : dict of str to int
+        Number of the lesson to the point of its recap that the hand-out shows, from 1.
     """
 
     exercises: Mapping[str, Mapping[str, Any]]
     quiz: Mapping[str, Sequence[Mapping[str, Any]]]
     groups: Sequence[Mapping[str, Any]]
+    handout: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_course(path: Path) -> Course:
@@ -71,7 +76,7 @@ def read_course(path: Path) -> Course:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise LessonError(f"{path}: cannot be read ({error}).") from error
-    course = Course(content["exercises"], content["quiz"], content["groups"])
+    course = Course(content["exercises"], content["quiz"], content["groups"], content.get("handout") or {})
     entries = [("exercises", key, one) for key, one in course.exercises.items()]
     entries += [("quiz", f"quiz of lesson {number}", one) for number, several in course.quiz.items() for one in several]
     entries += [("groups", str(one.get("name")), one) for one in course.groups]
@@ -101,9 +106,10 @@ def write_course(
     Returns
     -------
     written : list of Path
-        `students/` (notebooks without solutions, answers and outputs, `answers.json` for `check`, `quiz.md`),
-        `instructors/` (executed notebooks with solutions in sight, `answers.md`, `quiz.md` with answers), `slides/`,
-        `groups/` (a folder for each, with its sheet and its notebook), `handout.pdf`.
+        `students/` (notebooks without solutions, answers and outputs, `answers.json` for `check`, a quiz per lesson and
+        the page on functionals), `instructors/` (executed notebooks with solutions in sight, `answers.md`, `quiz.md`
+        with answers, `groups.md` with those of the sheets), `slides/`, `groups/` (a folder for each, with its sheet
+        and its notebook), `handout.pdf`.
     notice : str
         Why interactive figures are words on the slides; empty where they are drawn.
 
@@ -115,7 +121,8 @@ def write_course(
     plans = list(plans)
     own = list(students) if students is not None else plans
     require_fresh(plans, "a course is made")
-    titles = wording.page_titles(plans[0].lesson.path.parents[1] / "book") if plans else {}
+    book = plans[0].lesson.path.parents[1] / "book" if plans else Path("book")
+    titles = wording.page_titles(book)
     drawn, notice = draw_interactive(plans)
     written = []
     for plan, of_students in zip(plans, own, strict=True):
@@ -126,29 +133,36 @@ def write_course(
         written.append(write_slides(plan, out / "slides" / f"{stem}.pptx", titles, drawn))
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
-    written.append(_write(out / "students" / "quiz.md", quiz_text(course, numbers)))
+    for number in [n for n in numbers if n in course.quiz]:
+        name = f"quiz-{spoken_number(number)}.md"
+        written.append(_write(out / "students" / name, quiz_text(course, [number])))
+    for page in [path for path in (book / PRIMER,) if path.is_file()]:
+        text = wording.as_markdown(page.read_text(encoding="utf-8"), titles)
+        written.append(_write(out / "students" / page.name, text))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
-        written += _write_groups(plan, course, out / "groups", titles)
-    return [*written, write_handout(plans, out / "handout.pdf", titles)], notice
+        written += _write_groups(plan, course, out, titles)
+    return [*written, write_handout(plans, out / "handout.pdf", titles, course.handout)], notice
 
 
 def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str]) -> list[Path]:
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written = open_dataset(plan.parameters["dataset"]), []
+    dataset, written, key = open_dataset(plan.parameters["dataset"]), [], ["# Groups: answers to the first task", ""]
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
-        folder = out / f"{letter}-{'-'.join(group['elements'])}"
+        folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
         of_group = replace(plan, parameters={**plan.parameters, **its_own, "by_hand": group["by_hand"]})
         notebook = student_notebook(of_group, course, titles)
         written.append(_write(folder / f"{plan.lesson.stem}.ipynb", _dump(notebook)))
         written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
-        sheet = group_text(letter, group, plan.lesson.stem, verdicts.lowest_phases(dataset, group["binary"]))
-        written.append(_write(folder / "sheet.md", sheet))
-    return written
+        phases = verdicts.lowest_phases(dataset, group["binary"])
+        written.append(_write(folder / "sheet.md", group_text(letter, group, plan.lesson.stem, phases)))
+        left, right, energy = verdicts.by_the_lever_rule(phases, group["by_hand"])
+        key.append(f"- **{letter}**: {group['by_hand']} → {left} + {right}, {energy:+.3f} eV/atom")
+    return [*written, _write(out / "instructors" / "groups.md", "\n".join([*key, ""]))]
 
 
 def _write(path: Path, text: str) -> Path:
@@ -251,7 +265,12 @@ def shuffled(choices: Sequence[str], key: str) -> list[str]:
 
 
 def _hash(key: str, answer: str) -> str:
-    return hashlib.sha256(f"{key}: {' '.join(answer.lower().split())}".encode()).hexdigest()
+    return hashlib.sha256(f"{key}: {_bare(answer)}".encode()).hexdigest()
+
+
+def _bare(answer: Any) -> str:
+    """An answer without capitals, marks and spaces that do not matter."""
+    return " ".join(re.sub(r"[^\w\s]", " ", str(answer).lower()).split())
 
 
 def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) -> str:
@@ -286,8 +305,8 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
     listed = "; ".join(about["choices"])
     if answer is ...:
         return f"{about['ask']} {listed}"
-    said = " ".join(str(answer).lower().split())
-    if said not in [" ".join(str(choice).lower().split()) for choice in about["choices"]]:
+    said = _bare(answer)
+    if said not in [_bare(choice) for choice in about["choices"]]:
         raise LessonError(f"exercise {exercise}: {answer!r} is none of the choices: {listed}.")
     return "right" if _hash(exercise, said) == about["right"] else "not yet: read question and findings once more"
 
@@ -303,7 +322,7 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
         for k, one in enumerate(course.quiz[number], start=1):
             choices = shuffled(one["choices"], f"{number}-{k}")
             lines += [f"{k}. {one['ask']}", ""]
-            lines += [f"   {chr(ord('a') + i)}. {choice}" for i, choice in enumerate(choices)]
+            lines += [f"   - {chr(ord('a') + i)}) {choice}" for i, choice in enumerate(choices)]
             if with_answers:
                 letter = chr(ord("a") + choices.index(one["right"]))
                 lines += ["", f"   **{letter}**: {one['because']}"]
@@ -339,23 +358,34 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
     phases : DataFrame
         From `verdicts.lowest_phases`: the phases of the group's binary.
     """
-    first, second = group["binary"]
+    second = group["binary"][1]
     return "\n".join(
         [
             f"# Group {letter}: {group['name']}",
             "",
             f"Lesson 6 on a chemical system of your own: `{stem}.ipynb` in this folder, made for it.",
             "",
-            f"1. Draw the hull of {first}-{second} with pencil and ruler: formation energy over the share of {second}.",
-            f"   Read the decomposition energy of {group['by_hand']} off it, then compare with the notebook.",
-            "2. Which phases does each model put on the hull, and which of them does the reference not have?",
+            f"1. Leave {group['by_hand']} out of the table and draw formation energies over the share of {second}, in",
+            "   pencil. Stretch a band under the other points, from one element to the other, and measure from it to",
+            f"   {group['by_hand']}: that is its decomposition energy, negative where it lies below the band. If the",
+            "   distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
+            "   Compare with what the notebook prints.",
+            "2. Which compounds does each model call stable that the reference does not, or the reverse?",
+            "   After the cell that fills `reports`:",
+            "   `{key: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for key, r in reports.items()}`",
             "3. One figure with its interval for the others, and one sentence on what it cannot show.",
             "",
-            f"| phase | share of {second} | formation energy (meV/atom) |",
+            f"| phase | share of {second} | formation energy (eV/atom) |",
             "|---|---|---|",
-            *(f"| {name} | {share:.3f} | {1000 * energy:.0f} |" for name, share, energy in phases.to_numpy()),
+            *(f"| {name} | {_fraction(share)} | {energy:.3f} |" for name, share, energy in phases.to_numpy()),
             "",
             phases.attrs["label_notice"].strip(),
             "",
         ]
     )
+
+
+def _fraction(share: float) -> str:
+    """A share of atoms as it can be drawn: "3/5 (0.600)"."""
+    exact = Fraction(share).limit_denominator(60)
+    return str(exact) if exact.denominator == 1 else f"{exact} ({share:.3f})"

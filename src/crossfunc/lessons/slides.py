@@ -18,8 +18,7 @@ from crossfunc.lessons.sources import spoken_number
 __all__ = ["draw_interactive", "lesson_title", "write_handout", "write_slides"]
 
 STORY_FIGURE = "fig-03-story"
-POINTS_PER_LESSON = 1
-_HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 26, 12, 20
+_HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
 
 
 def lesson_title(plan: Plan) -> str:
@@ -132,8 +131,8 @@ def _fill(shape, text: str, points: int) -> None:
 
     frame = shape.text_frame
     frame.text = text
-    for paragraph in frame.paragraphs:
-        paragraph.font.size = Pt(points)
+    for run in [run for paragraph in frame.paragraphs for run in paragraph.runs]:
+        run.font.size = Pt(points)  # of the run: a paragraph's own size is lost when someone edits it
 
 
 def _cells(plan: Plan) -> list[dict[str, Any]]:
@@ -158,19 +157,37 @@ def _recap(plan: Plan, titles: Mapping[str, str] | None) -> list[str]:
     return []
 
 
-def write_handout(plans: Sequence[Plan], path: Path, titles: Mapping[str, str] | None = None) -> Path:
-    """Write one page for the wall: the first point of each lesson's recap, and the figure of lesson 3's story."""
+def write_handout(
+    plans: Sequence[Plan],
+    path: Path,
+    titles: Mapping[str, str] | None = None,
+    chosen: Mapping[str, int] | None = None,
+) -> Path:
+    """Write one page for the wall: a point of each lesson's recap, and the figure of lesson 3's story.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        Of executed lessons.
+    path : path
+    titles : mapping, optional
+        Titles of the book's pages.
+    chosen : mapping, optional
+        Number of a lesson to the point of its recap, from 1; the first where none is named.
+    """
     from crossfunc.lessons.figures.handout import draw_handout
 
-    sections, story = [], None
+    sections, story, caption = [], None, ""
     for plan in plans:
-        points = _recap(plan, titles)[:POINTS_PER_LESSON] or [_goal(plan, titles)]
+        at = (chosen or {}).get(plan.lesson.number, 1) - 1
+        points = _recap(plan, titles)[at : at + 1] or [_goal(plan, titles)]
         sections.append((lesson_title(plan), points))
         for note, data in named_figures(plan.notebook):
             if note["name"] == STORY_FIGURE and "image/png" in data:
                 story = base64.b64decode(data["image/png"])
+                caption = wording.as_words(note["caption"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    foot = _sizes(plans[0]) if plans else ""
+    foot = " ".join([caption, _sizes(plans[0])] if plans else [])
     page = draw_handout("Carrying a potential over to another functional", sections, story, foot)
     page.savefig(path, format="pdf")
     return path

@@ -8,6 +8,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.lessons.results import format_value
+from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import case_units, method_splits, usable_frames
 from crossfunc.potential import read_provenance
 from crossfunc.potential.crystals import Crystals
@@ -97,6 +98,35 @@ def lowest_phases(dataset, binary) -> pd.DataFrame:
     )
     table.attrs["label_notice"] = dataset.label_notice
     return table
+
+
+def by_the_lever_rule(phases: pd.DataFrame, name: str) -> tuple[str, str, float]:
+    """Return what a phase of a binary falls apart into, and its decomposition energy in eV/atom.
+
+    Parameters
+    ----------
+    phases : DataFrame
+        From `lowest_phases`.
+    name : str
+        The phase; all others may be its products.
+
+    Raises
+    ------
+    LessonError
+        The table has no such phase.
+    """
+    table = phases.set_index("phase")
+    if name not in table.index:
+        raise LessonError(f"no phase {name}; there are: {', '.join(table.index)}.")
+    x, energy = table.loc[name]
+    lines = [
+        (a[2] + (b[2] - a[2]) * (x - a[1]) / (b[1] - a[1]), a[0], b[0])
+        for a in table.drop(name).itertuples()
+        for b in table.drop(name).itertuples()
+        if a[1] < x < b[1]
+    ]
+    lowest, left, right = min(lines)
+    return str(left), str(right), float(energy - lowest)
 
 
 def record_experiment(dataset, results) -> tuple[dict[tuple[str, str], pd.Series], pd.Series]:

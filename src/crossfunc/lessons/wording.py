@@ -12,7 +12,7 @@ from crossfunc.lessons.sources import spoken_number
 
 __all__ = ["as_markdown", "as_words", "figure_numbers", "headline", "page_titles", "sentence"]
 
-LONGEST_HEADLINE = 72
+LONGEST_HEADLINE = 88
 _ROLE = re.compile(r"\{(\w+(?::\w+)?)\}`([^`]*)`")
 _IN_BRACKETS = re.compile(r"\s*\((?:see )?\{(?:numref|eq|doc|cite(?::\w)?)\}`[^`]*`\)")
 _EQUATION = re.compile(r"(\w+) \{eq\}`[^`]*`")
@@ -107,11 +107,11 @@ def _command(found: re.Match) -> str:
 
 def headline(caption: str) -> str:
     """Return the first thing that a caption says, at a length that a slide's title holds."""
-    text = re.split(r" \((?=[^()]*\)\.?$)|; |: |\. ", caption)[0].rstrip(". ")
+    text = re.split(r" \((?=[^()]*\)\.?$)|; |\. ", caption)[0].rstrip(". ")
     if len(text) <= LONGEST_HEADLINE:
         return text
     clause = text[:LONGEST_HEADLINE].rpartition(", ")[0]
-    return clause if len(clause) > LONGEST_HEADLINE // 3 else text[:LONGEST_HEADLINE].rpartition(" ")[0] + " …"
+    return clause if len(clause) > LONGEST_HEADLINE // 4 else text[:LONGEST_HEADLINE].rpartition(" ")[0] + " …"
 
 
 def sentence(text: str) -> str:

@@ -44,5 +44,5 @@ def draw_handout(title: str, sections: Sequence[tuple[str, Sequence[str]]], png:
         ax = page.add_axes((0.07, 0.045, 0.86, max(0.1, height - 0.05)))
         ax.imshow(imread(BytesIO(png)))
         ax.axis("off")
-    page.text(0.07, 0.025, foot, size=7.5, parse_math=False)
+    page.text(0.07, 0.012, fill(foot, 135), size=7.5, va="bottom", parse_math=False)
     return page
