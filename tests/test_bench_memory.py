@@ -71,3 +71,12 @@ def test_a_small_run_reports_every_figure(capsys):
     assert 0 < report["frames_gb"] < 0.01
     assert capsys.readouterr().out == ""  # printing is the command line's
     assert "300 of 31 atoms" in memory.format_report(report)
+
+
+def test_a_fresh_process_answers_raises_or_is_said_to_have_ended():
+    assert in_fresh_process(divmod, 7, 2) == (3, 1)
+    assert in_fresh_process(sorted, [2, 1], reverse=True) == [2, 1]
+    with pytest.raises(ZeroDivisionError):
+        in_fresh_process(divmod, 1, 0)
+    with pytest.raises(BrokenExecutor, match="ended with status 3"):
+        in_fresh_process(os._exit, 3)

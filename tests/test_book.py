@@ -788,8 +788,9 @@ def test_the_page_of_claims_shows_the_numbers_of_this_build(site, smoke_run, roo
     assert verdicts["teacher"]
     cells = [one for row in rows for cell in row[3:5] for one in cell.split("<br>") if one != "—"]
     for cell in cells:
-        verdict, number = cell.removeprefix("**").split("**: ")
+        verdict, because, number = re.fullmatch(r"\*\*(.+?)\*\*(?:, (.+?))?: (.+)", cell).groups()
         assert verdict in text
+        assert (because or "") in text
         assert number.split()[0] in text
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 
@@ -34,10 +34,41 @@ def in_fresh_process(function: Callable, /, *args, **kwargs):
     Raises
     ------
     BrokenExecutor
-        The process ended before it had an answer; a `multiprocessing.Pool` would wait for it without end.
+        The process ended before it had an answer.
+    Exception
+        What the function raised.
+
+    Notes
+    -----
+    No pool: its helper thread may find no memory to start, and then a pool waits without end.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args, **kwargs).result()
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, args, kwargs))
+    with receiver:
+        with sender:
+            process.start()
+        try:
+            failed, answer = receiver.recv()  # the other end is the process's alone: it is closed where that ends
+        except EOFError:
+            process.join()
+            raise BrokenExecutor(f"the measuring process ended with status {process.exitcode}") from None
+        except BaseException:
+            process.terminate()
+            raise
+    process.join()
+    if failed:
+        raise answer
+    return answer
+
+
+def _answer(sender, function: Callable, args: tuple, kwargs: dict) -> None:
+    """Send what a function returns, or raises."""
+    with sender:
+        try:
+            sender.send((False, function(*args, **kwargs)))
+        except Exception as error:
+            sender.send((True, error))
 
 
 def held_gb() -> float:
