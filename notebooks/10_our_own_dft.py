@@ -322,7 +322,9 @@ for key in ("model_pbe", "model_r2scan"):
     row = table.loc[key]
     ends = (row["slope_low"], row["slope_high"])
     results.record(
-        f"force_slope_{key}", row["slope"], None if np.isnan(ends[0]) else ends
+        f"force_slope_{key}",
+        row["slope"],
+        None if np.isnan(ends[0]) else ends,
     )
     results.record(f"force_cosine_{key}", row["cosine"])
 table.style.format(precision=3, escape="html")
