@@ -62,7 +62,7 @@ def build_book(root: Path, profile: str) -> Path:
         The build failed; what it said is on standard error.
     """
     command = [sys.executable, str(root / "book" / "build.py"), "--profile", profile, "--root", str(root)]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S603
         raise LessonError(f"{shown(root)}: the book was not built; the reason stands above.")
     folder = root / "build" if profile == "laptop" else root / "build" / profile
     return folder / "html" / "index.html"
