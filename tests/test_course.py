@@ -241,7 +241,7 @@ def test_the_hand_out_is_one_page_and_groups_have_a_notebook_of_their_own(made):
     fe2o3 = phases.set_index("phase").loc["Fe2O3"]
     assert f"| Fe2O3 | 3/5 (0.600) | {fe2o3['formation_energy_ev_per_atom']:.3f} |" in sheet
     assert "Leave Fe2O3 out of the table" in sheet
-    left, right, energy = verdicts.by_the_lever_rule(phases, "Fe2O3")
+    left, right, energy = verdicts.decompose(phases, "Fe2O3")
     answer = (made[0] / "instructors" / "groups.md").read_text()
     assert f"- **A**: Fe2O3 → {left} + {right}, {energy:+.3f} eV/atom" in answer
     assert list(phases["phase"])[:: len(phases) - 1] == ["Fe", "O"]
@@ -257,18 +257,18 @@ def test_the_lever_rule_gives_what_the_phase_diagram_gives():
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons import verdicts
 
-    for binary, name in ((["Fe", "O"], "Fe2O3"), (["Co", "O"], "CoO"), (["V", "O"], "V2O3")):
+    for binary, name in ((["Fe", "O"], "Fe2O3"), (["Co", "O"], "CoO"), (["V", "O"], "V2O3"), (["Mn", "O"], "Mn2O3")):
         phases = verdicts.lowest_phases(open_dataset("surrogate"), binary)
         entries = [
             PDEntry(Composition(f), e * Composition(f).num_atoms, f) for f, _, e in phases.to_numpy() if f != name
         ]
-        left, right, energy = verdicts.by_the_lever_rule(phases, name)
+        left, right, energy = verdicts.decompose(phases, name)
         own = phases.set_index("phase").loc[name, "formation_energy_ev_per_atom"]
         rest = PhaseDiagram(entries)
         assert energy == pytest.approx(own - rest.get_hull_energy_per_atom(Composition(name)))
         assert {left, right} == {entry.name for entry in rest.get_decomposition(Composition(name))}
     with pytest.raises(LessonError, match="no phase XeO"):
-        verdicts.by_the_lever_rule(phases, "XeO")
+        verdicts.decompose(phases, "XeO")
 
 
 def test_students_work_at_the_size_of_the_profile(made):

@@ -122,7 +122,7 @@ def judged(claim, content):
     other = functools.partial(find_result, content, lesson=lesson)
     row, rule = find_result(content, key, lesson), str(claim["holds"])
     verdict = judge(row, rule, other)
-    reason = unmet_need(claim, content, lesson)
+    reason = unmet_need(claim, content)
     if reason:
         verdict = VERDICTS[1]
     operand = _RULE.fullmatch(rule)[2]
@@ -133,21 +133,17 @@ def judged(claim, content):
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 
 
-def unmet_need(claim, content, lesson):
+def unmet_need(claim, content):
     """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
 
     A need that the run did not record is not met: an old run does not say that it was long enough.
     """
-    found = {row["key"]: row for row in content["results"]}
+    found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
     for rule, reason in claim.get("needs", {}).items():
         key, condition = _NEED.fullmatch(rule).groups()
         operand = _RULE.fullmatch(condition)[2]
-        if key not in found or (re.match("[a-z]", operand) and operand not in found):
-            return reason
-        sides = [found[key], found.get(operand, {"value": operand, "interval": None})]
-        values = [[float(v) for v in side["interval"] or [side["value"]]] for side in sides]
-        compare = _COMPARE[_RULE.fullmatch(condition)[1]]
-        if not all(compare(a, b) for a in values[0] for b in values[1]):
+        is_known = key in found and (operand in found or not re.match("[a-z]", operand))
+        if not is_known or judge(found[key], condition, found.get) != VERDICTS[0]:
             return reason
     return ""
 
@@ -225,7 +221,7 @@ def order_of_methods(content, column):
     if len(mean) < len("1234"):
         return "—"
     order = sorted(mean, key=mean.get)
-    text = order[0]
+    signs = []
     for one, other in itertools.pairwise(order):
         keys = (f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}")
         row = next((found[key] for key in keys if key in found), None)
@@ -233,8 +229,8 @@ def order_of_methods(content, column):
         if row:
             low, high = row["interval"] or (-1, 1)
             sign = "=" if low <= 0 <= high else "<"
-        text += f" {sign} {other}"
-    return text
+        signs.append(sign)
+    return _with_signs(order, signs)
 
 
 def order_in_paper(content, column):
@@ -245,6 +241,10 @@ def order_in_paper(content, column):
         return "—"
     order = sorted(papers, key=papers.get)
     signs = ["=" if papers[one] == papers[other] else "<" for one, other in itertools.pairwise(order)]
+    return _with_signs(order, signs)
+
+
+def _with_signs(order, signs):
     return order[0] + "".join(f" {sign} {name}" for sign, name in zip(signs, order[1:], strict=True))
 
 

@@ -27,12 +27,13 @@ def student_lines(runs):
         f"materials. {about['label_notice'][:1].upper()}{about['label_notice'][1:]}"
     )
     lines = [*list_table(("Student", *_TARGETS.values()), rows, "34 22 22 22", caption=caption), ""]
+    compared = differences(runs)
     rows = [
         (f"{_SHORT.get(one, one)} less {_SHORT.get(other, other)}", *(_verdict(made[target]) for target in _TARGETS))
-        for (one, other), made in differences(runs).items()
+        for (one, other), made in compared.items()
     ]
     table = list_table(("Difference", *_TARGETS.values()), rows, "34 22 22 22", caption="On equal frames")
-    return [*lines, *table, "", answer(differences(runs)), ""]
+    return [*lines, *table, "", answer(compared), ""]
 
 
 def answer(made):

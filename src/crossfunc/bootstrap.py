@@ -105,10 +105,9 @@ def paired_difference(
     BootstrapError
         As `mean_error`; or rows that one method has and the other lacks.
     """
-    one, two = np.asarray(error, float), np.asarray(other, float)
-    if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
-        raise BootstrapError("two methods are compared on the same rows: evaluate both on the same labelled frames.")
-    return mean_error(one - two, material_ids, weights=weights, n_bootstrap=n_bootstrap, level=level, seed=seed)
+    return mean_error(
+        _differences(error, other), material_ids, weights=weights, n_bootstrap=n_bootstrap, level=level, seed=seed
+    )
 
 
 def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) -> Estimate:
@@ -134,13 +133,10 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     weights = [None] * len(errors) if weights is None else weights
     of_seeds = []
     for one, two, ids, weight in zip(errors, others, material_ids, weights, strict=True):
-        one, two = np.asarray(one, float), np.asarray(two, float)
-        if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
-            raise BootstrapError("two methods are compared on the same rows: evaluate both on the same frames.")
-        of_seeds.append(_by_material(one - two, ids, weight))
+        of_seeds.append(_by_material(_differences(one, two), ids, weight))
     everything = np.unique(np.concatenate([ids for ids, _, _ in of_seeds]))
     n = len(everything)
-    times = np.random.default_rng(options.get("seed", 0)).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    times = _times_drawn(n, n_bootstrap, options.get("seed", 0))
     draws, means = [], []
     for ids, sums, counts in of_seeds:
         drawn = times[:, np.searchsorted(everything, ids)]
@@ -176,11 +172,19 @@ def ratio_difference(
     """
     sums = [_by_material(values, material_ids)[1] for pair in (one, other) for values in pair]
     n = len(sums[0])
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    times = _times_drawn(n, n_bootstrap, seed)
     drawn = [times @ s for s in sums]
     low, high = _ends(drawn[0] / drawn[1] - drawn[2] / drawn[3], level, n)
     whole = [s.sum() for s in sums]
     return Estimate(float(whole[0] / whole[1] - whole[2] / whole[3]), low, high, n, level)
+
+
+def _differences(error, other) -> np.ndarray:
+    """Row by row, what one method gets wrong beyond another; refuses rows that one has and the other lacks."""
+    one, two = np.asarray(error, float), np.asarray(other, float)
+    if one.shape != two.shape or (np.isnan(one) != np.isnan(two)).any():
+        raise BootstrapError("two methods are compared on the same rows: evaluate both on the same labelled frames.")
+    return one - two
 
 
 def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -198,14 +202,14 @@ def _by_material(error, material_ids, weights=None) -> tuple[np.ndarray, np.ndar
     return names, np.bincount(group, error[there] * weights[there]), np.bincount(group, weights[there])
 
 
-def _draw(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int, seed) -> np.ndarray:
-    """Mean over the rows of materials drawn with replacement, shape (n_bootstrap,)."""
-    times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), n_bootstrap)
-    return (times @ sums) / (times @ counts)
+def _times_drawn(n: int, n_bootstrap: int, seed) -> np.ndarray:
+    """How often each of n materials is drawn in each resample, with replacement, shape (n_bootstrap, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_bootstrap)
 
 
 def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
-    low, high = _ends(_draw(sums, counts, n_bootstrap, seed), level, len(sums))
+    times = _times_drawn(len(sums), n_bootstrap, seed)
+    low, high = _ends((times @ sums) / (times @ counts), level, len(sums))
     return Estimate(float(sums.sum() / counts.sum()), low, high, len(sums), level)
 
 

@@ -20,7 +20,7 @@ from crossfunc.dft.engine import (
     make_calculator,
     pulay_gpa,
 )
-from crossfunc.dft.plan import Frame, _ints, plan_frames
+from crossfunc.dft.plan import Frame, plan_frames, three_ints
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = ["CHECKS", "check_convergence", "check_derivatives", "find_frame", "run_checks"]
@@ -167,8 +167,8 @@ def check_convergence(material_id: str) -> pd.DataFrame:
 def _finer_settings(frame: Frame) -> dict:
     settings = frame.settings
     cutoff_ev = settings.cutoff_ev + CUTOFF_ABOVE_EV
-    mesh = _ints(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
-    grid = _ints(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
+    mesh = three_ints(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
+    grid = three_ints(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
     return {
         f"cutoff {cutoff_ev:.0f} eV": dataclasses.replace(settings, cutoff_ev=cutoff_ev, grid=grid),
         f"k-points {'x'.join(map(str, mesh))}": dataclasses.replace(settings, k_mesh=mesh),

@@ -441,7 +441,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "and in r²SCAN; pairs and elements at the minimum of E(V) through three volumes at fixed shape "
             "(molecules: of the energy against bond length)"
         ),
-        "functionals": describe_functionals("PBE", "r²SCAN", keys=("pbe", "r2scan")),
+        "functionals": describe_functionals(_IN_PROSE["pbe"], _IN_PROSE["r2scan"], keys=("pbe", "r2scan")),
         "label_notice": LABEL_NOTICE,
         "labelled_by": "DFT, GPAW",
         "differs_from_paper": (

@@ -311,7 +311,7 @@ def _settings(material: Material, lattice: np.ndarray) -> Settings:
         mesh = np.where(mesh > 1, mesh + mesh % 2, mesh)
         shifted = bool((mesh > 1).any())
     n_points = np.linalg.norm(lattice, axis=1) / GRID_SPACING_A[hard]
-    return Settings(CUTOFF_EV[hard], _ints(mesh), shifted, _grid(n_points), WIDTH_EV[material.binding])
+    return Settings(CUTOFF_EV[hard], three_ints(mesh), shifted, _grid(n_points), WIDTH_EV[material.binding])
 
 
 def _is_hexagonal(lattice: np.ndarray) -> bool:
@@ -323,7 +323,7 @@ def _is_hexagonal(lattice: np.ndarray) -> bool:
 
 def _grid(at_least: np.ndarray) -> tuple[int, int, int]:
     """Grid points along each axis: even, with no prime factor above 7, so that transforms are fast."""
-    return _ints([next(n for n in range(int(np.ceil(p)), 10_000) if _is_smooth(n)) for p in at_least])
+    return three_ints([next(n for n in range(int(np.ceil(p)), 10_000) if _is_smooth(n)) for p in at_least])
 
 
 def _is_smooth(n: int) -> bool:
@@ -373,6 +373,7 @@ def _flat(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(v) for v in np.asarray(values).ravel())
 
 
-def _ints(values) -> tuple[int, int, int]:
+def three_ints(values) -> tuple[int, int, int]:
+    """Return three integers, of a mesh or a grid."""
     first, second, third = (int(v) for v in values)
     return first, second, third

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from crossfunc.lessons.sources import LessonError, own_lessons, package_folder, shown
+from crossfunc.lessons.sources import LessonError, own_lessons, shipped_folder, shown
 
 __all__ = ["build_book", "write_checkout"]
 
@@ -14,9 +14,8 @@ BESIDE = ("_config.yml", "CHANGELOG.md")
 
 
 def own_book() -> Path:
-    """Return the folder of this package's pages: inside it in a wheel, beside `src` in a checkout."""
-    inside = package_folder() / "lessons" / "book"
-    return inside if inside.is_dir() else package_folder().parents[1] / "book"
+    """Return the folder of this package's pages."""
+    return shipped_folder("book")
 
 
 def write_checkout(out: Path) -> Path:
@@ -62,7 +61,7 @@ def build_book(root: Path, profile: str) -> Path:
         The build failed; what it said is on standard error.
     """
     command = [sys.executable, str(root / "book" / "build.py"), "--profile", profile, "--root", str(root)]
-    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:  # noqa: S603
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    if done.returncode:
         raise LessonError(f"{shown(root)}: the book was not built; the reason stands above.")
-    folder = root / "build" if profile == "laptop" else root / "build" / profile
-    return folder / "html" / "index.html"
+    return Path(done.stdout.strip().removeprefix("Ready: "))

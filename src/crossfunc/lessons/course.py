@@ -23,7 +23,7 @@ from crossfunc.lessons import wording
 from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
-from crossfunc.lessons.slides import draw_interactive, lesson_title, write_handout, write_slides
+from crossfunc.lessons.slides import cell_text, draw_interactive, lesson_title, write_handout, write_slides
 from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["Course", "check", "read_course", "write_course"]
@@ -136,9 +136,9 @@ def write_course(
     for number in [n for n in numbers if n in course.quiz]:
         name = f"quiz-{spoken_number(number)}.md"
         written.append(_write(out / "students" / name, quiz_text(course, [number])))
-    for page in [path for path in (book / PRIMER,) if path.is_file()]:
-        text = wording.as_markdown(page.read_text(encoding="utf-8"), titles)
-        written.append(_write(out / "students" / page.name, text))
+    if (primer := book / PRIMER).is_file():
+        text = wording.as_markdown(primer.read_text(encoding="utf-8"), titles)
+        written.append(_write(out / "students" / PRIMER, text))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
@@ -160,7 +160,7 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
         written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
         phases = verdicts.lowest_phases(dataset, group["binary"])
         written.append(_write(folder / "sheet.md", group_text(letter, group, plan.lesson.stem, phases)))
-        left, right, energy = verdicts.by_the_lever_rule(phases, group["by_hand"])
+        left, right, energy = verdicts.decompose(phases, group["by_hand"])
         key.append(f"- **{letter}**: {group['by_hand']} → {left} + {right}, {energy:+.3f} eV/atom")
     return [*written, _write(out / "instructors" / "groups.md", "\n".join([*key, ""]))]
 
@@ -188,7 +188,7 @@ def student_notebook(plan: Plan, course: Course, titles: Mapping[str, str] | Non
     source = json.loads(nbformat.writes(plan.lesson.notebook()))
     cells, exercise = [], None
     for cell in source["cells"]:
-        text = _text(cell)
+        text = cell_text(cell)
         if cell["cell_type"] == "markdown":
             if found := _EXERCISE.search(text):
                 exercise = f"{plan.lesson.number}.{found[1]}"
@@ -239,12 +239,8 @@ def unfold(notebook: dict, titles: Mapping[str, str] | None = None) -> dict:
         tags = cell["metadata"].get("tags", [])
         cell["metadata"]["tags"] = [tag for tag in tags if not tag.startswith("hide-")]
         if cell["cell_type"] == "markdown":
-            cell["source"] = wording.as_markdown(_text(cell), titles)
+            cell["source"] = wording.as_markdown(cell_text(cell), titles)
     return shown
-
-
-def _text(cell: Mapping[str, Any]) -> str:
-    return "".join(cell["source"])
 
 
 # --- checks ---

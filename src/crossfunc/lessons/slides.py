@@ -15,7 +15,7 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.sources import spoken_number
 
-__all__ = ["draw_interactive", "lesson_title", "write_handout", "write_slides"]
+__all__ = ["cell_text", "draw_interactive", "lesson_title", "write_handout", "write_slides"]
 
 STORY_FIGURE = "fig-03-story"
 _HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
@@ -24,7 +24,7 @@ _HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
 def lesson_title(plan: Plan) -> str:
     """Return "3. Element references bring the functionals together"."""
     for cell in _cells(plan):
-        if (text := _text(cell)).startswith("# "):
+        if (text := cell_text(cell)).startswith("# "):
             return f"{spoken_number(plan.lesson.stem)}. {text.splitlines()[0].removeprefix('# ')}"
     return plan.lesson.stem
 
@@ -139,20 +139,21 @@ def _cells(plan: Plan) -> list[dict[str, Any]]:
     return json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]
 
 
-def _text(cell: Mapping[str, Any]) -> str:
+def cell_text(cell: Mapping[str, Any]) -> str:
+    """Return a cell's source, which a file may hold as one text or line by line."""
     return "".join(cell["source"])
 
 
 def _goal(plan: Plan, titles: Mapping[str, str] | None) -> str:
-    found = re.search(r"\*\*Goal\*\*: (.*)", "\n".join(_text(cell) for cell in _cells(plan)))
+    found = re.search(r"\*\*Goal\*\*: (.*)", "\n".join(cell_text(cell) for cell in _cells(plan)))
     return wording.sentence(wording.as_words(found[1], titles)) if found else ""
 
 
 def _recap(plan: Plan, titles: Mapping[str, str] | None) -> list[str]:
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
     for cell in _cells(plan):
-        if cell["cell_type"] == "markdown" and _text(cell).startswith("## Recap"):
-            lines = [line[2:] for line in _text(cell).splitlines() if line.startswith("- ")]
+        if cell["cell_type"] == "markdown" and cell_text(cell).startswith("## Recap"):
+            lines = [line[2:] for line in cell_text(cell).splitlines() if line.startswith("- ")]
             return [wording.as_words(line, titles, numbers) for line in lines]
     return []
 

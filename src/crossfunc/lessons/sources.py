@@ -54,9 +54,14 @@ def find_root(start: str | os.PathLike | None = None) -> Path:
 
 
 def own_lessons() -> Path:
-    """Return the folder of the lessons of this package: inside it in a wheel, beside `src` in a checkout."""
-    inside = package_folder() / "lessons" / "notebooks"
-    return inside if inside.is_dir() else package_folder().parents[1] / "notebooks"
+    """Return the folder of the lessons of this package."""
+    return shipped_folder("notebooks")
+
+
+def shipped_folder(name: str) -> Path:
+    """Return a folder that travels with this package: inside it in a wheel, beside `src` in a checkout."""
+    inside = package_folder() / "lessons" / name
+    return inside if inside.is_dir() else package_folder().parents[1] / name
 
 
 def place_lessons(

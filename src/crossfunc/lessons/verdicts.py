@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.energies import composition_matrix
 from crossfunc.lessons.results import format_value
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import case_units, method_splits, usable_frames
@@ -81,14 +82,12 @@ def lowest_phases(dataset, binary) -> pd.DataFrame:
     from pymatgen.core import Composition
 
     column = dataset.functional("high").column(formation=True)
-    pairs = dataset.pairs[dataset.pairs["material_id"].isin(dataset.frames["material_id"].to_pylist())].dropna(
-        subset=column
-    )
+    pairs = dataset.pairs.dropna(subset=column)
+    pairs = pairs[pairs["material_id"].isin(dataset.frames["material_id"].to_pylist())]
+    pairs = pairs[inside(composition_matrix(list(pairs["composition"])), binary)]
     found: dict[str, tuple[float, float]] = {}
     for composition, energy in zip(map(Composition, pairs["composition"]), pairs[column], strict=True):
-        if not {element.symbol for element in composition.elements} <= set(binary):
-            continue
-        name = composition.elements[0].symbol if len(composition) == 1 else composition.reduced_formula
+        name = _phase_name(composition)
         if name not in found or energy < found[name][1]:
             found[name] = (composition.get_atomic_fraction(binary[1]), energy)
     rows = sorted((share, name, energy) for name, (share, energy) in found.items())
@@ -100,7 +99,7 @@ def lowest_phases(dataset, binary) -> pd.DataFrame:
     return table
 
 
-def by_the_lever_rule(phases: pd.DataFrame, name: str) -> tuple[str, str, float]:
+def decompose(phases: pd.DataFrame, name: str) -> tuple[str, str, float]:
     """Return what a phase of a binary falls apart into, and its decomposition energy in eV/atom.
 
     Parameters
@@ -118,15 +117,16 @@ def by_the_lever_rule(phases: pd.DataFrame, name: str) -> tuple[str, str, float]
     table = phases.set_index("phase")
     if name not in table.index:
         raise LessonError(f"no phase {name}; there are: {', '.join(table.index)}.")
-    x, energy = table.loc[name]
-    lines = [
-        (a[2] + (b[2] - a[2]) * (x - a[1]) / (b[1] - a[1]), a[0], b[0])
-        for a in table.drop(name).itertuples()
-        for b in table.drop(name).itertuples()
-        if a[1] < x < b[1]
-    ]
-    lowest, left, right = min(lines)
-    return str(left), str(right), float(energy - lowest)
+    energies = table["formation_energy_ev_per_atom"]
+    entries = EntryTable.from_columns(table.index, list(table.index), energies, energy_kind="formation")
+    found = hull_report(entries.take([table.index.get_loc(name)]), entries).iloc[0]
+    left, right = sorted((one["id"] for one in found["competitors"]), key=table["share"].get)
+    return left, right, float(found[E_D])
+
+
+def _phase_name(composition) -> str:
+    """An element by its symbol, where pymatgen says O2; a compound by its reduced formula."""
+    return composition.elements[0].symbol if len(composition) == 1 else composition.reduced_formula
 
 
 def record_experiment(dataset, results) -> tuple[dict[tuple[str, str], pd.Series], pd.Series]:
@@ -164,9 +164,7 @@ def describe_lack_of_phases(formulas, elements, compound: str) -> str:
     """Say which elements, or the compound, have no frames in the data; an empty text if all have."""
     from pymatgen.core import Composition
 
-    there = set()
-    for formula in map(Composition, formulas):
-        there.add(formula.elements[0].symbol if len(formula) == 1 else formula.reduced_formula)
+    there = {_phase_name(formula) for formula in map(Composition, formulas)}
     lacking = {*elements, Composition(compound).reduced_formula} - there
     if not lacking:
         return ""

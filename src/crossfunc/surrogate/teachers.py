@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +146,11 @@ def label_again(
     parts = out.with_name(f".{out.name}-parts-{_run_hash(given, labels)}")
     with locked_folder(parts):
         remove_drafts(parts)
-        found = _run_chunks(teacher, chosen, given, parts, n_jobs, progress)
+        tables = {
+            side: chosen.filter(pc.equal(chosen["functional"], functional.key))
+            for side, functional in zip(("low", "high"), given.functionals, strict=True)
+        }
+        found = label_chunks(teacher, tables, parts=parts, n_jobs=n_jobs, progress=progress)
         dataset = _write(out, labels, given, chosen, found, overwrite=overwrite)
         shutil.rmtree(parts, ignore_errors=True)
     return dataset
@@ -178,35 +183,39 @@ def _small(source: Dataset, n: int) -> pa.Table:
     return frames.filter(pc.is_in(frames["material_id"], value_set=pa.array(kept)))
 
 
-def label_chunks(teacher: Teacher, side: str, frames: pa.Table, *, n_jobs: int = 1, progress: bool = True) -> dict:
-    """Labels of one functional by frame id, nothing kept on disk; a text is the reason why there are none."""
+def label_chunks(
+    teacher: Teacher,
+    tables: Mapping[str, pa.Table],
+    *,
+    parts: Path | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
+) -> dict:
+    """Label the frames of each side ("low", "high"), some at a time; return labels by frame id.
+
+    Parameters
+    ----------
+    teacher : Teacher
+    tables : mapping of str to pyarrow.Table
+        Side to its frames.
+    parts : path, optional
+        Folder in which finished chunks are kept and found again.
+    n_jobs : int
+    progress : bool
+
+    Returns
+    -------
+    dict
+        A text in place of labels is the reason why there are none.
+    """
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    chunks = [frames.slice(start, CHUNK) for start in range(0, frames.num_rows, CHUNK)]
-    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_label_alone)(teacher, side, c) for c in chunks)
-    found: dict = {}
-    for chunk in tqdm(jobs, total=len(chunks), desc=f"label with {teacher.name}", disable=not progress):
-        found |= chunk
-    return found
-
-
-def _label_alone(teacher: Teacher, side: str, frames: pa.Table) -> dict:
-    from crossfunc.potential.parallel import one_thread
-
-    with one_thread():  # several threads add up in any order, and one process per core is faster
-        return _label(teacher, side, frames)
-
-
-def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path, n_jobs: int, progress: bool) -> dict:
-    """Labels by frame id; a text is the reason why there are none."""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
-
-    tasks = []
-    for side, functional in zip(("low", "high"), source.functionals, strict=True):
-        of_side = frames.filter(pc.equal(frames["functional"], functional.key))
-        tasks += [(side, of_side.slice(start, CHUNK)) for start in range(0, of_side.num_rows, CHUNK)]
+    tasks = [
+        (side, frames.slice(start, CHUNK))
+        for side, frames in tables.items()
+        for start in range(0, frames.num_rows, CHUNK)
+    ]
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_run_chunk)(teacher, side, chunk, parts) for side, chunk in tasks
     )
@@ -216,13 +225,18 @@ def _run_chunks(teacher: Teacher, frames: pa.Table, source: Dataset, parts: Path
     return found
 
 
-def _run_chunk(teacher: Teacher, side: str, frames: pa.Table, parts: Path) -> dict:
+def _run_chunk(teacher: Teacher, side: str, frames: pa.Table, parts: Path | None) -> dict:
+    from crossfunc.potential.parallel import one_thread
+
     ids = frames["frame_id"].to_pylist()
-    part = parts / f"{side}-{hashlib.sha256(chr(0).join(ids).encode()).hexdigest()[:16]}.json"
-    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made below
-        return json.loads(part.read_text(encoding="utf-8"))
-    found = _label_alone(teacher, side, frames)
-    write_atomically(part, json.dumps(found))
+    part = parts and parts / f"{side}-{hashlib.sha256(chr(0).join(ids).encode()).hexdigest()[:16]}.json"
+    if part:
+        with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made below
+            return json.loads(part.read_text(encoding="utf-8"))
+    with one_thread():  # several threads add up in any order, and one process per core is faster
+        found = _label(teacher, side, frames)
+    if part:
+        write_atomically(part, json.dumps(found))
     return found
 
 

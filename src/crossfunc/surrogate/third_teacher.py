@@ -65,7 +65,7 @@ def add_teacher(
     what = pc.list_element(pc.split_pattern(frames["source"], ": "), 1)
     wanted = pc.is_in(what, value_set=pa.array(["relaxed", "rattled"]))
     chosen = frames.filter(pc.and_(pc.equal(frames["functional"], high.key), wanted))
-    found = label_chunks(teacher, "high", chosen, n_jobs=n_jobs, progress=progress)
+    found = label_chunks(teacher, {"high": chosen}, n_jobs=n_jobs, progress=progress)
     pairs = _pairs(given, first, chosen, found, labels)
     meta = {key: value for key, value in given.meta.items() if key != "files"}
     meta["generator"] = meta["generator"] | {labels: _about(teacher, given, first, chosen, found)}
