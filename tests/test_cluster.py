@@ -23,14 +23,14 @@ class Killer(distributed.diagnostics.plugin.SchedulerPlugin):
 
     name = "killer"
 
-    def __init__(self, after, pid_of):
-        self.after, self.pid_of, self.killed, self.finished = after, pid_of, None, 0
+    def __init__(self, after, scheduler):
+        self.after, self.scheduler, self.killed, self.finished = after, scheduler, None, 0
 
     def transition(self, key, start, finish, *args, worker=None, **kwargs):
         if (start, finish) == ("processing", "memory"):
             self.finished += 1
             if self.finished == self.after:
-                self.killed = self.pid_of(worker)
+                self.killed = self.scheduler.workers[worker].pid  # a nanny may not know it yet
                 os.kill(self.killed, signal.SIGKILL)
 
 
@@ -47,8 +47,7 @@ def kill_one_worker(cluster):
     """Have the worker that finishes the third task killed; says afterwards whether it was."""
     with distributed.Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=30)  # one may still be on its way back
-    nannies = {nanny.worker_address: nanny for nanny in cluster.workers.values()}
-    killer = Killer(3, lambda address: nannies[address].pid)
+    killer = Killer(3, cluster.scheduler)
     cluster.scheduler.add_plugin(killer)
     yield killer
     cluster.scheduler.remove_plugin("killer")
