@@ -137,7 +137,7 @@ folder = keeps if keep_runs else None
 start = units.scaling_start(ds, frames, pool, validation, parameters)
 made, origin = {}, "0.3.0"
 if start is not None:
-    (run_of_start,) = run_units([start], frames, folder)
+    (run_of_start,) = run_units([start], frames, folder, with_results=False)
     made[start.name] = run_of_start
     origin = start.model_of(run_of_start)
 

@@ -1,10 +1,13 @@
 """Runs that know nothing of each other: stopped and gone on with, read back when whole, and never taken for others."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import crossfunc as xf
@@ -12,6 +15,7 @@ from crossfunc.cli import app
 from crossfunc.datasets import open_dataset
 from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
+from crossfunc.lessons import four_methods
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, LessonError, own_lessons
 from crossfunc.lessons.units import (
@@ -34,6 +38,9 @@ from crossfunc.lessons.units import (
     units_folder,
     usable_frames,
 )
+from crossfunc.potential.recorded import NotRecordedError
+from crossfunc.training.baselines import last_refit_ev
+from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.fit import _Run
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.run_folder import RunError
@@ -45,6 +52,7 @@ from crossfunc.training.units import (
     progress,
     progress_table,
     read_results,
+    read_unit,
     run_units,
     with_starts,
 )
@@ -75,7 +83,7 @@ def test_units_leave_a_small_file_each_and_are_read_back(frames, units, tmp_path
     first = run_units(units, frames, tmp_path, report=done.append)
     assert done == ["method-4-seed0", "published-seed0"]
     assert [s.state for s in progress(units, frames, tmp_path)] == ["whole", "whole"]
-    assert all((tmp_path / f"{u.name}.json").stat().st_size < 20_000 for u in units)
+    assert all((tmp_path / f"{u.name}{s}").stat().st_size < 40_000 for u in units for s in (".json", ".npz"))
     results = read_results(units, frames, tmp_path)
     assert results[0]["errors"]["energy_mae_mev_per_atom"] == pytest.approx(
         first[0].metrics["test"]["energy_mae_mev_per_atom"], rel=1e-4
@@ -150,6 +158,76 @@ def test_two_units_of_one_name_are_an_error(frames, units):
         run_units([units[0], units[0]], frames)
 
 
+# --- the record of a unit ---
+
+
+def test_a_record_answers_for_its_split_as_the_model_did_and_for_nothing_else(frames, units, tmp_path):
+    unit = replace(units[0], split={"train": np.arange(10), "validation": np.arange(12, 18), "test": np.arange(18, 24)})
+    (recorded,), (run,) = run_units([unit], frames, tmp_path), run_units([unit], frames)
+    for which in ("model", "last_model"):
+        there, kept = getattr(run, which), getattr(recorded, which)
+        for part in unit.split.values():
+            one, other = (predict_frames(model, frames.take(part)) for model in (there, kept))
+            np.testing.assert_array_equal(other.energy_per_atom_ev, one.energy_per_atom_ev)
+            for name in ("forces_ev_per_a", "stress_gpa", "magmoms_mub"):
+                np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(xf.element_references(kept), xf.element_references(there))
+        np.testing.assert_array_equal(
+            last_refit_ev(kept, frames.take(unit.split["train"])),
+            last_refit_ev(there, frames.take(unit.split["train"])),
+        )
+        moved = [four_methods.block_changes({0: model}, {0: xf.load_model("0.3.0")}) for model in (there, kept)]
+        pd.testing.assert_frame_equal(moved[1], moved[0], rtol=1e-5)
+    assert recorded.metrics == run.metrics
+    pd.testing.assert_frame_equal(recorded.history.drop(columns="seconds"), run.history.drop(columns="seconds"))
+    np.testing.assert_array_equal(recorded.references.energies_ev, run.references.energies_ev)
+    assert recorded.settings == run.settings
+    with pytest.raises(NotRecordedError, match=r"last model of method-4-seed0 was not asked about crystal 1 \("):
+        xf.predict(recorded.last_model, frames.crystals.take([0, 11]))
+
+
+def test_a_unit_is_read_back_from_its_two_files_alone_and_not_from_damaged_ones(frames, units, tmp_path, monkeypatch):
+    (first,) = run_units([units[0]], frames, tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr("crossfunc.training.fit._Run.train", lambda *_, **__: pytest.fail("trained again"))
+    (again,) = run_units([units[0]], frames, tmp_path)
+    assert again.metrics == first.metrics
+    record = tmp_path / "method-4-seed0.npz"
+    record.write_bytes(record.read_bytes()[:-1])
+    assert read_unit(units[0], frames, tmp_path) is None
+    record.unlink()
+    assert progress([units[0]], frames, tmp_path)[0].state == "waiting"
+
+
+def test_a_start_of_which_only_the_record_is_left_is_made_again_for_who_starts_from_it(frames, units, moved, tmp_path):
+    start, unit = chain(units, moved)
+    run_units([start], frames, tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    done = []
+    (run,) = run_units([unit], frames, tmp_path, report=done.append)
+    assert done == ["start", "from-start"]
+    (undisturbed,) = run_units([unit], frames)
+    np.testing.assert_array_equal(xf.element_references(run.model), xf.element_references(undisturbed.model))
+
+
+def test_units_that_the_checkout_keeps_are_found_by_the_next_run(tmp_path):
+    notebooks = tmp_path / "notebooks"
+    shutil.copytree(own_lessons(), notebooks, ignore=shutil.ignore_patterns("__pycache__"))
+    small = ["max_steps=2", "n_train_frames=40", "n_eval_frames=6", "n_start_epochs=0", "n_seeds=1"]
+    profile = yaml.safe_load((notebooks / "profiles" / "converged.yml").read_text())
+    profile["lessons"]["04_four_methods"] |= yaml.safe_load("\n".join(small).replace("=", ": "))
+    (notebooks / "profiles" / "converged.yml").write_text(yaml.safe_dump(profile))
+    (tmp_path / "_config.yml").touch()
+    call = ["units", "04", "--root", str(tmp_path), "--only", "references-only", "--only", "model-aware-seed0"]
+    made = CliRunner().invoke(app, [*call, "--keep"])
+    assert "2 of 2 units are whole" in made.output, made.output
+    kept = tmp_path / "units" / "converged" / "04_four_methods"
+    assert sorted(file.suffix for file in kept.iterdir()) == [".json", ".json", ".npz", ".npz"]
+    shutil.rmtree(tmp_path / "build")
+    again = CliRunner().invoke(app, [*call, "--status"])
+    assert "2 of 2 units are whole" in again.output, again.output
+
+
 # --- units that start from the model of another ---
 
 
@@ -172,8 +250,9 @@ def test_a_unit_begins_at_the_last_weights_of_its_start(frames, units, moved, tm
     (run,) = run_units([unit], frames, tmp_path, report=done.append)
     assert done == ["start", "from-start"]
     (alone,) = run_units([start], frames)
-    for name, weights in alone.last_model.state_dict().items():
-        np.testing.assert_array_equal(run.model.state_dict()[name], weights)
+    assert all(change == 0 for change, _ in run.last_model.weight_changes.values())
+    begun = predict_frames(alone.last_model, frames)
+    np.testing.assert_array_equal(predict_frames(run.model, frames).energy_per_atom_ev, begun.energy_per_atom_ev)
     of_start, of_unit = (json.loads((tmp_path / f"{name}.json").read_text()) for name in done)
     assert of_unit["start"] == "start"
     assert of_start["start"] is None

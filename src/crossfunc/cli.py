@@ -1004,19 +1004,22 @@ def units(
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one CPU thread each.")] = 1,
     cluster: OnCluster = None,
     status: Annotated[bool, typer.Option("--status", help="Run nothing; list what is done.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Copy whole units to units/PROFILE/LESSON, for git.")] = False,
     out: Annotated[Path | None, typer.Option(help="As for `crossfunc run`.")] = None,
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
 ) -> None:
     """Make the runs of a lesson one by one, apart from its notebook: each goes on where it was stopped.
 
-    A unit is one method with one seed (and one size). When it is done, its numbers are a small file in
-    build/PROFILE/units/LESSON; `crossfunc run LESSON --profile PROFILE` then finds all of them whole and draws the
-    figures. Stop it whenever you like, and call it again, also on several machines that share the folder with --only.
+    A unit is one method with one seed (and one size). When it is done, its numbers and what its models predict are two
+    small files in build/PROFILE/units/LESSON, and nothing else of it is needed; `crossfunc run LESSON --profile
+    PROFILE` finds all of them whole and draws the figures. Stop it whenever you like, and call it again, also on
+    several machines that share the folder with --only. Units that the checkout keeps are not made again.
     """
     import torch
 
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset
+    from crossfunc.lessons.kept_units import fetch_units, keep_unit
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.sources import LessonError, find_root
     from crossfunc.lessons.units import runs_of, units_folder
@@ -1031,12 +1034,22 @@ def units(
         raise LessonError(
             f"no unit's name holds {' or '.join(only or [])}; there are: {', '.join(u.name for u in planned)}."
         )
+    fetch_units(plan)
+
+    def report(name: str) -> None:
+        say(f"{name}: whole")
+        if keep:
+            keep_unit(plan, name)
+
     if not status:
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
             run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
-                      report=lambda name: say(f"{name}: whole"))  # fmt: skip
+                      report=report)  # fmt: skip
     states = progress(chosen, frames, folder)
+    for state in states:
+        if keep and state.state == "whole":
+            keep_unit(plan, state.name)
     say(progress_table(states).to_string())
     n_whole = sum(state.state == "whole" for state in states)
     say(f"{n_whole} of {len(states)} units are whole, in {folder}")

@@ -28,6 +28,7 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
+from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
 from crossfunc.training.evaluate import FramePredictions, predict_frames
@@ -611,7 +612,13 @@ def published_change() -> pd.Series:
 
 
 def _moved(model, start, prefixes) -> float:
+    """Length of the change of these weights over their length at the start."""
     import torch
+
+    if isinstance(model, RecordedModel):
+        parts = [pair for name, pair in model.weight_changes.items() if name.startswith(prefixes)]
+        change, length = np.sum(parts, axis=0)
+        return float(np.sqrt(change / length))
 
     def weights(one):
         return torch.cat([p.detach().flatten() for name, p in one.named_parameters() if name.startswith(prefixes)])
@@ -783,7 +790,7 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
     Returns
     -------
     int
-        How many models were kept; 0 without a results folder.
+        How many models were kept; 0 without a results folder, and of units, whose models are records.
     """
     kept = []
     for (name, seed), run in runs.items():
@@ -791,7 +798,10 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
             continue
         file = f"{results.lesson}.method_{short_name(name).removeprefix('method_')}_seed_{seed}.pt"
         about = {"method": name, "seed": seed, "dataset": dataset.name}
-        save_model(planned[name, seed].model_of(run), results.folder / file, provenance=about)
+        model = planned[name, seed].model_of(run)
+        if isinstance(model, RecordedModel):
+            continue
+        save_model(model, results.folder / file, provenance=about)
         kept.append({"file": file, "method": name, "seed": seed} | (run.metrics["test"] if name in STARTS else {}))
     parts = [
         {"seed": seed, "part": part, "material_id": material}

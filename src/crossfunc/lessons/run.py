@@ -23,6 +23,7 @@ from crossfunc.datasets import DatasetError, find_dataset
 from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
+from crossfunc.lessons.kept_units import fetch_units
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
 from crossfunc.lessons.timings import TIMINGS_FILE, read_timings, record_timing
@@ -150,6 +151,7 @@ def run_lesson(plan: Plan, *, show_bar: bool = False) -> LessonRun:
         stale.unlink(missing_ok=True)  # whatever happens now, the book cannot show the old run
     shutil.rmtree(plan.figures, ignore_errors=True)
     plan.results.mkdir(parents=True, exist_ok=True)
+    fetch_units(plan)
     before = _visible_files(folder)
     with tempfile.TemporaryDirectory(prefix="lesson-") as scratch:
         notebook, message = _execute(plan, Path(scratch).resolve(), show_bar)

@@ -320,6 +320,7 @@ def scaling_units(
                     settings=budget | looks,
                     start=own_start,
                     fit_to=pool if own_table else None,
+                    keep="last",
                 )
     return units
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from crossfunc.energies import AtomRefError
 from crossfunc.files import write_atomically
+from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.vendor import import_chgnet
 
@@ -141,6 +142,8 @@ def element_references(model) -> np.ndarray:
 
     NaN where it has none: chgnet stores 0 or about 1e-14 for elements that were not in its data.
     """
+    if isinstance(model, RecordedModel):
+        return model.references_ev
     if model.composition_model is None:
         return np.full(N_ELEMENTS, np.nan)
     energies = model.composition_model.fc.weight.detach().cpu().numpy()[0].astype(np.float64)

@@ -58,7 +58,7 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
     Parameters
     ----------
-    model : CHGNet, AseModel or ASE Calculator
+    model : CHGNet, AseModel, RecordedModel or ASE Calculator
         From `load_model`, or from `load_calculator`.
     structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
     derivatives : bool
@@ -85,9 +85,10 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
     from tqdm import tqdm
 
     from crossfunc.potential.ase_model import AseModel, as_model
+    from crossfunc.potential.recorded import RecordedModel
 
     model = as_model(model)
-    if isinstance(model, AseModel):
+    if isinstance(model, AseModel | RecordedModel):
         crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
         return model.predict(crystals, derivatives=derivatives, strict=strict, progress=progress)
 

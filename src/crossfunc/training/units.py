@@ -1,7 +1,9 @@
 """A comparison as a list of runs that know nothing of each other: made one by one, in any order, and each once.
 
 One unit is one run, a method with a seed. It goes on from its checkpoint when it was stopped, and when it is done its
-numbers are a small file of their own. Units are given to joblib, so they spread over cores or a cluster.
+numbers and what its models predict are two small files of their own, from which the run is read back: its models are
+not needed any more, unless other units start from them. Units are given to joblib, so they spread over cores or a
+cluster.
 """
 
 import hashlib
@@ -16,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from crossfunc.errors import InputError
+from crossfunc.potential.recorded import RecordedModel
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.result import FinetuneResult
 
-RUN_FOLDER, RESULT_SUFFIX = "runs", ".json"
+RUN_FOLDER, RESULT_SUFFIX, RECORD_SUFFIX = "runs", ".json", ".npz"
 STATES = ("whole", "stopped", "waiting")
 """Of a unit: its result is there; it has begun and goes on from its checkpoint; nothing of it is there yet."""
 
@@ -110,12 +113,13 @@ def run_units(
     made : dict of str to FinetuneResult, optional
         Runs of an earlier call by the name of their unit, which are not made again where no folder keeps them.
     with_results : bool
-        False: keep the runs alone, without judging them for a result file.
+        False: keep the runs alone, with their models, without judging them for a result file.
 
     Returns
     -------
     list of FinetuneResult
-        Those that were whole are read back from the folder.
+        With a folder and results, as they are read back from there, also those of this call: their models are a
+        `RecordedModel` each.
 
     Raises
     ------
@@ -130,6 +134,13 @@ def run_units(
     every = with_starts(units, frames)
     made = made or {}
     runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in made}
+    if folder is not None and with_results:
+        there = {unit.name: read_unit(unit, frames, folder) for unit in every if unit.name not in runs}
+        runs |= {name: run for name, run in there.items() if run is not None}
+    missing = [unit for unit in every if unit.name not in runs]
+    for unit in with_starts(missing, frames):  # a start is trained again where others need more than its record
+        if unit.name in runs and isinstance(unit.model_of(runs[unit.name]), RecordedModel):
+            del runs[unit.name]
     while len(runs) < len(every):  # each wave starts from models of the waves before it
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
@@ -141,6 +152,8 @@ def run_units(
             runs[unit.name] = run
             if report:
                 report(unit.name)
+    if folder is not None and with_results:
+        runs = {unit.name: read_unit(unit, frames, folder) or runs[unit.name] for unit in every}
     return [runs[unit.name] for unit in units]
 
 
@@ -170,7 +183,7 @@ def with_starts(units: Sequence[Unit], frames: LabelledFrames) -> list[Unit]:
 def run_unit(
     unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0", *, with_results: bool = True
 ) -> FinetuneResult:
-    """Make one unit from a pretrained model, or go on with it, or read it back; write its result file at the end."""
+    """Make one unit from a pretrained model, or go on with it, or read its run back; write its files at the end."""
     from crossfunc.training.fit import finetune
 
     began = time.perf_counter()
@@ -189,9 +202,28 @@ def run_unit(
     )
     if folder is None or not with_results:
         return run
-    if _read(_result_file(folder, unit), identify(unit, frames)) is None:
-        _write_result(folder, unit, frames, run, time.perf_counter() - began)
+    if read_unit(unit, frames, folder) is None:
+        _write_result(folder, unit, frames, run, pretrained, time.perf_counter() - began)
     return run
+
+
+def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> FinetuneResult | None:
+    """Return a whole unit from its two files, with a `RecordedModel` for each model; None if it is not whole.
+
+    Raises
+    ------
+    InputError
+        The files are damaged; says which.
+    """
+    from crossfunc.training.records import unpack_run
+
+    folder = Path(folder)
+    document = _read(_result_file(folder, unit), identify(unit, frames))
+    if document is None:
+        return None
+    data = (folder / f"{unit.name}{RECORD_SUFFIX}").read_bytes()
+    settings = {"seed": unit.seed, **unit.settings}
+    return unpack_run(document["run"], data, method=unit.method, settings=settings, split=unit.split, name=unit.name)
 
 
 def _references_of(unit: Unit, frames: LabelledFrames, pretrained):
@@ -235,10 +267,15 @@ def _result_file(folder: Path, unit: Unit) -> Path:
     return folder / f"{unit.name}{RESULT_SUFFIX}"
 
 
-def _write_result(folder: Path, unit: Unit, frames: LabelledFrames, run: FinetuneResult, seconds: float) -> None:
-    """Write a unit's numbers: errors of both models, with and without a last refit, frame by frame for intervals."""
+def _write_result(
+    folder: Path, unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrained, seconds: float
+) -> None:
+    """Write a unit's files: what its models predict, then its history and errors, frame by frame for intervals."""
     from crossfunc.potential.checkpoints import write_bytes
+    from crossfunc.training.methods import as_model
+    from crossfunc.training.records import pack_run
 
+    plain, record = pack_run(run, _frames_of(unit, frames), as_model(pretrained), keep=unit.keep)
     part = "test" if len(unit.split.get("test", ())) else "validation"
     document = {
         "unit": unit.name,
@@ -252,8 +289,10 @@ def _write_result(folder: Path, unit: Unit, frames: LabelledFrames, run: Finetun
         "seconds": round(seconds, 1),
         "part": part,
         **score(replace(run, model=unit.model_of(run)), _frames_of(unit, frames), part),
+        "run": plain,
+        "record": hashlib.sha256(record).hexdigest(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / f"{unit.name}{RECORD_SUFFIX}", record)  # first: without it the document is not whole
     write_bytes(_result_file(folder, unit), (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -350,7 +389,8 @@ def _read(path: Path, identity: str) -> dict | None:
     """The document of a result file; None if there is none, or one that is not whole or of another run."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        record = hashlib.sha256(path.with_suffix(RECORD_SUFFIX).read_bytes()).hexdigest()
     except (OSError, ValueError):
         return None
-    whole = isinstance(document, dict) and {"unit", "errors", "by_frame"} <= set(document)
-    return document if whole and document.get("identity") == identity else None
+    whole = isinstance(document, dict) and {"unit", "errors", "by_frame", "run"} <= set(document)
+    return document if whole and (document.get("identity"), document.get("record")) == (identity, record) else None
