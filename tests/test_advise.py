@@ -60,6 +60,11 @@ def test_the_method_follows_from_the_errors():
         "key": "model-aware", "reason": "new references alone reach it: no training", "train": False
     }  # fmt: skip
     assert _method(judged, refit, energy, 0.01)["train"]
+    assert _method(judged, refit, energy, 0.01)["key"] == "model-aware-trained"
+    assert _method(judged, refit, energy, 0.01, keep_source=True)["key"] == "replay"
+    assert (
+        _method(judged, refit, energy, 0.06, keep_source=True)["key"] == "model-aware"
+    )  # what is not trained forgets nothing
     assert _method(judged, refit | {"refit": False}, energy, 0.01)["key"] == "3"
 
 

@@ -1,6 +1,7 @@
 """Forecasts of errors and what came out, from book/benchmarks/forecasts.json (``crossfunc bench forecasts --json``).
 
 ``{forecasts}``         coverage by dataset and target, and every case outside its interval
+``{trained-forecasts}`` forecasts held against fine-tuning, as they are and as pilots correct them
 ``{forecasts-figure}``  found against forecast, one panel for each target; the content is its caption
 """
 
@@ -34,6 +35,24 @@ def coverage_lines(measured):
         for case in missed
     ]
     return lines + list_table(("missed", "seen", "forecast", "found"), rows, caption="Every case outside its interval")
+
+
+def trained_lines(measured):
+    """Return the MyST lines: coverage of forecasts of training, with and without the pilots' ratio."""
+    trained = measured["trained"]
+    rows = [
+        (
+            name,
+            *(
+                f"{of[kind]['n_inside']} of {of[kind]['n_cases']}, {of[kind]['found_over_forecast']:.2f}"
+                for kind in ("stand-in", "corrected")
+            ),
+        )
+        for name, of in trained["coverage"].items()
+    ]
+    header = ("training on", "stand-in's forecast: inside, found over forecast", "corrected by pilots: the same")
+    caption = f"Forecasts of the stand-in held against fine-tunings of {trained['n_epochs']} epochs"
+    return list_table(header, rows, caption=caption)
 
 
 def calibration_figure(measured):
@@ -75,6 +94,14 @@ class Forecasts(SphinxDirective):
         return parse_lines(self, coverage_lines(_read(self)), "xf-datasheet")
 
 
+class TrainedForecasts(SphinxDirective):
+    """Table of forecasts that training has tested."""
+
+    def run(self):
+        """Count what the file holds."""
+        return parse_lines(self, trained_lines(_read(self)), "xf-datasheet")
+
+
 class ForecastsFigure(SphinxDirective):
     """Figure of all cases; the content is its caption."""
 
@@ -96,5 +123,6 @@ class ForecastsFigure(SphinxDirective):
 def setup(app):
     """Register the directives."""
     app.add_directive("forecasts", Forecasts)
+    app.add_directive("trained-forecasts", TrainedForecasts)
     app.add_directive("forecasts-figure", ForecastsFigure)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -962,8 +962,11 @@ def advise(
     ] = None,
     next_frames: Annotated[int, typer.Option("--next", min=0, help="How many crystals to name.")] = 10,
     pilot: Annotated[
-        int, typer.Option(min=0, help="Epochs of a short fine-tuning that corrects the forecast; 0: none.")
+        int, typer.Option(min=0, help="Epochs of short fine-tunings that correct the forecast; 0: none.")
     ] = 0,
+    keep_source: Annotated[
+        bool, typer.Option("--keep-source", help="The model is to stay good in the functional that it comes from.")
+    ] = False,
     calculator: CalculatorPath = None,
     calculator_args: CalculatorArgs = None,
     jobs: CalculatorJobs = 1,
@@ -987,6 +990,7 @@ def advise(
         candidates=candidates,
         n_next=next_frames,
         pilot_epochs=pilot,
+        keep_source=keep_source,
     )
     say(advice.to_json() if as_json else str(advice))
 
@@ -1387,12 +1391,15 @@ def bench_forecasts(
     datasets: Annotated[
         list[str] | None, typer.Argument(metavar="DIR_OR_NAME", help="Two at least; default: the embedded ones.")
     ] = None,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="Hold forecasts against fine-tuning, too, of so many epochs; half an hour.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Test the forecasts of `advise`: errors predicted from an eighth of the materials, against what came out."""
     from crossfunc.bench import forecasts as benchmark
 
-    measured = benchmark.run(datasets or benchmark.DATASETS)
+    measured = benchmark.run(datasets or benchmark.DATASETS, pilot_epochs=pilot)
     _report(measured, benchmark.format_report, as_json)
 
 

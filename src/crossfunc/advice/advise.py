@@ -20,6 +20,7 @@ from crossfunc.advice.curves import (
 from crossfunc.advice.forecast import LEVEL, Forecast, fit_forecast
 from crossfunc.advice.next_frames import Pool, choose_next
 from crossfunc.advice.offsets import Sample, nearest_zero, published_zeros
+from crossfunc.advice.pilots import run_pilot
 from crossfunc.advice.spoken import label_sets
 from crossfunc.advice.verdict import Verdict, judge_predictions, plain_values
 from crossfunc.advice.words import advise_report
@@ -102,6 +103,7 @@ def advise(
     candidates: Dataset | str | os.PathLike | None = None,
     n_next: int = 10,
     pilot_epochs: int = 0,
+    keep_source: bool = False,
     seed: int = 0,
 ) -> Advice:
     """Advise how to take a model to the functional of some labels.
@@ -122,7 +124,9 @@ def advise(
     n_next : int
         How many crystals to name.
     pilot_epochs : int
-        Of a short fine-tuning on the labels at hand, which corrects the stand-in; 0 for none.
+        Of short fine-tunings on the labels at hand, which correct the stand-in; 0 for none.
+    keep_source : bool
+        Whether the model is to stay good in the functional that it comes from.
     seed : int
 
     Returns
@@ -155,13 +159,14 @@ def advise(
     # Tables of another code's zero of energy would pull to nowhere.
     zeros = published_zeros(sets[0].functional, sets[0].energy_kind) if published_tables_apply(dataset) else {}
     prior = nearest_zero(sample, zeros) if zeros else None
-    forecasts = _forecasts(reader, frames, features, sample.difference_ev, prior, seed)
-    pilot = _pilot(model, frames, forecasts["energy"], pilot_epochs, seed)
+    energies = energy_task(features, frames.composition, sample.difference_ev, frames.material_ids, prior, seed=seed)
+    forecasts = _forecasts(reader, frames, energies, seed)
+    pilot = _pilot(model, frames, energies, pilot_epochs, seed)
     refit = _refit(judged)
     per_material = len(frames) / n_materials
     told = {key: _told(one, per_material, pilot if key == "energy" else None) for key, one in forecasts.items()}
     told["energy"]["needed"] = _needed(forecasts["energy"], error_ev_per_atom, per_material, pilot)
-    method = _method(judged, refit, told["energy"], error_ev_per_atom)
+    method = _method(judged, refit, told["energy"], error_ev_per_atom, keep_source=keep_source)
     nexts = _next_frames(model, reader, dataset, functional, candidates, features, frames, refit, n_next, seed)
     return Advice(
         model=name,
@@ -212,10 +217,8 @@ def _labelled(low, high) -> Dataset:
     return open_dataset(min(fitting)[-1])
 
 
-def _forecasts(reader, frames: LabelledFrames, features, difference_ev, prior, seed: int) -> dict[str, Forecast]:
-    tasks: dict[str, EnergyTask | ForceTask] = {
-        "energy": energy_task(features, frames.composition, difference_ev, frames.material_ids, prior, seed=seed)
-    }
+def _forecasts(reader, frames: LabelledFrames, energies: EnergyTask, seed: int) -> dict[str, Forecast]:
+    tasks: dict[str, EnergyTask | ForceTask] = {"energy": energies}
     if (frames.labelled("forces")).any():
         tasks["forces"] = force_task(reader, frames)
     found = {}
@@ -277,7 +280,7 @@ def _needed(forecast: Forecast, error_ev: float, per_material: float, pilot: dic
     }
 
 
-def _method(judged: Verdict, refit: dict, energy: dict, wanted: float) -> dict:
+def _method(judged: Verdict, refit: dict, energy: dict, wanted: float, *, keep_source: bool = False) -> dict:
     before, after = refit["before_ev_per_atom"], refit["after_ev_per_atom"]
     if before is not None and before <= wanted:
         return {"key": None, "reason": "the model as it comes is within the error that is wanted"}
@@ -285,12 +288,15 @@ def _method(judged: Verdict, refit: dict, energy: dict, wanted: float) -> dict:
         return {"key": "model-aware", "reason": "new references alone reach it: no training", "train": False}
     spoken = judged.functional["spoken"]
     same = spoken is not None and spoken == judged.labels
-    key = "model-aware" if refit["refit"] else "3"
-    reason = (
-        "train the network from new references that know the model"
-        if refit["refit"]
-        else "train the network and leave its references: new ones would take too little away"
-    )
+    if keep_source:
+        key = "replay"
+        reason = (
+            "train the network from new references, and go on showing it frames of the functional that it comes from"
+        )
+    elif refit["refit"]:
+        key, reason = "model-aware-trained", "train the network from new references that know the model"
+    else:
+        key, reason = "3", "train the network and leave its references: new ones would take too little away"
     if same:
         reason += "; the model speaks this functional already, so look at its outliers first"
     if math.isinf(energy["needed"]["n_materials"]["middle"]):
@@ -298,26 +304,12 @@ def _method(judged: Verdict, refit: dict, energy: dict, wanted: float) -> dict:
     return {"key": key, "reason": reason, "train": True}
 
 
-def _pilot(model, frames: LabelledFrames, forecast: Forecast, n_epochs: int, seed: int) -> dict | None:
-    """A short fine-tuning on four fifths of the materials: its error over the stand-in's at that size, and its time."""
+def _pilot(model, frames: LabelledFrames, energies: EnergyTask, n_epochs: int, seed: int) -> dict | None:
+    """Short fine-tunings beside the stand-in, on materials that it looked at."""
     if not n_epochs or isinstance(model, AseModel):
         return None
-    from crossfunc.datasets import split_by_material
-    from crossfunc.training.fit import finetune
-
-    parts = split_by_material(frames.material_ids, (0.8, 0.2, 0.0), seed)
-    parts = {name: parts[name] for name in ("train", "validation")}
-    run = finetune(
-        "model-aware", frames, split=parts, pretrained=model, n_epochs=n_epochs, progress=False, split_seed=seed
-    )
-    error = run.metrics["validation"]["energy_mae_mev_per_atom"]
-    return {
-        "n_epochs": n_epochs,
-        "error": error,
-        "ratio": error / forecast.seen.error,
-        "seconds": run.seconds,
-        "n_train_frames": len(parts["train"]),
-    }
+    some = np.random.default_rng(seed).permutation(np.unique(energies.material_ids))[:MOST_MATERIALS]
+    return run_pilot(model, frames, energies, some, n_epochs=n_epochs, seed=seed).to_dict()
 
 
 def _next_frames(model, reader, dataset, functional, candidates, features, frames, refit, n, seed) -> list[dict]:
@@ -383,7 +375,7 @@ def _cost(model, dataset: Dataset, frames: LabelledFrames, needed: dict, pilot: 
     from crossfunc.training.settings import Settings
 
     if pilot:
-        seconds = pilot["seconds"] / pilot["n_epochs"] / pilot["n_train_frames"]
+        seconds = pilot["seconds"] / pilot["n_draws"] / pilot["n_epochs"] / pilot["n_train_frames"]
     else:
         seconds = _seconds_a_frame(model, frames, seed)
     n_epochs = Settings().n_epochs

@@ -39,6 +39,8 @@ class EnergyTask:
     residual_ev : ndarray, shape (n_frames,)
         What is to be learnt, eV/atom: what references that were fitted to other materials leave.
     material_ids : ndarray of str, shape (n_frames,)
+    rows : ndarray of int, shape (n_frames,)
+        Which of the frames given they are.
     unit : str
         Of the errors.
     """
@@ -46,6 +48,7 @@ class EnergyTask:
     features: np.ndarray
     residual_ev: np.ndarray
     material_ids: np.ndarray
+    rows: np.ndarray
     unit: str = "meV/atom"
 
     def errors(self, train: np.ndarray, held: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -164,8 +167,8 @@ def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *
     """
     X = fractions if not hasattr(fractions, "toarray") else fractions.toarray()
     residual, ids = np.asarray(residual_ev, float), np.asarray(material_ids)
-    there = np.isfinite(residual)
-    X, residual, ids, features = X[there], residual[there], ids[there], np.asarray(features)[there]
+    given = np.flatnonzero(np.isfinite(residual))
+    X, residual, ids, features = X[given], residual[given], ids[given], np.asarray(features)[given]
     folds = material_folds(ids, min(N_FOLDS, len(np.unique(ids))), seed)
     left = np.full(len(residual), np.nan)
     for k in np.unique(folds):
@@ -178,7 +181,7 @@ def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *
             fit = fit_atomref(X[train], residual[train], material_ids=ids[train], **options)
             left[held] = fit.remove(X[held], residual[held])
     there = np.isfinite(left)
-    return EnergyTask(features[there], left[there], ids[there])
+    return EnergyTask(features[there], left[there], ids[there], given[there])
 
 
 def force_task(model, frames: LabelledFrames) -> ForceTask:

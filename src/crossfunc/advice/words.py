@@ -186,7 +186,7 @@ def advise_report(advice: dict) -> str:
         f"{_mev(refit['after_ev_per_atom'])} with new ones",
         f"method      {method['key'] or 'none'}: {method['reason']}",
         f"forecast    intervals of {advice['level']:.0%}, of a stand-in for training"
-        + (", corrected by a short fine-tuning" if energy["pilot"] else ""),
+        + (", corrected by short fine-tunings" if energy["pilot"] else ""),
     ]
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å")):
         if name in advice["forecasts"]:

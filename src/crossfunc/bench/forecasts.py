@@ -2,7 +2,8 @@
 
 Every case is somebody with few materials: learning curves of these alone, a forecast for eight times as many, and then
 the stand-in fitted to eight times as many, judged on materials that neither had. What a forecast needs from elsewhere,
-exponents and the conformal factor, is learnt on the other datasets.
+exponents and the conformal factor, is learnt on the other datasets. With pilots the same is asked of training itself:
+the forecast is corrected by short fine-tunings of the few, and what comes out is a fine-tuning on eight times as many.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from crossfunc.advice.curves import HELD_OUT, MIN_MATERIALS, energy_task, force_task, halvings, learning_curve
 from crossfunc.advice.forecast import LEVEL, Calibration, SeenCurve, calibrate, fit_forecast
+from crossfunc.advice.pilots import run_pilot, trained_error
 from crossfunc.bench.progress import tell
 from crossfunc.datasets import Dataset, dataset_fingerprint, open_dataset
 from crossfunc.energies import published_atomref
@@ -26,6 +28,8 @@ MOST = (64, 512)
 FEWEST_JUDGED, MOST_JUDGED = 12, 500
 N_PILOTS = 3
 N_DRAWS, N_TRUTHS = 6, 2
+TRAINED_FROM, N_TRAINED_PILOTS, MOST_JUDGED_TRAINED = (8, 12), 5, 60
+"""Training materials of the pilots whose forecast is held against training, pilots of each size, materials judged."""
 CHEMISTRIES = {"oxides": ("O",), "halides": ("F", "Cl", "Br", "I"), "chalcogenides": ("S", "Se", "Te")}
 TARGETS = {
     "model": "what CHGNet 0.3.0 leaves of the high functional's energies, after references",
@@ -50,7 +54,7 @@ class Case:
     unit: str
 
 
-def run(datasets=DATASETS, checkpoint: str = "0.3.0", seed: int = 0) -> dict:
+def run(datasets=DATASETS, checkpoint: str = "0.3.0", seed: int = 0, pilot_epochs: int = 0) -> dict:
     """Make every case, and judge the forecasts of each dataset with what the others teach.
 
     Parameters
@@ -61,14 +65,17 @@ def run(datasets=DATASETS, checkpoint: str = "0.3.0", seed: int = 0) -> dict:
         CHGNet whose features and predictions are used.
     seed : int
         Of pilots and draws.
+    pilot_epochs : int
+        Hold forecasts against training, too, with fine-tunings of so many epochs; 0: do not.
 
     Returns
     -------
     dict
         `cases` (seen, forecast, found, whether it lies in the interval), `coverage` by dataset, target and altogether,
-        `calibration` (learnt on all datasets) and `calibration_without` (on all others), `level`, `ahead`.
+        `calibration` (learnt on all datasets) and `calibration_without` (on all others), `level`, `ahead`; with pilots
+        `trained`, from `judge_trained`.
     """
-    cases = []
+    cases, trained = [], []
     for name in datasets:
         dataset = open_dataset(name)
         tasks = tasks_of(dataset, checkpoint)
@@ -76,7 +83,85 @@ def run(datasets=DATASETS, checkpoint: str = "0.3.0", seed: int = 0) -> dict:
             made = list(cases_of(name, target, task, groups_of(dataset), seed=seed))
             tell(f"{name}, {target}: {len(made)} cases")
             cases += made
-    return judge(cases) | {"datasets": {name: dataset_fingerprint(name) for name in datasets}, "targets": TARGETS}
+        if pilot_epochs:
+            trained += trained_cases(dataset, tasks["model"], checkpoint, n_epochs=pilot_epochs, seed=seed)
+    report = judge(cases)
+    if pilot_epochs:
+        learnt = {name: Calibration(**values) for name, values in report["calibration_without"].items()}
+        report["trained"] = judge_trained(trained, learnt)
+    return report | {"datasets": {name: dataset_fingerprint(name) for name in datasets}, "targets": TARGETS}
+
+
+def trained_cases(dataset: Dataset, task, checkpoint: str = "0.3.0", *, n_epochs: int, seed: int = 0) -> list[dict]:
+    """Pilots of a few materials, and what the same training comes to with eight times as many.
+
+    Returns
+    -------
+    list of dict
+        `dataset`, `draw`, `seen` (a `SeenCurve`), `pilot` (a `Pilot`), `n` and `found`, meV/atom.
+    """
+    from crossfunc.potential import load_model
+
+    model, frames = load_model(checkpoint), LabelledFrames.from_dataset(dataset, "high")
+    names, cases = np.unique(task.material_ids), []
+    for n_seen in (n for n in TRAINED_FROM if AHEAD * n <= len(names) - FEWEST_JUDGED):
+        n_pilot, n = round(n_seen / (1 - HELD_OUT)), AHEAD * n_seen
+        for draw in range(N_TRAINED_PILOTS):
+            order = np.random.default_rng([seed, draw, n_seen]).permutation(names)
+            seen = learning_curve(task, order[:n_pilot], halvings(n_pilot), n_draws=N_DRAWS, seed=seed).seen
+            pilot = run_pilot(model, frames, task, order[:n_pilot], n_epochs=n_epochs, seed=seed)
+            held = order[n:][:MOST_JUDGED_TRAINED]
+            found, *_ = trained_error(model, frames, task, order[:n], held, n_epochs=n_epochs, seed=seed)
+            cases.append({"dataset": dataset.name, "draw": draw, "seen": seen, "pilot": pilot, "n": n, "found": found})
+        tell(f"{dataset.name}: training on {n} materials, forecast from {n_pilot}")
+    return cases
+
+
+def judge_trained(cases: list[dict], calibrations: dict[str, Calibration]) -> dict:
+    """Hold forecasts against training, with the pilots' ratio and without it.
+
+    Parameters
+    ----------
+    cases : list of dict
+        From `trained_cases`.
+    calibrations : dict of str to Calibration
+        By dataset, learnt on others.
+
+    Returns
+    -------
+    dict
+        `cases`, and `coverage` of the forecasts as they are (`stand-in`) and as pilots correct them (`corrected`), by
+        dataset and altogether, with how far the middles are off: the median of found over forecast.
+    """
+    rows = []
+    for case in cases:
+        seen, pilot = case["seen"], case["pilot"]
+        ends = fit_forecast(seen, calibrations[case["dataset"]]).at(case["n"])
+        row = {"dataset": case["dataset"], "draw": case["draw"], "n_pilot": seen.n_materials, "n": case["n"]}
+        row |= {"ratio": pilot.ratio, "found": case["found"], "unit": "meV/atom", "pilot": pilot.to_dict()}
+        for kind, ratio in (("stand-in", 1.0), ("corrected", pilot.ratio)):
+            middle, low, high = (ratio * value for value in ends)
+            inside = bool(low <= case["found"] <= high)
+            row[kind] = {"forecast": middle, "low": low, "high": high, "inside": inside}
+        rows.append(row)
+    return {"cases": rows, "n_epochs": cases[0]["pilot"].n_epochs, "coverage": _trained_coverage(rows)}
+
+
+def _trained_coverage(rows: list[dict]) -> dict:
+    groups = {"altogether": rows}
+    groups |= {name: [r for r in rows if r["dataset"] == name] for name in dict.fromkeys(r["dataset"] for r in rows)}
+    return {
+        name: {
+            kind: {
+                "n_cases": len(some),
+                "n_inside": sum(row[kind]["inside"] for row in some),
+                "share_inside": sum(row[kind]["inside"] for row in some) / len(some),
+                "found_over_forecast": float(np.median([row["found"] / row[kind]["forecast"] for row in some])),
+            }
+            for kind in ("stand-in", "corrected")
+        }
+        for name, some in groups.items()
+    }
 
 
 def tasks_of(dataset: Dataset, checkpoint: str = "0.3.0") -> dict:
@@ -203,5 +288,10 @@ def format_report(report: dict) -> str:
         lines.append(
             f"{name:<24}{row['n_inside']:>4} of {row['n_cases']:<4} inside ({row['share_inside']:.0%}), "
             f"upper end over lower {row['median_width']:.2f}"
+        )
+    for kind, row in report.get("trained", {}).get("coverage", {}).get("altogether", {}).items():
+        lines.append(
+            f"training, {kind:<14}{row['n_inside']:>4} of {row['n_cases']:<4} inside ({row['share_inside']:.0%}), "
+            f"found over forecast {row['found_over_forecast']:.2f}"
         )
     return "\n".join(lines)
