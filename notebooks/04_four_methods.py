@@ -432,7 +432,7 @@ small = f"{repeats}, {len(train)} training frames, {n_steps} steps"
 four_methods.record_errors(results, judged, small)
 verdicts = four_methods.record_differences(results, judged)
 four_methods.record_over_seeds(results, judged, runs)
-four_methods.record_way(results, runs, starts)
+four_methods.record_way(results, runs, starts, frames)
 
 # %% [markdown]
 # What does the table say? The sentences below are made from it, each from errors of two methods on the *same* test frames, with materials drawn again and again:

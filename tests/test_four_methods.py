@@ -18,6 +18,7 @@ from crossfunc.lessons.units import (
     usable_frames,
     watched_split,
 )
+from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.taught import low_labels
 
@@ -71,10 +72,26 @@ def test_a_method_without_forces_is_said_to_have_none():
 
 
 def test_how_far_references_walk_decides_what_is_said():
-    walk = {"median": 2.0, "largest": 5.0, "went": 0.1, "n_steps": 100}
-    assert "its steps do not reach" in four_methods.walk_in_words(walk | {"reach": 0.05})
-    assert "enough for most elements" in four_methods.walk_in_words(walk | {"reach": 3.0})
-    assert "no want of budget" in four_methods.walk_in_words(walk | {"reach": 6.0})
+    walk = {"median": 2.0, "largest": 5.0, "went": 0.1, "n_steps": 100, "reach": 1.0, "needed": 3.0, "n_elements": 10}
+    assert "its steps do not reach" in four_methods.walk_in_words(walk | {"n_arriving": 4})
+    assert "enough for most elements" in four_methods.walk_in_words(walk | {"n_arriving": 9})
+    assert "no want of budget" in four_methods.walk_in_words(walk | {"n_arriving": 10})
+
+
+def test_a_reference_that_few_steps_show_needs_more_of_them():
+    every = xf.LabelledFrames.from_dataset("surrogate", "high")
+    frames = every.take(np.flatnonzero(every.crystals.n_atoms <= 2)[:60])
+    given = {"split": {"train": np.arange(50), "validation": np.arange(50, 60)}, "progress": False, "prior": "trend"}
+    run, other = (xf.finetune("4", frames, n_epochs=0, batch_size=b, **given) for b in (1, 8))
+    start = xf.load_model("0.3.0")
+    needed, with_more = (four_methods.rates_needed(one, start, frames) for one in (run, other))
+    holds = np.asarray((frames.take(np.arange(50)).composition > 0).mean(axis=0)).ravel()
+    way = np.abs(run.references.energies_ev - xf.element_references(start))
+    k = int(np.argmax(holds))
+    symbol = ELEMENT_SYMBOLS[k]
+    assert needed[symbol] == pytest.approx(way[k] / np.sqrt(holds[k]))
+    assert with_more[symbol] == pytest.approx(way[k] / np.sqrt(1 - (1 - holds[k]) ** 8))
+    assert set(needed.index) == {ELEMENT_SYMBOLS[j] for j in np.flatnonzero(holds)}
 
 
 def test_blocks_cover_every_weight_that_is_no_reference():

@@ -47,11 +47,11 @@ def test_a_slider_moves_by_keyboard_and_says_what_it_is(page):
 
     box = page.find_elements("class name", "xf-widget")[1]
     words = box.find_element("tag name", "p")
-    assert words.text == "A reference can walk 0.50 eV: 1 of 3 elements can arrive."
+    assert words.text == "The learning rates add up to 0.50 eV: 1 of 3 elements can arrive."
     rate = box.find_elements("tag name", "input")[0]
     for _ in range(10):
         rate.send_keys(Keys.ARROW_RIGHT)
-    assert words.text == "A reference can walk 5.0 eV: 2 of 3 elements can arrive."
+    assert words.text == "The learning rates add up to 5.0 eV: 2 of 3 elements can arrive."
     assert rate.get_attribute("aria-valuetext") == "1.0e-2"
 
 

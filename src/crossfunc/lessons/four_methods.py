@@ -631,8 +631,36 @@ FOLLOWED = (TAUGHT, *"1234", SCRATCH_ON_GGA, "references-only", "model-aware")
 """Cases that the second page follows into the network, with those whose cost stands beside theirs."""
 
 
-def reference_walk(run_4, run_2, start) -> dict[str, float]:
-    """How far references have to move, how far training moved them, and how far its steps can reach, eV.
+def rates_needed(run_4, start, frames: LabelledFrames) -> pd.Series:
+    """Return what learning rates have to add up to until each element's reference has arrived, eV; index symbols.
+
+    A reference that a share p of the steps shows gets sqrt(p) of each learning rate from Adam: its gradient is zero in
+    all others, so the mean of the gradient falls by p and the root of its mean square by sqrt(p).
+
+    Parameters
+    ----------
+    run_4 : FinetuneResult
+        Method 4, whose references are the aim.
+    start : CHGNet
+        Where the way begins.
+    frames : LabelledFrames
+        What the run's split points into.
+    """
+    way = _ways(run_4, start)
+    holds = (frames.take(run_4.split["train"]).composition > 0).mean(axis=0)
+    in_step = 1 - (1 - np.asarray(holds).ravel()) ** run_4.settings.batch_size
+    return way / np.sqrt(pd.Series(in_step, list(ELEMENT_SYMBOLS))[way.index])
+
+
+def _ways(run_4, start) -> pd.Series:
+    """How far the reference of each element in training has to go, eV."""
+    fit, old = run_4.references, element_references(start)
+    known = (fit.frames_per_element > 0) & np.isfinite(old)
+    return pd.Series(np.abs(fit.energies_ev - old), list(ELEMENT_SYMBOLS))[known]
+
+
+def reference_walk(run_4, run_2, start, frames: LabelledFrames) -> dict[str, float]:
+    """How far references have to move, how far training moved them, and how far its steps can bring them, eV.
 
     Parameters
     ----------
@@ -640,54 +668,50 @@ def reference_walk(run_4, run_2, start) -> dict[str, float]:
         Methods 4, whose references are the aim, and 2, which trains them.
     start : CHGNet
         Where both begin.
+    frames : LabelledFrames
 
     Returns
     -------
     dict
         `median` and `largest` way over the elements in training, `went` (median of Method 2), `reach` (sum of the
-        learning rates of all steps) and `n_steps`.
+        learning rates of all steps), `needed` (median of `rates_needed`), `n_elements`, `n_arriving` (those whose need
+        is within reach) and `n_steps`.
     """
-    fit, old = run_4.references, element_references(start)
-    known = (fit.frames_per_element > 0) & np.isfinite(old)
-    needed = np.abs(fit.energies_ev - old)[known]
-    went = np.abs(element_references(run_2.last_model) - old)[known]
+    way, needed = _ways(run_4, start), rates_needed(run_4, start, frames)
+    moved = np.abs(element_references(run_2.last_model) - element_references(start))
     n_steps = int(run_2.history["step"].iloc[-1])
     reach = sum(learning_rate_at(k, n_steps, run_2.settings) for k in range(n_steps))
     return {
-        "median": float(np.median(needed)),
-        "largest": float(needed.max()),
-        "went": float(np.median(went)),
+        "median": float(way.median()),
+        "largest": float(way.max()),
+        "went": float(pd.Series(moved, list(ELEMENT_SYMBOLS))[way.index].median()),
         "reach": float(reach),
+        "needed": float(needed.median()),
+        "n_elements": len(needed),
+        "n_arriving": int((needed <= reach).sum()),
         "n_steps": n_steps,
     }
 
 
-def record_way(results, runs, starts) -> None:
-    """Record what share of the median way the steps allow a reference to walk, in percent, with its range."""
-    walks = [reference_walk(runs["4", seed], runs["2", seed], start) for seed, start in starts.items()]
-    share = [100 * walk["reach"] / walk["median"] for walk in walks]
+def record_way(results, runs, starts, frames: LabelledFrames) -> None:
+    """Record what share of the way the steps allow the median reference to walk, in percent, with its range."""
+    walks = [reference_walk(runs["4", seed], runs["2", seed], start, frames) for seed, start in starts.items()]
+    share = [100 * walk["reach"] / walk["needed"] for walk in walks]
     results.record("reference_way", np.mean(share), (min(share), max(share)) if len(share) > 1 else None)
-
-
-def ways_of_references(run_4, start) -> pd.Series:
-    """Return how far the reference of each element in training has to go to that of Method 4, eV; index symbols."""
-    fit, old = run_4.references, element_references(start)
-    known = (fit.frames_per_element > 0) & np.isfinite(old)
-    return pd.Series(np.abs(fit.energies_ev - old), list(ELEMENT_SYMBOLS))[known]
 
 
 def walk_in_words(walk: Mapping[str, float]) -> str:
     """Say whether the steps there were could have brought references where they have to go."""
-    share = walk["reach"] / walk["median"]
+    n, arriving = walk["n_elements"], walk["n_arriving"]
     said = (
         f"References have to move by {walk['median']:.2f} eV in the median and {walk['largest']:.1f} eV at most. The "
-        f"learning rates of {walk['n_steps']:,} steps add up to {walk['reach']:.3f} eV, {share:.1%} of the median way; "
-        f"Method 2 moved its references by {walk['went']:.3f} eV in the median. "
+        f"learning rates of {walk['n_steps']:,} steps add up to {walk['reach']:.3f} eV; with the steps that show each "
+        f"element, {arriving} of {n} can arrive. Method 2 moved its references by {walk['went']:.3f} eV in the median. "
     )
-    if share < 1:
+    if arriving < n / 2:
         return said + "That decides Method 2 here: it may go where Method 4 starts, but its steps do not reach."
-    if walk["reach"] < walk["largest"]:
-        return said + "That is enough for most elements, and not for those that have furthest to go."
+    if arriving < n:
+        return said + "That is enough for most elements, and not for those that are rare or have furthest to go."
     return said + "So its steps reach every reference, and whatever Method 2 lacks is no want of budget."
 
 

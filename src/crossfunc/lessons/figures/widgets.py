@@ -58,12 +58,12 @@ def reach_of_references(needed_ev, *, learning_rate: float, n_steps: int) -> Wid
     r"""Let a reader choose learning rate and steps, and see which references can arrive.
 
     Adam moves a parameter by about the learning rate per step, so under a cosine schedule from :math:`\eta` to zero no
-    reference walks further than about :math:`\eta n / 2` in n steps.
+    reference walks further than about :math:`\eta n / 2` in n steps, and one that few steps show not even that far.
 
     Parameters
     ----------
     needed_ev : Series
-        Symbol -> distance that the element's reference has to go, eV.
+        Symbol -> what the learning rates have to add up to, eV; from `four_methods.rates_needed`.
     learning_rate : float
         Where the slider starts.
     n_steps : int
@@ -172,7 +172,7 @@ const steps = slider("optimiser steps", 1, 6, 0.1, data.steps,
 const said = add(box, "p", {"aria-live": "polite", style: "margin:.4em 0"});
 const n = data.needed.length, most = Math.max(...data.needed.map(function (d) { return d[1]; }), 1e-3);
 const picture = add(box, "svg", {viewBox: "0 0 420 260", width: "100%", style: "max-width:480px;display:block",
-  role: "img", "aria-label": "distance that each element's reference has to go, and how far it can get"});
+  role: "img", "aria-label": "what learning rates have to add up to for each element's reference, and what they do"});
 function y(v) { return 225 - 205 * Math.min(1, v / (1.05 * most)); }
 const bars = data.needed.map(function (d, i) {
   const bar = add(picture, "rect", {x: 45 + 360 * i / n, width: Math.max(1, 360 / n - 1), y: y(d[1]),
@@ -184,7 +184,7 @@ const bars = data.needed.map(function (d, i) {
 });
 const line = add(picture, "line", {x1: 45, x2: 405, stroke: "#c1440e", "stroke-width": 2});
 add(picture, "text", {x: 225, y: 254, "text-anchor": "middle", "font-size": 12, fill: "currentColor"},
-  "elements, by the distance that their references have to go");
+  "elements, by the sum of learning rates that they need");
 add(picture, "text", {x: 12, y: 125, "text-anchor": "middle", "font-size": 12, fill: "currentColor",
   transform: "rotate(-90 12 125)"}, "eV");
 add(picture, "text", {x: 40, y: y(most) + 4, "text-anchor": "end", "font-size": 11, fill: "currentColor"},
@@ -200,7 +200,7 @@ function draw() {
   });
   line.setAttribute("y1", y(reach));
   line.setAttribute("y2", y(reach));
-  said.textContent = "A reference can walk " + reach.toPrecision(2) + " eV: " + arrived + " of " + n +
+  said.textContent = "The learning rates add up to " + reach.toPrecision(2) + " eV: " + arrived + " of " + n +
     " elements can arrive.";
 }
 draw();
