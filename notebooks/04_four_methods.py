@@ -461,7 +461,7 @@ Markdown(four_methods.findings(judged, verdicts))
 real = real_pairs.find_file()
 of_real, frozen = None, {}
 if real is None:
-    print(f"{real_pairs.FILE} is not here, so this section is left out.")
+    print(f"{real_pairs.FILE} is not here: see the page of claims.")
 else:
     pairs = real_pairs.read_paired_crystals(
         real, base, max_atoms=max_atoms_real

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import calculators
 import numpy as np
@@ -483,6 +484,33 @@ def test_on_real_dft_both_modalities_of_sevennet_are_recognised(real_data_folder
     model = xf.load_calculator("sevenn.calculator:SevenNetCalculator", {"model": "7net-mf-0", "modal": modal})
     frames, sets = mp_pairs(real_data_folder, 6)
     assert speaks(model, frames, sets) == spoken
+
+
+@pytest.mark.parametrize(("modal", "spoken"), [("R2SCAN", "r²SCAN"), ("PBE", "PBE")])
+def test_on_our_own_dft_both_modalities_of_sevennet_are_recognised(modal, spoken):
+    pytest.importorskip("sevenn", reason="sevenn is no dependency: its wheel is needed for this test alone")
+    model = xf.load_calculator("sevenn.calculator:SevenNetCalculator", {"model": "7net-mf-0", "modal": modal})
+    dataset = xf.open_dataset("pbe-r2scan")
+    frames = LabelledFrames.from_dataset(dataset, "high")
+    _, first = np.unique(frames.material_ids, return_index=True)
+    frames = frames.take(np.sort(first))
+    assert speaks(model, frames, label_sets(dataset, frames)) == spoken
+
+
+@pytest.mark.parametrize(("data", "low"), [("pbe-r2scan", "PBE"), ("mp-pairs", "GGA/GGA+U, uncorrected")])
+def test_the_kept_verdicts_name_what_each_modality_of_sevennet_was_taught(data, low):
+    kept = Path(__file__).resolve().parent.parent / "book" / "verdicts" / data
+    for modal, spoken in (("r2scan", "r²SCAN"), ("pbe", low)):
+        document = json.loads((kept / f"sevennet-mf-0-{modal}.json").read_text(encoding="utf-8"))
+        assert document["functional"]["spoken"] == spoken
+
+
+def test_the_kept_verdicts_are_of_the_shipped_frames():
+    kept = Path(__file__).resolve().parent.parent / "book" / "verdicts" / "pbe-r2scan"
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(kept.glob("*.json"))]
+    n_frames = len(LabelledFrames.from_dataset("pbe-r2scan", "high"))
+    assert len(found) == 5
+    assert {document["n_frames"] for document in found} == {n_frames}
 
 
 def test_small_frames_have_a_verdict_too():

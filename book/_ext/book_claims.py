@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from book_kept import CONVERGED, NUMBERS_ONLY, kept_folder
+from book_kept import CONVERGED, OTHER_LABELS, kept_folder
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
@@ -79,7 +79,7 @@ def results_by_labels(root, profile, lesson):
     """
     found = {}
     own = read_results(root, profile, lesson)
-    for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, NUMBERS_ONLY)]:
+    for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, OTHER_LABELS)]:
         found.setdefault(kind_of(content), {**content, "kept": name})
     return found
 

@@ -20,7 +20,9 @@ from sphinx.util.docutils import SphinxDirective
 KEPT = "book/kept"
 CONVERGED = ("converged", "converged-surrogate")
 """Profiles whose runs go on until every method has arrived: their verdicts come before those of short ones."""
-NUMBERS_ONLY = ("surrogate", "sevennet", "dft")
+OTHER_LABELS = ("surrogate", "sevennet", "dft")
+"""Profiles that are kept for their verdicts on other labels than this build's."""
+NUMBERS_ONLY = (*OTHER_LABELS, "real")
 """Profiles that are kept for the claims page: numbers and tables, because no page shows their figures."""
 
 
