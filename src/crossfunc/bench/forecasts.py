@@ -28,7 +28,7 @@ MOST = (64, 512)
 FEWEST_JUDGED, MOST_JUDGED = 12, 500
 N_PILOTS = 3
 N_DRAWS, N_TRUTHS = 6, 2
-TRAINED_FROM, N_TRAINED_PILOTS, MOST_JUDGED_TRAINED = (8, 12), 5, 60
+TRAINED_FROM, N_TRAINED_PILOTS, MOST_JUDGED_TRAINED = (8,), 6, 60
 """Training materials of the pilots whose forecast is held against training, pilots of each size, materials judged."""
 CHEMISTRIES = {"oxides": ("O",), "halides": ("F", "Cl", "Br", "I"), "chalcogenides": ("S", "Se", "Te")}
 TARGETS = {
