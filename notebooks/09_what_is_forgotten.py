@@ -167,6 +167,7 @@ pd.Series(
 # | `replay` | source frames in every step | $\langle L \rangle$ over target and source |
 # | `two-readouts` | a readout each, one backbone | $E^f = \sum_i g^f(h_i) + X c^f$ |
 # | `delta` | a small network beside a frozen one | $E = E_0 + \Delta E_\theta$ |
+# | kernel ridge | a regression beside a frozen one, no training | $E = E_0 + \sum_i a_i k(x, x_i)$ |
 #
 # $F$ needs a word.
 # The usual choice, the mean squared gradient of the source loss, vanishes where the model itself made the labels, as on the surrogate: no error, no gradient.
@@ -242,6 +243,10 @@ def train_one(key, s):
 tasks = [(key, s) for s in seeds for key in CASES]
 done = Parallel(n_jobs=n_jobs)(delayed(train_one)(*task) for task in tasks)
 runs = {task: run for task, (run, _) in zip(tasks, done, strict=True)}
+origins = {
+    s: split_source(source, target, None, target, splits[s]) for s in seeds
+}
+runs |= forgetting.ridge_runs(target, splits, starts, origins)
 print(*sorted({n for r in runs.values() for n in r.forgetting.notes}))
 
 # %% [markdown]

@@ -29,7 +29,7 @@ POINTS = pd.DataFrame(
 
 
 def test_every_method_has_a_name_and_a_look():
-    assert set(LOOKS) == set(forgetting.NAMES) == {forgetting.PRETRAINED, *forgetting.CASES}
+    assert set(LOOKS) == set(forgetting.NAMES) == {forgetting.PRETRAINED, forgetting.RIDGE, *forgetting.CASES}
 
 
 def test_gained_and_lost_is_energies_beside_forces_one_legend_for_both():

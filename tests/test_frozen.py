@@ -12,6 +12,7 @@ import crossfunc as xf
 from crossfunc.energies import published_atomref, published_shift
 from crossfunc.potential import Crystals, crystal_features, load_model, predict
 from crossfunc.training import cross_validate_frozen, fit_frozen_correction, fit_references
+from crossfunc.training.frozen import fit_frozen_model
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +194,23 @@ def published(small, train):
 def test_kernel_ridge_on_frozen_features_of_real_materials(materials, references_of, expected, interval):
     _, after, scatter = kernel_ridge(materials, references_of)
     assert abs(after - expected) <= interval + scatter  # two intervals that meet
+
+
+# --- as a model of its own ---
+
+
+def test_a_frozen_model_is_the_network_and_the_correction_of_its_energies():
+    every = xf.LabelledFrames.from_dataset("pbe-r2scan", "high")
+    frames = every.take(np.flatnonzero(every.crystals.n_atoms <= 2)[:90])
+    train, held = frames.take(np.arange(70)), frames.take(np.arange(70, 90))
+    start = xf.start_model("model-aware", train).model
+    frozen = fit_frozen_model(start, train)
+    by_hand = frozen.correction.predict(crystal_features(start, held.crystals))
+    of_both = [predict(model, held.crystals) for model in (start, frozen)]
+    np.testing.assert_allclose(of_both[1]["energy_per_atom_ev"] - of_both[0]["energy_per_atom_ev"], by_hand, atol=1e-12)
+    for name in ("forces_ev_per_a", "magmoms_mub"):
+        assert all(map(np.array_equal, of_both[0][name], of_both[1][name]))
+    np.testing.assert_array_equal(of_both[0]["stress_gpa"], of_both[1]["stress_gpa"])
+    np.testing.assert_array_equal(xf.element_references(frozen), xf.element_references(start))
+    on_training = [xf.evaluate(model, train)["energy_mae_mev_per_atom"] for model in (start, frozen)]
+    assert on_training[1] < 0.8 * on_training[0]

@@ -1,6 +1,7 @@
 """What methods have learned of the target beside what they have lost of the source (lesson 9)."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from crossfunc.lessons.results import listed
 from crossfunc.lessons.units import begin, method_splits, taught_labels
 from crossfunc.potential import predict
 from crossfunc.training.dimers import read_dimers
-from crossfunc.training.forgetting import DIMERS
+from crossfunc.training.forgetting import DIMERS, Forgetting, measure_forgetting, with_dimers
+from crossfunc.training.frozen import FrozenModel, fit_frozen_model
 from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS, start_model
 from crossfunc.training.source import KINDS
@@ -26,12 +28,13 @@ LATER = (
 """Methods after the paper's, as keys of `crossfunc.METHODS`."""
 
 CASES = ("1", "3", "4", *LATER)
-PRETRAINED = "pretrained"
+PRETRAINED, RIDGE = "pretrained", "delta-ridge"
 NAMES = {key: METHODS[key].name for key in LATER} | {
     "1": "Method 1 (scratch)",
     "3": "Method 3",
     "4": "Method 4",
     PRETRAINED: "pretrained, not trained",
+    RIDGE: "delta learning, kernel ridge",
 }
 """What tables and legends call a method."""
 
@@ -101,6 +104,38 @@ def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, paramet
     """
     low = taught_labels(dataset, target, parameters)
     return {seed: begin(target, low, split, {**parameters, "seed": seed}) for seed, split in splits.items()}
+
+
+class WithoutTraining(NamedTuple):
+    """A model that took no steps, as the tables take a run."""
+
+    model: FrozenModel
+    forgetting: Forgetting
+
+
+def ridge_runs(target: LabelledFrames, splits: Mapping, starts: Mapping, origins: Mapping) -> dict:
+    """Delta learning without training: kernel ridge on what each seed's start knows, with model-aware references.
+
+    Parameters
+    ----------
+    target : LabelledFrames
+    splits, starts : dict
+        Split of each seed, and the model that its runs start from.
+    origins : dict
+        From `split_source`, of each seed.
+
+    Returns
+    -------
+    dict of (str, int) to WithoutTraining
+    """
+    runs = {}
+    for seed, split in splits.items():
+        train = target.take(split["train"])
+        start = start_model("model-aware", train, pretrained=starts[seed]).model
+        model = fit_frozen_model(start, train, seed=seed)
+        kept = measure_forgetting(model, starts[seed], with_dimers(origins[seed].held_out), seed=seed)
+        runs[RIDGE, seed] = WithoutTraining(model, kept)
+    return runs
 
 
 class Learned:
@@ -207,7 +242,7 @@ class Learned:
         words = {"lower": "better", "higher": "worse", "unclear": "unclear"}
         return {
             key: ", ".join(words[self.difference(where, what, key, other).verdict] for where in ("target", "source"))
-            for key in LATER
+            for key in (*LATER, RIDGE)
             if key in self.methods and key != other
         }
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from crossfunc.potential.calculator_source import CalculatorError, CalculatorSource, first_line, without_network
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.direct import DirectModel
 from crossfunc.units import gpa_from_ev_per_a3
 
 __all__ = ["AseModel", "as_model", "load_calculator", "to_atoms"]
@@ -29,7 +30,7 @@ _DIED = "the calculator's process ended without an answer (a crash in compiled c
 
 
 @dataclass(frozen=True, eq=False)
-class AseModel:
+class AseModel(DirectModel):
     """A model behind ASE's calculator interface.
 
     Attributes

@@ -16,7 +16,7 @@ import numpy as np
 
 from crossfunc.energies import AtomRefError
 from crossfunc.files import write_atomically
-from crossfunc.potential.recorded import RecordedModel
+from crossfunc.potential.direct import DirectModel
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.vendor import import_chgnet
 
@@ -142,7 +142,7 @@ def element_references(model) -> np.ndarray:
 
     NaN where it has none: chgnet stores 0 or about 1e-14 for elements that were not in its data.
     """
-    if isinstance(model, RecordedModel):
+    if isinstance(model, DirectModel):
         return model.references_ev
     if model.composition_model is None:
         return np.full(N_ELEMENTS, np.nan)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.direct import DirectModel
 from crossfunc.vendor import chgnet_checkpoint_path
 
 CHECKPOINTS = ("0.3.0", "r2scan")
@@ -58,7 +59,7 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
 
     Parameters
     ----------
-    model : CHGNet, AseModel, RecordedModel or ASE Calculator
+    model : CHGNet, DirectModel or ASE Calculator
         From `load_model`, or from `load_calculator`.
     structures : Crystals, or sequence of pymatgen Structure or ASE Atoms
     derivatives : bool
@@ -84,11 +85,10 @@ def predict(model, structures, *, derivatives: bool = True, strict: bool = True,
     """
     from tqdm import tqdm
 
-    from crossfunc.potential.ase_model import AseModel, as_model
-    from crossfunc.potential.recorded import RecordedModel
+    from crossfunc.potential.ase_model import as_model
 
     model = as_model(model)
-    if isinstance(model, AseModel | RecordedModel):
+    if isinstance(model, DirectModel):
         crystals = structures if isinstance(structures, Crystals) else Crystals.from_structures(structures)
         return model.predict(crystals, derivatives=derivatives, strict=strict, progress=progress)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from crossfunc.errors import InputError
 from crossfunc.potential.crystals import Crystals
+from crossfunc.potential.direct import DirectModel
 
 __all__ = ["NotRecordedError", "RecordedModel"]
 
@@ -25,7 +26,7 @@ class NotRecordedError(InputError):
 
 
 @dataclass(frozen=True, eq=False)
-class RecordedModel:
+class RecordedModel(DirectModel):
     """Predictions of a model that is not there itself.
 
     Attributes
@@ -51,7 +52,14 @@ class RecordedModel:
     references_ev: np.ndarray = field(repr=False)
     weight_changes: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
-    def predict(self, crystals: Crystals, *, derivatives: bool = True, **_) -> dict:
+    def predict(
+        self,
+        crystals: Crystals,
+        *,
+        derivatives: bool = True,
+        strict: bool = True,  # noqa: ARG002 - there is nothing to let pass
+        progress: bool = False,  # noqa: ARG002
+    ) -> dict:
         """As `crossfunc.potential.predict`.
 
         Raises

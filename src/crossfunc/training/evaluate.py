@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfunc.potential.ase_model import AseModel, as_model
+from crossfunc.potential.ase_model import as_model
 from crossfunc.potential.chgnet import predict
-from crossfunc.potential.recorded import RecordedModel
+from crossfunc.potential.direct import DirectModel
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.training.labels import METRIC_SCALES, METRICS, LabelledFrames
 
@@ -151,7 +151,7 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
 
 def _outputs(model, tasks: list) -> Iterator[dict]:
     """Predictions of each task; a calculator spreads its frames itself, a CHGNet's tasks go to a cluster whole."""
-    if isinstance(model, AseModel | RecordedModel):
+    if isinstance(model, DirectModel):
         return (predict(model, crystals, derivatives=slope, strict=False) for crystals, slope in tasks)
     from joblib import Parallel, delayed
 

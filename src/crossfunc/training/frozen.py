@@ -2,16 +2,18 @@
 
 No optimiser, no schedule, no budget: whatever references a method starts from, the regression is solved at its optimum
 in seconds, so methods can be compared where training them all to the end would take a night. It says nothing about
-forces, nor about a network that may move.
+forces, nor about a network that may move. As a model of its own (`FrozenModel`) it is delta learning without training.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crossfunc.energies import material_folds
 from crossfunc.errors import InputError
+from crossfunc.potential import Crystals, crystal_features, element_references, predict
+from crossfunc.potential.direct import DirectModel
 
 if TYPE_CHECKING:
     from sklearn.kernel_ridge import KernelRidge
@@ -110,6 +112,58 @@ def fit_frozen_correction(
     width, ridge = min(tried, key=tried.__getitem__)
     regressor = KernelRidge(kernel="rbf", gamma=gamma(width), alpha=ridge).fit(x, r - mean)
     return FrozenCorrection(width, ridge, len(r), regressor, centre, scale, mean)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModel(DirectModel):
+    """A network that stays as it is, and a regression beside it: E = E_0 + Delta(x), with the forces of E_0.
+
+    Attributes
+    ----------
+    network : CHGNet
+    correction : FrozenCorrection
+        Of the energies alone: forces, stresses and moments are the network's.
+    """
+
+    network: Any
+    correction: FrozenCorrection
+
+    @property
+    def references_ev(self) -> np.ndarray:
+        """Those of the network."""
+        return element_references(self.network)
+
+    def predict(
+        self, crystals: Crystals, *, derivatives: bool = True, strict: bool = True, progress: bool = False
+    ) -> dict:
+        """As `crossfunc.potential.predict`."""
+        result = predict(self.network, crystals, derivatives=derivatives, strict=strict, progress=progress)
+        known = np.setdiff1d(np.arange(len(crystals)), list(result["refused"]))
+        features = crystal_features(self.network, crystals.take(known))
+        result["energy_per_atom_ev"][known] += self.correction.predict(features)
+        return result
+
+
+def fit_frozen_model(network, frames, *, seed: int = 0) -> FrozenModel:
+    """Fit a regression beside a network to what it leaves of the energies of frames.
+
+    Parameters
+    ----------
+    network : CHGNet
+        With references for the labels' functional; see `start_model`.
+    frames : LabelledFrames
+        Those without an energy are passed over.
+    seed : int
+        Of the folds that choose the kernel.
+
+    Returns
+    -------
+    FrozenModel
+    """
+    some = frames.take(np.flatnonzero(frames.labelled("energy")))
+    left = some.energy_per_atom_ev - predict(network, some.crystals, derivatives=False)["energy_per_atom_ev"]
+    features = crystal_features(network, some.crystals)
+    return FrozenModel(network, fit_frozen_correction(features, left, some.material_ids, seed=seed))
 
 
 def cross_validate_frozen(features, residual_of, material_ids, *, n_splits: int = 5, seed: int = 0) -> np.ndarray:

@@ -21,6 +21,7 @@ LOOKS = {
     "replay": ("method_3", "p"),
     "two-readouts": ("method_3", "h"),
     "delta": ("identity", "*"),
+    "delta-ridge": ("identity", "x"),
 }
 """Colour (a key of `COLORS`) by family, and marker, of every method on these figures."""
 
