@@ -53,6 +53,14 @@ def fake(monkeypatch):
 # --- run ---
 
 
+def test_a_dataset_that_is_not_here_is_refused_before_lessons_are_read(monkeypatch):
+    monkeypatch.setattr("crossfunc.lessons.plans.plan_run", lambda *_, **__: pytest.fail("lessons were read"))
+    for given in (["-p", "dataset=/nowhere"], ["--dataset", "/nowhere"]):
+        result = CliRunner().invoke(app, ["run", "03", *given])
+        assert result.exit_code != 0
+        assert "no dataset '/nowhere'" in result.output
+
+
 def test_run_executes_then_leaves_fresh_lessons_alone_and_check_agrees(checkout):
     first = call("run", "1", "--profile", "smoke")
     assert first.exit_code == 0, first.output
@@ -99,7 +107,7 @@ def test_other_values_than_the_profiles_go_to_a_folder_that_is_named(checkout):
         (["-p", "n"], "error: -p n: expected name=value."),
         (["-p", "label=2"], "parameter `label` takes str (default 'a'), got 2 (int)"),
         (["--profile", "paper"], "no profile 'paper'"),
-        (["--dataset", "x"], "-p dataset: no selected lesson declares it"),
+        (["--dataset", "surrogate"], "-p dataset: no selected lesson declares it"),
         (["--dataset", "x", "-p", "dataset=y"], "dataset is given twice"),
         (["09"], "error: no lesson '09'; there are: 01_first."),
     ],

@@ -215,7 +215,7 @@ def run(
     from these. A run with other values than the profile's has a folder of its own and leaves the book's alone:
     build/PROFILE-DATASET for another dataset, with -custom at its end for any other parameter, or what --out says.
     """
-    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.plans import check_dataset, plan_run
     from crossfunc.lessons.sources import LessonError, place_lessons, shown
     from crossfunc.overrides import parse_overrides
 
@@ -224,6 +224,7 @@ def run(
         if "dataset" in overrides:
             raise LessonError("dataset is given twice: by --dataset and by -p.")
         overrides["dataset"] = dataset
+    check_dataset(overrides.get("dataset"))  # before the lessons are read, which takes seconds
     home, folder = place_lessons(root, notebooks, out)
     plans = plan_run(home, profile, lessons or (), overrides, out=out, notebooks=folder)
     first = plans[0]

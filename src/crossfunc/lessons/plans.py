@@ -170,6 +170,23 @@ def _anchor_dataset(overrides: dict[str, Any]) -> dict[str, Any]:
     return overrides
 
 
+def check_dataset(given: Any, whose: str = "") -> None:
+    """Refuse the name of a dataset that is not here; anything but a text is left to who reads it.
+
+    Raises
+    ------
+    LessonError
+        Says where datasets are looked for, after `whose`.
+    """
+    from crossfunc.datasets import DatasetError, find_dataset
+
+    if isinstance(given, str):
+        try:
+            find_dataset(given)
+        except DatasetError as error:
+            raise LessonError(f"{whose}{error}") from None
+
+
 def _slug(dataset: Any) -> str:
     name = Path(str(dataset)).stem if str(dataset).endswith(".csv") else Path(str(dataset)).name
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "data"

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from crossfunc.datasets import DatasetError, find_dataset
 from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.kept_units import fetch_units
-from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, LessonError, import_book_tool, shown
+from crossfunc.lessons.plans import Plan, check_dataset
+from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, import_book_tool, shown
 from crossfunc.lessons.timings import TIMINGS_FILE, read_timings, record_timing
 from crossfunc.lessons.traces import hide_secrets, remove_traces
 from crossfunc.waiting import SLEEP_WHILE_WAITING
@@ -98,12 +97,8 @@ def _is_done(plan: Plan) -> bool:
 def _check_datasets(plans: Sequence[Plan]) -> None:
     """Refuse a dataset that was asked for and is not here, before any kernel starts."""
     for plan in plans:
-        given = plan.parameters.get("dataset")
-        if "dataset" in plan.overridden and isinstance(given, str):
-            try:
-                find_dataset(given)
-            except DatasetError as error:
-                raise LessonError(f"lesson {plan.lesson.stem}: {error}") from None
+        if "dataset" in plan.overridden:
+            check_dataset(plan.parameters.get("dataset"), f"lesson {plan.lesson.stem}: ")
 
 
 def _run_all(plans: Sequence[Plan], *, force: bool, jobs: int, show_bars, report) -> list[LessonRun]:
