@@ -25,12 +25,14 @@ from book_assets import SERVED  # noqa: E402
 from book_files import FILES, files_cell, offered_files, with_measured_time  # noqa: E402
 from book_fresh import complaint, lessons  # noqa: E402
 from book_kept import keep_run  # noqa: E402
-from book_results import lesson_figure  # noqa: E402
+from book_results import (  # noqa: E402
+    WIDE_PX,
+    lesson_figure,
+)
 
 READER_PROFILE = "laptop"
 REAL_DATASET = "mp-thermo-pairs"  # the landing page's figure is of it, where a folder in CROSSFUNC_DATA has it
 STORY_LESSON, STORY_FIGURE = "03_atomref_correlation", "fig-03-story"
-WIDE_PX = 700  # a figure of several panels
 # What tex-svg.js may load later: TeX packages on demand (\ce, \cancel ...), and the speech a reader can switch on.
 MATHJAX_PARTS = ("tex-svg.js", "input/tex/extensions", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
 

@@ -300,7 +300,7 @@ def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_pat
         '{"speedup": 4.5, "ms_per_frame": {"MgO": {"chgnet": 60.0, "ours": 15.0}}, "gpu": {"peak_gb": null}}'
     )
     single, by_batch = book_benchmarks.benchmark_tables(path)
-    assert single[2] == [("speedup", "4.5"), ("gpu", "peak (GB) not measured")]
+    assert single[2] == [("chgnet's time over ours", "4.5"), ("gpu", "peak (GB) not measured")]
     assert by_batch == ("time per frame (ms)", ("", "chgnet", "ours"), [("MgO", "60", "15")])
 
 

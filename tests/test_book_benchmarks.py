@@ -45,7 +45,11 @@ def test_a_list_of_measurements_is_a_table_with_a_column_for_each(tmp_path):
     single, listed = book_benchmarks.benchmark_tables(path)
     assert single[2] == [("time (s)", "2.5"), ("runs", "2, 3"), ("nothing", "none")]
     energies = ("energy (eV/atom)", "-8.13827", "-8.1537")
-    assert listed == ("other basin", ("frame id", "a", "b"), [("converged", "yes", "no"), energies])
+    assert listed == (
+        "crystals that end in another basin",
+        ("frame id", "a", "b"),
+        [("converged", "yes", "no"), energies],
+    )
 
 
 def test_growth_has_a_panel_for_each_list_with_the_measured_points(drawn):
@@ -85,11 +89,12 @@ def test_the_committed_measurement_of_hulls_can_be_drawn():
         ("seconds_to_compile", "time to compile (s)"),
         ("ms_per_frame", "time per frame (ms)"),
         ("mb_per_s", "speed (MB/s)"),
-        ("matmul_gflop_per_s", "matmul speed (GFLOP/s)"),
+        ("matmul_gflop_per_s", "speed of matrix products, thin and large (GFLOP/s)"),
+        ("memcpy_mb_per_s", "memcpy speed (MB/s)"),
         ("largest_difference_ev_per_atom", "largest difference (eV/atom)"),
         ("chgnet_volume_per_atom_a3", "chgnet volume (Å³/atom)"),
         ("largest_difference_ev", "largest difference (eV)"),
-        ("fmax_ev_per_a", "fmax (eV/Å)"),
+        ("fmax_ev_per_a", "limit on the forces (eV/Å)"),
         ("chgnet_n_converged", "chgnet number of converged"),
         ("5", "5"),
         ("MgAl2O4", "MgAl2O4"),
@@ -125,3 +130,34 @@ def test_the_committed_growth_has_all_stages_at_all_sizes():
     assert {name: [row["size"] for row in stage["rows"]] for name, stage in stages.items()} == {
         name: list(stage.sizes) for name, stage in STAGES.items()
     }
+
+
+def test_the_headline_has_a_bar_for_each_committed_ratio_beside_a_named_peer():
+    rows = book_benchmarks.headline_rows(ROOT / "book" / "benchmarks")
+    assert len(rows) == len(book_benchmarks.HEADLINE) >= 6
+    train = json.loads((ROOT / "book" / "benchmarks" / "train.json").read_text())["speedup"]
+    assert rows[0] == ("training step", "chgnet's Trainer", train)
+    with mpl.rc_context():
+        figure, alt = book_benchmarks.headline_figure(rows)
+    ax = figure.axes[0]
+    assert [bar.get_width() for bar in ax.patches] == [ratio for *_, ratio in rows]
+    assert f"training step, beside chgnet's Trainer: {train:.1f}" in alt
+    assert ax.texts[0].get_text() == f"{train:.0f} ×"
+    plt.close(figure)
+
+
+def test_what_was_not_measured_has_no_row_and_only_the_first_table_is_open(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"seconds": 1.0, "peak_memory_gb": None, "ms_per_frame": {"MgO": {"ours": 1.0}}}))
+    first, second = book_benchmarks.benchmark_tables(path)
+    assert first[2] == [("time (s)", "1")]
+    assert second[0] == "time per frame (ms)"
+
+
+def test_no_committed_measurement_shows_a_bare_key():
+    for path in sorted((ROOT / "book" / "benchmarks").glob("*.json")):
+        if path.stem in ("forecasts", "growth"):  # pages of their own
+            continue
+        for caption, header, rows in book_benchmarks.benchmark_tables(path):
+            for words in (caption, *header, *(row[0] for row in rows)):
+                assert "_" not in words, (path.stem, words)

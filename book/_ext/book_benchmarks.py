@@ -1,6 +1,7 @@
 """Measurements in book/benchmarks/NAME.json, made by ``crossfunc bench NAME --json``.
 
-``{benchmark} NAME``          tables of all figures
+``{benchmark-headline}``      one bar for each thing that is faster, from all measurements; the content is its caption
+``{benchmark} NAME``          the first table, and all others folded
 ``{benchmark-growth} NAME``   how time per target grows, drawn from the lists ``growth_with_...``
 """
 
@@ -29,6 +30,7 @@ def read_benchmark(path):
 
 
 def _tables(measured, outer=""):
+    measured = {key: value for key, value in measured.items() if value is not None}  # a part that was left out
     single = [(_words(key), _inline(value)) for key, value in measured.items() if not _is_nested(value)]
     if single:
         yield outer, ("measured", ""), single
@@ -80,6 +82,37 @@ _UNITS = {
     "_bytes": "bytes",
     "_ev": "eV",
 }
+_TITLES = {
+    "mflop_per_frame": "arithmetic per frame (MFLOP)",
+    "share": "share of the speed of a matrix product of these sizes",
+    "matmul_gflop_per_s": "speed of matrix products, thin and large (GFLOP/s)",
+    "without_page_faults": "with an allocator that keeps freed memory",
+    "speedup": "chgnet's time over ours",
+    "speedup_of_medians": "pymatgen's median time over ours",
+    "alone_over_together": "time of one process over that of two",
+    "time_over_linear": "time of the largest cell over that of linear growth",
+    "cpu_time_over_linear": "CPU time of the largest cell over that of linear growth",
+    "one_thread_over_most": "one thread over two, ours",
+    "ms_1_thread": "ours, 1 thread (ms)",
+    "ms_2_threads": "ours, 2 threads (ms)",
+    "chgnet_ms_1_thread": "chgnet, 1 thread (ms)",
+    "chgnet_ms_2_threads": "chgnet, 2 threads (ms)",
+    "ratio_1_thread": "ratio, 1 thread",
+    "ratio_2_threads": "ratio, 2 threads",
+    "neighbours_ms": "of which neighbours (ms)",
+    "n_trained": "number of parameters trained",
+    "bar_gb": "bar: as much memory may be used (GB)",
+    "n_compared": "targets compared with pymatgen",
+    "n_pymatgen_stopped_early": "targets for which pymatgen stopped early",
+    "chgnet_slice_frames": "frames that chgnet's fit was timed on",
+    "other_basin": "crystals that end in another basin",
+    "seconds_index": "time to index the entries (s)",
+    "seconds_first": "time of the first call (s)",
+    "algorithm_of_chgnet": "chgnet's algorithm",
+    "load_average_at_start": "load of the machine at the start",
+    "fmax_ev_per_a": "limit on the forces (eV/Å)",
+}
+"""Keys whose own words would tell a reader nothing."""
 _RATES = {"mb": "MB/s", "gflop": "GFLOP/s"}
 _TIMES = {"ms": "ms", "seconds": "s"}
 
@@ -87,6 +120,8 @@ _TIMES = {"ms": "ms", "seconds": "s"}
 def _words(name):
     """A measurement's key as people read it: "n_frames" is "number of frames", "peak_rss_gb" "peak memory (GB)"."""
     name = str(name)
+    if name in _TITLES:
+        return _TITLES[name]
     if name.endswith("_per_s"):
         what, _, unit = name.removesuffix("_per_s").rpartition("_")
         return f"{_plain(what)} speed ({_RATES.get(unit, unit)})".strip()
@@ -202,10 +237,71 @@ class Benchmark(SphinxDirective):
 
     def run(self):
         """List what was measured under the names that the benchmark prints."""
-        lines = []
-        for caption, header, rows in benchmark_tables(_path(self)):
-            lines += list_table(header, rows, caption=caption)
-        return parse_lines(self, lines, "xf-datasheet")
+        first, *others = (list_table(h, rows, caption=c) for c, h, rows in benchmark_tables(_path(self)))
+        if others:
+            more = [f":::{{admonition}} {len(others)} more tables", ":class: dropdown", ""]
+            first = [*first, *more, *(line for table in others for line in table), ":::", ""]
+        return parse_lines(self, first, "xf-datasheet", "xf-benchmark")
+
+
+HEADLINE = (
+    ("training step", "chgnet's Trainer", "train", ("speedup",)),
+    (
+        "energy, forces and stress, 64 atoms",
+        "chgnet's calculator",
+        "predict",
+        ("one_crystal", "64 atoms", "ratio_2_threads"),
+    ),
+    ("molecular dynamics, 64 atoms", "chgnet's", "predict", ("molecular_dynamics", "64 atoms", "ratio")),
+    ("graphs of 31 atoms", "chgnet's converter", "graphs", ("n_atoms", "31", "ratio")),
+    ("relaxing {n_structures} crystals", "chgnet's relaxer", "relax", ("speedup",)),
+    ("decomposition energy, median", "pymatgen's PhaseDiagram", "hull", ("speedup_of_medians",)),
+    ("references of {n_frames:,} frames", "chgnet's AtomRef", "atomref", ("speedup",)),
+)
+"""What is timed (with figures of its measurement), beside whom, and where the ratio stands."""
+
+
+def headline_rows(folder):
+    """Return (what, beside whom, ratio) of each bar, from the measurements in a folder."""
+    rows = []
+    for what, peer, name, keys in HEADLINE:
+        measured = value = read_benchmark(folder / f"{name}.json")
+        for key in keys:
+            value = value[key]
+        rows.append((what.format(**measured), peer, value))
+    return rows
+
+
+def headline_figure(rows):
+    """Draw a bar for each ratio of times; return figure and alternative text."""
+    import matplotlib.pyplot as plt
+
+    from crossfunc.lessons import figures
+
+    figures.use_style()
+    fig, ax = plt.subplots(figsize=(7.2, 0.42 * len(rows) + 0.9), layout="constrained")
+    ratios = [ratio for *_, ratio in rows]
+    ax.barh(range(len(rows)), ratios, color=figures.COLORS["r2scan"], height=0.62)
+    for k, ratio in enumerate(ratios):
+        ax.annotate(f"{ratio:.0f} ×", (ratio, k), xytext=(4, 0), textcoords="offset points", va="center")
+    ax.axvline(1, color="black", lw=0.8)
+    ax.set(xscale="log", xlim=(1, 2.2 * max(ratios)), xlabel="time of the other over ours")
+    ax.set_yticks(range(len(rows)), [f"{what}\n({peer})" for what, peer, _ in rows], fontsize=8)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.invert_yaxis()
+    said = "; ".join(f"{what}, beside {peer}: {ratio:.1f}" for what, peer, ratio in rows)
+    return fig, f"Bars, logarithmic: time of the other over ours. {said}."
+
+
+class BenchmarkHeadline(SphinxDirective):
+    """Figure of the ratios of all measurements; the content is its caption."""
+
+    has_content = True
+
+    def run(self):
+        """Draw the figure beside the pages, and show it under the name fig-speedups."""
+        rows = headline_rows(Path(self.config.crossfunc_root) / "book" / "benchmarks")
+        return _show(self, "speedups", *headline_figure(rows))
 
 
 class BenchmarkGrowth(SphinxDirective):
@@ -216,22 +312,27 @@ class BenchmarkGrowth(SphinxDirective):
 
     def run(self):
         """Draw the figure beside the pages, and show it under the name fig-NAME-growth."""
-        import matplotlib.pyplot as plt
-
-        name = f"{self.arguments[0]}-growth"
         measured = read_benchmark(_path(self))
-        figure, alt = (stages_figure if "stages" in measured else growth_figure)(measured)
-        folder = Path(self.env.srcdir) / "benchmarks"
-        folder.mkdir(exist_ok=True)
-        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
-        options = [f":alt: {alt}", f":name: fig-{name}"]
-        lines = [f"```{{figure}} /benchmarks/{name}.svg", *options, "", *self.content, "```"]
-        return parse_lines(self, lines)
+        drawn = (stages_figure if "stages" in measured else growth_figure)(measured)
+        return _show(self, f"{self.arguments[0]}-growth", *drawn, "xf-wide")
+
+
+def _show(directive, name, figure, alt, *classes):
+    """Write a figure beside the pages and show it under the name fig-NAME, with the directive's content as caption."""
+    import matplotlib.pyplot as plt
+
+    folder = Path(directive.env.srcdir) / "benchmarks"
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    options = [f":alt: {alt}", f":name: fig-{name}", *(f":class: {one}" for one in classes)]
+    lines = [f"```{{figure}} /benchmarks/{name}.svg", *options, "", *directive.content, "```"]
+    return parse_lines(directive, lines)
 
 
 def setup(app):
     """Register the directives."""
     app.add_directive("benchmark", Benchmark)
+    app.add_directive("benchmark-headline", BenchmarkHeadline)
     app.add_directive("benchmark-growth", BenchmarkGrowth)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

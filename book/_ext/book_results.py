@@ -21,6 +21,8 @@ from docutils.parsers.rst import directives
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+WIDE_PX = 700  # a figure of several panels
+
 
 def read_results(root, profile, lesson, *, kept=None):
     """Return the results file of a lesson, or of its kept run; one that is missing or empty stops the build.
@@ -205,6 +207,8 @@ class LessonFigure(SphinxDirective):
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(png)
         lines = [f"```{{figure}} /_figures/{name}.png", f":alt: {' '.join(note['alt'].split())}"]
+        if float(note["width"].removesuffix("px")) > WIDE_PX:
+            lines.append(":class: xf-wide")  # on a phone it scrolls instead of shrinking
         lines += [f":width: {note['width']}", "", f"{note['caption']} From {{doc}}`/notebooks/{lesson}`.", "```"]
         return parse_lines(self, lines)
 
