@@ -55,6 +55,7 @@ print(f"{ds.name}: {ds.label_notice}")
 # The table `pairs` holds one row per material.
 # Each material was relaxed twice, once in each functional, and carries the energy of each relaxed structure.
 # Read a row from left to right: the same crystal, two energies, and they are far apart.
+# (MP2020 corrections, where the name of a functional has them, are the Materials Project's own shifts of GGA energies; lesson 2 meets them.)
 
 # %%
 low, high = ds.functionals

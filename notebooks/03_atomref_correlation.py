@@ -226,7 +226,7 @@ options["n_bootstrap"] = n_bootstrap
 report = evidence.correlations(ds, **options)
 report.drop(columns="note").style.format(precision=3)
 
-# %%
+# %% tags=["remove-cell"]
 r = report["pearson"]
 ends = report[["interval_low", "interval_high"]]
 for name, n in report["n_points"].items():
@@ -315,7 +315,7 @@ if len(shifts):
         dataset=ds,
     )
 
-# %%
+# %% tags=["remove-cell"]
 for key, off in evidence.agreements(shifts).items():
     results.record(f"shift_{key}", off)
 
@@ -516,7 +516,7 @@ if real is not None:
         name="fig-03-few",
     )
 
-# %%
+# %% tags=["remove-cell"]
 if real is not None:
     for size, draws in few.groupby("n")["published"]:
         most = draws.quantile(0.1), draws.quantile(0.9)

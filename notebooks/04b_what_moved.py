@@ -117,7 +117,7 @@ figures.show(
     "below where there are any. Mean absolute errors of the energies: "
     + ", ".join(f"{v:.2g} eV/atom for Method {m}" for m, v in off.items())
     + ".",
-    caption="An offset that was not learned shows in the energies; first seed, each panel on its own axis",
+    caption="An offset that was not learned shows in the energies; first seed, one range per row",
     name="fig-04-parity",
     dataset=ds,
 )

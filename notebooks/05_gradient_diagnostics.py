@@ -127,16 +127,9 @@ for key in STARTS:
     before[key] = evaluate(models[key], train, with_predictions=True)
 
 # %%
-units_of = {
-    "energy MAE (eV/atom)": "energy_mae_mev_per_atom",
-    "force MAE (eV/Å)": "force_mae_mev_per_a",
-}
-pd.DataFrame(
-    {
-        name: {text: before[key][m] / 1000 for text, m in units_of.items()}
-        for key, name in STARTS.items()
-    }
-).T.style.format("{:.3f}")
+first_epoch.errors_at_start(before).style.format("{:,.0f}").set_caption(
+    "on the training frames"
+)
 
 # %%
 forces = [b["predictions"].forces_ev_per_a for b in before.values()]
@@ -294,17 +287,12 @@ own_data.check_claim(
 # Set beside each other are the share of each term in the *loss*, which trainers usually log, and the size of its *gradient*, which is what moves the weights.
 
 # %%
-of_energy = {
-    name: first_epoch.norms_of(records, key, "energy").loc["network"]
-    for key, name in STARTS.items()
-}
-at_start = {
-    name: norm.groupby("step").mean().iloc[0]
-    for name, norm in of_energy.items()
-}
+at_start = first_epoch.norms_at_start(records, "energy")
+first_norms = ", ".join(
+    f"{v:.2f} ({STARTS[k]})" for k, v in at_start.items()
+)
 
 # %%
-first_norms = ", ".join(f"{v:.2f} ({n})" for n, v in at_start.items())
 figures.show(
     draw.term_norms(records, used, STARTS),
     alt="Three plots, one per start, of the gradient norm of each loss term over the first epoch on a logarithmic axis; the "
@@ -316,8 +304,18 @@ figures.show(
 
 # %%
 share = first_epoch.shares(records, histories)
-share.add_prefix("energy's % of the ").rename(index=STARTS).style.format(
-    "{:.1f}"
+of_each = ", ".join(
+    f"{row.loss:.0f} and {row.gradient:.0f} ({STARTS[k]})"
+    for k, row in share.iterrows()
+)
+
+# %%
+figures.show(
+    draw.shares(share, STARTS),
+    alt=f"Two bars per start, the energy's share of the loss and of the summed gradient norms in the first epoch, in percent: {of_each}.",
+    caption=f"Energy's share of the loss and of the gradient, in percent: {of_each}",
+    name="fig-05-shares",
+    dataset=ds,
 )
 
 # %% tags=["remove-cell"]

@@ -358,7 +358,7 @@ table.style.set_caption(
     f"drawn again); {in_html(ds.label_notice)}"
 )
 
-# %%
+# %% tags=["remove-cell"]
 for name, key in ((name, verdicts.KEYS[name]) for name in order):
     row, n = mean.loc[name], f"{mean.loc[name, 'n']:.0f}"
     for metric in ("decomposition", "formation"):

@@ -294,7 +294,7 @@ learned.ranges()
 # %%
 Markdown(forgetting.best_in_words(learned))
 
-# %%
+# %% tags=["remove-cell"]
 grouped = points.drop(columns="seed").groupby("method", sort=False)
 low, high = grouped.min(), grouped.max()
 for key, row in means.iterrows():

@@ -121,7 +121,10 @@ def test_five_quantities_stand_in_two_rows_that_read_the_same_way(close):
 def test_parity_leaves_a_row_of_forces_out_where_there_are_none(close):
     some, none = (np.array([0.0, 1.0]), np.array([0.0, 2.0])), (np.array([]), np.array([]))
     with_forces = {(m, q): some for m in "34" for q in ("energy", "forces")}
-    assert len(methods.parity_grid(with_forces, {"3": 1.5, "4": np.nan}).axes) == 4
+    grid = methods.parity_grid(with_forces, {"3": 1.5, "4": np.nan})
+    assert len(grid.axes) == 4
+    for row in (grid.axes[:2], grid.axes[2:]):
+        assert len({ends for ax in row for ends in (ax.get_xlim(), ax.get_ylim())}) == 1
     without = {(m, q): some if q == "energy" else none for m in "34" for q in ("energy", "forces")}
     assert len(methods.parity_grid(without, {"3": np.nan, "4": np.nan}).axes) == 2
 
@@ -343,3 +346,18 @@ def test_a_hull_names_its_phases_on_hover():
     assert "O" in said
     assert figure.layout.height == 520
     assert len(figure.data) >= 2
+
+
+def test_shares_fill_a_bar_for_the_loss_and_one_for_the_gradient_of_each_start():
+    share = pd.DataFrame({"loss": [90.0, 20.0], "gradient": [60.0, 10.0]}, index=["3", "4"])
+    ax = plt.figure().subplots()
+    gradients.draw_shares(ax, share, {"3": "old", "4": "new"})
+    assert [bar.get_width() for bar in ax.patches[:4]] == [90, 60, 20, 10]
+    assert [bar.get_x() + bar.get_width() for bar in ax.patches[4:]] == [100] * 4
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        "old: loss",
+        "old: gradient",
+        "new: loss",
+        "new: gradient",
+    ]
+    assert len(gradients.shares(share, {"3": "old", "4": "new"}).axes) == 1

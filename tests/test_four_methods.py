@@ -258,3 +258,18 @@ def test_a_run_has_arrived_when_its_last_fifth_changes_little(tmp_path):
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert (found["last_fifth_method_3"]["value"], *found["last_fifth_method_3"]["interval"]) == (25, 0, 50)
     assert "None falls by more" in four_methods.record_last_fifth(LessonResults("04_four_methods"), fallen.loc[["4"]])
+
+
+def test_errors_and_norms_at_the_start_are_those_of_each_start():
+    errors = dict(zip(first_epoch.STARTS, (5e3, 600.0, 60.0), strict=True))
+    before = {key: {"energy_mae_mev_per_atom": e, "force_mae_mev_per_a": 70.0} for key, e in errors.items()}
+    table = first_epoch.errors_at_start(before)
+    assert table["energy MAE (meV/atom)"].tolist() == [5e3, 600, 60]
+    assert list(table.index) == list(first_epoch.STARTS.values())
+    rows = [
+        {"start": start, "term": "energy", "layer": "network", "seed": s, "step": t, "norm": 10 * k + s + 100 * t}
+        for k, start in enumerate(first_epoch.STARTS)
+        for s in (0, 2)
+        for t in (0, 1)
+    ]
+    assert list(first_epoch.norms_at_start(pd.DataFrame(rows), "energy").values()) == [1, 11, 21]

@@ -31,6 +31,19 @@ def norms_of(records: pd.DataFrame, start: str, term: str) -> pd.Series:
     return records[chosen].set_index(["layer", "seed", "step"])["norm"]
 
 
+def errors_at_start(before: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Energy and force errors of each start as people read them, from `evaluate` by start; a row for each."""
+    shown = {"energy_mae_mev_per_atom": "energy MAE (meV/atom)", "force_mae_mev_per_a": "force MAE (meV/Å)"}
+    rows = {name: {text: before[start][metric] for metric, text in shown.items()} for start, name in STARTS.items()}
+    return pd.DataFrame(rows).T
+
+
+def norms_at_start(records: pd.DataFrame, term: str) -> dict[str, float]:
+    """Norm of a term's gradient in the whole network at the first step, mean over seeds, by start."""
+    of_starts = {start: norms_of(records, start, term).loc[NETWORK] for start in STARTS}
+    return {start: float(norm.groupby("step").mean().iloc[0]) for start, norm in of_starts.items()}
+
+
 def ratio_by_layer(records: pd.DataFrame, term: str = TOTAL, above: str = "3", below: str = "4") -> pd.DataFrame:
     """Gradient from one start over that from another, a row for each layer and a column for each seed.
 

@@ -174,6 +174,38 @@ def term_norms(records, terms, names):
     return _with_legend(fig, axes[0], len(terms))
 
 
+def draw_shares(ax, share, names):
+    """Two bars for each start, energy's share of the loss and of the gradient, filled up by all other terms.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    share : DataFrame
+        `loss` and `gradient`, %, a row for each start.
+    names : dict of str to str
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    places = {(start, what): 2.6 * k + j for k, start in enumerate(share.index) for j, what in enumerate(share)}
+    energy = [share.loc[start, what] for start, what in places]
+    ax.barh(list(places.values()), energy, color=COLORS["gga"], label="energy")
+    ax.barh(list(places.values()), [100 - v for v in energy], left=energy, color="#d9d9d9", label="all other terms")
+    ax.set_yticks(list(places.values()), [f"{names[start]}: {what}" for start, what in places])
+    ax.set(xlim=(0, 100), xlabel="share in the first epoch (%)")
+    ax.invert_yaxis()
+    return ax
+
+
+def shares(share, names):
+    """The figure of `draw_shares`, with a legend."""
+    fig, ax = plt.subplots(figsize=(7.0, 0.4 * share.size + 1.0))
+    draw_shares(ax, share, names)
+    fig.tight_layout()
+    return _with_legend(fig, ax, 2)
+
+
 def cosines(records, angles, layers, names):
     """Cosines of energy and force gradients by layer over the first epoch, and of the whole gradient with the forces'.
 

@@ -166,9 +166,6 @@ def draw_parity(ax, labels, predicted, method: str, unit: str, slope=None):
         text += f", slope {slope:.2f}"
     ax.set_title(text, size=9, loc="left")
     ax.set_xlabel(f"label ({unit})")
-    # At least as high as wide: a flat cloud must not look steep.
-    ends = np.concatenate([ax.get_xlim(), ax.get_ylim()])
-    ax.set_ylim(ends.min(), ends.max())
     return ax
 
 
@@ -192,11 +189,15 @@ def parity_grid(points, slopes):
         rows["forces"] = ("force component", "eV/Å")
     width, height = wide()
     size = (width, 0.62 * height * len(rows))
-    fig, axes = plt.subplots(len(rows), len(methods), figsize=size, sharex="row", squeeze=False)
+    fig, axes = plt.subplots(len(rows), len(methods), figsize=size, sharex="row", sharey="row", squeeze=False)
     for (row, (quantity, unit)), line in zip(rows.items(), axes, strict=True):
         for method, ax in zip(methods, line, strict=True):
             slope = slopes[method] if row == "forces" and np.isfinite(slopes[method]) else None
             draw_parity(ax, *points[method, row], method, unit, slope)
+        together = np.concatenate([values for method in methods for values in points[method, row]])
+        margin = 0.05 * np.ptp(together)
+        ends = together.min() - margin, together.max() + margin
+        line[0].set(xlim=ends, ylim=ends)  # one range for both axes of the row: y = x has one slope everywhere
         line[0].set_ylabel(f"predicted {quantity}")
     fig.tight_layout()
     return fig
