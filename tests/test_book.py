@@ -100,7 +100,12 @@ def test_claims_table_has_lesson_data_notice_both_values_and_the_reason(tmp_path
 def test_claims_table_says_when_the_paper_has_no_number():
     content = {"dataset": "d", "label_notice": "", "results": []}
     row = {"title": "t", "value": 3, "unit": "eV", "paper": None, "interval": None, "why": "", "note": "1 seed"}
-    assert "* - t\n  - 3 eV (1 seed)\n  - —\n  - —" in "\n".join(book_results.claims_table("01_x", content, [row]))
+    other = row | {"title": "u", "paper": 4}
+    table = book_results.claims_table("01_x", content, [row, other])
+    assert "* - t\n  - 3 eV (1 seed)\n  - —\n* - u\n" in "\n".join(table)
+    assert "  - Why they differ" not in table  # a column of dashes says nothing
+    alone = book_results.claims_table("01_x", content, [row])
+    assert "* - Claim\n  - Here\n* - t\n  - 3 eV (1 seed)\n~~~" in "\n".join(alone)
 
 
 def test_a_missing_results_file_or_key_stops_the_build(tmp_path):

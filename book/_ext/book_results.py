@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from book_fresh import lessons
 from book_kept import kept_figure, kept_folder, static_figures
-from book_tables import parse_lines
+from book_tables import list_table, parse_lines
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.errors import ExtensionError
@@ -155,18 +155,15 @@ def claims_table(lesson, content, rows):
 
     notice = in_markdown(content.get("label_notice") or "")
     data = f"Dataset `{in_code(content['dataset'] or 'none')}`" + (f" ({notice})" if notice else "") + "."
-    lines = [
-        *("", f"**{{doc}}`/notebooks/{lesson}`**", "", data, ""),
-        *("```{list-table}", ":header-rows: 1", ":widths: 32 22 14 32", ""),
-        *("* - Claim", "  - Here", "  - Paper", "  - Why they differ"),
-    ]
+    table = [("Claim", "Here", "Paper", "Why they differ")]
     for row in rows:
         note = f" ({row['note']})" if row["note"] else ""
-        cells = [row["title"], value_text(row) + note, paper_text(row), row["why"] or "—"]
-        # One line a cell: a line break in a result must not end the table.
-        cells = [" ".join(str(cell).split()) for cell in cells]
-        lines += [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
-    return [*lines, "```", ""]
+        table.append((row["title"], value_text(row) + note, paper_text(row), row["why"] or "—"))
+    # A column of dashes says nothing.
+    shown = [k for k in range(4) if k < 2 or any(cells[k] != "—" for cells in table[1:])]
+    widths = " ".join(str((32, 22, 14, 32)[k]) for k in shown)
+    header, *cells = ([line[k] for k in shown] for line in table)
+    return ["", f"**{{doc}}`/notebooks/{lesson}`**", "", data, "", *list_table(header, cells, widths=widths)]
 
 
 class Result(SphinxRole):
