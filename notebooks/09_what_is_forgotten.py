@@ -409,6 +409,13 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 # | a model you may not touch | a correction beside it | `delta`; drop it, and nothing was forgotten |
 #
 # The table says what each method is *made for*; {numref}`fig-09-plane` says how far it gets on these data, within these steps.
+# And which of them could you take here? For each error the method with the lowest mean, and those that paired differences over materials cannot tell from it:
+
+# %%
+forgetting.choices(learned)
+
+# %% [markdown]
+# Where many share a row, the data do not choose for you: take the simplest.
 #
 # ## Try it yourself
 #

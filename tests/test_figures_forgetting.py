@@ -138,6 +138,13 @@ def test_a_method_is_named_best_only_where_both_differences_are_clear(learned, m
     assert "**Force**: no method is clearly lower than Method 4 in target *and* source; in one" in said
 
 
+def test_a_choice_names_the_lowest_error_and_all_that_cannot_be_told_from_it(learned):
+    table = forgetting.choices(learned)
+    assert list(table.index) == ["energy, target", "force, target", "energy, source", "force, source"]
+    assert table.loc["energy, source"].tolist() == ["replay", "Method 4"]  # 2 against 4, and the interval holds zero
+    assert table.loc["force, source"].tolist() == ["replay", "none"]  # lower by 1 on every material
+
+
 def test_validation_and_test_hold_no_element_that_training_lacks():
     target = xf.LabelledFrames.from_dataset(xf.open_dataset("pbe-r2scan"), "high")
     for split in forgetting.split_frames(target, range(3), 96, 32).values():

@@ -266,6 +266,31 @@ def best_in_words(learned: Learned) -> str:
     return "\n".join(lines)
 
 
+def choices(learned: Learned) -> pd.DataFrame:
+    """Which method has the lowest error, and which others cannot be told from it on the same frames, by quantity.
+
+    Returns
+    -------
+    DataFrame
+        A row for each error in target and source, with `lowest` and `not clearly worse`, in words.
+    """
+    means = learned.points.drop(columns="seed").groupby("method", sort=False).mean()
+    rows = {}
+    for where in ("target", "source"):
+        for what in QUANTITIES:
+            of = means[f"{where}_{what}"].drop(PRETRAINED).dropna()
+            if of.empty:
+                continue
+            best = of.idxmin()
+            others = [key for key in of.index if key != best]
+            near = [key for key in others if learned.difference(where, what, key, best).verdict != "higher"]
+            rows[f"{what}, {where}"] = {
+                "lowest": NAMES[best],
+                "not clearly worse": ", ".join(NAMES[key] for key in near) or "none",
+            }
+    return pd.DataFrame(rows).T
+
+
 def lost(table: pd.DataFrame, column: str, when: str = "after") -> float:
     """Mean error over the frames of all kinds but dimers, from the table of a `Forgetting`."""
     table = table.drop(index=DIMERS, errors="ignore")
