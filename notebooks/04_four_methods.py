@@ -218,7 +218,7 @@ for kind, (_, e) in by_split.items():
 # %%
 four_methods.methods_table().style.hide(axis="index")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # - **Method 1** forgets all that the GGA/GGA+U model knew, and gives a fresh network the r²SCAN references.
 # - **Method 2** keeps everything and lets training sort it out, references included.
 # - **Method 3** keeps everything and freezes the references, which are those of GGA/GGA+U: the network has to learn the shift.

@@ -35,6 +35,15 @@ binary = ["Li", "O"]  # two of them
 ternary = ["Li"]  # three of them
 by_hand = "Li2O"  # for the ruler
 
+# %% [markdown]
+# ## Who goes
+
+# %% [markdown] tags=["slide"]
+# - **Method 1** goes.
+# - **Method 2** stays.
+#
+# And no other.
+
 # %%
 import matplotlib.pyplot as plt
 from crossfunc.lessons import figures
@@ -84,6 +93,32 @@ COURSE = {
 }
 
 
+PAGE = """# Functionals
+
+See {doc}`claims`.
+
+## Why two
+
+Electrons repel each other. That is hard.
+
+- PBE is cheap. It is old.
+- r²SCAN is not:
+
+$$E = T$$
+
+| a | table |
+
+:::{admonition} Questions
+1. Which?
+:::
+
+:::{admonition} Answers
+:class: dropdown
+1. The secret one.
+:::
+"""
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A course of one executed lesson."""
@@ -94,7 +129,7 @@ def made(tmp_path_factory):
     (root / "notebooks" / "06_x.py").write_text(LESSON)
     (root / "book").mkdir()
     (root / "book" / "claims.md").write_text("# The paper's claims\n")
-    (root / "book" / "functionals.md").write_text("# Functionals\n\nSee {doc}`claims`.\n")
+    (root / "book" / "functionals.md").write_text(PAGE)
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
     plans = plan_run(root, "smoke", package=root / "package")
@@ -162,7 +197,32 @@ def test_an_answer_is_right_wrong_or_refused_with_the_choices(made):
 
 def test_the_page_on_functionals_goes_to_the_students_as_plain_markdown(made):
     page = (made[0] / "students" / "functionals.md").read_text()
-    assert page == "# Functionals\n\nSee the page “The paper's claims”.\n"
+    assert page.startswith("# Functionals\n\nSee the page “The paper's claims”.\n")
+    assert "> 1. Which?" in page
+    assert "secret" not in page
+    assert "secret" in (made[0] / "instructors" / "functionals.md").read_text()
+
+
+def test_a_page_has_a_slide_for_each_section_with_first_sentences(made):
+    from pptx import Presentation
+
+    front, section = Presentation(made[0] / "slides" / "functionals.pptx").slides
+    assert front.shapes.title.text == "Functionals"
+    assert section.shapes.title.text == "Why two"
+    assert section.placeholders[1].text == "Electrons repel each other.\nPBE is cheap."
+
+
+def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made):
+    from pptx import Presentation
+
+    titles = [slide.shapes.title.text for slide in Presentation(made[0] / "slides" / "all.pptx").slides]
+    sheet = (made[0] / "instructors" / "running-sheet.md").read_text()
+    assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
+    for k, title in enumerate(titles, start=1):
+        assert f"\n{k}. {title}\n" in sheet
+    assert "- **06.1** (7 min): It rises." in sheet
+    assert (made[0] / "students" / "quiz.md").read_text() == (made[0] / "students" / "quiz-6.md").read_text()
+    assert "running-sheet.md" in (made[0] / "README.md").read_text()
 
 
 def test_only_the_instructors_quiz_has_answers(made):
@@ -179,16 +239,17 @@ def test_slides_have_goal_figures_with_words_and_recap(made):
 
     slides = list(Presentation(made[0] / "slides" / "06_x.pptx").slides)
     titles = [slide.shapes.title.text for slide in slides]
-    assert titles == ["6. References move", "It rises", "Recap"]
+    assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
+    assert slides[1].placeholders[1].text == "Method 1 goes.\nMethod 2 stays."
     assert slides[0].placeholders[1].text == "See that references move, c_j too."
     assert any(
         "Figures of the profile smoke. The lesson's words were written for laptop" in s.text for s in texts(slides[0])
     )
-    assert any(s.text == "Figure 6.1. It rises. Profile smoke." for s in texts(slides[1]))
-    (picture,) = [shape for shape in slides[1].shapes if shape.shape_type == 13]
+    assert any(s.text == "Figure 6.1. It rises. Profile smoke." for s in texts(slides[2]))
+    (picture,) = [shape for shape in slides[2].shapes if shape.shape_type == 13]
     assert picture._element.nvPicPr.cNvPr.get("descr") == "A rising line."
     assert picture.top + picture.height <= 6858000
-    assert slides[2].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
+    assert slides[3].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
 
 
 def texts(slide):
@@ -217,8 +278,8 @@ def test_an_interactive_figure_is_a_picture_or_its_description(made, tmp_path):
     import matplotlib.pyplot as plt
 
     plt.figure().savefig(png)
-    described = Presentation(write_slides(changed, tmp_path / "a.pptx")).slides[2]
-    drawn = Presentation(write_slides(changed, tmp_path / "b.pptx", None, {"fig-06-bar": png.read_bytes()})).slides[2]
+    described = Presentation(write_slides([changed], tmp_path / "a.pptx")).slides[3]
+    drawn = Presentation(write_slides([changed], tmp_path / "b.pptx", None, {"fig-06-bar": png.read_bytes()})).slides[3]
     assert any(s.text == "Interactive: open the lesson. A bar." for s in texts(described))
     (picture,) = [shape for shape in drawn.shapes if shape.shape_type == 13]
     assert picture._element.nvPicPr.cNvPr.get("descr") == "A bar."

@@ -314,6 +314,9 @@ def book(
 
 @app.command()
 def course(
+    lessons: Annotated[
+        list[str] | None, typer.Argument(metavar="LESSON", help="Those of the day (01 03 04); none for all lessons.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
     profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
     students: Annotated[str, typer.Option(help="Profile whose sizes the students' notebooks have.")] = "smoke",
@@ -326,7 +329,7 @@ def course(
 
     checkout = find_root(root)
     about = courses.read_course(checkout / "notebooks" / courses.FILE)
-    plans, of_students = plan_run(checkout, profile), plan_run(checkout, students)
+    plans, of_students = (plan_run(checkout, name, lessons or ()) for name in (profile, students))
     written, notice = courses.write_course(plans, out.resolve(), about, students=of_students)
     if notice:
         say(f"interactive figures are words on the slides: {notice}")

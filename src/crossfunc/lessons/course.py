@@ -23,7 +23,15 @@ from crossfunc.lessons import wording
 from crossfunc.lessons.freshness import require_fresh
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
-from crossfunc.lessons.slides import cell_text, draw_interactive, lesson_title, write_handout, write_slides
+from crossfunc.lessons.slides import (
+    cell_text,
+    draw_interactive,
+    lesson_title,
+    slide_titles,
+    write_handout,
+    write_page_slides,
+    write_slides,
+)
 from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["Course", "check", "read_course", "write_course"]
@@ -34,7 +42,7 @@ SOLUTION_TAG = "hide-cell"
 GROUP_LESSON = "06"
 PRIMER = "functionals.md"
 _EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
-_ANSWER = re.compile(r"\n?:::\{admonition\} Answer\n.*?\n:::\n?", re.S)
+_ANSWER = re.compile(r"\n?:::\{admonition\} Answers?\n.*?\n:::\n?", re.S)
 _FIELDS = {
     "exercises": {"minutes", "ask", "choices", "right", "answer"},
     "quiz": {"ask", "choices", "right", "because"},
@@ -106,10 +114,11 @@ def write_course(
     Returns
     -------
     written : list of Path
-        `students/` (notebooks without solutions, answers and outputs, `answers.json` for `check`, a quiz per lesson and
-        the page on functionals), `instructors/` (executed notebooks with solutions in sight, `answers.md`, `quiz.md`
-        with answers, `groups.md` with those of the sheets), `slides/`, `groups/` (a folder for each, with its sheet
-        and its notebook), `handout.pdf`.
+        `README.md` (what is what), `students/` (notebooks without solutions, answers and outputs, `answers.json` for
+        `check`, `quiz.md` and one per lesson, and the page on functionals), `instructors/` (executed notebooks with
+        solutions in sight, `running-sheet.md`, `answers.md`, `quiz.md` with answers, `groups.md` with those of the
+        sheets), `slides/` (a deck per lesson, `all.pptx`, and one on functionals), `groups/` (a folder for each, with
+        its sheet and its notebook), `handout.pdf`.
     notice : str
         Why interactive figures are words on the slides; empty where they are drawn.
 
@@ -130,27 +139,44 @@ def write_course(
         written.append(_write(out / "students" / f"{stem}.ipynb", _dump(student_notebook(of_students, course, titles))))
         executed = json.loads(plan.notebook.read_text(encoding="utf-8"))
         written.append(_write(out / "instructors" / f"{stem}.ipynb", _dump(unfold(executed, titles))))
-        written.append(write_slides(plan, out / "slides" / f"{stem}.pptx", titles, drawn))
+        written.append(write_slides([plan], out / "slides" / f"{stem}.pptx", titles, drawn))
+    written.append(write_slides(plans, out / "slides" / "all.pptx", titles, drawn))
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     for number in [n for n in numbers if n in course.quiz]:
         name = f"quiz-{spoken_number(number)}.md"
         written.append(_write(out / "students" / name, quiz_text(course, [number])))
+    written.append(_write(out / "students" / "quiz.md", quiz_text(course, numbers)))
     if (primer := book / PRIMER).is_file():
-        text = wording.as_markdown(primer.read_text(encoding="utf-8"), titles)
-        written.append(_write(out / "students" / PRIMER, text))
+        text = primer.read_text(encoding="utf-8")
+        written.append(_write(out / "students" / PRIMER, wording.as_markdown(_ANSWER.sub("\n", text), titles)))
+        written.append(_write(out / "instructors" / PRIMER, wording.as_markdown(text, titles)))
+        written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
+    written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans)))
+    written.append(_write(out / "README.md", _CONTENTS))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
         written += _write_groups(plan, course, out, titles)
     return [*written, write_handout(plans, out / "handout.pdf", titles, course.handout)], notice
+
+
+_CONTENTS = """# A course
+
+Begin with `instructors/running-sheet.md`: what there is to show, to ask and to answer, lesson by lesson.
+
+- `students/` and `groups/`: hand these out, as folders.
+- `slides/`: a deck per lesson, all of them in one, and one on functionals.
+- `handout.pdf`: one page for the wall.
+- `instructors/`: yours alone, with solutions and answers.
+"""
 
 
 def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str]) -> list[Path]:
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written, key = open_dataset(plan.parameters["dataset"]), [], ["# Groups: answers to the first task", ""]
+    dataset, written, key = open_dataset(plan.parameters["dataset"]), [], [_OF_GROUPS, ""]
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
@@ -163,6 +189,19 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
         left, right, energy = verdicts.decompose(phases, group["by_hand"])
         key.append(f"- **{letter}**: {group['by_hand']} → {left} + {right}, {energy:+.3f} eV/atom")
     return [*written, _write(out / "instructors" / "groups.md", "\n".join([*key, ""]))]
+
+
+_OF_GROUPS = """# Groups: what to expect
+
+- Task 1, 25 minutes: the numbers below; with a ruler, within 0.02 eV/atom or so.
+- Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints, and differs from group to
+  group. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is undecided, and at
+  the students' sizes many relaxations stop before they have arrived.
+- Task 3, 15 minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
+  labels, the number of compounds, or the one seed.
+
+## The first task
+"""
 
 
 def _write(path: Path, text: str) -> Path:
@@ -341,6 +380,17 @@ def answers_text(course: Course, plans: Sequence[Plan]) -> str:
     return "\n".join(lines)
 
 
+def running_sheet(course: Course, plans: Sequence[Plan]) -> str:
+    """Return what there is to show and to ask in each lesson: slides by number, exercises with minutes and answers."""
+    lines = ["# Running sheet", "", "Numbers are those of the slides in each lesson's own deck.", ""]
+    for plan in plans:
+        lines += [f"## {lesson_title(plan)}", ""]
+        lines += [f"{k}. {title}" for k, title in enumerate(slide_titles(plan), start=1)]
+        own = {key: one for key, one in course.exercises.items() if key.startswith(f"{plan.lesson.number}.")}
+        lines += ["", *(f"- **{key}** ({one['minutes']} min): {one['answer']}" for key, one in own.items()), ""]
+    return "\n".join(lines)
+
+
 def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
     """Return the sheet of one group: its chemical system, a table for pencil and ruler, what to bring back.
 
@@ -361,15 +411,16 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             "",
             f"Lesson 6 on a chemical system of your own: `{stem}.ipynb` in this folder, made for it.",
             "",
-            f"1. Leave {group['by_hand']} out of the table and draw formation energies over the share of {second}, in",
-            "   pencil. Stretch a band under the other points, from one element to the other, and measure from it to",
-            f"   {group['by_hand']}: that is its decomposition energy, negative where it lies below the band. If the",
-            "   distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
+            f"1. (25 minutes) Leave {group['by_hand']} out of the table and draw formation energies over the share",
+            f"   of {second}, in pencil. Stretch a band under the other points, from one element to the other, and",
+            f"   measure from it to {group['by_hand']}: that is its decomposition energy, negative below the band.",
+            "   If the distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
             "   Compare with what the notebook prints.",
-            "2. Which compounds does each model call stable that the reference does not, or the reverse?",
+            "2. (20 minutes) Which compounds does each model call stable that the reference does not, or the reverse?",
             "   After the cell that fills `reports`:",
             "   `{key: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for key, r in reports.items()}`",
-            "3. One figure with its interval for the others, and one sentence on what it cannot show.",
+            "3. (15 minutes) For the others: one number of the lesson's table with its interval, the figure that it",
+            "   belongs to, and one sentence on what it cannot show.",
             "",
             f"| phase | share of {second} | formation energy (eV/atom) |",
             "|---|---|---|",

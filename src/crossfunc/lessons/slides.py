@@ -15,9 +15,18 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.sources import spoken_number
 
-__all__ = ["cell_text", "draw_interactive", "lesson_title", "write_handout", "write_slides"]
+__all__ = [
+    "cell_text",
+    "draw_interactive",
+    "lesson_title",
+    "slide_titles",
+    "write_handout",
+    "write_page_slides",
+    "write_slides",
+]
 
 STORY_FIGURE = "fig-03-story"
+SLIDE_TAG = "slide"
 _HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
 
 
@@ -50,9 +59,9 @@ def draw_interactive(plans: Iterable[Plan]) -> tuple[dict[str, bytes], str]:
 
 
 def write_slides(
-    plan: Plan, path: Path, titles: Mapping[str, str] | None = None, drawn: Mapping[str, bytes] | None = None
+    plans: Iterable[Plan], path: Path, titles: Mapping[str, str] | None = None, drawn: Mapping[str, bytes] | None = None
 ) -> Path:
-    """Write a lesson's slides: its goal, a slide for each named figure, its recap.
+    """Write the slides of lessons: the goal of each, what it lists under the tag "slide", its named figures, its recap.
 
     PowerPoint's format, which LibreOffice and Keynote read too, because slides are edited before they are shown. A
     figure has a headline above it and its whole caption below, with the profile that it was drawn at; its description
@@ -60,8 +69,8 @@ def write_slides(
 
     Parameters
     ----------
-    plan : Plan
-        Of an executed lesson.
+    plans : iterable of Plan
+        Of executed lessons, one after another in one deck.
     path : path
     titles : mapping, optional
         Titles of the book's pages, from `wording.page_titles`.
@@ -71,21 +80,82 @@ def write_slides(
     from pptx import Presentation
 
     deck = Presentation()
+    for plan in plans:
+        _add_lesson(deck, plan, titles, drawn)
+    return _save(deck, path)
+
+
+def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = None) -> Path:
+    """Write the slides of a page of the book: a slide for each section, with the first sentence of each paragraph."""
+    from pptx import Presentation
+
+    deck = Presentation()
+    head, *sections = re.split(r"^## ", text, flags=re.M)
+    front = deck.slides.add_slide(deck.slide_layouts[0])
+    _fill(front.shapes.title, head.splitlines()[0].removeprefix("# "), 40)
+    _fill(front.placeholders[1], "\n".join(_first_sentences(head.partition("\n")[2], titles)), 22)
+    for section in sections:
+        heading, _, body = section.partition("\n")
+        if points := _first_sentences(body, titles):
+            _add_points(deck, heading, points)
+    return _save(deck, path)
+
+
+def slide_titles(plan: Plan) -> list[str]:
+    """Return the titles of a lesson's slides, in their order."""
+    lists = [heading for heading, _ in _lists(plan, None)]
+    figures = [wording.headline(wording.as_words(note["caption"])) for note, _ in named_figures(plan.notebook)]
+    return [lesson_title(plan), *lists, *figures, *(["Recap"] if _recap(plan, None) else [])]
+
+
+def _add_lesson(deck, plan: Plan, titles: Mapping[str, str] | None, drawn: Mapping[str, bytes] | None) -> None:
     front = deck.slides.add_slide(deck.slide_layouts[0])
     _fill(front.shapes.title, lesson_title(plan), 40)
     _fill(front.placeholders[1], _goal(plan, titles), 22)
     _add_note(deck, front, _sizes(plan))
+    for heading, points in _lists(plan, titles):
+        _add_points(deck, heading, points)
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
     for note, data in named_figures(plan.notebook):
         png = base64.b64decode(data["image/png"]) if "image/png" in data else (drawn or {}).get(note["name"])
         _add_figure(deck, note, png, f"Figure {numbers.get(note['name'], '')}".strip(), plan.profile)
     if points := _recap(plan, titles):
-        last = deck.slides.add_slide(deck.slide_layouts[1])
-        _fill(last.shapes.title, "Recap", 32)
-        _fill(last.placeholders[1], "\n".join(points), _RECAP_PT)
+        _add_points(deck, "Recap", points)
+
+
+def _add_points(deck, heading: str, points: Sequence[str]) -> None:
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    _fill(slide.shapes.title, wording.as_words(heading), 32)
+    _fill(slide.placeholders[1], "\n".join(points), _RECAP_PT)
+
+
+def _save(deck, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     deck.save(str(path))
     return path
+
+
+def _lists(plan: Plan, titles: Mapping[str, str] | None) -> list[tuple[str, list[str]]]:
+    """Heading and points of each cell under the tag "slide": what a lesson wants on a slide beside its figures."""
+    numbers, found, heading = wording.figure_numbers(plan.lesson.text, plan.lesson.number), [], ""
+    for cell in _cells(plan):
+        if cell["cell_type"] != "markdown":
+            continue
+        lines = cell_text(cell).splitlines()
+        heading = next((line.removeprefix("## ") for line in lines if line.startswith("## ")), heading)
+        if SLIDE_TAG in cell["metadata"].get("tags", []):
+            points = [wording.as_words(line[2:], titles, numbers) for line in lines if line.startswith("- ")]
+            found.append((heading, points))
+    return found
+
+
+def _first_sentences(text: str, titles: Mapping[str, str] | None) -> list[str]:
+    """The first sentence of each paragraph and point of a list; tables, equations and admonitions are left out."""
+    text = re.sub(r":::\{.*?\n:::\n?|\$\$.*?\$\$[^\n]*", "", text, flags=re.S)
+    blocks = [block.strip() for block in re.split(r"\n\s*\n|\n(?=- )", text)]
+    lines = [block.removeprefix("- ").splitlines()[0] for block in blocks if block and not block.startswith("|")]
+    first = [re.split(r"(?<=[a-z)])\. ", wording.as_words(line, titles))[0].rstrip(".") for line in lines]
+    return [words + "." for words in first if not words.endswith(":")]
 
 
 def _sizes(plan: Plan) -> str:
