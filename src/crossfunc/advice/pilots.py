@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from crossfunc.advice.curves import HELD_OUT, EnergyTask
-from crossfunc.training.evaluate import predict_frames
+from crossfunc.potential import predict
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.source import replace_labels
 
@@ -76,15 +76,17 @@ def trained_error(
     """
     from crossfunc.training.fit import finetune
 
-    some = frames.take(task.rows)
-    begun = predict_frames(model, some).energy_per_atom_ev
-    some = replace_labels(some, energy_per_atom_ev=begun + task.residual_ev)
-    rows = {"train": np.flatnonzero(np.isin(task.material_ids, train))}
-    rows["validation"] = np.flatnonzero(np.isin(task.material_ids, held))
+    chosen = np.flatnonzero(np.isin(task.material_ids, np.concatenate([train, held])))
+    some = frames.take(task.rows[chosen])
+    begun = predict(model, some.crystals, derivatives=False)["energy_per_atom_ev"]
+    some = replace_labels(some, energy_per_atom_ev=begun + task.residual_ev[chosen])
+    is_held = np.isin(task.material_ids[chosen], held)
+    rows = {"train": np.flatnonzero(~is_held), "validation": np.flatnonzero(is_held)}
     given = {"pretrained": model, "n_epochs": n_epochs, "validate_every_n_epochs": n_epochs, "progress": False}
     run = finetune("3", some, split=rows, seed=seed, **given)
     judged = some.take(rows["validation"])
-    error = np.abs(predict_frames(run.last_model, judged).energy_per_atom_ev - judged.energy_per_atom_ev)
+    after = predict(run.last_model, judged.crystals, derivatives=False)["energy_per_atom_ev"]
+    error = np.abs(after - judged.energy_per_atom_ev)
     _, place, count = np.unique(judged.material_ids, return_inverse=True, return_counts=True)
     return float(1000 * (np.bincount(place, error) / count).mean()), run.seconds, len(rows["train"])
 
