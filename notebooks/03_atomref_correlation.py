@@ -245,7 +245,7 @@ own_data.check_claim(
 )
 
 # %% [markdown]
-# The paper finds 0.09 and 0.93.
+# The paper's two numbers stand at the end of this page.
 # The same lines from energies of the Materials Project {cite:p}`jain2013materialsproject`, computed with VASP, where `CROSSFUNC_DATA` names a folder that has them ({doc}`/datasets`):
 
 # %%

@@ -346,9 +346,8 @@ by_model = scores.groupby(level=0, sort=False)
 order = [n for n in (GGA, *METHODS, PUBLISHED) if n in by_model.groups]
 mean = by_model.mean().loc[order]
 compared = verdicts.Compared(reports, unseen)
-n_judged = sorted(
-    {f"{n:.0f}" for n in (scores["n"].min(), scores["n"].max())}
-)
+ends = sorted({scores["n"].min(), scores["n"].max()})
+n_judged = [f"{n:.0f}" for n in ends]
 
 # %%
 table = verdicts.beside_paper(mean, compared, results)

@@ -1,8 +1,10 @@
 """`results.yml`: a lesson records a key and a value, and the file says what the number is."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from crossfunc.lessons import LessonResults, ResultsError
 from crossfunc.lessons.declared import DeclarationError, find_declarations, read_declarations, unused_keys
@@ -97,3 +99,35 @@ def test_the_papers_numbers_say_where_they_stand():
             if entry.paper is not None:
                 assert entry.where, f"{lesson}: {key}: where in the paper?"
                 assert entry.why, f"{lesson}: {key}: why do the numbers differ?"
+
+
+# --- the paper's numbers ---
+
+
+def derived(key):
+    """Operation and the two entries that a key of `results.yml` is made from, by its name; None for any other."""
+    if found := re.fullmatch(r"(\w+?)_(\d)_minus_(\d)", key):
+        quantity, one, other = found.groups()
+        return "-", f"{quantity}_mae_method_{one}", f"{quantity}_mae_method_{other}"
+    if found := re.fullmatch(r"ratio_(\d)_to_(\d)", key):
+        return "/", *(f"energy_mae_method_{method}" for method in found.groups())
+    return None
+
+
+def test_differences_and_ratios_of_the_papers_numbers_are_those_of_their_entries():
+    declared = yaml.safe_load((own_lessons() / "results.yml").read_text(encoding="utf-8"))
+    checked = []
+    for lesson, rows in declared.items():
+        for key, row in rows.items():
+            made = derived(key)
+            if made is None or not isinstance(row.get("paper"), int | float):
+                continue
+            sign, *names = made
+            one, other = (rows[name]["paper"] for name in names)
+            right = one - other if sign == "-" else one / other
+            digits = len(str(row["paper"]).partition(".")[2])
+            assert round(right, digits) == row["paper"], (
+                f"{lesson}: {key} is {row['paper']}, its entries give {right:g}"
+            )
+            checked.append(key)
+    assert len(checked) >= 3

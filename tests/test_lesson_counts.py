@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import re
 import statistics
 import sys
@@ -50,6 +51,7 @@ def is_solution(cell):
     return cell.source.startswith("# Solution")
 
 
+@functools.cache
 def count(path):
     cells = Lesson(path).notebook().cells
     code = [cell for cell in cells if cell.cell_type == "code"]
@@ -96,10 +98,10 @@ def test_the_counts_of_every_lesson_as_a_table():
 @each_lesson
 def test_a_lesson_is_text_and_short_cells(path):
     counts = count(path)
-    assert counts.median_visible_lines <= 7
-    assert counts.hidden_percent <= 20
-    assert counts.words_per_line >= 6
-    assert counts.helpers_that_draw == ()
+    assert counts.median_visible_lines <= 7, "move code into src/, or split long cells"
+    assert counts.hidden_percent <= 20, "move what is hidden into src/"
+    assert counts.words_per_line >= 6, "say more, or compute less in the lesson"
+    assert counts.helpers_that_draw == (), "figures are functions of crossfunc.lessons.figures"
 
 
 @each_lesson

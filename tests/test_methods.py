@@ -96,9 +96,11 @@ def test_methods_after_the_paper_start_from_model_aware_references_and_train():
 
 def test_the_help_of_finetune_and_the_recipe_name_every_method():
     said = " ".join(CliRunner().invoke(app, ["finetune", "--help"], env={"COLUMNS": "200"}).output.split())
-    assert [key for key in METHODS if key not in re.split(r"[\s,;.]+", said)] == []
+    without_help = [key for key in METHODS if key not in re.split(r"[\s,;.]+", said)]
     recipe = (Path(__file__).parents[1] / "book" / "recipe.md").read_text(encoding="utf-8")
-    assert [key for key in METHODS if key not in STARTS and f"`{key}`" not in recipe] == []
+    without_recipe = [key for key in METHODS if key not in STARTS and f"`{key}`" not in recipe]
+    assert not without_help, f"name in the help of `crossfunc finetune --method` (cli.py): {without_help}"
+    assert not without_recipe, f"say in book/recipe.md whom it is for: {without_recipe}"
 
 
 def test_the_table_of_methods_cannot_be_changed():
