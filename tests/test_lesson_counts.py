@@ -175,7 +175,8 @@ def test_a_name_bound_twice_and_read_elsewhere_is_found():
 @each_lesson
 def test_any_cell_can_be_run_again_after_any_other(path):
     cells = Lesson(path).notebook().cells
-    assert unsafe_names([cell.source for cell in cells if cell.cell_type == "code"]) == []
+    found = unsafe_names([cell.source for cell in cells if cell.cell_type == "code"])
+    assert not found, f"bound in two cells and read in another one; rename one of each: {', '.join(found)}"
 
 
 # --- what the lessons record ---
