@@ -315,7 +315,7 @@ def book(
 @app.command()
 def course(
     lessons: Annotated[
-        list[str] | None, typer.Argument(metavar="LESSON", help="Those of the day (01 03 04); none for all lessons.")
+        list[str] | None, typer.Argument(metavar="LESSON", help="Lessons that are taught (01 03 04); none: all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
     profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",

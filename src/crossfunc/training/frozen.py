@@ -130,7 +130,7 @@ class FrozenModel(DirectModel):
 
     @property
     def references_ev(self) -> np.ndarray:
-        """Those of the network."""
+        """Element references of the network, eV/atom."""
         return element_references(self.network)
 
     def predict(
