@@ -108,6 +108,8 @@ $$E = T$$
 
 | a | table |
 
+## On paper
+
 :::{admonition} Questions
 1. Which?
 :::
@@ -206,7 +208,8 @@ def test_the_page_on_functionals_goes_to_the_students_as_plain_markdown(made):
 def test_a_page_has_a_slide_for_each_section_with_first_sentences(made):
     from pptx import Presentation
 
-    front, section = Presentation(made[0] / "slides" / "functionals.pptx").slides
+    front, section, paper = Presentation(made[0] / "slides" / "functionals.pptx").slides
+    assert paper.placeholders[1].text == "Which?"
     assert front.shapes.title.text == "Functionals"
     assert section.shapes.title.text == "Why two"
     assert section.placeholders[1].text == "Electrons repel each other.\nPBE is cheap."
@@ -218,9 +221,9 @@ def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made)
     titles = [slide.shapes.title.text for slide in Presentation(made[0] / "slides" / "all.pptx").slides]
     sheet = (made[0] / "instructors" / "running-sheet.md").read_text()
     assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
-    for k, title in enumerate(titles, start=1):
-        assert f"\n{k}. {title}\n" in sheet
-    assert "- **06.1** (7 min): It rises." in sheet
+    for k, title in enumerate(titles[1:], start=2):
+        assert f"\n- slide {k}: {title}\n" in sheet
+    assert "**06.1** (7 min). Does it rise?\n\n→ It rises." in sheet
     assert (made[0] / "students" / "quiz.md").read_text() == (made[0] / "students" / "quiz-6.md").read_text()
     assert "running-sheet.md" in (made[0] / "README.md").read_text()
 
@@ -406,3 +409,14 @@ def test_each_group_has_phases_enough_for_a_hull(root):
         inside = {c.reduced_formula for c in formulas if {e.symbol for e in c.elements} <= set(group["elements"])}
         assert len(inside) >= 8, group["name"]
         assert Composition(group["by_hand"]).reduced_formula in inside
+
+
+def test_a_course_of_some_lessons_keeps_none_of_an_earlier_one(made, tmp_path):
+    for name in ("students", "groups"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "02_other.ipynb").touch()
+    courses._remove_earlier(tmp_path)
+    assert (tmp_path / "students" / "02_other.ipynb").exists()  # nobody's course: left alone
+    (tmp_path / "README.md").write_text((made[0] / "README.md").read_text())
+    courses._remove_earlier(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]

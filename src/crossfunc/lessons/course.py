@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -133,6 +134,7 @@ def write_course(
     book = plans[0].lesson.path.parents[1] / "book" if plans else Path("book")
     titles = wording.page_titles(book)
     drawn, notice = draw_interactive(plans)
+    _remove_earlier(out)
     written = []
     for plan, of_students in zip(plans, own, strict=True):
         stem = plan.lesson.stem
@@ -154,7 +156,7 @@ def write_course(
         written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
-    written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans)))
+    written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans, titles)))
     written.append(_write(out / "README.md", _CONTENTS))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
         written += _write_groups(plan, course, out, titles)
@@ -170,6 +172,14 @@ Begin with `instructors/running-sheet.md`: what there is to show, to ask and to 
 - `handout.pdf`: one page for the wall.
 - `instructors/`: yours alone, with solutions and answers.
 """
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove what an earlier call wrote: a course of some lessons must not hold the others."""
+    readme = out / "README.md"
+    if readme.is_file() and readme.read_text(encoding="utf-8") == _CONTENTS:
+        for name in ("students", "instructors", "slides", "groups"):
+            shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str]) -> list[Path]:
@@ -380,15 +390,36 @@ def answers_text(course: Course, plans: Sequence[Plan]) -> str:
     return "\n".join(lines)
 
 
-def running_sheet(course: Course, plans: Sequence[Plan]) -> str:
-    """Return what there is to show and to ask in each lesson: slides by number, exercises with minutes and answers."""
-    lines = ["# Running sheet", "", "Numbers are those of the slides in each lesson's own deck.", ""]
+def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, str] | None = None) -> str:
+    """Return what to show, to ask and to answer in each lesson: slides of `all.pptx` by number, exercises in full."""
+    lines, k = ["# Running sheet", "", "Numbers are those of the slides in `all.pptx`.", ""], 0
     for plan in plans:
-        lines += [f"## {lesson_title(plan)}", ""]
-        lines += [f"{k}. {title}" for k, title in enumerate(slide_titles(plan), start=1)]
-        own = {key: one for key, one in course.exercises.items() if key.startswith(f"{plan.lesson.number}.")}
-        lines += ["", *(f"- **{key}** ({one['minutes']} min): {one['answer']}" for key, one in own.items()), ""]
+        lines += [f"## Lesson {lesson_title(plan)}", ""]
+        for title in slide_titles(plan)[1:]:
+            k += 1
+            lines.append(f"- slide {k + 1}: {title}")
+        k += 1
+        texts = _exercise_texts(plan, titles)
+        for key, one in course.exercises.items():
+            if key.startswith(f"{plan.lesson.number}."):
+                lines += [
+                    "",
+                    f"**{key}** ({one['minutes']} min). {texts.get(key, one['ask'])}",
+                    "",
+                    f"→ {one['answer']}",
+                ]
+        lines.append("")
     return "\n".join(lines)
+
+
+def _exercise_texts(plan: Plan, titles: Mapping[str, str] | None) -> dict[str, str]:
+    """What each exercise of a lesson asks, in one line, by its number."""
+    found = {}
+    for cell in plan.lesson.notebook().cells:
+        if cell.cell_type == "markdown" and (number := _EXERCISE.search(cell.source)):
+            body = cell.source[number.end() :].replace(":::", "")
+            found[f"{plan.lesson.number}.{number[1]}"] = wording.as_words(" ".join(body.split()), titles)
+    return found
 
 
 def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:

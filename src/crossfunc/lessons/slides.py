@@ -150,12 +150,18 @@ def _lists(plan: Plan, titles: Mapping[str, str] | None) -> list[tuple[str, list
 
 
 def _first_sentences(text: str, titles: Mapping[str, str] | None) -> list[str]:
-    """The first sentence of each paragraph and point of a list; tables, equations and admonitions are left out."""
-    text = re.sub(r":::\{.*?\n:::\n?|\$\$.*?\$\$[^\n]*", "", text, flags=re.S)
+    """The first sentence of each paragraph and point of a list, and questions in full.
+
+    Tables, equations, answers and all else in admonitions are left out.
+    """
+    text = re.sub(r":::\{admonition\} Answers?\n.*?\n:::\n?|\$\$.*?\$\$[^\n]*", "", text, flags=re.S)
+    questions = [line[3:] for line in text.splitlines() if re.match(r"\d\. ", line)]
+    text = re.sub(r":::\{.*?\n:::\n?", "", text, flags=re.S)
     blocks = [block.strip() for block in re.split(r"\n\s*\n|\n(?=- )", text)]
     lines = [block.removeprefix("- ").splitlines()[0] for block in blocks if block and not block.startswith("|")]
     first = [re.split(r"(?<=[a-z)])\. ", wording.as_words(line, titles))[0].rstrip(".") for line in lines]
-    return [words + "." for words in first if not words.endswith(":")]
+    points = [words + "." for words in first if not words.endswith(":")]
+    return points + [wording.as_words(line, titles) for line in questions]
 
 
 def _sizes(plan: Plan) -> str:
