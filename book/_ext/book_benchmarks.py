@@ -252,7 +252,7 @@ HEADLINE = (
         "predict",
         ("one_crystal", "64 atoms", "ratio_2_threads"),
     ),
-    ("molecular dynamics, 64 atoms", "chgnet's MolecularDynamics", "predict", ("molecular_dynamics", "64 atoms", "ratio")),
+    ("molecular dynamics, 64 atoms", "chgnet's own", "predict", ("molecular_dynamics", "64 atoms", "ratio")),
     ("graphs of 31 atoms", "chgnet's converter", "graphs", ("n_atoms", "31", "ratio")),
     ("relaxing {n_structures} crystals", "chgnet's relaxer", "relax", ("speedup",)),
     ("decomposition energy, median", "pymatgen's PhaseDiagram", "hull", ("speedup_of_medians",)),
