@@ -9,6 +9,7 @@ import pytest
 from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.dft import labels, make
 from crossfunc.dft.engine import pulay_gpa
+from crossfunc.dft.equation_of_state import fit_bond
 from crossfunc.dft.labels import (
     LARGEST_NET_FORCE_EV_PER_A,
     SIDES_OF,
@@ -98,6 +99,15 @@ def test_formation_energies_are_measured_from_the_elements_of_their_own_function
     elements = made.elements.set_index(["functional", "element"])
     assert elements.loc[("pbe", "O"), "energy_per_atom_ev"] == pytest.approx(-3.0, abs=1e-6)
     assert elements.loc[("pbe", "O"), "structure_type"] == "molecule"
+
+
+def test_the_bond_of_a_molecule_whose_cubic_is_a_parabola_keeps_its_digits():
+    lengths = np.array([1.1, 1.2, 1.25, 1.3])
+    for noise in (0.0, 1e-15, -1e-15, 3e-14):  # what is left of the cubic term depends on the machine
+        energies = -6.0 + 30 * (1 / lengths - 1 / 1.208) ** 2 + noise * lengths**-3
+        length, energy = fit_bond(lengths, energies)
+        assert length == pytest.approx(1.208, abs=1e-6)
+        assert energy == pytest.approx(-6.0, abs=1e-9)
 
 
 def test_free_atoms_stand_beside_the_elements_and_are_no_frames(made):

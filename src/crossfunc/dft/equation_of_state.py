@@ -101,9 +101,11 @@ def fit_bond(lengths_a: np.ndarray, energies_ev: np.ndarray) -> tuple[float, flo
     if len(inverse) < 4:
         raise DatasetError(f"{len(inverse)} bond lengths fix no minimum of a cubic; compute at least four.")
     curve = np.polynomial.Polynomial.fit(inverse, energies_ev, 3)
-    roots = curve.deriv().roots()
-    real = roots[np.abs(roots.imag) < 1e-9].real
-    minima = [r for r in real if curve.deriv(2)(r) > 0 and inverse.min() <= r <= inverse.max()]
+    slope, curvature = curve.deriv(), curve.deriv(2)
+    real = np.array([r.real for r in slope.roots() if abs(r.imag) < 1e-9])
+    for _ in range(3):  # one root of a cubic that is nearly a parabola is huge, and takes the other's digits
+        real = real - slope(real) / np.where(curvature(real) == 0, 1.0, curvature(real))
+    minima = [r for r in real if curvature(r) > 0 and inverse.min() <= r <= inverse.max()]
     if not minima:
         raise DatasetError("the energies of the molecule have no minimum between the shortest and the longest bond.")
     best = min(minima, key=curve)
