@@ -139,7 +139,7 @@ def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
             "term": t,
             "fraction": f,
             "step": f * 10,
-            "norm": k + f,
+            "norm": k + f + 10 * (layer == "b"),
             "cosine_with_energy": 0.25 * k,
         }
         for k, s in enumerate(names, start=1)
@@ -151,6 +151,7 @@ def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
     fig = gradients.layer_norms(records, ["a", "b"], names)
     assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["a", "b"]
     assert fig.axes[0].get_lines()[0].get_ydata().tolist() == [1.0, 1.5]
+    assert fig.axes[1].get_lines()[0].get_ydata().tolist() == [11.0, 11.5]
     fig = gradients.term_norms(records, ["energy", "forces"], names)
     assert [ax.texts[0].get_text() for ax in fig.axes] == list(names.values())
     assert [line.get_label() for line in fig.axes[0].get_lines()] == ["energy", "forces"]
