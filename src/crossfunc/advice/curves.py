@@ -67,7 +67,7 @@ class EnergyTask:
             self.features[fitted], self.residual_ev[fitted], ids, n_splits=min(4, len(train)), seed=seed
         )
         error = np.abs(self.residual_ev[judged] - fit.predict(self.features[judged]))
-        return 1000 * _by_material(error, self.material_ids[judged])
+        return 1000 * mean_by_material(error, self.material_ids[judged])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,8 @@ def _solve(normal: list, ridge: float) -> np.ndarray:
     return np.linalg.solve(gram + pull * np.eye(len(gram)), right)
 
 
-def _by_material(errors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def mean_by_material(errors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the mean of each material's values, in the order of the sorted ids."""
     _, place, count = np.unique(ids, return_inverse=True, return_counts=True)
     return np.bincount(place, errors) / count
 
