@@ -65,7 +65,11 @@ from crossfunc.lessons import (
 )
 from crossfunc.lessons.figures import scaling as draw
 from crossfunc.training import ScalingError, fit_power_law
-from crossfunc.training.settings import Settings, learning_rate_at
+from crossfunc.training.settings import (
+    Settings,
+    chgnet_learning_rates,
+    learning_rate_at,
+)
 from crossfunc.training.units import run_units
 
 # %%
@@ -96,7 +100,7 @@ if not {"transfer", "scratch"} <= set(curves):
     )
 
 # %%
-names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate n_looks n_start_epochs"
+names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate n_looks n_start_epochs curves"
 parameters = {name: globals()[name] for name in names.split()}
 frames, pool, validation, fitting, references = units.plan_scaling(
     ds, parameters
@@ -135,11 +139,9 @@ print(references["transfer"].summary())
 keeps = units.units_folder(results_dir, results.lesson)
 folder = keeps if keep_runs else None
 start = units.scaling_start(ds, frames, pool, validation, parameters)
-made, origin = {}, "0.3.0"
-if start is not None:
-    (run_of_start,) = run_units([start], frames, folder, with_results=False)
-    made[start.name] = run_of_start
-    origin = start.model_of(run_of_start)
+made = {}  # a start that no folder keeps is not made twice
+if start is not None and folder is None:
+    made[start.name] = run_units([start], frames)[0]
 
 # %%
 taught = f"taught {ds.functional('low').name}" if start else "as it comes"
@@ -156,13 +158,11 @@ print(f"curves that these data can have: {', '.join(possible)}")
 # Beside it stands what lesson 3 recommends: references fitted to what the pretrained network *leaves* of the energies.
 
 # %%
-untrained = learning_curves.untrained_runs(
-    frames,
-    {"train": pool, "validation": validation},
-    references["transfer"],
-    begins_with=origin,
-    with_table="published" in possible,
+free = units.untrained_units(
+    pool, validation, references, parameters, start
 )
+without = run_units(list(free.values()), frames, folder, made=made)
+untrained = dict(zip(free, without, strict=True))
 at_zero = learning_curves.errors_at_zero(untrained, held_out)
 at_zero.add_suffix(" MAE").style.format("{:.3g}", na_rep="–")
 
@@ -333,33 +333,21 @@ Markdown(learning_curves.budget_in_words(ratios))
 # One more thing changes with N unless somebody takes care: the learning rate.
 # CHGNet's own `Trainer` lowers it ten times in an epoch along a cosine of ten steps per epoch.
 # With fewer than ten batches in an epoch, several of these ten moments fall on the same batch, and all but one are lost.
-# Here is its rule, before each step, beside PyTorch's scheduler under the same calls.
-
-
-# %%
-def chgnet_rates(n_batches, n_epochs, fraction=0.01):
-    acts = set(np.arange(1, 11) * n_batches // 10)  # batches, from 1
-    k, rates = 0, []
-    for step in range(n_batches * n_epochs):
-        cosine = (1 + np.cos(np.pi * k / (10 * n_epochs))) / 2
-        rates.append(fraction + (1 - fraction) * cosine)
-        k += (step % n_batches + 1) in acts
-    return np.array(rates)
-
+# Here are its calls of PyTorch's scheduler, three batches per epoch, beside the library's formula for them.
 
 # %%
 optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
     optimizer, T_max=10 * 6, eta_min=0.01
 )
-for step, rate in enumerate(chgnet_rates(n_batches=3, n_epochs=6)):
+for step, rate in enumerate(chgnet_learning_rates(3, n_epochs=6)):
     assert np.isclose(rate, scheduler.get_last_lr()[0])
     optimizer.step()
     if (step % 3 + 1) in np.arange(1, 11) * 3 // 10:
         scheduler.step()
 
 # %%
-by_batches = {b: chgnet_rates(b, n_epochs=50) for b in (1, 2, 5, 10)}
+by_batches = {b: chgnet_learning_rates(b, 50) for b in (1, 2, 5, 10)}
 of_lesson = Settings(learning_rate=1.0)
 here = [learning_rate_at(k, 500, of_lesson) for k in range(500)]
 last_rates = ", ".join(
@@ -383,14 +371,13 @@ print(f"chgnet's last rate over its first, by batches: {last_rates}")
 # What it does to one point can be measured: the smallest N again, with the same frames, seeds and number of steps, and chgnet's rates.
 
 # %%
-n_batches = -(-fitting[0] // batch_size)
-rates = chgnet_rates(n_batches, -(-max_steps // n_batches))
-of_smallest = (("transfer", fitting[0], k) for k in errors["seed"].unique())
-smallest = [planned[key] for key in of_smallest]
+others = units.units_at_chgnets_rates(planned)
+at_smallest = {("transfer", fitting[0], unit.seed): unit for unit in others}
+theirs = run_units(others, frames, folder, made=made)
 
 # %%
-as_chgnet = learning_curves.train_at_rates(
-    smallest, frames, learning_rate * rates, origin
+as_chgnet = learning_curves.short(
+    learning_curves.last_errors(at_smallest, theirs, frames, n_validation)
 )
 of_transfer = learning_curves.of_curve(errors, "transfer")
 as_here = of_transfer[of_transfer["n"] == fitting[0]]
@@ -401,8 +388,10 @@ changes.add_suffix(" error, change (%)").style.format("{:+.1f}")
 Markdown(learning_curves.schedule_in_words(changes))
 
 # %% tags=["remove-cell"]
+n_batches = -(-fitting[0] // batch_size)
+rate_left = others[0].learning_rates[-1] / learning_rate
 learning_curves.record_schedule(
-    results, changes, rates[-1], fitting[0], n_batches
+    results, changes, rate_left, fitting[0], n_batches
 )
 
 # %% [markdown]
@@ -450,13 +439,14 @@ else:
 
 # %% tags=["hide-cell"]
 # Solution: elements that the subset lacks are guessed, and those it holds in one compound only carry its bonds, so the error grows.
-quiet = {"prior": "trend", "pretrained": origin, "progress": False}
-of_few = {"split": smallest[0].split, **quiet}
-few = xf.finetune("references-only", frames, **of_few)
+of_few = units.unit_of_few(planned, free)
+(few,) = run_units([of_few], frames, folder, made=made)
 print("\n".join(few.notes))
 alone = few.history.iloc[0]["validation_energy_mae_mev_per_atom"]
 print(f"references from {len(pool)} frames, then from {fitting[0]}:")
 print(f"{at_zero.loc['refitted', 'energy']:.0f}, then {alone:.0f} meV/atom")
+grows = alone > at_zero.loc["refitted", "energy"]
+own_data.check_claim(grows, "fewer frames give worse references", ds)
 
 # %% [markdown]
 # ## Check yourself

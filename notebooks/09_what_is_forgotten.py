@@ -434,6 +434,7 @@ table = bent.forgetting.table
 refitted = table.loc[kind, f"{forgetting.ENERGY}_after"]
 print(f"{kind}: {raw:.0f} meV/atom as it comes,")
 print(f"{refitted:.0f} after a refit")
+own_data.check_claim(refitted < raw, "a refit takes an offset out", ds)
 
 # %% [markdown]
 # :::{admonition} Exercise 2

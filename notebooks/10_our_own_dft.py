@@ -385,6 +385,7 @@ for key, rows in points.groupby("functional"):
 light = pair["atomic_numbers"].map(max) < 55
 without = pearson(pair["r2scan"][light], pair["pbe"][light])
 print(f"all: {raw}; without heavy elements: {without}")
+assert without.r > raw.r
 
 # %% [markdown]
 # ## Check yourself

@@ -1,17 +1,23 @@
 """Lesson 7's tables and its rule: above what costs nothing, no exponent, no factor and no lower limit."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from crossfunc.datasets import open_dataset
 from crossfunc.lessons import learning_curves
 from crossfunc.lessons.results import LessonResults
-from crossfunc.lessons.units import plan_scaling, scaling_units
-from crossfunc.training.units import run_units
+from crossfunc.lessons.units import (
+    plan_scaling,
+    scaling_units,
+    unit_of_few,
+    units_at_chgnets_rates,
+    untrained_units,
+)
+from crossfunc.training.units import identify, run_units
 
 OPTIONS = {"n_bootstrap": 50, "seed": 0}
 AT_ZERO = pd.DataFrame(
@@ -171,14 +177,6 @@ def test_a_schedule_is_judged_seed_by_seed():
     assert "the force error by +0 % (lower for some seeds and higher for others)" in said
 
 
-def test_rates_are_set_before_each_step_and_the_last_one_stays():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    given = learning_curves.GivenRates([0.5, 0.25])
-    for step, rate in ((0, 0.5), (1, 0.25), (7, 0.25)):
-        given.on_before_optimizer_step(None, SimpleNamespace(n_steps_done=step), optimizer)
-        assert optimizer.param_groups[0]["lr"] == rate
-
-
 # --- with models ---
 
 
@@ -192,18 +190,17 @@ def small():
     return SimpleNamespace(
         frames=frames,
         held_out=frames.take(validation),
-        split={"train": pool, "validation": validation},
-        references=references,
+        free=(free := untrained_units(pool, validation, references, given)),
         units=units,
         done=run_units(list(units.values()), frames),
+        untrained=dict(zip(free, run_units(list(free.values()), frames), strict=True)),
     )
 
 
 def test_untrained_rows_share_their_forces_and_zero_is_among_them(small):
     assert learning_curves.counted(small.held_out).startswith("3 frames of ")
-    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
-    assert list(untrained) == ["refitted", "model-aware"]  # the pretrained model as it comes is the start already
-    at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
+    assert list(small.untrained) == ["refitted", "model-aware"]  # the pretrained model as it comes is the start already
+    at_zero = learning_curves.errors_at_zero(small.untrained, small.held_out)
     assert at_zero.loc["refitted", "force"] == at_zero.loc["model-aware", "force"]
     assert np.isnan(at_zero.loc["predict zero", "energy"])
     labels = np.abs(small.held_out.forces_ev_per_a.astype(float)).mean()
@@ -221,12 +218,17 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
         "energy (meV/atom), transfer",
         "force (meV/Å), transfer",
     ]
-    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
-    at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
+    at_zero = learning_curves.errors_at_zero(small.untrained, small.held_out)
     results = LessonResults("07_scaling_laws", tmp_path)
-    largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.split["train"]), "n_steps": 1}
+    largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.free["refitted"].split["train"]), "n_steps": 1}
     learning_curves.record_errors(
-        results, at_zero, untrained, errors, {name: [run] for name, run in largest.items()}, small.held_out, **note
+        results,
+        at_zero,
+        small.untrained,
+        errors,
+        {name: [run] for name, run in largest.items()},
+        small.held_out,
+        **note,
     )
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_largest_transfer"]["value"] == pytest.approx(errors["energy"].iloc[-1])
@@ -236,11 +238,21 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
 
 
 def test_a_run_at_the_schedules_own_rates_is_the_run_itself(small):
-    (unit,) = [unit for (_, n, _), unit in small.units.items() if n == 2]
-    again = learning_curves.train_at_rates([unit], small.frames, [1e-3], "0.3.0")
+    (unit,) = units_at_chgnets_rates(small.units)
+    assert unit.learning_rates[0] == 1e-3  # one step, at the first rate
+    assert identify(unit, small.frames) != identify(replace(unit, learning_rates=None), small.frames)
+    again = learning_curves.last_errors({("transfer", 2, 0): unit}, run_units([unit], small.frames), small.frames, 2)
     ours = learning_curves.short(learning_curves.last_errors(small.units, small.done, small.frames, 2))
-    changes = learning_curves.schedule_changes(again, ours[ours["n"] == 2])
+    changes = learning_curves.schedule_changes(learning_curves.short(again), ours[ours["n"] == 2])
     assert changes.loc[0].tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_references_of_a_few_frames_are_fitted_to_the_smallest_subset(small):
+    few = unit_of_few(small.units, small.free)
+    assert len(few.split["train"]) == 2
+    assert np.array_equal(few.split["validation"], small.free["refitted"].split["validation"])
+    (run,) = run_units([few], small.frames)
+    assert "2 training frames" in run.references.source
 
 
 def test_an_exponent_whose_interval_holds_zero_is_no_law():
@@ -251,7 +263,7 @@ def test_an_exponent_whose_interval_holds_zero_is_no_law():
 
 
 def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
-    untrained = learning_curves.untrained_runs(small.frames, small.split, small.references["transfer"])
+    untrained = small.untrained
     results = LessonResults("07_scaling_laws", tmp_path)
     finals = {"transfer": [small.done[-1]], "scratch": [small.done[-1]]}
     learning_curves.record_pairs(results, finals, untrained, small.held_out)

@@ -1,10 +1,14 @@
 """Settings of a training run: defaults of the paper, clear refusals, and a schedule that ends where it should."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
-from crossfunc.training.settings import Settings, SettingsError, learning_rate_at
+from crossfunc.training.module import GivenRates
+from crossfunc.training.settings import Settings, SettingsError, chgnet_learning_rates, learning_rate_at
 
 
 def test_defaults_are_the_papers_fine_tuning():
@@ -93,3 +97,26 @@ def test_warm_up_rises_in_a_line_and_the_cosine_follows():
 @pytest.mark.parametrize("warmup_steps", [0, 1, 5])
 def test_a_single_step_is_taken_at_the_full_rate(warmup_steps):
     assert learning_rate_at(0, 1, Settings(warmup_steps=warmup_steps)) == 1e-3
+
+
+@pytest.mark.parametrize("n_batches", [1, 2, 3, 8, 10, 23])
+def test_chgnets_rates_are_those_of_its_calls_of_pytorchs_scheduler(n_batches):
+    """Its Trainer steps the scheduler after these batches of an epoch, counted from 1."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10 * 4, eta_min=0.01)
+    found = []
+    for _ in range(4):
+        for batch in range(n_batches):
+            found.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            if batch + 1 in np.arange(1, 11) * n_batches // 10:
+                scheduler.step()
+    np.testing.assert_allclose(chgnet_learning_rates(n_batches, 4), found)
+
+
+def test_given_rates_are_set_before_each_step_and_the_last_one_stays():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    given = GivenRates([0.5, 0.25])
+    for step, rate in ((0, 0.5), (1, 0.25), (7, 0.25)):
+        given.on_before_optimizer_step(None, SimpleNamespace(n_steps_done=step), optimizer)
+        assert optimizer.param_groups[0]["lr"] == rate

@@ -12,6 +12,7 @@ from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
 from crossfunc.dft.engine import (
+    ATOM_CONVERGENCE,
     CONVERGENCE,
     CUTOFF_STEP_EV,
     EMPTY_BANDS,
@@ -460,6 +461,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "width_ev": WIDTH_EV,
             "empty_bands_of_metals": {"per cell": EMPTY_BANDS, "per atom": EMPTY_BANDS_PER_ATOM},
             "convergence": CONVERGENCE,
+            "convergence_of_free_atoms": ATOM_CONVERGENCE,
             "cutoff_step_ev": CUTOFF_STEP_EV,
             "largest_net_force_ev_per_a": LARGEST_NET_FORCE_EV_PER_A,
             "minima_outside_the_volumes": extrapolated,

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch.callbacks import Callback
 
 from crossfunc.bootstrap import mean_error, paired_over_seeds
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
 from crossfunc.training.evaluate import evaluate, predict_frames
-from crossfunc.training.fit import finetune
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
 
@@ -47,40 +45,6 @@ def counted(frames: LabelledFrames) -> str:
 
 
 # --- what costs nothing ---
-
-
-def untrained_runs(
-    frames: LabelledFrames, split: Mapping[str, np.ndarray], references, *, begins_with="0.3.0", with_table=False
-) -> dict[str, Any]:
-    """References of each kind on a network that was not trained on the new functional, by name.
-
-    Parameters
-    ----------
-    frames : LabelledFrames
-    split : dict of str to ndarray
-        `train`, what references are fitted to, and `validation`.
-    references : AtomRefFit
-        Those of transfer.
-    begins_with : CHGNet or str
-        What transfer starts from; unless that is the pretrained model as it comes, this one is among the runs too.
-    with_table : bool
-        With a run on the published table, for labels that it applies to.
-
-    Returns
-    -------
-    dict of str to FinetuneResult
-    """
-    own: dict[str, Any] = {"split": split, "prior": "trend", "progress": False}
-    common = own | {"pretrained": begins_with}
-    runs = {
-        "refitted": finetune("references-only", frames, references=references, **common),
-        "model-aware": finetune("model-aware", frames, **common),
-    }
-    if not isinstance(begins_with, str):
-        runs["plain start"] = finetune("model-aware", frames, pretrained="0.3.0", **own)
-    if with_table:
-        runs["published"] = finetune("references-only", frames, references="MP-r2SCAN", **common)
-    return runs
 
 
 def errors_at_zero(untrained: Mapping[str, Any], validation: LabelledFrames) -> pd.DataFrame:
@@ -322,61 +286,14 @@ def overfit(runs: pd.DataFrame, n_seen: int) -> pd.DataFrame:
 # --- the schedule ---
 
 
-class GivenRates(Callback):
-    """Sets the learning rate of each step, just before it.
-
-    Parameters
-    ----------
-    rates : sequence of float
-        One for each step; the last one holds for any after it.
-    """
-
-    def __init__(self, rates: Sequence[float]):
-        self.rates = rates
-
-    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002
-        """Set the rate."""
-        k = min(module.n_steps_done, len(self.rates) - 1)
-        for group in optimizer.param_groups:
-            group["lr"] = self.rates[k]
-
-
-def train_at_rates(units: Sequence, frames: LabelledFrames, rates: Sequence[float], begins_with) -> pd.DataFrame:
-    """Validation errors of units that are trained once more, at given learning rates.
-
-    Parameters
-    ----------
-    units : sequence of Unit
-    frames : LabelledFrames
-    rates : sequence of float
-    begins_with : CHGNet or str
-        What the units start from.
-
-    Returns
-    -------
-    DataFrame
-        As from `short`, without the columns `method` and `n`.
-    """
-    rows = []
-    for unit in units:
-        run = finetune(
-            unit.method,
-            frames,
-            split=unit.split,
-            seed=unit.seed,
-            pretrained=begins_with,
-            references=unit.references,
-            prior=unit.prior,
-            callbacks=[GivenRates(rates)],
-            progress=False,
-            **unit.settings,
-        )
-        rows.append({m: run.history.iloc[-1][f"validation_{c}"] for m, c in COLUMNS.items()} | {"seed": unit.seed})
-    return pd.DataFrame(rows)
-
-
 def schedule_changes(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """Change of the error by the other schedule, % of ours: a row for each seed, a column for each metric."""
+    """Change of the error by the other schedule, % of ours: a row for each seed, a column for each metric.
+
+    Parameters
+    ----------
+    theirs, ours : DataFrame
+        As from `short`, of one curve at one N.
+    """
     ours = ours.set_index("seed").loc[theirs["seed"], list(DRAWN)]
     return 100 * (theirs.set_index("seed")[list(DRAWN)] / ours - 1)
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import as_model
 from crossfunc.training.result import FinetuneResult
+from crossfunc.training.settings import chgnet_learning_rates
 from crossfunc.training.taught import TEACHING_METHOD, labels_to_teach
 from crossfunc.training.units import Unit, identify, run_units
 
@@ -325,6 +327,81 @@ def scaling_units(
     return units
 
 
+def untrained_units(
+    pool: np.ndarray, validation: np.ndarray, references, parameters: Mapping[str, Any], start: Unit | None = None
+) -> dict[str, Unit]:
+    """Units of lesson 7 that train nothing, by name: references of each kind on what the curves begin with.
+
+    Parameters
+    ----------
+    pool, validation, references
+        From `plan_scaling`.
+    parameters : mapping
+        `seed` and `curves`: the published table is among them where its curve is.
+    start : Unit, optional
+        From `scaling_start`; with it, `PLAIN_START` has model-aware references on the pretrained model as it comes.
+    """
+    kinds: dict[str, tuple] = {
+        "refitted": ("references-only", references["transfer"], start),
+        "model-aware": ("model-aware", None, start),
+    }
+    if start is not None:
+        kinds[PLAIN_START] = ("model-aware", None, None)
+    if "published" in curves_of(parameters["curves"], references, start):
+        kinds["published"] = ("references-only", references["published"], start)
+    return {
+        kind: Unit(
+            name=unit_name(f"untrained {kind}", parameters["seed"]),
+            method=method,
+            seed=parameters["seed"],
+            split={"train": pool, "validation": validation},
+            references=table,
+            start=begins_with,
+            keep="last",
+        )
+        for kind, (method, table, begins_with) in kinds.items()
+    }
+
+
+def smallest_units(planned: Mapping[tuple[str, int, int], Unit]) -> list[Unit]:
+    """Return the units of transfer at its smallest N, in the order of their seeds."""
+    smallest = min((n for curve, n, _ in planned if curve == "transfer"), default=0)
+    return [unit for (curve, n, _), unit in planned.items() if (curve, n) == ("transfer", smallest)]
+
+
+def units_at_chgnets_rates(planned: Mapping[tuple[str, int, int], Unit]) -> list[Unit]:
+    """Return the units of transfer at its smallest N with the learning rates of chgnet's Trainer.
+
+    Parameters
+    ----------
+    planned : dict
+        From `scaling_units`.
+    """
+    return [
+        replace(unit, name=f"{unit.name}-at-chgnets-rates", learning_rates=_chgnets_rates(unit))
+        for unit in smallest_units(planned)
+    ]
+
+
+def _chgnets_rates(unit: Unit) -> np.ndarray:
+    n_batches = -(-len(unit.split["train"]) // unit.settings["batch_size"])
+    n_epochs = -(-unit.settings["max_steps"] // n_batches)
+    return unit.settings["learning_rate"] * chgnet_learning_rates(n_batches, n_epochs)
+
+
+def unit_of_few(planned: Mapping[tuple[str, int, int], Unit], untrained: Mapping[str, Unit]) -> Unit:
+    """Return the unit whose references are fitted to the smallest subset alone; nothing is trained.
+
+    Parameters
+    ----------
+    planned, untrained : dict
+        From `scaling_units` and `untrained_units`.
+    """
+    refitted, smallest = untrained["refitted"], smallest_units(planned)[0]
+    name = unit_name("untrained of few", refitted.seed)
+    return replace(refitted, name=name, references=None, split=smallest.split)
+
+
 def curves_of(curves, references, start: Unit | None) -> list[str]:
     """Return the curves of lesson 7 that these data can have: with references, and with a taught start a plain one."""
     return [curve for curve in curves if curve in references and (start is not None or curve != PLAIN_START)]
@@ -398,8 +475,12 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
         start = scaling_start(dataset, frames, pool, validation, parameters)
-        units = scaling_units(frames, pool, validation, references, {**parameters, "sizes": sizes}, start)
-        return Runs(frames, list(units.values()))
+        given = {**parameters, "sizes": sizes}
+        curves = scaling_units(frames, pool, validation, references, given, start)
+        untrained = untrained_units(pool, validation, references, given, start)
+        few, others = unit_of_few(curves, untrained), units_at_chgnets_rates(curves)
+        begin = [] if start is None else [start]
+        return Runs(frames, [*begin, *untrained.values(), *curves.values(), *others, few])
     raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and 07_scaling_laws are.")
 
 

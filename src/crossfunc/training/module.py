@@ -4,11 +4,12 @@ import functools
 import io
 import math
 import time
+from collections.abc import Sequence
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -387,6 +388,25 @@ class RunWriter(Checkpoint):
         """Write models and, last of all, the checkpoint."""
         if pl_module.has_new_row:
             self.folder.save(trainer, pl_module)
+
+
+class GivenRates(Callback):
+    """Sets the learning rate of each step, just before it.
+
+    Parameters
+    ----------
+    rates : sequence of float
+        One for each step; the last one holds for any after it.
+    """
+
+    def __init__(self, rates: Sequence[float]):
+        self.rates = rates
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002, Lightning's signature
+        """Set the rate."""
+        k = min(module.n_steps_done, len(self.rates) - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = float(self.rates[k])
 
 
 class ErrorBar(TQDMProgressBar):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 
 class SettingsError(ValueError):
     """A setting that does not exist or cannot have this value; the message names it and what it can be."""
@@ -207,3 +209,28 @@ def learning_rate_at(step: int, n_steps: int, settings: Settings) -> float:
     x = (step - warmup) / max(1, n_steps - 1 - warmup)
     f = settings.final_learning_rate_fraction
     return settings.learning_rate * (f + (1 - f) * (1 + math.cos(math.pi * min(1.0, x))) / 2)
+
+
+def chgnet_learning_rates(n_batches: int, n_epochs: int, fraction: float = 0.01) -> np.ndarray:
+    r"""Learning rate before each step of chgnet's Trainer, over the first: a cosine that counts tenths of epochs.
+
+    :math:`\eta_k / \eta_0 = f + (1 - f) (1 + \cos(\pi k / 10 n_\mathrm{epochs})) / 2`, where k is one more after the
+    batches :math:`\lfloor i\, n_\mathrm{batches} / 10 \rfloor` of an epoch, i = 1 to 10; those of them that fall on
+    one batch count once, and batch 0 does not exist.
+
+    Parameters
+    ----------
+    n_batches : int
+        Of an epoch.
+    n_epochs : int
+    fraction : float
+        f, the rate that is meant to be the last over the first.
+
+    Returns
+    -------
+    ndarray, shape (n_batches * n_epochs,)
+    """
+    acts = set(np.arange(1, 11) * n_batches // 10)  # batches, from 1
+    is_followed = np.array([batch in acts for batch in range(1, n_batches + 1)] * n_epochs)
+    k = np.cumsum(is_followed) - is_followed
+    return fraction + (1 - fraction) * (1 + np.cos(np.pi * k / (10 * n_epochs))) / 2

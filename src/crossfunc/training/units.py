@@ -53,6 +53,8 @@ class Unit:
     keep : {"best", "last"}
         Which weights the unit stands for: those with the lowest validation loss, or those at the end, in which no
         validation label has had a part.
+    learning_rates : sequence of float, optional
+        One for each optimiser step in place of the cosine's, the last one for any after it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Unit:
     frames: LabelledFrames | None = field(default=None, repr=False)
     fit_to: np.ndarray | None = field(default=None, repr=False)
     keep: str = "best"
+    learning_rates: Sequence[float] | None = field(default=None, repr=False)
 
     def model_of(self, run: FinetuneResult):
         """Return the model that the unit stands for."""
@@ -185,6 +188,7 @@ def run_unit(
 ) -> FinetuneResult:
     """Make one unit from a pretrained model, or go on with it, or read its run back; write its files at the end."""
     from crossfunc.training.fit import finetune
+    from crossfunc.training.module import GivenRates
 
     began = time.perf_counter()
     out = None if folder is None else folder / RUN_FOLDER / unit.name
@@ -197,6 +201,7 @@ def run_unit(
         references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
         seed=unit.seed,
+        callbacks=() if unit.learning_rates is None else (GivenRates(unit.learning_rates),),
         progress=False,
         **unit.settings,
     )
@@ -256,6 +261,8 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
     for part in sorted(unit.split):
         digest.update(part.encode() + np.ascontiguousarray(unit.split[part], dtype=np.int64).tobytes())
     digest.update(b"" if energies is None else np.ascontiguousarray(energies).tobytes())
+    if unit.learning_rates is not None:
+        digest.update(b"rates" + np.ascontiguousarray(unit.learning_rates, dtype=np.float64).tobytes())
     return digest.hexdigest()
 
 
