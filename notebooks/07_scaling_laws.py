@@ -64,12 +64,7 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import scaling as draw
-from crossfunc.training import ScalingError, fit_power_law
-from crossfunc.training.settings import (
-    Settings,
-    chgnet_learning_rates,
-    learning_rate_at,
-)
+from crossfunc.training import ScalingError, fit_power_law, settings
 from crossfunc.training.units import run_units
 
 # %%
@@ -100,7 +95,8 @@ if not {"transfer", "scratch"} <= set(curves):
     )
 
 # %%
-names = "seed n_seeds sizes n_validation max_atoms max_steps batch_size learning_rate n_looks n_start_epochs curves"
+names = "seed n_seeds sizes curves n_validation max_atoms n_start_epochs "
+names += "max_steps batch_size learning_rate n_looks"
 parameters = {name: globals()[name] for name in names.split()}
 frames, pool, validation, fitting, references = units.plan_scaling(
     ds, parameters
@@ -340,16 +336,18 @@ optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
     optimizer, T_max=10 * 6, eta_min=0.01
 )
-for step, rate in enumerate(chgnet_learning_rates(3, n_epochs=6)):
+for step, rate in enumerate(settings.chgnet_learning_rates(3, 6)):
     assert np.isclose(rate, scheduler.get_last_lr()[0])
     optimizer.step()
     if (step % 3 + 1) in np.arange(1, 11) * 3 // 10:
         scheduler.step()
 
 # %%
-by_batches = {b: chgnet_learning_rates(b, 50) for b in (1, 2, 5, 10)}
-of_lesson = Settings(learning_rate=1.0)
-here = [learning_rate_at(k, 500, of_lesson) for k in range(500)]
+by_batches = {
+    b: settings.chgnet_learning_rates(b, 50) for b in (1, 2, 5, 10)
+}
+of_lesson = settings.Settings(learning_rate=1.0)
+here = [settings.learning_rate_at(k, 500, of_lesson) for k in range(500)]
 last_rates = ", ".join(
     f"{r[-1]:.2f} with {b}" for b, r in by_batches.items()
 )
@@ -388,11 +386,7 @@ changes.add_suffix(" error, change (%)").style.format("{:+.1f}")
 Markdown(learning_curves.schedule_in_words(changes))
 
 # %% tags=["remove-cell"]
-n_batches = -(-fitting[0] // batch_size)
-rate_left = others[0].learning_rates[-1] / learning_rate
-learning_curves.record_schedule(
-    results, changes, rate_left, fitting[0], n_batches
-)
+learning_curves.record_schedule(results, changes, others[0])
 
 # %% [markdown]
 # The sign is not a law.

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from crossfunc.dft.checks import run_checks
-from crossfunc.dft.engine import EngineError, _both, check_engine, pulay_gpa, refuse_uncomputable
+from crossfunc.dft.engine import (
+    CONVERGENCE,
+    EngineError,
+    _both,
+    check_engine,
+    make_atoms,
+    make_calculator,
+    pulay_gpa,
+    refuse_uncomputable,
+)
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
 
 FRAMES = plan_frames(n_steps=1)
@@ -107,6 +116,38 @@ def test_a_metal_whose_bands_are_all_full_is_refused(monkeypatch):
     monkeypatch.setattr("crossfunc.dft.engine._bands", lambda frame: {})
     with pytest.raises(RuntimeError, match="highest of 5 bands of this metal holds electrons"):
         _both(_barium(), 250.0, derivatives=False)
+
+
+def _small_atom(symbol: str):
+    """A free atom in a box that is too small for labels, but quick."""
+    (frame,) = plan_atoms([symbol])
+    settings = dataclasses.replace(frame.settings, cutoff_ev=250.0, grid=(28, 28, 32))
+    return dataclasses.replace(frame, lattice_a=tuple(np.diag((6.0, 6.2, 6.4)).ravel()), settings=settings)
+
+
+@needs_gpaw
+def test_direct_minimisation_finds_what_mixing_densities_finds():
+    from gpaw import Davidson, FermiDirac, MixerSum
+
+    atoms = make_atoms(frame := _small_atom("O"))
+    energies = []
+    mixed = {
+        "eigensolver": Davidson(3), "mixer": MixerSum(0.25, 5, 1.0), "occupations": FermiDirac(0.0, fixmagmom=True),
+        "symmetry": {}, "convergence": CONVERGENCE,
+    }  # fmt: skip
+    for options in ({}, mixed):
+        atoms.calc = make_calculator(frame, **options)
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=5e-4)
+    assert atoms.get_magnetic_moment() == pytest.approx(2, abs=1e-4)
+
+
+@needs_gpaw
+def test_an_open_d_shell_converges_in_both_functionals():
+    """Where densities are mixed, electrons of nearly equal energy may change places without end."""
+    found = _both(_small_atom("Ti"), 250.0, derivatives=False)
+    assert all(labels["iterations"] < 250 for labels in found.values())
+    assert found["r2scan"]["energy_ev"] < found["pbe"]["energy_ev"]
 
 
 @needs_gpaw

@@ -19,6 +19,7 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.training.units import identify, run_units
 
+SETTINGS = {"batch_size": 16, "learning_rate": 1e-3}
 OPTIONS = {"n_bootstrap": 50, "seed": 0}
 AT_ZERO = pd.DataFrame(
     {"energy": [430.0, 66.0, np.nan], "force": [110.0, 110.0, 200.0], "stress": [1.4, 1.4, 2.0]},
@@ -282,7 +283,8 @@ def test_laws_and_factors_are_recorded_where_there_are_any():
     learning_curves.record_laws(results, laws | {("energy", "model-aware"): None})
     learning_curves.record_worth(results, worth, limits, LEARNED)
     changes = pd.DataFrame({"energy": [-5.0, -1.0], "force": [1.0, 3.0]})
-    learning_curves.record_schedule(results, changes, 0.9, 16, 1)
+    unit = SimpleNamespace(split={"train": np.arange(16)}, settings=SETTINGS, learning_rates=[1e-3, 9e-4])
+    learning_curves.record_schedule(results, changes, unit)
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_exponent_transfer"]["note"] == "N from 10 to 1000, R² = 1.00; 95 % interval"
     assert "energy_exponent_model_aware" not in found

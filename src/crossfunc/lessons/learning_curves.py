@@ -392,14 +392,26 @@ def record_worth(results, worth, limits, errors: pd.DataFrame) -> None:
         results.record(f"{metric}_factor", factor.mean_factor, (low, high) if np.isfinite(high) else None, **about)
 
 
-def record_schedule(results, changes: pd.DataFrame, last_rate: float, n: int, n_batches: int) -> None:
-    """Record what chgnet's schedule changes at the smallest N, and the last learning rate of the first."""
+def record_schedule(results, changes: pd.DataFrame, unit) -> None:
+    """Record what chgnet's schedule changes at the smallest N, and its last learning rate over the first.
+
+    Parameters
+    ----------
+    results : LessonResults
+    changes : DataFrame
+        From `schedule_changes`.
+    unit : Unit
+        One of those at chgnet's rates.
+    """
+    n = len(unit.split["train"])
+    n_batches = -(-n // unit.settings["batch_size"])
     repeats = f"{len(changes)} seed{'s' * (len(changes) > 1)}"
     batches = f"{n_batches} batch{'es' * (n_batches > 1)}"
     for metric, more in changes.items():
         ends = (more.min(), more.max()) if len(more) > 1 else None
         results.record(f"schedule_{metric}", more.mean(), ends, n=n, batches=batches, seeds=repeats)
-    results.record("schedule_final_rate", 100 * last_rate)
+    last, first = unit.learning_rates[-1], unit.settings["learning_rate"]
+    results.record("schedule_final_rate", 100 * last / first)
 
 
 # --- in words ---
