@@ -181,31 +181,28 @@ assert np.isclose(loss, by_hand, rtol=1e-5)
 #
 # "Materials nobody has seen" can mean three things.
 # A split by material holds out crystals, but a polymorph of the same formula, or a crystal of the same structure type, may be in training.
-# `leave_composition_out` holds out whole formulas, `leave_prototype_out` whole structure types.
+# `leave_composition_out` holds out whole formulas, `leave_prototype_out` whole structure types; here both are five-fold, so that each frame is held out once and the rows of the table are judged on the same frames.
 # (One crystal under two names would stand on both sides. Of the surrogate's crystals pymatgen's StructureMatcher has found such twins, and they are in its ledger of rejected rows, not among its frames.)
 #
 # What a harder split costs can be seen in seconds, without training the network: take the energies that model-aware references leave (lesson 3), and let a kernel ridge regression correct them from what the *frozen* network knows of each crystal, its 64 features before the readout.
 
 # %%
 base = xf.load_model(pretrained)
-kinds = four_methods.ways_to_hold_out(frames, ds.pairs, seed)
-sizes = (n_train_frames, n_eval_frames, seed)
-by_split = {
-    kind: four_methods.frozen_errors(base, frames, parts, *sizes)
-    for kind, parts in kinds.items()
-}
-
-# %%
+kinds = four_methods.ways_to_hold_out(frames, ds.pairs)
+n_judged = n_train_frames + n_eval_frames
+by_split = four_methods.split_estimates(
+    four_methods.frozen_errors(base, frames, kinds, n_judged, seed)
+)
 four_methods.split_table(by_split)
 
+# %%
+Markdown(four_methods.splits_in_words(by_split))
+
 # %% tags=["remove-cell"]
-for kind, (_, e) in by_split.items():
-    key = kind.replace(" ", "_")
-    results.record(f"split_{key}", e.value, e.interval, n=e.n_materials)
+four_methods.record_splits(results, by_split)
 
 # %% [markdown]
-# The intervals come from drawing the test *materials* again and again, because frames of one material rise and fall together.
-# Read a difference between two rows against them: the test sets hold other materials, so a small one means little.
+# The intervals come from drawing the *materials* again and again, because frames of one material rise and fall together; that of the last column from drawing differences of the same frames.
 # From here on the split is by material, as in the paper.
 
 # %% [markdown]

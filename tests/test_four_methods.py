@@ -117,12 +117,55 @@ def test_the_gap_between_functionals_is_that_of_their_labels(dft, frames):
     assert ("and not the functional" in said) == (own > by_hand)
 
 
-def test_splits_hold_out_what_they_say(dft, frames):
-    found = four_methods.ways_to_hold_out(frames, dft.pairs)
+def test_whole_groups_are_held_out_and_all_kinds_are_judged_on_the_same_frames(dft, frames, monkeypatch):
+    kinds = four_methods.ways_to_hold_out(frames, dft.pairs)
     formula = np.array([frames.crystals.formula(k) for k in range(len(frames))])
-    parts = found["leave composition out"]
-    assert not set(formula[parts["train"]]) & set(formula[parts["test"]])
-    assert {"by material", "leave composition out"} <= set(found)
+    assert np.array_equal(kinds["leave composition out"], formula)
+    assert "rock-salt" in set(kinds["leave prototype out"])
+    without = four_methods.ways_to_hold_out(frames, dft.pairs.drop(columns="prototype"))
+    assert list(without) == ["by material", "leave composition out"]
+
+    seen = []
+    inner = four_methods.cross_validate_frozen
+
+    def watched(features, residual_of, ids, **options):
+        found = inner(features, residual_of, ids, **options)
+        for group in np.unique(options["groups"]):
+            assert len(set(found[2][options["groups"] == group])) == 1
+        seen.append(len(features))
+        return found
+
+    monkeypatch.setattr(four_methods, "cross_validate_frozen", watched)
+    found = four_methods.frozen_errors(xf.load_model("0.3.0"), frames, kinds, 60)
+    assert seen == [60, 60, 60]
+    assert {len(e) for e in (*found.before.values(), *found.after.values())} == {len(found.material_ids)}
+    assert 0 < len(found.material_ids) <= 60
+
+
+def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
+    ids = np.array([f"m{k}" for k in range(12)])
+    easy = np.linspace(0.01, 0.03, 12)
+    after = {
+        "by material": easy,
+        "leave composition out": easy + np.linspace(0.015, 0.025, 12),
+        "leave prototype out": easy[::-1],
+    }
+    found = four_methods.split_estimates(four_methods.FrozenErrors(ids, dict.fromkeys(after, easy), after))
+    assert found["leave composition out"][2].value == pytest.approx(20)
+    assert found["leave composition out"][2].interval == pytest.approx((20, 20), abs=3)
+    said = four_methods.splits_in_words(found)
+    assert said.startswith(
+        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom and whether "
+    )
+    assert "*leave prototype out* costs more is unclear (" in said
+    table = four_methods.split_table(found)
+    assert table.loc["by material"].iloc[-1] == "–"
+    assert table.columns[-1] == "more than by material"
+    results = LessonResults("04_four_methods", tmp_path)
+    four_methods.record_splits(results, found)
+    recorded = {one["key"]: one for one in results.to_dict()["results"]}
+    assert recorded["split_leave_composition_out_rise"]["value"] == pytest.approx(20)
+    assert "split_by_material_rise" not in recorded
 
 
 def test_nothing_is_judged_on_an_element_that_training_lacks(frames):

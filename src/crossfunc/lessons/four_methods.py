@@ -6,12 +6,13 @@ Nothing here knows how a comparison ends. Sentences about its outcome are formed
 from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from crossfunc.bootstrap import mean_error
-from crossfunc.datasets import Dataset, leave_composition_out, leave_prototype_out, split_by_material
+from crossfunc.bootstrap import Estimate, mean_error, paired_difference
+from crossfunc.datasets import Dataset
 from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
@@ -32,9 +33,9 @@ from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
 from crossfunc.training.evaluate import FramePredictions, predict_frames
-from crossfunc.training.frozen import fit_frozen_correction
+from crossfunc.training.frozen import cross_validate_frozen
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.methods import STARTS, find_method, start_model
+from crossfunc.training.methods import STARTS, find_method, fit_references
 from crossfunc.training.settings import learning_rate_at
 
 _LAST_REFIT = {REFITTED: ("energy, last refit", "meV/atom")}
@@ -72,69 +73,137 @@ _PAIRS = {
 # --- who is held out ---
 
 
-def ways_to_hold_out(frames: LabelledFrames, pairs, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Return splits by material, by composition and by prototype, rows of `frames` in train, validation and test.
+class FrozenErrors(NamedTuple):
+    """Energy errors of the same frames, eV/atom, each from a fold in which its group was held out.
+
+    Attributes
+    ----------
+    material_ids : ndarray of str, shape (n,)
+    before, after : dict of str to ndarray, shape (n,)
+        By what was held out: of model-aware references alone, and with kernel ridge on the frozen network's features.
+    """
+
+    material_ids: np.ndarray
+    before: dict[str, np.ndarray]
+    after: dict[str, np.ndarray]
+
+
+N_FOLDS = 5
+
+
+def ways_to_hold_out(frames: LabelledFrames, pairs) -> dict[str, np.ndarray]:
+    """Return the group of each frame, by what is held out whole: its material, its formula, its structure type.
 
     Parameters
     ----------
     frames : LabelledFrames
     pairs : DataFrame or None
-        Table of pairs; its column `prototype`, where there is one, names structure types. Frames of materials
-        without one are left out of the split by prototype.
-    seed : int
+        Table of pairs; its column `prototype`, where there is one, names structure types.
+
+    Returns
+    -------
+    dict of str to ndarray of str, shape (n_frames,)
+        An empty text where a structure type is not known. Only kinds with a group for each fold and more.
     """
     ids = frames.material_ids
-    formulas = np.array([frames.crystals.formula(k) for k in range(len(frames))])
     kinds = {
-        "by material": split_by_material(ids, seed=seed),
-        "leave composition out": leave_composition_out(ids, formulas, seed=seed),
+        "by material": np.asarray(ids, str),
+        "leave composition out": np.array([frames.crystals.formula(k) for k in range(len(frames))]),
     }
     if pairs is not None and "prototype" in pairs:
-        prototypes = pd.Series(ids).map(pairs.set_index("material_id")["prototype"])
-        known = np.flatnonzero(prototypes.notna())
-        if prototypes[known].nunique() > 2:
-            parts = leave_prototype_out(ids[known], prototypes[known].to_numpy(str), seed=seed)
-            kinds["leave prototype out"] = {part: known[rows] for part, rows in parts.items()}
-    return {kind: parts for kind, parts in kinds.items() if all(len(parts[p]) for p in ("train", "test"))}
+        of_frames = pd.Series(ids).map(pairs.set_index("material_id")["prototype"])
+        kinds["leave prototype out"] = of_frames.fillna("").to_numpy(str)
+    return {kind: groups for kind, groups in kinds.items() if len(set(groups) - {""}) > N_FOLDS}
 
 
-def frozen_errors(base, frames: LabelledFrames, parts, n_train: int, n_test: int, seed: int = 0) -> list:
-    """Energy errors on the test part without training the network: model-aware references, then corrected.
+def frozen_errors(base, frames: LabelledFrames, kinds: Mapping[str, np.ndarray], n: int, seed: int = 0) -> FrozenErrors:
+    """Energy errors without training the network, five-fold, whole groups held out, on the same frames for each kind.
 
     Parameters
     ----------
     base : CHGNet
     frames : LabelledFrames
-    parts : dict of str to ndarray
-        `train` and `test`.
-    n_train, n_test : int
-        At most so many frames of each.
+    kinds : dict of str to ndarray
+        From `ways_to_hold_out`.
+    n : int
+        At most so many frames, of those with a group of each kind.
     seed : int
 
     Returns
     -------
-    list of two Estimate
-        meV/atom: of the references alone, and after a kernel ridge regression on the frozen network's features.
+    FrozenErrors
+        Of the frames whose elements occur in the other folds, whatever is held out.
     """
-    rng = np.random.default_rng(seed)
-    sizes = {"train": n_train, "test": n_test}
-    some, other = (frames.take(choose_frames(frames, parts[part], n, rng)) for part, n in sizes.items())
-    start = start_model("model-aware", some, pretrained=base, prior="trend").model
-    known = [crystal_features(start, f.crystals) for f in (some, other)]
-    left = [
-        f.energy_per_atom_ev - predict(start, f.crystals, derivatives=False)["energy_per_atom_ev"]
-        for f in (some, other)
-    ]
-    fit = fit_frozen_correction(known[0], left[0], some.material_ids)
-    after = left[1] - fit.predict(known[1])
-    return [mean_error(1000 * np.abs(e), other.material_ids) for e in (left[1], after)]
+    grouped = np.flatnonzero(np.logical_and.reduce([groups != "" for groups in kinds.values()]))
+    rows = choose_frames(frames, grouped, n, np.random.default_rng(seed))
+    some = frames.take(rows)
+    base_ev = element_references(base)
+    predicted = predict(base, some.crystals, derivatives=False)["energy_per_atom_ev"]
+
+    def left(train: np.ndarray) -> np.ndarray:
+        labels = some.composition[train], some.energy_per_atom_ev[train], some.material_ids[train]
+        fit = fit_references(*labels, base_ev, predicted_per_atom_ev=predicted[train], prior="trend")
+        change = np.nan_to_num(fit.energies_ev) - np.nan_to_num(base_ev)
+        return some.energy_per_atom_ev - predicted - some.composition @ change
+
+    features, is_known = crystal_features(base, some.crystals), np.ones(len(some), bool)
+    before, after = {}, {}
+    for kind, groups in kinds.items():
+        options = {"groups": groups[rows], "n_splits": N_FOLDS, "seed": seed}
+        one, two, fold = cross_validate_frozen(features, left, some.material_ids, **options)
+        before[kind], after[kind] = np.abs(one), np.abs(two)
+        for k in range(N_FOLDS):
+            lacking = np.asarray((some.composition[fold != k] > 0).sum(axis=0)).ravel() == 0
+            is_known[fold == k] &= np.asarray(some.composition[fold == k] @ lacking).ravel() == 0
+    judged = {kind: errors[is_known] for kind, errors in before.items()}
+    return FrozenErrors(some.material_ids[is_known], judged, {kind: e[is_known] for kind, e in after.items()})
 
 
-def split_table(by_split: Mapping[str, list]) -> pd.DataFrame:
-    """Return the estimates of `frozen_errors` as people read them, a row for each split."""
-    columns = ["references alone", "with the frozen network"]
-    rows = [[format_value(e.value, e.interval, "meV/atom") for e in found] for found in by_split.values()]
-    return pd.DataFrame(rows, by_split, columns)
+def split_estimates(found: FrozenErrors) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
+    """Return estimates in meV/atom by what is held out: of the references, with the network, and the latter's rise.
+
+    The rise is over the first kind, frame by frame.
+    """
+    first = next(iter(found.after.values()))
+    ids = found.material_ids
+    return {
+        kind: (
+            mean_error(1000 * found.before[kind], ids),
+            mean_error(1000 * after, ids),
+            paired_difference(1000 * after, 1000 * first, ids),
+        )
+        for kind, after in found.after.items()
+    }
+
+
+def split_table(by_kind: Mapping[str, tuple]) -> pd.DataFrame:
+    """Return the estimates of `split_estimates` as people read them, a row for each kind."""
+    first = next(iter(by_kind))
+    columns = ["references alone", "with the frozen network", f"more than {first}"]
+    rows = [[format_value(e.value, e.interval, "meV/atom") for e in found] for found in by_kind.values()]
+    rows[0][-1] = "–"
+    return pd.DataFrame(rows, by_kind, columns)
+
+
+def splits_in_words(by_kind: Mapping[str, tuple]) -> str:
+    """Say what each harder split costs, where the paired interval knows."""
+    first = next(iter(by_kind))
+    said = []
+    for kind, (_, _, rise) in list(by_kind.items())[1:]:
+        number = format_value(rise.value, rise.interval, "meV/atom")
+        is_clear = rise.verdict in ("higher", "lower")
+        said.append(f"*{kind}* costs {number}" if is_clear else f"whether *{kind}* costs more is unclear ({number})")
+    return f"Beside the split *{first}*, {listed(said)}." if said else ""
+
+
+def record_splits(results, by_kind: Mapping[str, tuple]) -> None:
+    """Record the errors on a frozen network by what is held out, and what a harder split costs."""
+    first = next(iter(by_kind))
+    for kind, (_, after, rise) in by_kind.items():
+        key = f"split_{kind.replace(' ', '_')}"
+        results.record(key, after.value, after.interval, n=after.n_materials)
+        if kind != first:
+            results.record(f"{key}_rise", rise.value, rise.interval, n=rise.n_materials)
 
 
 # --- the start ---

@@ -166,7 +166,9 @@ def fit_frozen_model(network, frames, *, seed: int = 0) -> FrozenModel:
     return FrozenModel(network, fit_frozen_correction(features, left, some.material_ids, seed=seed))
 
 
-def cross_validate_frozen(features, residual_of, material_ids, *, n_splits: int = 5, seed: int = 0) -> np.ndarray:
+def cross_validate_frozen(
+    features, residual_of, material_ids, *, groups=None, n_splits: int = 5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Residuals of held-out crystals after the correction, eV/atom, each from a fold it was not fitted to.
 
     Parameters
@@ -176,15 +178,18 @@ def cross_validate_frozen(features, residual_of, material_ids, *, n_splits: int 
         Gets a mask of the training crystals, returns label minus prediction of *all* crystals, eV/atom: whatever the
         start fits, element references for one, it fits to these alone.
     material_ids : array_like, shape (n_crystals,)
+    groups : array_like, shape (n_crystals,), optional
+        What is held out whole, also where width and ridge are chosen: formulas, say, or structure types. Default: the
+        materials.
     n_splits, seed : int
-        Outer folds, by material.
+        Outer folds.
 
     Returns
     -------
     before, after, fold : ndarray, shape (n_crystals,) each
         Residuals without and with the correction, and the fold in which each crystal was held out.
     """
-    ids = np.asarray(material_ids)
+    ids = np.asarray(material_ids if groups is None else groups)
     fold = material_folds(ids, n_splits, seed)
     before, after = np.empty(len(ids)), np.empty(len(ids))
     for k in range(n_splits):
