@@ -41,6 +41,9 @@ n_train_frames = 192  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
 n_epochs = 5  # passes over the training frames
 n_start_epochs = 8  # passes in which a start is taught; 0: not at all
+n_orders = (
+    1  # more orders of frames on the first split, to tell from splits
+)
 max_steps: int | None = None  # optimiser steps, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # take the runs from units that were made apart
@@ -244,6 +247,31 @@ Markdown(four_methods.scratch_in_words(of_scratch))
 # A network from scratch has nothing to lose, yet wrong references may cost it more than the offset.
 # It is the mechanism of Method 3: the energy term pulls at full strength, and what it asks for has nothing to do with the structure.
 # Whoever compares "transfer" with "scratch" must therefore say which references each of them had: with the right ones for one side only, either side can be made to win.
+
+# %% [markdown]
+# ## What does a seed change?
+#
+# A seed draws two things: which materials are held out, and the order of the training frames (with it the weights of a network from scratch).
+# Repeats that change both say how far a result moves, but not why.
+# So here the first split is trained on again, in other orders.
+
+# %%
+orders = units.order_units(planned, n_orders)
+again = units.make_runs(
+    planned, frames, results_dir, parameters, others=orders
+)
+spread = four_methods.spread_of_seeds(runs, again, frames)
+spread.style.format("{:.3g}", na_rep="–")
+
+# %%
+Markdown(four_methods.spread_in_words(spread))
+
+# %% tags=["remove-cell"]
+four_methods.record_spread(results, spread)
+
+# %% [markdown]
+# A spread over splits holds the materials that happen to be in the test as well as those that happen to be in training; intervals over materials, on the first page, hold the first of these alone.
+# Repeating with other orders costs as much and tells less, unless the network starts from nothing.
 
 # %% [markdown]
 # ## What did it cost?

@@ -184,6 +184,28 @@ def test_nothing_is_judged_on_an_element_that_training_lacks(frames):
 # --- the second page of lesson 4 ---
 
 
+def test_a_seeds_two_parts_are_told_apart(frames, monkeypatch, tmp_path):
+    energies = {"a": 100.0, "b": 130.0, "c": 104.0}
+    monkeypatch.setattr(four_methods, "evaluate", lambda model, _: {ENERGY: energies[model], FORCE: 50.0})
+    runs = {("4", seed): SimpleNamespace(model=m, split={"test": np.arange(2)}) for seed, m in enumerate("ab")}
+    again = {("4", 1): SimpleNamespace(model="c", split={"test": np.arange(2)})}
+    spread = four_methods.spread_of_seeds(runs | {("1", 0): runs["4", 0]}, again, frames)
+    assert list(spread.index) == ["Method 4"]
+    of_energy = spread.loc["Method 4", "energy, meV/atom"]
+    assert of_energy["splits"] == pytest.approx(30 / np.sqrt(2))
+    assert of_energy["orders"] == pytest.approx(4 / np.sqrt(2))
+    said = four_methods.spread_in_words(spread)
+    assert "the energy error of Method 4 moves by 21.2 meV/atom from split to split and by 2.83 meV/atom from" in said
+    results = LessonResults("04b_what_moved", tmp_path)
+    four_methods.record_spread(results, spread)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["energy_spread_orders_method_4"]["value"] == pytest.approx(4 / np.sqrt(2))
+    assert found["energy_spread_splits_method_4"]["note"] == "2 runs"
+    alone = four_methods.spread_of_seeds({("4", 0): runs["4", 0]}, again, frames)
+    assert np.isnan(alone.loc["Method 4", ("energy, meV/atom", "splits")])
+    assert "from split to split" not in four_methods.spread_in_words(alone)
+
+
 def test_an_offset_is_told_from_a_scatter(frames):
     seen = predict_frames(xf.load_model("0.3.0"), frames.take(np.arange(4)))
     labels, predicted = seen.parity("energy")

@@ -182,12 +182,25 @@ def test_any_cell_can_be_run_again_after_any_other(path):
 # --- what the lessons record ---
 
 
+def source_of(path, function):
+    """Source of a function of a module, and of the functions of that module that it calls."""
+    text = path.read_text(encoding="utf-8")
+    functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    wanted, found = [function], {}
+    while wanted:
+        name = wanted.pop()
+        found[name] = ast.get_source_segment(text, functions[name])
+        names = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
+        wanted += names & functions.keys() - found.keys()
+    return "\n".join(found.values())
+
+
 @each_lesson
 def test_every_recorded_key_is_declared_and_every_declared_key_recorded_somewhere(path):
     helpers = ROOT / "src" / "crossfunc" / "lessons"
     source = path.read_text(encoding="utf-8")
-    for name in re.findall(r"\b(\w+)\.record_\w+\(", source):  # a helper that records for the lesson
-        source += (helpers / f"{name}.py").read_text(encoding="utf-8")
+    for module, function in set(re.findall(r"\b(\w+)\.(record_\w+)\(", source)):  # what records for the lesson
+        source += source_of(helpers / f"{module}.py", function)
     declared = read_declarations(NOTEBOOKS / FILE)[path.stem]
     literal = set(re.findall(r"record\(\s*\"([a-z0-9_]+)\"", source))
     assert literal <= declared.keys()

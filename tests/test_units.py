@@ -533,6 +533,8 @@ def test_both_pages_of_lesson_4_run_with_the_same_values(profile):
         values = [{name: p.default for name, p in lesson.parameters.items()} for lesson in (one, two)]
     else:
         values = [resolve_parameters(lesson, load_profile(notebooks, profile)) for lesson in (one, two)]
+    of_its_own = values[1].pop("n_orders")
+    assert of_its_own == {"converged": 2, "gpu": 0, "paper": 0}.get(profile, 1)
     assert {name: values[0][name] for name in values[1]} == values[1]
 
 
@@ -541,3 +543,9 @@ def test_both_pages_of_lesson_4_have_the_same_units(tmp_path):
     one, two = (runs_of(lesson, dft, given) for lesson in ("04_four_methods", "04b_what_moved"))
     assert [identify(unit, one.frames) for unit in one.units] == [identify(unit, two.frames) for unit in two.units]
     assert units_folder(tmp_path, "04b_what_moved") == units_folder(tmp_path, "04_four_methods")
+    more = runs_of("04b_what_moved", dft, given | {"n_orders": 2}).units[len(two.units) :]
+    assert [unit.name for unit in more] == [f"method-{m}-seed0-order{k}" for m in "14" for k in (1, 2)]
+    first = next(unit for unit in two.units if unit.name == "method-4-seed0")
+    assert more[2].seed == 1
+    assert all(map(np.array_equal, more[2].split.values(), first.split.values()))
+    assert identify(replace(more[2], seed=0), two.frames) == identify(first, two.frames)

@@ -1001,7 +1001,7 @@ def advise(
 
 @app.command()
 def units(
-    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04 or 07.")],
+    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04, 04b (that adds runs of its own) or 07.")],
     profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="As for `crossfunc run`.")

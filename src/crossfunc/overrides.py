@@ -11,12 +11,18 @@ from crossfunc.errors import InputError
 __all__ = ["PlainYaml", "parse_overrides"]
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class PlainYaml(yaml.SafeLoader):
-    """YAML without surprises: `No` is a chemical element, 1e-3 is a number, a key given twice is an error."""
+    """YAML without surprises: `No` is a chemical element, 1e-3 is a number, a key given twice is an error.
+
+    `<<` stands for the keys of another mapping, as YAML 1.1 has it.
+    """
 
     def construct_mapping(self, node, deep=False):
         """Return the mapping; a key that occurs twice is an error."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
@@ -27,6 +33,7 @@ _NUMBER_START = list("-+.0123456789")
 PlainYaml.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
+    ("merge", r"<<", ["<"]),
     ("bool", r"true|false|True|False", list("tTfF")),
     ("int", r"[-+]?(0|[1-9][0-9_]*)", _NUMBER_START),
     ("float", r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?", _NUMBER_START),

@@ -32,7 +32,7 @@ from crossfunc.potential.checkpoints import element_references
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
-from crossfunc.training.evaluate import FramePredictions, predict_frames
+from crossfunc.training.evaluate import FramePredictions, evaluate, predict_frames
 from crossfunc.training.frozen import cross_validate_frozen
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import STARTS, find_method, fit_references
@@ -698,6 +698,61 @@ def _moved(model, start, prefixes) -> float:
 
 FOLLOWED = (TAUGHT, *"1234", SCRATCH_ON_GGA, "references-only", "model-aware")
 """Cases that the second page follows into the network, with those whose cost stands beside theirs."""
+
+
+def spread_of_seeds(runs: Mapping, again: Mapping, frames: LabelledFrames) -> pd.DataFrame:
+    """Standard deviations of test errors over seeds that draw a split, and over orders of the first split alone.
+
+    Parameters
+    ----------
+    runs, again : dict
+        (case, seed) to its run: of each split, and of the first split in other orders.
+    frames : LabelledFrames
+
+    Returns
+    -------
+    DataFrame
+        A row for each case of `again`; columns (energy, meV/atom or force, meV/Å; "splits" or "orders"), and how many
+        runs are behind each. NaN where one run is all there is.
+    """
+    rows = {}
+    for case in dict.fromkeys(case for case, _ in again):
+        of_splits = [run for (name, _), run in runs.items() if name == case]
+        of_orders = [of_splits[0], *(run for (name, _), run in again.items() if name == case)]
+        row = {}
+        for drawn, several in (("splits", of_splits), ("orders", of_orders)):
+            errors = pd.DataFrame([evaluate(run.model, frames.take(run.split["test"])) for run in several])
+            for metric in (ENERGY, FORCE):
+                name = ", ".join(QUANTITIES[metric])
+                row[name, drawn] = errors[metric].std() if metric in errors else np.nan
+            row["runs", drawn] = len(several)
+        rows[f"Method {case}"] = row
+    return pd.DataFrame(rows).T.sort_index(axis=1, level=0, sort_remaining=False)
+
+
+def spread_in_words(spread: pd.DataFrame) -> str:
+    """Say which part of a seed moves errors more; standard deviations of a few runs are rough, and said to be."""
+    said = []
+    for case, row in spread.iterrows():
+        for quantity, unit in (QUANTITIES[ENERGY], QUANTITIES[FORCE]):
+            moves = {drawn: row[f"{quantity}, {unit}", f"{drawn}s"] for drawn in ("split", "order")}
+            moves = {drawn: format_value(v, None, unit) for drawn, v in moves.items() if np.isfinite(v)}
+            ways = [f"by {value} from {drawn} to {drawn}" for drawn, value in moves.items()]
+            said += [f"the {quantity} error of {case} moves {' and '.join(ways)}"] if ways else []
+    if not said:
+        return "One run of a kind has no spread: give the lesson more seeds and orders."
+    fewest = int(spread["runs"].min(axis=None))
+    return f"In standard deviations, {listed(said)} ({fewest} runs or more behind each, so to a factor of two)."
+
+
+def record_spread(results, spread: pd.DataFrame) -> None:
+    """Record the standard deviations of `spread_of_seeds` that there are."""
+    for case, row in spread.iterrows():
+        for quantity, unit in (QUANTITIES[ENERGY], QUANTITIES[FORCE]):
+            for drawn in ("splits", "orders"):
+                if np.isfinite(value := row[f"{quantity}, {unit}", drawn]):
+                    model = short_name(case.removeprefix("Method "))
+                    results.record(f"{quantity}_spread_{drawn}_{model}", value, n=int(row["runs", drawn]))
 
 
 def rates_needed(run_4, start, frames: LabelledFrames) -> pd.Series:

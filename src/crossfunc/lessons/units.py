@@ -246,6 +246,36 @@ def case_units(
     return units
 
 
+REORDERED = ("1", "4")
+"""Cases of lesson 4 whose first split is trained on in other orders as well: all new weights, and none."""
+
+
+def order_units(planned: Mapping[tuple[str, int], Unit], n_orders: int) -> dict[tuple[str, int], Unit]:
+    """Units of lesson 4 that differ from those of the first split in the order of frames, and random weights, alone.
+
+    Parameters
+    ----------
+    planned : dict
+        From `case_units`.
+    n_orders : int
+        More orders than the one that is planned.
+
+    Returns
+    -------
+    dict
+        (case, seed of the order) to its unit.
+    """
+    firsts: dict[str, Unit] = {}
+    for (case, _), unit in planned.items():
+        if case in REORDERED:
+            firsts.setdefault(case, unit)
+    return {
+        (case, unit.seed + k): replace(unit, name=f"{unit.name}-order{unit.seed + k}", seed=unit.seed + k)
+        for case, unit in firsts.items()
+        for k in range(1, n_orders + 1)
+    }
+
+
 def plan_methods(dataset: Dataset, parameters: Mapping[str, Any]) -> tuple[LabelledFrames, dict[tuple[str, int], Unit]]:
     """Frames and units of lesson 4 from its parameters, (case, seed) -> Unit; see `case_units`."""
     n_wanted = parameters["n_train_frames"] + 2 * parameters["n_eval_frames"]
@@ -471,7 +501,8 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
     """
     if lesson in (LESSON_4, LESSON_4B):
         frames, planned = plan_methods(dataset, parameters)
-        return Runs(frames, list(planned.values()))
+        orders = order_units(planned, parameters.get("n_orders", 0))
+        return Runs(frames, [*planned.values(), *orders.values()])
     if lesson == "07_scaling_laws":
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
         start = scaling_start(dataset, frames, pool, validation, parameters)
@@ -491,6 +522,7 @@ def make_runs(
     parameters: Mapping[str, Any],
     *,
     cases=None,
+    others: Mapping[tuple[str, int], Unit] | None = None,
     anew: bool = False,
 ) -> dict[tuple[str, int], FinetuneResult]:
     """Make the runs of lesson 4 for one of its pages; what the other page has made with these values is read back.
@@ -506,6 +538,8 @@ def make_runs(
         `pretrained`, `n_jobs`, and `keep_runs`: whether the runs are units that may be made apart from the pages.
     cases : collection of str, optional
         Make these alone.
+    others : dict, optional
+        Make these in place of the planned ones, whose folder and starts they share.
     anew : bool
         Train whatever is shared once more, as the first page does.
 
@@ -515,6 +549,7 @@ def make_runs(
         (case, seed) to its run.
     """
     chosen = {key: unit for key, unit in planned.items() if cases is None or key[0] in cases}
+    chosen = chosen if others is None else dict(others)
     pretrained, is_kept = parameters["pretrained"], parameters["keep_runs"]
     if is_kept:
         folder = units_folder(results_dir, LESSON_4)
