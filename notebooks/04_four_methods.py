@@ -351,9 +351,10 @@ if has_forces:
 # %%
 figures.show(
     draw.histories(
-        {"energy MAE (meV/atom)": of_energy, "force MAE (meV/Å)": of_force}
+        {"energy MAE (meV/atom)": of_energy, "force MAE (meV/Å)": of_force},
+        four_methods.free_histories(runs, frames),
     ),
-    alt="Validation errors (lines) and training errors (dotted) against epochs, mean and range over seeds, energy on a logarithmic axis. The energy error "
+    alt="Validation errors (lines) and training errors (dotted) against epochs, mean and range over seeds, energy on a logarithmic axis; grey lines are errors that cost no training. The energy error "
     + ", ".join(f"of Method {m} ends at {v:.0f}" for m, v in ends.items())
     + " meV/atom.",
     caption=course,

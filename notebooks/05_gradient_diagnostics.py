@@ -441,7 +441,9 @@ times = first_epoch.times_force(histories, n_epochs).mean(axis=1)
 # %%
 begun = force[force["epoch"] == 0].groupby("start")["force"].mean()
 figures.show(
-    draw.course(agree, force, STARTS),
+    draw.course(
+        agree, force, STARTS, first_epoch.zero_force(frames, split)
+    ),
     alt="Above, the cosine of energy and force gradients over the epochs for three starts; below, the force error on "
     "validation frames, which goes from "
     + ", ".join(

@@ -34,6 +34,13 @@ def test_histories_are_means_over_seeds_with_their_range(ax):
         methods.draw_histories(ax, table.assign(validation=np.nan))
 
 
+def test_what_costs_no_training_is_a_named_line(ax):
+    methods.draw_free(ax, {"predict zero": 200.0, "untrained": np.nan})
+    (line,) = ax.get_lines()
+    assert set(line.get_ydata()) == {200.0}
+    assert [text.get_text() for text in ax.texts] == ["predict zero"]
+
+
 def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax):
     rows = pd.DataFrame(
         {
@@ -191,9 +198,11 @@ def test_the_course_has_cosines_above_and_forces_below():
     when = {"start": ["3"] * 2, "seed": [0, 0]}
     cosines = pd.DataFrame({**when, "fraction": [0.0, 1.0], "cosine_with_energy": [0.1, 0.2]})
     forces = pd.DataFrame({"start": ["3"] * 2, "seed": [0, 0], "epoch": [0, 1], "force": [110.0, 200.0]})
-    gradients.draw_course(axes, cosines, forces, {"3": "C0"}, {"3": "GGA references"})
+    gradients.draw_course(axes, cosines, forces, {"3": "C0"}, {"3": "GGA references"}, zero=300.0)
     assert axes[0].get_lines()[0].get_ydata().tolist() == [0.1, 0.2]
-    assert axes[1].get_lines()[0].get_ydata().tolist() == [110.0, 200.0]
+    free, course = axes[1].get_lines()
+    assert set(free.get_ydata()) == {300.0}
+    assert course.get_ydata().tolist() == [110.0, 200.0]
     plt.close(fig)
 
 

@@ -181,6 +181,19 @@ def test_nothing_is_judged_on_an_element_that_training_lacks(frames):
     assert set(of_known_elements(frames, only_oxides, others)) == set(only_oxides)  # nothing would be left
 
 
+def test_lines_of_what_costs_nothing_are_means_over_seeds(frames):
+    def run(energy, force, rows):
+        history = pd.DataFrame([{f"validation_{ENERGY}": energy, f"validation_{FORCE}": force}])
+        return SimpleNamespace(history=history, split={"validation": np.array(rows)})
+
+    runs = {("references-only", 0): run(600.0, 70.0, [0, 1]), ("references-only", 1): run(400.0, 90.0, [2])}
+    runs |= {("model-aware", 0): run(80.0, 70.0, [0, 1])}
+    energies, forces = four_methods.free_histories(runs, frames).values()
+    assert energies == {"references-only, untrained": 500.0, "model-aware, untrained": 80.0}
+    by_hand = [np.abs(frames.take(np.array(rows)).forces_ev_per_a).mean() for rows in ([0, 1], [2])]
+    assert forces == {"untrained": 80.0, "predict zero": pytest.approx(1000 * np.mean(by_hand))}
+
+
 # --- the second page of lesson 4 ---
 
 

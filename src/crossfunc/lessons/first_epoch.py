@@ -10,8 +10,9 @@ import pandas as pd
 
 from crossfunc.energies import correlation_text
 from crossfunc.lessons.results import listed
+from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
-from crossfunc.training.labels import TARGETS
+from crossfunc.training.labels import TARGETS, LabelledFrames
 
 STARTS = {"3": "GGA references", "4": "refitted", "model-aware": "model-aware"}
 """Runs that are watched: the method, and its references in words."""
@@ -36,6 +37,12 @@ def errors_at_start(before: Mapping[str, Mapping]) -> pd.DataFrame:
     shown = {"energy_mae_mev_per_atom": "energy MAE (meV/atom)", "force_mae_mev_per_a": "force MAE (meV/Å)"}
     rows = {name: {text: before[start][metric] for metric, text in shown.items()} for start, name in STARTS.items()}
     return pd.DataFrame(rows).T
+
+
+def zero_force(frames: LabelledFrames, split: Mapping[str, np.ndarray]) -> float:
+    """Force error of predicting zero on the validation frames, meV/Å; NaN without labels."""
+    error = zero_errors(frames.take(split["validation"]))["force_mae_mev_per_a"]
+    return np.nan if error is None else error
 
 
 def norms_at_start(records: pd.DataFrame, term: str) -> dict[str, float]:

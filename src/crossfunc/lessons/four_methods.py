@@ -652,6 +652,28 @@ def histories(runs, quantity: str) -> pd.DataFrame:
     )
 
 
+def free_histories(runs, frames: LabelledFrames) -> dict[str, dict[str, float]]:
+    """Validation errors that cost no training, mean over seeds: of references of either kind, and of predicting zero.
+
+    Returns
+    -------
+    dict of str to dict
+        Text of an axis to the errors that belong into its panel, by name.
+    """
+    kinds = ("references-only", "model-aware")
+    of_kinds = {
+        kind: pd.DataFrame([run.history.iloc[0] for (name, _), run in runs.items() if name == kind]).mean()
+        for kind in kinds
+    }
+    zero = pd.DataFrame(
+        [zero_errors(frames.take(run.split["validation"])) for (name, _), run in runs.items() if name == kinds[0]],
+        dtype=float,
+    ).mean()
+    energies = {f"{kind}, untrained": of_kinds[kind][f"validation_{ENERGY}"] for kind in kinds}
+    forces = {"untrained": of_kinds[kinds[0]][f"validation_{FORCE}"], ZERO: zero[FORCE]}
+    return {"energy MAE (meV/atom)": energies, "force MAE (meV/Å)": forces}
+
+
 def at_epoch(table: pd.DataFrame, name: str, which: int) -> float:
     """Validation error of a case at its first (0) or last (-1) epoch, mean over seeds."""
     rows = table.dropna(subset="validation")

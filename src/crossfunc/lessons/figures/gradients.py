@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from crossfunc.lessons.figures.methods import draw_free
 from crossfunc.lessons.figures.style import COLORS, wide
 
 
@@ -60,7 +61,7 @@ def draw_band(ax, table, x: str, y: str, color: str, label: str):
     return ax
 
 
-def draw_course(axes, cosines, forces, colors, names):
+def draw_course(axes, cosines, forces, colors, names, zero=np.nan):
     """Cosine of energy and force gradients over several epochs, and below it the force error on validation frames.
 
     Parameters
@@ -72,12 +73,15 @@ def draw_course(axes, cosines, forces, colors, names):
         Columns `start`, `seed`, `epoch` and `force` (meV/Å).
     colors, names : dict
         Start to colour and to name.
+    zero : float
+        Force error of predicting zero; NaN draws no line.
 
     Returns
     -------
     sequence of matplotlib.axes.Axes
     """
     above, below = axes
+    draw_free(below, {"predict zero": zero})
     for start, name in names.items():
         draw_band(above, cosines[cosines["start"] == start], "fraction", "cosine_with_energy", colors[start], name)
         draw_band(below, forces[forces["start"] == start], "epoch", "force", colors[start], name)
@@ -244,10 +248,10 @@ def cosines(records, angles, layers, names):
     return fig
 
 
-def course(cosines_table, forces, names):
+def course(cosines_table, forces, names, zero=np.nan):
     """The figure of `draw_course`, with a legend."""
     fig, axes = plt.subplots(2, 1, sharex=True, figsize=(6.4, 5.2))
-    draw_course(axes, cosines_table, forces, START_COLORS, names)
+    draw_course(axes, cosines_table, forces, START_COLORS, names, zero)
     axes[1].legend()
     fig.tight_layout()
     return fig

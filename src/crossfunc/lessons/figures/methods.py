@@ -51,7 +51,34 @@ def draw_histories(ax, table, *, train=None):
     return ax
 
 
-def histories(panels):
+FREE_LINES = ((0, (1, 2)), (0, (6, 2)), (0, (3, 1, 1, 1)))
+"""Dashes of the errors that cost no training."""
+
+
+def draw_free(ax, free):
+    """Horizontal grey lines at errors that cost no training, named at their right end.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    free : dict of str to float
+        Name to error; NaN is not drawn.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    there = {name: error for name, error in free.items() if np.isfinite(error)}
+    for dashes, (name, error) in zip(FREE_LINES * len(there), there.items(), strict=False):
+        ax.axhline(error, color=COLORS["identity"], lw=1, ls=dashes)
+        ax.annotate(
+            name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
+            ha="right", va="bottom", fontsize="x-small", color=COLORS["identity"],
+        )  # fmt: skip
+    return ax
+
+
+def histories(panels, free=None):
     """Error histories side by side, one panel per quantity, the first one logarithmic.
 
     Parameters
@@ -59,6 +86,8 @@ def histories(panels):
     panels : dict of str to pandas.DataFrame
         Text of the y axis to a table as `draw_histories` takes it, with a column `train`; those without any
         validation error are left out.
+    free : dict of str to dict, optional
+        Text of the y axis to errors that cost no training, as `draw_free` takes them.
 
     Returns
     -------
@@ -67,7 +96,7 @@ def histories(panels):
     there = {label: table for label, table in panels.items() if table["validation"].notna().any()}
     fig, axes = plt.subplots(1, len(there), figsize=wide(), squeeze=False)
     for ax, (label, table) in zip(axes[0], there.items(), strict=True):
-        draw_histories(ax, table, train="train")
+        draw_free(draw_histories(ax, table, train="train"), (free or {}).get(label, {}))
         ax.set_ylabel(label)
     axes[0, 0].set_yscale("log")
     fig.tight_layout()
