@@ -8,7 +8,7 @@ import pytest
 
 import crossfunc as xf
 from crossfunc.energies import composition_matrix
-from crossfunc.lessons import verdicts
+from crossfunc.lessons import LessonResults, verdicts
 from crossfunc.potential import element_references
 
 REPORT = pd.DataFrame(
@@ -104,6 +104,26 @@ def test_models_are_compared_on_the_compounds_that_both_could_relax():
     assert found.verdict == "lower"
     assert found.n_materials == len(MANY) - 1
     assert compared.difference("Method 4", "Method 3", "formation").verdict == "unclear"
+
+
+def test_methods_stand_beside_what_costs_nothing_and_that_beside_no_model(tmp_path):
+    worse = MANY.assign(model_ev=MANY["model_ev"] + 0.5 * np.sign(MANY["model_ev"] - MANY["reference_ev"] + 1e-9))
+    reports = {(verdicts.GGA, None): MANY} | {(f"Method {k}", "0"): worse for k in "134"}
+    compared = verdicts.Compared(reports, {"0": set(MANY["id"])})
+    zero = 1000 * MANY["reference_ev"].abs().mean()
+    assert compared.estimate(verdicts.ZERO, "decomposition").value == pytest.approx(zero)
+    gaps = verdicts.differences(compared)
+    assert gaps["decomposition", "Method 4", verdicts.GGA].value == pytest.approx(500)
+    own = compared.estimate(verdicts.GGA, "formation").value
+    assert gaps["formation", verdicts.GGA, verdicts.ZERO].value == pytest.approx(own - 1000)
+    table = verdicts.differences_table(gaps)
+    assert table.loc["decomposition: Method 4 minus GGA model as it comes", "the first errs"] == "more"
+    assert table.loc["formation: GGA model as it comes minus predict zero", "the first errs"] == "less"
+    results = LessonResults("06_hull_workflow", tmp_path)
+    verdicts.record_differences(results, gaps)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["decomposition_4_minus_untrained"]["value"] == pytest.approx(500)
+    assert found["formation_untrained_minus_zero"]["value"] == pytest.approx(own - 1000)
 
 
 def test_a_model_without_a_seed_is_compared_on_the_compounds_of_every_seed():

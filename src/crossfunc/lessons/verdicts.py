@@ -1,5 +1,6 @@
 """Models judged by their own hulls (lesson 6): phases, each model's verdicts on them, how often it errs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from crossfunc.symbols import ATOMIC_NUMBERS
 from crossfunc.training.units import run_units
 
 GGA, PUBLISHED = "GGA model as it comes", "published r²SCAN model"
+ZERO = "predict zero"
 METHODS = tuple(f"Method {k}" for k in "1234")
 KEYS = {GGA: "gga_model", PUBLISHED: "published"} | {name: name.lower().replace(" ", "_") for name in METHODS}
 """What results call a model."""
@@ -349,7 +351,8 @@ class Compared:
     Parameters
     ----------
     reports : dict
-        (name, seed or None) -> report of `judge`; None stands for a model that is the same for every seed.
+        (name, seed or None) -> report of `judge`; None stands for a model that is the same for every seed. With that
+        of `GGA`, errors of predicting zero (`ZERO`) are known as well.
     unseen : dict
         Seed -> materials to judge by.
     """
@@ -362,6 +365,13 @@ class Compared:
             for seed, materials in unseen.items()
             if own in (None, seed)
         }
+        if (GGA, None) in reports:
+            zero = reports[GGA, None].assign(model_ev=0.0, model_formation_ev=0.0, total_ev=np.nan)
+            self._errors |= {(ZERO, seed): _errors(zero, materials) for seed, materials in unseen.items()}
+
+    def knows(self, name: str) -> bool:
+        """Whether there are errors of this model."""
+        return any(known == name for known, _ in self._errors)
 
     def estimate(self, name: str, metric: str) -> Estimate:
         """Mean error of a model in meV/atom: "total", "decomposition" or "formation"."""
@@ -376,6 +386,34 @@ class Compared:
         ]
         errors, others = ([table.iloc[:, k] for table in both] for k in (0, 1))
         return paired_over_seeds(errors, others, [table.index for table in both])
+
+
+JUDGED = ("decomposition", "formation")
+PAIRED = (("Method 4", "Method 3"), ("Method 4", "Method 1"), ("Method 4", GGA), ("Method 3", GGA), (GGA, ZERO))
+"""Whose errors are compared with whose: methods, each with what costs no training, and that with no model at all."""
+
+_SHORT = {**{name: name[-1] for name in METHODS}, GGA: "untrained", ZERO: "zero"}
+
+
+def differences(compared: Compared) -> dict[tuple[str, str, str], Estimate]:
+    """Return paired differences of errors, meV/atom, by metric and the two models of `PAIRED`."""
+    return {(metric, *pair): compared.difference(*pair, metric) for metric in JUDGED for pair in PAIRED}
+
+
+def differences_table(gaps: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
+    """Return differences as people read them, a row for each, with the verdict on the first of the two models."""
+    words = {"lower": "less", "higher": "more"}
+    rows = {
+        f"{metric}: {one} minus {other}": (format_value(gap.value, gap.interval), words.get(gap.verdict, "unclear"))
+        for (metric, one, other), gap in gaps.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference (meV/atom)", "the first errs"])
+
+
+def record_differences(results, gaps: Mapping[tuple[str, str, str], Estimate]) -> None:
+    """Record differences, each with its interval over compounds."""
+    for (metric, one, other), gap in gaps.items():
+        results.record(f"{metric}_{_SHORT[one]}_minus_{_SHORT[other]}", gap.value, gap.interval, n=gap.n_materials)
 
 
 def _errors(report: pd.DataFrame, materials) -> pd.DataFrame:
@@ -399,6 +437,11 @@ def beside_paper(mean: pd.DataFrame, compared: Compared, results) -> pd.DataFram
     compared : Compared
         The errors, with their intervals.
     results : LessonResults
+
+    Returns
+    -------
+    DataFrame
+        Predicting zero first where its errors are known, then the models.
     """
     table = pd.DataFrame(index=mean.index)
     table["total", "here"] = [_with_interval(compared.estimate(name, "total")) for name in mean.index]
@@ -410,6 +453,10 @@ def beside_paper(mean: pd.DataFrame, compared: Compared, results) -> pd.DataFram
     for metric in ("precision", "recall", "F1"):
         table["verdict", metric] = ["none" if np.isnan(value) else f"{value:.2f}" for value in mean[metric]]
     table.columns = pd.MultiIndex.from_tuples(table.columns)
+    if compared.knows(ZERO):
+        zero = dict.fromkeys(table.columns, "–")
+        zero |= {(metric, "here"): _with_interval(compared.estimate(ZERO, metric)) for metric in JUDGED}
+        table = pd.concat([pd.DataFrame(zero, [ZERO]), table])
     return table
 
 
