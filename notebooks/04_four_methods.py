@@ -395,8 +395,9 @@ Markdown(four_methods.record_last_fifth(results, fallen))
 # %%
 judged = four_methods.judge_runs(ds, frames, planned, runs, base, seed)
 shown = four_methods.shown_metrics(judged)
-four_methods.table_1(judged, results).style.set_caption(
-    f"MAE on the test frames ({repeats}; 95 % intervals over test materials); {in_html(ds.label_notice)}"
+table_1 = four_methods.table_1(judged, results)
+four_methods.mark_best(table_1, judged).set_caption(
+    f"MAE on the test frames ({repeats}; 95 % intervals over test materials; bold: the lowest, and what cannot be told from it); {in_html(ds.label_notice)}"
 )
 
 # %%

@@ -9,7 +9,7 @@ import pytest
 import crossfunc as xf
 from crossfunc.datasets import open_dataset
 from crossfunc.lessons import LessonResults, first_epoch, four_methods
-from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED
+from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED, Judged
 from crossfunc.lessons.units import (
     SCRATCH_ON_GGA,
     TAUGHT,
@@ -179,6 +179,20 @@ def test_nothing_is_judged_on_an_element_that_training_lacks(frames):
     only_oxides = frames.frames_with("O")
     others = np.setdiff1d(np.arange(len(frames)), only_oxides)
     assert set(of_known_elements(frames, only_oxides, others)) == set(only_oxides)  # nothing would be left
+
+
+def test_the_lowest_error_and_what_cannot_be_told_from_it_are_bold(frames):
+    tested = Judged(frames, {0: {"train": np.arange(20), "test": np.arange(20, len(frames))}})
+    for name in "34":
+        tested.add(name, 0, xf.load_model("0.3.0"))
+    tested.add_zero(four_methods.ZERO)
+    assert four_methods.best_of(tested, FORCE) == ["3", "4"]  # one model under two names; predicting zero is worse
+    table = four_methods.table_1(tested, LessonResults("04_four_methods"))
+    marks = four_methods.mark_best(table, tested)._compute().ctx
+    row = list(table.index).index(four_methods.title_of(four_methods.ZERO))
+    bold = {(r, c) for (r, c), css in marks.items() if ("font-weight", "bold") in css}
+    assert bold
+    assert row not in {r for r, _ in bold}
 
 
 def test_lines_of_what_costs_nothing_are_means_over_seeds(frames):

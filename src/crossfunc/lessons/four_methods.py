@@ -378,6 +378,32 @@ def table_1(judged: Judged, results) -> pd.DataFrame:
     return table
 
 
+def best_of(judged: Judged, metric: str) -> list[str]:
+    """Return the row with the lowest error, and those that paired differences cannot tell from it."""
+    order = [name for name in order_of(judged) if np.isfinite(judged.mean.loc[name, metric])]
+    lowest = min(order, key=lambda name: judged.mean.loc[name, metric])
+    known = [name for name in order if judged.estimate(name, metric) is not None]
+    return [
+        name
+        for name in order
+        if name == lowest or (name in known and judged.difference(name, lowest, metric).verdict != "higher")
+    ]
+
+
+def mark_best(table: pd.DataFrame, judged: Judged):
+    """Return `table_1` with the errors of `best_of` in bold.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+    """
+    bold = pd.DataFrame("", table.index, table.columns)
+    for metric, (quantity, unit) in shown_metrics(judged).items():
+        rows = [title_of(name) for name in best_of(judged, metric)]
+        bold.loc[rows, (f"{quantity} ({unit})", "here")] = "font-weight: bold"
+    return table.style.apply(lambda _: bold, axis=None)
+
+
 def _cell(judged: Judged, value: float, name: str, metric: str) -> str:
     if np.isnan(value):
         return "–"
