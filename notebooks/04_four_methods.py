@@ -443,12 +443,24 @@ Markdown(four_methods.findings(judged, verdicts))
 # And what does it not say?
 #
 # - **The paper's order.** There the energies rank 4 < 2 = 3 < 1, with 1, 2 and 3 close together, and in forces naive transfer (2, 3) is even behind scratch. The orders here stand above; at this size they may differ in every column.
-# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and {doc}`04b_what_moved` compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive; the profile `converged` gives them, {doc}`/long_run`.
+# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and {doc}`04b_what_moved` compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive.
 # - **What a network has lost** is in the columns that need no convergence: energy after a last refit, and forces against the start that costs nothing.
 # - **What an error means** without the rows above it. A method that has not learned forces has about the error of predicting zero; beating it proves nothing.
 #
 # Two more reasons forbid reading the columns as a competition with the paper: the test materials are others, and so are the labels ({doc}`/datasets`).
 # On the surrogate they come from a model that was itself fine-tuned from the GGA/GGA+U one, which makes transfer easier than on any DFT.
+
+# %% [markdown]
+# ## And with the steps to arrive?
+#
+# The same lesson was executed once with 20,000 steps per run and three seeds, and kept ({doc}`/long_run` has its table and what follows from it).
+# Its histories:
+#
+# :::{lesson-figure} 04_four_methods fig-04-histories
+# :kept: converged
+# :::
+#
+# Compare them with {numref}`fig-04-histories`: which order is the same after a few steps and after many, and which curves have crossed?
 
 # %% [markdown]
 # ## And on the Materials Project's r²SCAN energies?

@@ -47,6 +47,13 @@ def test_markdown_for_any_jupyter():
     )
 
 
+def test_a_figure_of_a_longer_run_is_said_to_be_in_the_book():
+    myst = "Its histories:\n\n:::{lesson-figure} 04_four_methods fig-04-histories\n:kept: converged\n:::\n\nAfter."
+    assert wording.as_markdown(myst) == (
+        "Its histories:\n\n> The book shows `fig-04-histories` of a longer run here.\n\nAfter."
+    )
+
+
 def test_no_lesson_leaves_a_role_or_an_admonition(root):
     titles = wording.page_titles(root / "book")
     assert titles["claims"]
