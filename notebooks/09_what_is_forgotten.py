@@ -43,6 +43,7 @@ max_atoms = 3  # larger cells are left out; 1000 keeps all
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 n_jobs = 2  # runs at the same time
+keep_runs = False  # keep each run, so that a stopped lesson goes on
 
 # %%
 import time
@@ -53,7 +54,13 @@ from IPython.display import Markdown
 from joblib import Parallel, delayed
 
 import crossfunc as xf
-from crossfunc.lessons import LessonResults, figures, forgetting, own_data
+from crossfunc.lessons import (
+    LessonResults,
+    figures,
+    forgetting,
+    own_data,
+    units,
+)
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
 from crossfunc.lessons.results import format_value
 from crossfunc.potential.low_rank import share_of_low_rank
@@ -227,16 +234,21 @@ budget_of_start = {
     "batch_size": batch_size,
     "learning_rate": learning_rate,
 }
-starts = forgetting.starts_of(ds, target, splits, budget_of_start)
+folder = None
+if keep_runs:
+    folder = units.units_folder(results_dir, results.lesson)
+starts = forgetting.starts_of(ds, target, splits, budget_of_start, folder)
 
 
 # %%
 def train_one(key, s):
-    """One run, and how long it took from start to end."""
+    """One run, and how long it took from start to end; NaN if it was kept."""
     began = time.perf_counter()
-    given = {"split": splits[s], "source": source, "seed": s}
+    out = None if folder is None else folder / "runs" / f"{key}-seed{s}"
+    is_there = out is not None and out.exists()
+    given = {"split": splits[s], "source": source, "seed": s, "out": out}
     run = finetune(key, target, pretrained=starts[s], **given, **budget)
-    return run, time.perf_counter() - began
+    return run, np.nan if is_there else time.perf_counter() - began
 
 
 # %%

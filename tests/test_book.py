@@ -331,6 +331,9 @@ def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
     plan.parameters = {"dataset": "surrogate"}  # a lesson that keeps no runs has none to count
     states.append(UnitState("x", "waiting", 0, None, 0.0))
     book_kept.check_units(plan)
+    plan.parameters = values
+    lesson.stem = "09_what_is_forgotten"  # its runs are no units: they are whole where the lesson is
+    book_kept.check_units(plan)
 
 
 def test_table_1_has_all_six_columns_with_the_papers_numbers(tmp_path):

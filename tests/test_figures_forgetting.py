@@ -164,6 +164,17 @@ def test_every_run_starts_from_what_was_taught_the_source():
     assert not all(same)
 
 
+def test_a_start_that_is_kept_is_read_back(tmp_path, monkeypatch):
+    dataset = xf.open_dataset("pbe-r2scan")
+    target, _ = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
+    splits = forgetting.split_frames(target, range(1), 8, 4)
+    budget = {"n_start_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    made = forgetting.starts_of(dataset, target, splits, budget, tmp_path)[0]
+    monkeypatch.setattr("lightning.pytorch.Trainer.fit", None)  # nothing is trained once more
+    again = forgetting.starts_of(dataset, target, splits, budget, tmp_path)[0]
+    assert all(bool((a == b).all()) for a, b in zip(made.parameters(), again.parameters(), strict=True))
+
+
 def test_source_frames_fill_up_where_the_target_has_all_materials():
     dataset = xf.open_dataset("pbe-r2scan")
     target, source = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)

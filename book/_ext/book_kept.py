@@ -67,10 +67,10 @@ def check_units(plan):
     """Refuse a run that is made of units unless each of them is whole."""
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons import LessonError
-    from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.lessons.units import OF_UNITS, runs_of, units_folder
     from crossfunc.training.units import progress
 
-    if not plan.parameters.get("keep_runs"):
+    if not plan.parameters.get("keep_runs") or plan.lesson.stem not in OF_UNITS:
         return
     frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
     states = progress(units, frames, units_folder(plan.results, plan.lesson.stem))

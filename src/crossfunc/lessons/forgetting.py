@@ -88,7 +88,7 @@ def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_e
     return method_splits(target, sizes | {"seed": min(seeds), "n_seeds": len(seeds)})
 
 
-def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, parameters: Mapping) -> dict:
+def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, parameters: Mapping, folder=None) -> dict:
     """Model that each seed's runs start from: taught the source's labels of the training frames, or CHGNet as it comes.
 
     What a model does not know of the source's own code before training it cannot forget; see lesson 4.
@@ -101,9 +101,11 @@ def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, paramet
         Split of each seed.
     parameters : mapping
         `n_start_epochs` (0: as it comes), `batch_size`, `learning_rate`.
+    folder : path, optional
+        Where their runs are kept, to go on with.
     """
     low = taught_labels(dataset, target, parameters)
-    return {seed: begin(target, low, split, {**parameters, "seed": seed}) for seed, split in splits.items()}
+    return {seed: begin(target, low, split, {**parameters, "seed": seed}, folder) for seed, split in splits.items()}
 
 
 class WithoutTraining(NamedTuple):

@@ -23,6 +23,10 @@ from crossfunc.training.units import Unit, identify, run_units
 LESSON_4, LESSON_4B = "04_four_methods", "04b_what_moved"
 """The page that trains, and the one that reads its runs."""
 
+LESSON_7 = "07_scaling_laws"
+OF_UNITS = (LESSON_4, LESSON_4B, LESSON_7)
+"""Lessons that are made of units; lesson 9 keeps its runs with their models, which no small file replaces."""
+
 SCRATCH_ON_GGA = "1 on GGA references"
 PAPERS_TABLE = "4 on the published table"
 AWARE = "model-aware, then trained"
@@ -135,7 +139,7 @@ def watched_split(frames: LabelledFrames, n_train: int, n_validation: int, seed:
     return {"train": train, "validation": choose_frames(frames, others, n_validation, rng)}
 
 
-def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters: Mapping[str, Any]):
+def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters: Mapping[str, Any], folder=None):
     """Model that a lesson's runs start from: taught the low labels of the training frames, or as it comes without any.
 
     Parameters
@@ -146,6 +150,8 @@ def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters:
     split : dict of str to ndarray
     parameters : mapping
         As for `start_unit`, and `seed`; optionally `pretrained`.
+    folder : path, optional
+        Where its run is kept, to go on with.
 
     Returns
     -------
@@ -155,7 +161,7 @@ def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters:
     if low is None:
         return as_model(pretrained)
     unit = start_unit(low, split, parameters["seed"], parameters)
-    (run,) = run_units([unit], frames, pretrained=pretrained)
+    (run,) = run_units([unit], frames, folder, pretrained=pretrained, with_results=False)
     return unit.model_of(run)
 
 
@@ -503,7 +509,7 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         frames, planned = plan_methods(dataset, parameters)
         orders = order_units(planned, parameters.get("n_orders", 0))
         return Runs(frames, [*planned.values(), *orders.values()])
-    if lesson == "07_scaling_laws":
+    if lesson == LESSON_7:
         frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
         start = scaling_start(dataset, frames, pool, validation, parameters)
         given = {**parameters, "sizes": sizes}
@@ -512,7 +518,7 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         few, others = unit_of_few(curves, untrained), units_at_chgnets_rates(curves)
         begin = [] if start is None else [start]
         return Runs(frames, [*begin, *untrained.values(), *curves.values(), *others, few])
-    raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and 07_scaling_laws are.")
+    raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and {LESSON_7} are.")
 
 
 def make_runs(
