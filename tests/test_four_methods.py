@@ -195,6 +195,18 @@ def test_the_lowest_error_and_what_cannot_be_told_from_it_are_bold(frames):
     assert row not in {r for r, _ in bold}
 
 
+def test_runs_that_end_at_different_epochs_are_drawn_to_one_end():
+    def run(epochs):
+        return SimpleNamespace(
+            history=pd.DataFrame({"epoch": epochs, f"validation_{ENERGY}": 1.0, f"train_{ENERGY}": 2.0})
+        )
+
+    runs = {("4", 0): run([0, 4, 8, 9]), ("4", 1): run([0, 4, 7]), ("3", 0): run([0, 4])}
+    table = four_methods.histories(runs, ENERGY)
+    assert table[table["method"] == "4"].groupby("seed")["epoch"].apply(list).tolist() == [[0, 4, 8], [0, 4, 8]]
+    assert table[table["method"] == "3"]["epoch"].tolist() == [0, 4]
+
+
 def test_lines_of_what_costs_nothing_are_means_over_seeds(frames):
     def run(energy, force, rows):
         history = pd.DataFrame([{f"validation_{ENERGY}": energy, f"validation_{FORCE}": force}])

@@ -486,7 +486,7 @@ def record_last_fifth(results, fallen: pd.DataFrame) -> str:
         ends = (100 * row.min(), 100 * row.max()) if len(row) > 1 else None
         results.record(f"last_fifth_method_{name}", 100 * row.mean(), ends)
     mean = fallen.mean(axis=1)
-    said = ", ".join(f"{value:.0%} (Method {name})" for name, value in mean.items())
+    said = ", ".join(f"{round(100 * value) + 0:.0f}% (Method {name})" for name, value in mean.items())
     late = [f"Method {name}" for name in mean.index[mean > STILL_FALLING]]
     verdict = (
         f"More than {STILL_FALLING:.0%} is not converged: the errors of {listed(late)} measure the budget as well."
@@ -546,7 +546,7 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
         ends = (values.min(), values.max()) if n_seeds > 1 else None
         results.record(f"{key}", values.mean(), ends, repeats=repeats)
 
-    for name in "34":
+    for name in "1234":
         of_seeds = [runs[name, s].history[f"train_{ENERGY}"].min() for s in judged.splits]
         record(f"train_energy_mae_method_{name}", of_seeds)
     record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
@@ -668,14 +668,25 @@ def _start_finding(verdicts: Mapping[str, str]) -> str:
 
 
 def histories(runs, quantity: str) -> pd.DataFrame:
-    """Histories of the cases that are drawn: `epoch`, `validation`, `train`, `method` and `seed`, one row per epoch."""
+    """Histories of the cases that are drawn: `epoch`, `validation`, `train`, `method` and `seed`, one row per epoch.
+
+    Runs of so many steps end at another epoch where a seed has another number of frames. Their last rows are set side
+    by side, at the mean of these epochs, and rows in between that not every seed has are left out.
+    """
     columns = {f"validation_{quantity}": "validation", f"train_{quantity}": "train"}
-    return pd.concat(
-        run.history[["epoch", *columns]].rename(columns=columns).assign(method=name, seed=seed)
+    every = pd.concat(
+        run.history[["epoch", *columns]]
+        .rename(columns=columns)
+        .assign(method=name, seed=seed, is_last=run.history["epoch"] == run.history["epoch"].max())
         for case in DRAWN
         for (name, seed), run in runs.items()
         if name == case
     )
+    last = every["is_last"]
+    every.loc[last, "epoch"] = every[last].groupby("method")["epoch"].transform("mean")
+    n_seeds = every.groupby("method")["seed"].transform("nunique")
+    shared = every.groupby(["method", "is_last", "epoch"])["seed"].transform("nunique") == n_seeds
+    return every[shared].drop(columns="is_last")
 
 
 def free_histories(runs, frames: LabelledFrames) -> dict[str, dict[str, float]]:
