@@ -9,6 +9,7 @@ import pytest
 from small_frames import small_frames
 
 from crossfunc.dft import evidence
+from crossfunc.dft.checks import CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
 from crossfunc.dft.plan import plan_materials
 from crossfunc.energies import composition_matrix
 from crossfunc.training.evaluate import FramePredictions
@@ -167,3 +168,22 @@ def test_every_published_solid_is_one_of_the_plan():
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file)
     assert set(known["material_id"]) <= {m.material_id for m in plan_materials()}
+
+
+def test_kept_derivatives_are_of_the_frames_that_the_check_names_and_within_the_bar():
+    table = evidence.kept_check("derivatives")
+    assert list(dict.fromkeys(table["frame_id"])) == list(DERIVATIVE_FRAMES)
+    assert set(table["functional"]) == {"pbe", "r2scan"}
+    worst = table.assign(size=table["difference"].abs()).groupby("unit")["size"].max()
+    assert worst["eV/Å"] <= 3e-3
+    assert worst["GPa"] <= 0.05
+
+
+def test_kept_convergence_is_of_materials_that_the_check_names_and_within_the_bar():
+    table = evidence.kept_check("convergence")
+    kept = list(dict.fromkeys(table["material_id"]))
+    assert [name for name in CONVERGENCE_MATERIALS if name in kept] == kept
+    assert table.groupby("material_id")["finer"].nunique().eq(2).all()  # cutoff and k-points
+    assert table["energy_mev_per_atom"].max() <= 2
+    assert table["force_mev_per_a"].max() <= 10
+    assert table["stress_gpa"].max() <= 0.3
