@@ -40,7 +40,7 @@ def keep_run(root, profile, lesson):
     (plan,) = plan_run(root, profile, [lesson])
     if found := check_fresh(root, profile, names=[lesson]):
         raise LessonError(f"only a fresh run is kept: {found[0]}")
-    check_units(plan)
+    units = check_units(plan)
     stem, folder = plan.lesson.stem, kept_folder(root, profile)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{stem}.*"):
@@ -57,6 +57,7 @@ def keep_run(root, profile, lesson):
         "parameters": plan.shown,
         "timing": read_timings(plan.folder)[stem],
         "figures": figures,
+        **({"units": units} if units else {}),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
@@ -64,16 +65,17 @@ def keep_run(root, profile, lesson):
 
 
 def check_units(plan):
-    """Refuse a run that is made of units unless each of them is whole."""
+    """Refuse a run that is made of units unless each of them is whole; return their number and training seconds."""
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons import LessonError
     from crossfunc.lessons.units import OF_UNITS, runs_of, units_folder
-    from crossfunc.training.units import progress
+    from crossfunc.training.units import progress, read_unit
 
     if not plan.parameters.get("keep_runs") or plan.lesson.stem not in OF_UNITS:
-        return
+        return None
     frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
-    states = progress(units, frames, units_folder(plan.results, plan.lesson.stem))
+    folder = units_folder(plan.results, plan.lesson.stem)
+    states = progress(units, frames, folder)
     open_ones = [state.name for state in states if state.state != "whole"]
     if open_ones:
         number = plan.lesson.number
@@ -81,6 +83,8 @@ def check_units(plan):
             f"{len(open_ones)} of {len(states)} units are not whole, first of all {open_ones[0]}: "
             f"crossfunc units {number} --profile {plan.profile} makes them."
         )
+    seconds = sum(float(read_unit(unit, frames, folder).history["seconds"].sum()) for unit in units)
+    return {"n": len(units), "seconds": round(seconds)}
 
 
 def static_figures(notebook):
@@ -127,9 +131,11 @@ class KeptRun(SphinxDirective):
 
         profile, lesson = self.arguments
         about = read_kept(self.config.crossfunc_root, profile, lesson)
-        took = f"{duration(about['timing']['seconds'])} on {about['timing']['cores']} cores"
+        took = f"it took {duration(about['timing']['seconds'])} on {about['timing']['cores']} cores"
+        if units := about.get("units"):
+            took = f"its {units['n']} units trained for {duration(units['seconds'])} on one core each"
         rows = [(f"`{name}`", f"`{value}`") for name, value in about["parameters"].items()]
-        lines = list_table(("parameter", "value"), rows, caption=f"Other values than the lesson's own; it took {took}")
+        lines = list_table(("parameter", "value"), rows, caption=f"Other values than the lesson's own; {took}")
         return parse_lines(self, lines, "xf-datasheet")
 
 
