@@ -216,14 +216,17 @@ def test_errors_over_materials_weigh_frames_by_their_labels(monkeypatch):
 
 def test_errors_over_many_materials_have_an_interval_of_them(monkeypatch):
     frames = small_frames(12)
-    frames = with_labels(frames, material_ids=np.array([f"m{k // 2}" for k in range(12)]))  # two frames each
+    two_each, three_each = (
+        with_labels(frames, material_ids=np.array([f"m{k // n}" for k in range(12)])) for n in (2, 3)
+    )
     energies, forces = np.repeat([0.01, 0.03], 6), np.full(12, 0.05)
-    monkeypatch.setattr(learning_curves, "predict_frames", lambda *_: off_by(frames, energies, forces))
-    found = learning_curves.over_materials("model", frames)
+    monkeypatch.setattr(learning_curves, "predict_frames", lambda _, given: off_by(given, energies, forces))
+    found = learning_curves.over_materials("model", two_each)
     low, high = found["energy"]
     assert 10 <= low < 20 < high <= 30
     assert (low, high) != pytest.approx((20, 20), abs=4)
     assert found["force"] == pytest.approx((50, 50), rel=1e-5)
+    assert learning_curves.over_materials("model", three_each)["energy"] == pytest.approx((20, 20))  # four materials
 
 
 # --- with models ---
