@@ -1,5 +1,6 @@
 """What is gained and lost: the figures of lesson 9 and the numbers behind them, from tables of a few rows."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,10 @@ import crossfunc as xf
 from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import figures, forgetting
 from crossfunc.lessons.figures.forgetting import LOOKS
+from crossfunc.potential import element_references
+from crossfunc.potential.direct import DirectModel
+from crossfunc.training import start_model
+from crossfunc.training.dimers import DIMERS_FILE
 from crossfunc.training.forgetting import COLUMNS
 from crossfunc.training.source import KINDS
 
@@ -188,3 +193,64 @@ def test_splits_keep_materials_apart():
     for parts in forgetting.split_frames(frames, range(2), 4, 2).values():
         materials = [set(frames.material_ids[rows]) for rows in parts.values()]
         assert not materials[0] & materials[1] | materials[0] & materials[2] | materials[1] & materials[2]
+
+
+def dimers_at(path, **curves):
+    """Write the PBE curves of dimers, of (distance in Å, total energy in eV) and no force."""
+
+    def of(points):
+        distances, energies = zip(*points, strict=True)
+        n = len(points)
+        return {"distances": distances, "energies": energies, "forces": [[[0] * 3] * 2] * n, "magmoms": [None] * n}
+
+    path.write_text(json.dumps({"PBE": {name.replace("_", "-"): of(points) for name, points in curves.items()}}))
+    return path
+
+
+def test_a_ridge_is_fitted_beside_each_seeds_own_start_and_moves_no_force(tmp_path, monkeypatch):
+    dimers_at(tmp_path / DIMERS_FILE, O_O=[(1.2, -10.0), (2.0, -6.0)])
+    monkeypatch.setenv("CROSSFUNC_DATA", str(tmp_path))
+    fit, drawn = forgetting.fit_frozen_model, []
+    monkeypatch.setattr(
+        forgetting, "fit_frozen_model", lambda *given, seed: drawn.append(seed) or fit(*given, seed=seed)
+    )
+    target = small_frames(12, max_atoms=2)
+    splits = {0: {"train": np.arange(6)}, 4: {"train": np.arange(4, 11)}}
+    starts = {0: xf.load_model("0.3.0"), 4: xf.load_model("r2scan")}
+    origins = {seed: SimpleNamespace(held_out={KINDS[0]: target.take(rows)}) for seed, rows in ((0, [0, 1]), (4, [2]))}
+    runs = forgetting.ridge_runs(target, splits, starts, origins)
+    assert list(runs) == [("delta-ridge", 0), ("delta-ridge", 4)]
+    assert drawn == [0, 4]
+    for (_, seed), run in runs.items():
+        train = target.take(splits[seed]["train"])
+        aware = start_model("model-aware", train, pretrained=starts[seed]).model
+        np.testing.assert_array_equal(element_references(run.model.network), element_references(aware))
+        assert run.model.correction.n_crystals == len(train)
+        table = run.forgetting.table
+        assert table["n_frames"].to_dict() == {KINDS[0]: len(origins[seed].held_out[KINDS[0]]), "dimers": 2}
+        before, after = (table[f"{forgetting.FORCE}_{when}"].tolist() for when in ("before", "after"))
+        assert after == pytest.approx(before, rel=1e-6)
+
+
+class Constant(DirectModel):
+    """Predicts one energy for every crystal, eV/atom."""
+
+    def __init__(self, energy_per_atom_ev):
+        self.energy = energy_per_atom_ev
+
+    def predict(self, crystals, *, derivatives=True, strict=True, progress=False):
+        assert not derivatives
+        return {"energy_per_atom_ev": np.full(len(crystals), self.energy) - np.arange(len(crystals)), "refused": {}}
+
+
+def test_curves_of_dimers_are_total_energies_against_the_distance(tmp_path):
+    of_oxygen = [(1.2, -10.0), (2.0, -6.0), (4.5, -3.0)]
+    path = dimers_at(tmp_path / "dimers.json", O_O=of_oxygen, Fe_Fe=[(2.5, -5.0)], Na_Na=[(3.0, 0.0)])
+    curves = forgetting.curves_of_dimers(path, {"one": Constant(-1.0), "two": Constant(-4.0)}, ("O", "Fe"))
+    assert list(curves) == ["O–O", "Fe–Fe"]
+    assert list(curves["O–O"]) == ["PBE", "one", "two"]
+    for label, energies in {"PBE": [-10, -6, -3], "one": [-2, -4, -6], "two": [-8, -10, -12]}.items():
+        distance, energy = curves["O–O"][label]
+        assert distance == pytest.approx([1.2, 2.0, 4.5])
+        assert energy == pytest.approx(energies)
+    assert [values.tolist() for values in curves["Fe–Fe"]["one"]] == [[pytest.approx(2.5)], [-2]]

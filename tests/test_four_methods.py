@@ -5,12 +5,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.sparse import csr_array
+from small_frames import small_frames, with_labels
 
 import crossfunc as xf
+from crossfunc.bootstrap import Estimate
 from crossfunc.datasets import open_dataset
-from crossfunc.lessons import LessonResults, first_epoch, four_methods
-from crossfunc.lessons.judging import ENERGY, FORCE, REFITTED, Judged
+from crossfunc.lessons import LessonResults, first_epoch, four_methods, verdicts
+from crossfunc.lessons.judging import COLUMNS, ENERGY, FORCE, REFITTED, Judged
 from crossfunc.lessons.units import (
+    PAPERS_TABLE,
     SCRATCH_ON_GGA,
     TAUGHT,
     method_splits,
@@ -18,8 +23,10 @@ from crossfunc.lessons.units import (
     usable_frames,
     watched_split,
 )
+from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.settings import Settings
 from crossfunc.training.taught import low_labels
 
 
@@ -42,6 +49,11 @@ def judged(**means):
     mean[FORCE] = 50.0
     mean.loc[four_methods.ZERO, FORCE] = 100.0
     return SimpleNamespace(mean=mean, names=set(names))
+
+
+def recorded(results):
+    """What was recorded, by key."""
+    return {one["key"]: one for one in results.to_dict()["results"]}
 
 
 VERDICTS = {f"{q}_4_minus_{m}": "lower" for q in ("energy", "refitted") for m in "321"} | {
@@ -220,6 +232,184 @@ def test_lines_of_what_costs_nothing_are_means_over_seeds(frames):
     assert forces == {"untrained": 80.0, "predict zero": pytest.approx(1000 * np.mean(by_hand))}
 
 
+def test_methods_are_told_apart_by_their_start_and_by_what_they_train():
+    table = four_methods.methods_table()
+    assert table["method"].tolist() == [1, 2, 3, 4, "–", "–"]
+    assert table["weights"].tolist() == ["scratch"] + ["pretrained"] * 5
+    assert table["references"].tolist() == ["refit", "pretrained", "pretrained", "refit", "refit", "model-aware"]
+    assert table["trains"].tolist() == ["network", "network and references", "network", "network", "nothing", "nothing"]
+    assert four_methods.methods_table(["model-aware"])["name"].tolist() == ["model-aware references"]
+
+
+def test_what_a_taught_start_knows_is_recorded_where_there_are_labels():
+    columns = pd.MultiIndex.from_product([("PBE", "r²SCAN"), ("force", "slope")])
+    table = pd.DataFrame(
+        [[10.0, 0.1, 30.0, 0.3], [5.0, 0.5, 25.0, 0.6], [np.nan, np.nan, 20.0, 0.9], [100.0, np.nan, 110.0, np.nan]],
+        ["as published", TAUGHT, "PBE labels", four_methods.ZERO],
+        columns,
+    )
+    results = LessonResults("04_four_methods")
+    four_methods.record_starts(results, table)
+    assert {key: one["value"] for key, one in recorded(results).items()} == {
+        "published_start_force_mae_low": 10,
+        "taught_start_force_mae_low": 5,
+        "published_start_force_mae_high": 30,
+        "taught_start_force_mae_high": 25,
+        "functionals_force_difference": 20,
+    }
+    table.loc["PBE labels", ("r²SCAN", "force")] = np.nan
+    results = LessonResults("04_four_methods")
+    four_methods.record_starts(results, table)
+    assert len(recorded(results)) == 4
+    assert "functionals_force_difference" not in recorded(results)
+
+
+class Added:
+    """Stand in for `Judged`: who was added with what."""
+
+    def __init__(self, frames, splits, seed):
+        self.given, self.models, self.without_energies, self.zero = (frames, splits, seed), {}, [], None
+
+    def add(self, name, seed, model, *, energies=True):
+        self.models[name, seed] = model
+        self.without_energies += [] if energies else [(name, seed)]
+
+    def add_zero(self, name):
+        self.zero = name
+
+
+def labelled_by(code, high="r2scan"):
+    """Stand in for a dataset: whose labels they are."""
+    functionals = tuple(SimpleNamespace(key=key) for key in ("pbe", high))
+    return SimpleNamespace(
+        functionals=functionals,
+        functional=lambda side: functionals[side == "high"],
+        labelled_by=code,
+        is_surrogate=code.startswith("model"),
+    )
+
+
+def test_every_run_is_judged_beside_the_model_as_it_comes_and_the_published_one(monkeypatch):
+    monkeypatch.setattr(four_methods, "Judged", Added)
+    monkeypatch.setattr(four_methods, "load_model", lambda name: f"loaded {name}")
+    planned = {
+        (case, seed): SimpleNamespace(split=f"split {seed}", model_of=lambda run: f"model of {run}")
+        for case in "14"
+        for seed in (5, 6)
+    }
+    runs = {(case, seed): f"run {case} {seed}" for case, seed in planned}
+    found = four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, runs, "base", 7)
+    assert found.given == ("frames", {5: "split 5", 6: "split 6"}, 7)
+    assert found.models == {key: f"model of {run}" for key, run in runs.items()} | {
+        (name, seed): model
+        for name, model in ((four_methods.AS_IT_IS, "base"), (four_methods.PUBLISHED, "loaded r2scan"))
+        for seed in (5, 6)
+    }
+    assert found.without_energies == [(four_methods.PUBLISHED, 5), (four_methods.PUBLISHED, 6)]  # another zero
+    assert found.zero == four_methods.ZERO
+    of_vasp = four_methods.judge_runs(labelled_by("DFT, VASP"), "frames", planned, runs, "base")
+    assert of_vasp.without_energies == []
+    assert of_vasp.given[2] == 0
+    for dataset in (labelled_by("model, CHGNet"), labelled_by("DFT, VASP", high="hse06")):  # its own labels; others
+        alone = four_methods.judge_runs(dataset, "frames", planned, runs, "base")
+        assert {name for name, _ in alone.models} == {"1", "4", four_methods.AS_IT_IS}
+
+
+def test_errors_are_drawn_with_their_intervals_and_the_papers_numbers():
+    names = [four_methods.ZERO, "model-aware", "1", PAPERS_TABLE]
+    mean = pd.DataFrame({ENERGY: [np.nan, 40.0, 30.0, 20.0]}, names)
+    estimates = {"model-aware": Estimate(40.0, 35.0, 46.0, 9), "1": Estimate(30.0, np.nan, np.nan, 3)}
+    tested = SimpleNamespace(mean=mean, names=set(names), estimate=lambda name, _: estimates.get(name))
+    papers = {"energy_mae_method_1": 27, "energy_mae_4_on_the_published_table": "not given"}
+    table = four_methods.errors_to_draw(tested, ENERGY, SimpleNamespace(paper=papers.get))
+    assert list(table.index) == ["predict zero", "model-aware", "Method 1", "Method 4 on the published table"]
+    np.testing.assert_equal(table["value"].to_numpy(), [np.nan, 40, 30, 20])
+    np.testing.assert_equal(table["low"].to_numpy(), [np.nan, 35, np.nan, np.nan])  # one has too few materials
+    np.testing.assert_equal(table["high"].to_numpy(), [np.nan, 46, np.nan, np.nan])
+    assert table["trained"].tolist() == [False, False, True, True]
+    np.testing.assert_equal(table["paper"].to_numpy(), [np.nan, np.nan, 27, np.nan])
+
+
+def over_seeds(**seeds):
+    """Scores of each seed: every error that of the method, in every metric."""
+    methods = {"m1": "1", "m3": "3", "m4": "4", "start": four_methods.AS_IT_IS}
+    rows = {
+        (methods[name], seed): dict.fromkeys(COLUMNS, value) | {"slope": value / 100, "cosine": value / 200}
+        for name, values in seeds.items()
+        for seed, value in enumerate(values)
+    }
+    scores = pd.DataFrame(rows).T[list(COLUMNS)]
+    return SimpleNamespace(
+        scores=scores, names={name for name, _ in rows}, splits=dict.fromkeys(range(len(seeds["m3"])))
+    )
+
+
+def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds():
+    tested = over_seeds(m1=[100, 100], m3=[60, 90], m4=[30, 30], start=[20, 15])
+    tested.scores.loc[("1", 1), "slope"] = np.nan
+    training = {("3", 0): [9, 5, 7], ("3", 1): [8, 7, 9], ("4", 0): [4, 3], ("4", 1): [2, 1]}
+    runs = {key: SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": values})) for key, values in training.items()}
+    results = LessonResults("04_four_methods")
+    four_methods.record_over_seeds(results, tested, runs)
+    found = {key: (one["value"], one["interval"]) for key, one in recorded(results).items()}
+    assert found["train_energy_mae_method_3"] == (6, (5, 7))
+    assert found["train_energy_mae_method_4"] == (2, (1, 3))
+    assert found["ratio_3_to_4"] == (2.5, (2, 3))
+    assert found["force_3_to_untrained"] == (4.5, (3, 6))
+    assert found["force_slope_method_3"] == (pytest.approx(0.75), pytest.approx((0.6, 0.9)))
+    assert found["force_cosine_method_4"] == (pytest.approx(0.15), pytest.approx((0.15, 0.15)))
+    assert found["force_cosine_method_1"][0] == pytest.approx(0.5)
+    assert found["force_slope_gga_model_as_it_comes"] == (pytest.approx(0.175), pytest.approx((0.15, 0.2)))
+    assert "force_slope_method_1" not in found  # a seed has none
+    assert recorded(results)["ratio_3_to_4"]["note"] == "mean and range of 2 seeds"
+
+
+def test_one_seed_has_no_range_and_data_without_forces_none_of_their_ratios():
+    tested = over_seeds(m1=[100], m3=[60], m4=[30], start=[20])
+    tested.scores[[FORCE, "slope", "cosine"]] = np.nan
+    runs = {(m, 0): SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": [5.0]})) for m in "34"}
+    results = LessonResults("04_four_methods")
+    four_methods.record_over_seeds(results, tested, runs)
+    found = recorded(results)
+    assert set(found) == {"train_energy_mae_method_3", "train_energy_mae_method_4", "ratio_3_to_4"}
+    assert (found["ratio_3_to_4"]["value"], found["ratio_3_to_4"]["interval"]) == (2, None)
+    assert found["ratio_3_to_4"]["note"] == "1 seed"
+
+
+def test_the_first_and_the_last_epoch_are_means_over_seeds():
+    rows = [("4", 0, 9.0), ("4", 0, 5.0), ("4", 0, np.nan), ("4", 1, 11.0), ("4", 1, 8.0), ("4", 1, 3.0)]
+    rows += [("3", 0, 100.0), ("3", 1, 100.0)]
+    table = pd.DataFrame(rows, columns=["method", "seed", "validation"])
+    assert four_methods.at_epoch(table, "4", 0) == 10
+    assert four_methods.at_epoch(table, "4", -1) == 4  # where a seed's last epoch was validated
+
+
+def test_models_are_kept_for_later_lessons_with_what_they_have_seen(tmp_path):
+    plain = xf.load_model("0.3.0")
+    record = RecordedModel("a record", np.array([]), {}, np.array([]), np.zeros(94))
+    run = SimpleNamespace(metrics={"test": {ENERGY: 12.0}})
+    split = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
+    cases = ("4", "references-only", TAUGHT, PAPERS_TABLE, "3")
+    models = dict.fromkeys(cases, plain) | {"3": record}
+    planned = {(c, 2): SimpleNamespace(split=split, model_of=lambda _, model=m: model) for c, m in models.items()}
+    frames = SimpleNamespace(material_ids=np.array(["b", "b", "a", "c"]))
+    given = SimpleNamespace(name="mine"), frames, planned, dict.fromkeys(planned, run)
+    assert four_methods.keep_models(LessonResults("04_four_methods"), *given) == 0
+    assert four_methods.keep_models(LessonResults("04_four_methods", tmp_path), *given) == 3
+    kept = pd.read_csv(tmp_path / "04_four_methods.models.csv")
+    assert kept["file"].tolist() == [
+        f"04_four_methods.method_{name}_seed_2.pt" for name in ("4", "references_only", "taught_start")
+    ]
+    assert kept["method"].tolist() == ["4", "references-only", TAUGHT]
+    np.testing.assert_equal(kept[ENERGY].to_numpy(), [12, 12, np.nan])
+    assert {path.name for path in tmp_path.glob("*.pt")} == set(kept["file"])
+    parts = pd.read_csv(tmp_path / "04_four_methods.split.csv")
+    assert parts.to_numpy().tolist() == [[2, "train", "b"], [2, "validation", "a"], [2, "test", "c"]]
+    found, seen = verdicts.kept_models(tmp_path, 1, "mine")
+    assert found == {("Method 4", "2"): tmp_path / "04_four_methods.method_4_seed_2.pt"}
+    assert seen == {"2": {"a", "b"}}
+
+
 # --- the second page of lesson 4 ---
 
 
@@ -286,6 +476,99 @@ def test_runs_start_from_what_was_taught_or_from_the_model_as_it_comes():
     base = object()
     assert four_methods.starts_of(planned, runs, base) == {0: "taught 0", 1: "taught 1"}
     assert four_methods.starts_of(planned, {("4", 0): "four"}, base) == {0: base, 1: base}
+
+
+def weighing(value):
+    """A network whose every block has one weight, of this value; a value for each block if it is a mapping."""
+    firsts = {b: prefixes if isinstance(prefixes, str) else prefixes[-1] for b, prefixes in four_methods.BLOCKS.items()}
+    values = value if isinstance(value, dict) else dict.fromkeys(firsts, value)
+    named = [(f"{first}.weight", torch.tensor([float(values[b])])) for b, first in firsts.items()]
+    return SimpleNamespace(named_parameters=lambda: named)
+
+
+def test_how_far_blocks_moved_is_that_of_each_method_and_seed_from_its_own_start():
+    starts = {0: weighing(2), 3: weighing(4)}
+    ends = {("2", 0): 3, ("2", 3): 4, ("3", 0): 1, ("3", 3): 6, ("4", 0): 6, ("4", 3): 5}
+    runs = {key: SimpleNamespace(last_model=weighing(value), model=None) for key, value in ends.items()}
+    change = four_methods.changes_of(runs | {("1", 0): None}, starts)
+    assert list(change) == ["2", "3", "4"]
+    for method, of_seeds in {"2": [0.5, 0], "3": [0.5, 0.5], "4": [2, 0.25]}.items():
+        assert list(change[method].index) == [0, 3]
+        assert list(change[method].columns) == list(four_methods.BLOCKS)
+        assert (change[method].to_numpy() == np.array(of_seeds)[:, None]).all()
+
+
+def test_the_papers_own_change_is_that_between_its_two_checkpoints(monkeypatch):
+    before = {block: k + 1 for k, block in enumerate(four_methods.BLOCKS)}
+    after = {block: 2 * value for block, value in before.items()} | {"moments": before["moments"]}
+    checkpoints = {"0.3.0": weighing(before), "r2scan": weighing(after)}
+    monkeypatch.setattr(four_methods, "load_model", checkpoints.get)
+    change = four_methods.published_change()
+    assert change["moments"] == 0
+    assert (change.drop("moments") == 1).all()
+    assert list(change.index) == list(four_methods.BLOCKS)
+
+
+WAYS = {"H": (-1.0, -1.5), "O": (-4.0, -6.0), "Fe": (-8.0, -5.0), "Na": (-2.0, -9.0)}
+"""References of the start and of the refit, eV."""
+
+SHOWN = {"H": 1.0, "O": 0.25, "Fe": 1.0, "Na": 0.0}
+"""Share of the training frames that hold an element; nobody sees sodium."""
+
+
+def walkers(moved, n_steps, rate, factor=1.0):
+    """Methods 4 and 2, their start and the frames, as far as `reference_walk` looks at them."""
+
+    def of_elements(values, otherwise=np.nan):
+        return np.array([values.get(symbol, otherwise) for symbol in ELEMENT_SYMBOLS])
+
+    start = SimpleNamespace(references_ev=of_elements({e: old for e, (old, _) in WAYS.items()}))
+    aims = {e: old + factor * (new - old) for e, (old, new) in WAYS.items()}
+    fit = SimpleNamespace(
+        energies_ev=of_elements(aims), frames_per_element=of_elements({e: 4 * s for e, s in SHOWN.items()}, 0)
+    )
+    settings = Settings(learning_rate=rate, final_learning_rate_fraction=1.0, batch_size=1)
+    run_4 = SimpleNamespace(references=fit, split={"train": np.arange(4)}, settings=settings)
+    ends = {e: old + moved.get(e, 0) for e, (old, _) in WAYS.items()}
+    run_2 = SimpleNamespace(
+        last_model=SimpleNamespace(references_ev=of_elements(ends)),
+        history=pd.DataFrame({"step": [0, n_steps // 2, n_steps]}),
+        settings=settings,
+    )
+    held = np.array([of_elements({e: float(k < 4 * s) for e, s in SHOWN.items()}, 0) for k in range(4)])
+    every = SimpleNamespace(take=lambda rows: SimpleNamespace(composition=csr_array(held[rows])))
+    return run_4, run_2, start, every
+
+
+@pytest.fixture
+def of_stand_ins(monkeypatch):
+    monkeypatch.setattr(four_methods, "element_references", lambda model: model.references_ev)
+
+
+@pytest.mark.usefixtures("of_stand_ins")
+def test_a_walk_is_measured_over_the_elements_in_training():
+    moved = {"H": 0.1, "O": -0.3, "Fe": 0.2, "Na": 50.0}
+    walk = four_methods.reference_walk(*walkers(moved, n_steps=100, rate=0.035))
+    assert (walk["median"], walk["largest"]) == (2, 3)  # ways of 0.5, 2 and 3 eV
+    assert walk["went"] == pytest.approx(0.2)
+    assert walk["reach"] == pytest.approx(3.5)
+    assert walk["needed"] == pytest.approx(3)  # 0.5, 3, and twice 2: a quarter of the steps shows oxygen
+    assert (walk["n_elements"], walk["n_arriving"], walk["n_steps"]) == (3, 2, 100)
+    assert four_methods.reference_walk(*walkers(moved, n_steps=100, rate=0.05))["n_arriving"] == 3
+
+
+@pytest.mark.usefixtures("of_stand_ins")
+def test_the_way_that_steps_allow_is_recorded_in_percent_with_its_range():
+    run_4, run_2, start, every = walkers({}, n_steps=100, rate=0.015)
+    far_4 = walkers({}, n_steps=100, rate=0.015, factor=2)[0]
+    runs = {("4", 0): run_4, ("2", 0): run_2, ("4", 1): far_4, ("2", 1): run_2}
+    results = LessonResults("04_four_methods")
+    four_methods.record_way(results, runs, {0: start, 1: start}, every)
+    found = recorded(results)["reference_way"]
+    assert found["value"] == pytest.approx(37.5)  # 1.5 eV of 3, and of 6
+    assert found["interval"] == pytest.approx((25, 50))
+    four_methods.record_way(results, runs, {0: start}, every)
+    assert recorded(results)["reference_way"]["interval"] is None
 
 
 # --- lesson 5 ---
@@ -377,3 +660,129 @@ def test_errors_and_norms_at_the_start_are_those_of_each_start():
         for t in (0, 1)
     ]
     assert list(first_epoch.norms_at_start(pd.DataFrame(rows), "energy").values()) == [1, 11, 21]
+
+
+def test_norms_are_those_of_one_start_and_one_term():
+    rows = [("3", "energy", "network", 0, 5, 2.0), ("3", "forces", "network", 0, 5, 9.0)]
+    rows += [("4", "energy", "network", 0, 5, 8.0), ("3", "energy", "AtomEmb", 1, 7, 4.0)]
+    records = pd.DataFrame(rows, columns=["start", "term", "layer", "seed", "step", "norm"])
+    norms = first_epoch.norms_of(records, "3", "energy")
+    assert norms.to_dict() == {("network", 0, 5): 2, ("AtomEmb", 1, 7): 4}
+    assert norms.index.names == ["layer", "seed", "step"]
+
+
+def test_predicting_zero_errs_by_the_validation_labels_where_there_are_any():
+    frames = small_frames(6, max_atoms=2)
+    n_atoms = len(frames.crystals.atomic_numbers)
+    forces = np.full((n_atoms, 3), [0.1, -0.3, 0.2], np.float32)
+    forces[frames.crystals.owners == 0] = 5.0
+    split = {"train": np.array([0]), "validation": np.arange(1, 6)}
+    assert first_epoch.zero_force(with_labels(frames, forces_ev_per_a=forces), split) == pytest.approx(200)
+    assert np.isnan(first_epoch.zero_force(with_labels(frames, forces_ev_per_a=np.nan * forces), split))
+
+
+PULLS = pd.DataFrame(
+    {"saturated": [1.0, 0.75, 0.25], "same direction": [0.9, 0.6, 0.0]}, index=list(first_epoch.STARTS.values())
+)
+
+
+def test_pulls_are_recorded_in_percent_and_what_cancels_is_the_rest():
+    results = LessonResults("05_gradient_diagnostics")
+    first_epoch.record_pulls(results, PULLS)
+    assert {key: one["value"] for key, one in recorded(results).items()} == pytest.approx(
+        {"saturated_gga": 100, "saturated_refit": 75, "saturated_aware": 25}
+        | {"coherence_gga": 90, "coherence_refit": 60, "coherence_aware": 0}
+    )
+    assert first_epoch.pulls_in_words(PULLS) == (
+        "On the plateau lie 100% with GGA, 75% with refitted and 25% with model-aware references. Of the pull of all "
+        "frames together, 10% with GGA, 40% with refitted and 100% with model-aware references cancels."
+    )
+
+
+def test_layers_are_counted_in_the_mean_in_every_seed_and_in_any():
+    layers = [[2.0, 2.0]] * 3 + [[3.0, 0.5]] * 2 + [[1.2, 0.5]] + [[0.5, 0.5]] * 2
+    ratio = pd.DataFrame([*layers, [4.0, 2.0]], index=list(first_epoch.SHOWN_LAYERS))
+    results = LessonResults("05_gradient_diagnostics")
+    first_epoch.record_ratios(results, ratio)
+    found = {key: (one["value"], one["interval"], one["note"]) for key, one in recorded(results).items()}
+    assert found["gradient_ratio"] == (3, (2, 4), "geometric mean over the epoch; range over 2 seeds")
+    assert found["layers_with_larger_gradient"][:2] == (5, (3, 6))
+    first_epoch.record_ratios(results, ratio[[0]])
+    assert recorded(results)["gradient_ratio"]["note"].endswith("range over 1 seed")
+    assert [(one["value"], one["interval"]) for one in recorded(results).values()] == [(4, None), (6, None)]
+
+
+def test_shares_of_loss_and_gradient_are_recorded_by_start():
+    table = pd.DataFrame({"loss": [90.0, 50.0, 10.0], "gradient": [80.0, 40.0, 20.0]}, index=list(first_epoch.STARTS))
+    results = LessonResults("05_gradient_diagnostics")
+    first_epoch.record_shares(results, table)
+    assert {key: one["value"] for key, one in recorded(results).items()} == {
+        f"energy_share_of_{what}_{short}": value
+        for what, values in (("loss", (90, 50, 10)), ("gradient", (80, 40, 20)))
+        for short, value in zip(("gga", "refit", "aware"), values, strict=True)
+    }
+
+
+def cosines(**highest):
+    """Cosines of each start: with the forces 0.1, 0.2 and 0.3 in the mean, energy against forces up to a highest."""
+    pairs = ("energy and forces", "whole and energy", "whole and forces")
+    columns = pd.MultiIndex.from_product([pairs, ("mean", "min", "max")])
+    rows = [
+        [high - 0.2, high - 0.4, high, 0.9, 0.8, 1.0, mean, mean - 0.05, mean + 0.5]
+        for high, mean in zip(highest.values(), (0.1, 0.2, 0.3), strict=True)
+    ]
+    return pd.DataFrame(rows, list(first_epoch.STARTS), columns)
+
+
+def test_angles_are_recorded_with_their_range_over_batches():
+    table = cosines(gga=-0.1, refit=0.0, aware=0.4)
+    results = LessonResults("05_gradient_diagnostics")
+    first_epoch.record_angles(results, table, 4)
+    found = recorded(results)
+    assert len(found) == 6
+    assert found["cosine_energy_and_forces_gga"]["value"] == pytest.approx(-0.3)
+    assert found["cosine_energy_and_forces_gga"]["interval"] == pytest.approx((-0.5, -0.1))
+    assert found["cosine_whole_and_forces_aware"]["value"] == pytest.approx(0.3)
+    assert found["cosine_whole_and_forces_aware"]["interval"] == pytest.approx((0.25, 0.8))
+    assert found["cosine_whole_and_forces_refit"]["note"] == "whole network; range over 4 batches"
+    first_epoch.record_angles(results, table, 1)
+    assert {one["interval"] for one in recorded(results).values()} == {None}
+
+
+def test_energy_and_forces_oppose_each_other_only_where_every_batch_says_so():
+    said = first_epoch.angles_in_words(cosines(gga=-0.1, refit=0.0, aware=-0.2))
+    assert said == (
+        "Energy and forces oppose each other in every batch with GGA and model-aware references. The cosine of the "
+        "whole gradient with that of the forces is +0.10 with GGA, +0.20 with refitted and +0.30 with model-aware "
+        "references."
+    )
+    said = first_epoch.angles_in_words(cosines(gga=0.1, refit=0.1, aware=0.1))
+    assert said.startswith("From no start do energy and forces oppose each other in every batch. The cosine")
+
+
+def test_a_cosine_has_a_sign_and_reads_as_one_only_where_it_is():
+    assert [first_epoch.cosine_text(value) for value in (0.324, -0.5, 1.0, 0.9996)] == [
+        *("+0.32", "-0.50", "+1.00"),
+        "+0.9996",
+    ]
+
+
+def test_force_errors_are_held_against_those_of_their_own_seed_and_start():
+    table = histories(gga=[15, 20], refit=[8, 9], aware=[10, 5])
+    table.loc[(table["start"] == "3") & (table["seed"] == 1) & (table["epoch"] == 0), first_epoch.FORCE] = 5.0
+    table.loc[(table["start"] == "4") & (table["epoch"] == 2), first_epoch.FORCE] = 40.0
+    times = first_epoch.times_force(table, 1)
+    assert list(times.index) == ["3", "4", "model-aware"]
+    assert times.to_numpy().tolist() == [[1.5, 4.0], [0.8, 0.9], [1.0, 0.5]]
+    assert first_epoch.times_force(table, 2).loc["4"].tolist() == [4.0, 4.0]
+    results = LessonResults("05_gradient_diagnostics")
+    first_epoch.record_forces(results, table)
+    found = {key: (one["value"], one["interval"], one["note"]) for key, one in recorded(results).items()}
+    assert found["force_change_gga"] == (pytest.approx(175), pytest.approx((50, 300)), "range over 2 seeds")
+    assert found["force_change_refit"][:2] == (pytest.approx(-15), pytest.approx((-20, -10)))
+    assert found["force_after_epochs_refit"][:2] == (4, (4, 4))
+    assert found["force_after_epochs_aware"][:2] == (0.75, (0.5, 1))
+    assert recorded(results)["force_after_epochs_gga"]["title"].startswith("Validation force error after 2 epochs")
+    first_epoch.record_forces(results, table[table["seed"] == 0])
+    assert {one["interval"] for one in recorded(results).values()} == {None}
+    assert recorded(results)["force_change_aware"]["note"] == "range over 1 seed"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from small_frames import small_frames, with_labels
 
 from crossfunc.datasets import open_dataset
 from crossfunc.lessons import learning_curves
@@ -17,6 +18,7 @@ from crossfunc.lessons.units import (
     units_at_chgnets_rates,
     untrained_units,
 )
+from crossfunc.training.evaluate import FramePredictions
 from crossfunc.training.units import identify, run_units
 
 SETTINGS = {"batch_size": 16, "learning_rate": 1e-3}
@@ -176,6 +178,55 @@ def test_a_schedule_is_judged_seed_by_seed():
     said = learning_curves.schedule_in_words(changes)
     assert "the energy error by -8 % (lower for every seed)" in said
     assert "the force error by +0 % (lower for some seeds and higher for others)" in said
+
+
+def test_a_curves_rows_are_its_own_and_its_end_is_its_own_largest_size():
+    errors = LEARNED[(LEARNED["method"] == "transfer") | (LEARNED["n"] < 1000)]  # scratch ends at 100
+    assert learning_curves.of_curve(errors, "scratch").index.tolist() == [6, 7, 8, 9]
+    assert learning_curves.of_curve(errors, "scratch")["n"].tolist() == [10, 10, 100, 100]
+    last = learning_curves.at_largest(errors, "scratch")
+    assert (last["n"].tolist(), last["energy"].tolist(), last["seed"].tolist()) == ([100, 100], [50, 50], [0, 1])
+    assert learning_curves.at_largest(errors, "transfer")["n"].tolist() == [1000, 1000]
+    assert len(learning_curves.of_curve(errors, "published")) == 0
+
+
+def test_seeds_are_counted_once_and_said_in_words():
+    assert learning_curves.seeds_of(LEARNED) == "2 seeds"
+    assert learning_curves.seeds_of(LEARNED.assign(seed=7)) == "1 seed"
+
+
+def off_by(frames, energy_ev, forces_ev_per_a):
+    """Predictions that miss each frame's labels by so much."""
+    energies, owners = frames.energy_per_atom_ev + energy_ev, frames.crystals.owners
+    forces = frames.forces_ev_per_a + np.asarray(forces_ev_per_a)[owners][:, None]
+    return FramePredictions(frames, np.arange(len(frames)), energies, forces, frames.stress_gpa, frames.magmoms_mub)
+
+
+def test_errors_over_materials_weigh_frames_by_their_labels(monkeypatch):
+    every = small_frames(24)
+    small, large = (np.flatnonzero(every.crystals.n_atoms == n)[0] for n in (2, 4))
+    two = with_labels(every.take([small, large]), material_ids=np.array(["a", "b"]))
+    seen = {("model", two): off_by(two, [0.010, -0.030], [0.1, 0.4])}
+    monkeypatch.setattr(learning_curves, "predict_frames", lambda *given: seen[given])
+    found = learning_curves.over_materials("model", two)
+    assert list(found) == ["energy", "force"]
+    assert found["energy"] == pytest.approx((20, 20))  # too few materials for an interval
+    assert found["force"] == pytest.approx((300, 300), rel=1e-5)  # (2 · 100 + 4 · 400) / 6
+
+
+def test_errors_over_many_materials_have_an_interval_of_them(monkeypatch):
+    frames = small_frames(12)
+    two_each, three_each = (
+        with_labels(frames, material_ids=np.array([f"m{k // n}" for k in range(12)])) for n in (2, 3)
+    )
+    energies, forces = np.repeat([0.01, 0.03], 6), np.full(12, 0.05)
+    monkeypatch.setattr(learning_curves, "predict_frames", lambda _, given: off_by(given, energies, forces))
+    found = learning_curves.over_materials("model", two_each)
+    low, high = found["energy"]
+    assert 10 <= low < 20 < high <= 30
+    assert (low, high) != pytest.approx((20, 20), abs=4)
+    assert found["force"] == pytest.approx((50, 50), rel=1e-5)
+    assert learning_curves.over_materials("model", three_each)["energy"] == pytest.approx((20, 20))  # four materials
 
 
 # --- with models ---

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from small_frames import small_frames
 
+from crossfunc.datasets import split_by_material
+from crossfunc.datasets.functionals import Functional
+from crossfunc.datasets.report import Finding
 from crossfunc.lessons import LessonResults, own_pair
 
 ROW = {
@@ -79,3 +83,70 @@ def test_practice_files_hold_the_chosen_elements_one_file_per_functional(tmp_pat
         assert frames
         assert {s for atoms in frames for s in atoms.get_chemical_symbols()} <= {"Li", "O"}
     assert isinstance(own_pair.error_table(ERRORS), pd.DataFrame)
+
+
+def test_the_report_is_a_table_of_all_findings_those_of_the_labels_last(monkeypatch):
+    monkeypatch.setattr(own_pair, "check_dataset", lambda path: SimpleNamespace(findings=[Finding("info", path, "3")]))
+    monkeypatch.setattr(own_pair, "open_dataset", lambda path: f"dataset in {path}")
+    monkeypatch.setattr(
+        "crossfunc.label_checks.add_label_findings",
+        lambda report, dataset: report.findings.append(Finding("warning", "stress", dataset)),
+    )
+    table = own_pair.report_table("mine")
+    assert table.data.columns.tolist() == ["level", "what", "finding"]
+    assert table.data.to_numpy().tolist() == [["info", "mine", "3"], ["warning", "stress", "dataset in mine"]]
+    page = table.to_html()
+    assert "text-align: left" in page
+    assert "row_heading" not in page
+
+
+def test_functionals_of_a_dataset_are_named_low_first_with_the_kinds_of_their_energies():
+    pair = Functional("low", "GGA/GGA+U", "gga", "mp2020"), Functional("high", "r²SCAN", "r2scan", "raw")
+    found = own_pair.names_and_kinds(SimpleNamespace(functionals=pair))
+    assert found == (("GGA/GGA+U", "r²SCAN"), ("mp2020", "raw"))
+
+
+def test_energy_errors_are_those_of_each_model():
+    assert own_pair.energy_errors(ERRORS) == {"as it comes": 7000, "new references": 80, "fine-tuned": 60}
+
+
+@pytest.mark.parametrize("max_atoms", [None, 2])
+def test_a_model_is_measured_before_after_new_references_and_after_training(monkeypatch, max_atoms):
+    frames, calls = small_frames(80), {}
+
+    def finetune(method, given, **options):
+        calls[method] = given, options
+        return SimpleNamespace(metrics={"test": f"errors of {method}", "train": None})
+
+    def evaluate(model, given, rows):
+        calls["evaluate"] = given, rows
+        return f"errors of {model}"
+
+    monkeypatch.setattr(
+        "crossfunc.training.LabelledFrames.from_dataset", lambda *asked: {("folder", "high"): frames}[asked]
+    )
+    monkeypatch.setattr("crossfunc.training.finetune", finetune)
+    monkeypatch.setattr("crossfunc.training.evaluate", evaluate)
+    monkeypatch.setattr("crossfunc.potential.load_model", lambda name: f"loaded {name}")
+    settings = {"seed": 3, "batch_size": 4}
+    run, errors = own_pair.tune("folder", "run", n_epochs=2, pretrained="0.3.0", max_atoms=max_atoms, **settings)
+    assert run.metrics["test"] == "errors of 4"
+    assert errors == {
+        "as it comes": "errors of loaded 0.3.0",
+        "new references": "errors of references-only",
+        "fine-tuned": "errors of 4",
+    }
+    (used, options), (same, of_references), (judged, rows) = (calls[k] for k in ("4", "references-only", "evaluate"))
+    assert used is same is judged
+    small = frames.crystals.n_atoms <= (max_atoms or 4)
+    assert used.frame_ids.tolist() == frames.frame_ids[small].tolist()
+    split = options.pop("split")
+    assert np.array_equal(split["test"], rows)
+    assert not set(used.material_ids[split["train"]]) & set(used.material_ids[rows])
+    other = split_by_material(used.material_ids, seed=3)
+    assert all(np.array_equal(split[part], other[part]) for part in split)
+    plain = settings | {"pretrained": "0.3.0", "progress": False}
+    assert options == plain | {"out": "run", "n_epochs": 2}
+    assert of_references.pop("split") is split
+    assert of_references == plain
+    assert settings == {"seed": 3, "batch_size": 4}

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 import crossfunc as xf
+from crossfunc.datasets.functionals import Functional
 from crossfunc.energies import composition_matrix
 from crossfunc.lessons import LessonResults, verdicts
 from crossfunc.potential import element_references
+from crossfunc.stability.entries import EntryTable
 
 REPORT = pd.DataFrame(
     {
@@ -61,6 +63,73 @@ def test_the_relaxed_frame_is_the_one_that_the_pairs_list_or_else_the_lowest():
 def test_inside_a_system_means_no_other_element():
     X = composition_matrix(["Fe2O3", "LiFeO2", "O2", "Na"])
     assert verdicts.inside(X, ["Fe", "O"]).tolist() == [True, False, True, False]
+
+
+FORMED = {
+    "Li": 0.0,
+    "O2": 0.0,
+    "Fe": 0.0,
+    "Li2O": -1.0,
+    "Li2O2": -0.75 + 1e-11,
+    "LiO3": -0.1,
+    "Fe2O3": -1.0,
+    "LiFeO2": -2,
+}
+"""Formation energies, eV/atom; Li2O2 lies on the line from Li2O to oxygen but for rounding, LiO3 above it."""
+
+
+def entries(**more):
+    formed = FORMED | more
+    return EntryTable.from_columns([f"{name}-0" for name in formed], list(formed), list(formed.values()))
+
+
+def test_entries_of_a_system_keep_their_energies_and_their_order():
+    two = verdicts.of_system(entries(), ["O", "Fe"])
+    assert two.compositions == ("O2", "Fe", "Fe2O3")
+    assert two.ids.tolist() == ["O2-0", "Fe-0", "Fe2O3-0"]
+    assert two.energy_per_atom_ev.tolist() == [0, 0, -1]
+
+
+def test_stable_phases_of_a_system_are_named_once_and_rounding_takes_none_away():
+    table = entries(Li4O2=-1.0)  # Li2O once more
+    assert verdicts.on_hull(table, ["Li", "O"]) == ["Li", "Li2O", "Li2O2", "O2"]
+    assert verdicts.on_hull(table, ["Fe", "O"]) == ["Fe", "Fe2O3", "O2"]
+    assert verdicts.on_hull(entries(FeO=-0.799), ["Fe", "O"]) == ["Fe", "Fe2O3", "O2"]  # the line is at -0.833
+    assert verdicts.on_hull(entries(FeO=-0.9), ["Fe", "O"]) == ["Fe", "Fe2O3", "FeO", "O2"]
+
+
+def test_both_functionals_are_held_against_what_was_measured():
+    column = "experiment_nbs_formation_energy_per_atom_ev"
+    pairs = pd.DataFrame(
+        {
+            "material_id": ["a", "b", "c"],
+            "composition": ["LiO", "Li3O", "LiO3"],
+            "low_energy_per_atom_ev": [-3.0, -2.7, -9.0],  # of the elements alone: -2, -1.5
+            "high_energy_per_atom_ev": [-3.95, -4.05, -9.0],  # -3, -2.5
+            column: [-0.9, -1.5, np.nan],
+        }
+    )
+    elements = pd.DataFrame(
+        [("Li", "gga", -1.0), ("O", "gga", -3.0), ("Li", "r2scan", -2.0), ("O", "r2scan", -4.0)],
+        columns=["element", "functional", "energy_per_atom_ev"],
+    ).assign(energy_kind="raw")
+    functionals = Functional("low", "GGA", "gga", "mp2020"), Functional("high", "r²SCAN", "r2scan", "raw")
+    dataset = SimpleNamespace(pairs=pairs, elements=elements, functionals=functionals)
+    results = LessonResults("06_hull_workflow")
+    computed, experiment = verdicts.record_experiment(dataset, results)
+    assert experiment.equals(pairs[column])
+    (gga, formed), (scan, formed_scan) = computed.items()
+    assert gga == ("gga", "GGA with MP2020 corrections: MAE 200, mean error +100 meV/atom")  # -100 and +300
+    assert scan == ("r2scan", "r²SCAN: MAE 50, mean error -50 meV/atom")  # -50 twice
+    assert formed == pytest.approx([-1, -1.2, -6.5])
+    assert formed_scan == pytest.approx([-0.95, -1.55, -5.5])
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert {key: one["value"] for key, one in found.items()} == pytest.approx(
+        {"experiment_mae_gga": 200, "experiment_bias_gga": 100}
+        | {"experiment_mae_r2scan": 50, "experiment_bias_r2scan": -50}
+    )
+    assert found["experiment_bias_gga"]["title"].startswith("Formation energies of GGA with MP2020 corrections")
+    assert found["experiment_mae_r2scan"]["note"].startswith("DFT, 2 materials")
 
 
 def test_what_a_hull_lacks_is_named_with_the_options_that_mend_it():
