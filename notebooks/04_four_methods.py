@@ -502,7 +502,8 @@ for name, row in frozen.items():
 
 # %%
 n_kept = four_methods.keep_models(results, ds, frames, planned, runs)
-print(f"{n_kept} models kept" if n_kept else "no results_dir: none kept")
+why_none = "none kept: no results_dir, or runs that were kept as records"
+print(f"{n_kept} models kept" if n_kept else why_none)
 
 # %% [markdown]
 # ## Try it yourself

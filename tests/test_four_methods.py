@@ -384,6 +384,13 @@ def test_the_first_and_the_last_epoch_are_means_over_seeds():
     assert four_methods.at_epoch(table, "4", -1) == 4  # where a seed's last epoch was validated
 
 
+def test_runs_that_are_records_leave_no_models_and_later_lessons_train_their_own(tmp_path):
+    results = LessonResults("04_four_methods", tmp_path)
+    few = SimpleNamespace(material_ids=np.array(["a"]))
+    assert four_methods.keep_models(results, SimpleNamespace(name="x"), few, {}, {}) == 0
+    assert verdicts.kept_models(tmp_path, 1, "x") == ({}, {})
+
+
 def test_models_are_kept_for_later_lessons_with_what_they_have_seen(tmp_path):
     plain = xf.load_model("0.3.0")
     record = RecordedModel("a record", np.array([]), {}, np.array([]), np.zeros(94))

@@ -1016,6 +1016,6 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
         for part, rows in split.items()
         for material in np.unique(frames.material_ids[rows])
     ]
-    results.save_table("models", pd.DataFrame(kept))
+    results.save_table("models", pd.DataFrame(kept) if kept else pd.DataFrame(columns=["file", "method", "seed"]))
     results.save_table("split", pd.DataFrame(parts))
     return len(kept)

@@ -222,7 +222,7 @@ def kept_models(folder, n_seeds: int, dataset: str) -> tuple[dict, dict]:
     seeds = sorted(kept["seed"].unique(), key=int)[:n_seeds]
     kept = kept[kept["seed"].isin(seeds)]
     files = [listed.with_name(name) for name in kept["file"]]
-    if any(read_provenance(file).get("dataset") != dataset for file in files):
+    if kept.empty or any(read_provenance(file).get("dataset") != dataset for file in files):
         return {}, {}
     split = pd.read_csv(listed.with_name("04_four_methods.split.csv"), dtype=str)
     used = split[split["part"] != "test"].groupby("seed")["material_id"]

@@ -74,6 +74,7 @@ def draw_free(ax, free):
         ax.annotate(
             name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
             ha="right", va="bottom", fontsize="x-small", color=COLORS["identity"],
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
         )  # fmt: skip
     return ax
 
