@@ -11,7 +11,7 @@ import pytest
 
 import crossfunc as xf
 from crossfunc.advice import pilots
-from crossfunc.advice.curves import EnergyTask, ForceTask, energy_task, halvings, learning_curve
+from crossfunc.advice.curves import EnergyTask, ForceTask, energy_task, halvings, learning_curve, mean_by_material
 from crossfunc.advice.forecast import CALIBRATION, Calibration, SeenCurve, calibrate, fit_forecast
 from crossfunc.bench import forecasts
 from crossfunc.errors import InputError
@@ -95,6 +95,11 @@ def test_a_learning_curve_falls_and_repeats_itself(smooth_task):
     assert again.table.equals(curve.table)
     assert curve.seen.n == 160
     assert curve.seen.exponent > 0
+
+
+def test_errors_of_a_material_are_averaged_in_the_order_of_the_ids():
+    found = mean_by_material(np.array([1.0, 10.0, 3.0, 5.0]), np.array(["b", "a", "b", "b"]))
+    assert found.tolist() == [10, 3]
 
 
 def test_a_curve_needs_materials(smooth_task):
