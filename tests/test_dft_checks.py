@@ -29,12 +29,12 @@ def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch
 
 
 def test_checks_run_case_by_case_and_say_so(monkeypatch):
-    monkeypatch.setattr(checks, "check_engine", lambda: None)
+    told = []
+    monkeypatch.setattr(checks, "check_engine", lambda: told.append("engine"))
     twice = (lambda case: pd.DataFrame({"case": [case] * 2, "off": [0.0, 1.0]}), ("a", "b"))
     monkeypatch.setattr(checks, "CHECKS", {"one": twice, "other": (None, ("c",))})
-    told = []
     tables = checks.run_checks(("one",), report=told.append)
-    assert told == ["one: a", "one: b"]
+    assert told == ["engine", "one: a", "one: b"]
     assert tables == {"one": [{"case": c, "off": off} for c in "ab" for off in (0.0, 1.0)]}
 
 

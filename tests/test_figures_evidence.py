@@ -45,7 +45,7 @@ def test_a_method_of_the_paper_has_its_own_look_and_a_variant_of_it_is_dashed():
 
 
 @pytest.mark.parametrize(
-    ("span", "steps"), [((20, 90), [20, 50]), ((20, 900), [30, 100, 300]), ((2, 3000), [10, 100, 1000])]
+    ("span", "steps"), [((20, 150), [20, 50, 100]), ((20, 900), [30, 100, 300]), ((2, 3000), [10, 100, 1000])]
 )
 def test_few_labels_stand_on_an_axis_over_decades(ax, span, steps):
     ax.set_xlim(*span)

@@ -62,6 +62,8 @@ def test_flat_cells_and_overlaps_are_told_apart():
 def test_heights_are_distances_between_faces_and_not_lengths_of_edges():
     cells = np.array([np.diag([1.0, 2, 3]), [[10, 0, 0], [3, 4, 0], [0, 0, 5]], [[0, 0, 5], [10, 0, 0], [3, 4, 0]]])
     assert frame_rows.cell_heights_a(cells) == pytest.approx(np.array([[1, 2, 3], [8, 4, 5], [5, 8, 4]]))
+    left_handed = cells * [1, 1, -1]
+    assert frame_rows.cell_heights_a(left_handed) == pytest.approx(frame_rows.cell_heights_a(cells))
 
 
 def test_the_shortest_distance_is_to_the_nearest_image():
@@ -72,20 +74,23 @@ def test_the_shortest_distance_is_to_the_nearest_image():
         row([[0, 0, 0]], cell),
         row([[0.01, 0, 0], [0.5, 0.5, 0.5], [0.98, 0, 0]], cell),
         row([[0, 0, 0], [0.3, 0, 0], [0, 0.5, 0], [2.0, 0.54, 1.0]], cell),
-        row([[0, 0, 0], [0.02, 0.02, 0]], skewed),  # 0.2 (1, 0) + 0.2 (0.5, 1) = (0.3, 0.2)
+        row([[0, 0, 0], [0.01, 0.04, 0]], skewed),  # 0.1 (1, 0) + 0.4 (0.5, 1) = (0.3, 0.4)
         row([[0, 0, 0], [0, 0, 0.3]], cell),
     ]
     found = frame_rows.shortest_distances_a(table_of(*rows), skip=np.array([False] * 5 + [True]))
-    assert found == pytest.approx([3, np.inf, 0.3, 0.4, np.sqrt(0.13), np.inf], rel=1e-5)
+    assert found == pytest.approx([3, np.inf, 0.3, 0.4, 0.5, np.inf], rel=1e-5)
 
 
 def test_many_atoms_have_the_same_shortest_distance():
     places = np.stack(np.meshgrid(*[np.arange(9) / 9] * 3), axis=-1).reshape(-1, 3)
     through_a_corner = np.vstack([places, [[1 - 0.1 / 18, 1 - 0.2 / 18, 1 - 0.2 / 18]]])  # 0.3 Å from the first
     assert len(places) >= frame_rows._TREE_ATOMS
+    # low in x and high in y beside high in x and low in y, 0.24 Å and 0.18 Å apart
+    through_an_edge = np.vstack([places, np.array([[0.12, 17.91, 1], [17.88, 0.09, 1]]) / 18])
     small = row([[0, 0, 0], [0, 0, 0.1]])
-    table = table_of(small, row(places, (18.0,) * 3), row(through_a_corner, (18.0,) * 3), small)
-    assert frame_rows.shortest_distances_a(table) == pytest.approx([0.4, 2, 0.3, 0.4])
+    large = [row(coords, (18.0,) * 3) for coords in (places, through_a_corner, through_an_edge)]
+    found = frame_rows.shortest_distances_a(table_of(small, *large, small))
+    assert found == pytest.approx([0.4, 2, 0.3, 0.3, 0.4])
 
 
 def test_atoms_each_alone_in_a_box_are_named_by_composition():
