@@ -18,6 +18,7 @@ from crossfunc.training import (
     why_not_quote,
     zero_errors,
 )
+from crossfunc.training.baselines import predict_zero, slope_and_cosine_of
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,18 @@ def test_zero_errors_are_the_mean_sizes_of_the_labels(frames):
     assert found["force_mae_mev_per_a"] == pytest.approx(1000 * np.abs(frames.forces_ev_per_a).mean(), rel=1e-5)
     assert found["stress_mae_gpa"] == pytest.approx(np.abs(frames.stress_gpa).mean(), rel=1e-5)
     assert found["magmom_mae_mub"] == pytest.approx(np.abs(frames.magmoms_mub).mean(), rel=1e-5)
+
+
+def test_zero_is_predicted_of_every_frame_in_its_place_and_of_no_energy(frames):
+    some = frames.take([2, 0, 1])
+    found = predict_zero(some)
+    assert found.frames is some
+    assert found.positions.tolist() == [0, 1, 2]
+    assert np.isnan(found.energy_per_atom_ev).all()
+    for name in ("forces_ev_per_a", "stress_gpa", "magmoms_mub"):
+        predicted = getattr(found, name)
+        assert predicted.shape == getattr(some, name).shape
+        assert not predicted.any()
 
 
 def test_zero_errors_know_what_is_not_labelled(frames):
@@ -132,6 +145,14 @@ def test_slope_and_cosine_of_scaled_and_of_random_forces(seen):
     slope, cosine = slope_and_cosine(seen)
     assert 0.9 < slope < 1.6
     assert cosine > 0.9
+
+
+def test_slope_and_cosine_are_nan_where_all_labels_or_all_predictions_are_zero():
+    labels, predicted = np.array([3.0, 4.0, 0.0], dtype=np.float32), np.array([0.0, 8.0, 6.0])
+    assert slope_and_cosine_of(labels, predicted) == pytest.approx((32 / 25, 32 / 50))
+    assert slope_and_cosine_of(predicted, labels) == pytest.approx((32 / 100, 32 / 50))
+    assert np.isnan(slope_and_cosine_of(0 * labels, predicted)).all()
+    assert np.isnan(slope_and_cosine_of(labels, 0 * predicted)).all()
 
 
 # --- the rule ---

@@ -55,6 +55,12 @@ def test_a_small_run_reports_every_figure_and_tells_the_first_as_they_come(capfd
     assert "matrix products alone" in printed
 
 
+def test_a_ratio_of_times_is_the_geometric_mean_over_batches():
+    ms = {"MgO": {"chgnet": 10.0, "ours": 5.0}, "surrogate": {"chgnet": 8.0, "ours": 1.0}}
+    assert train.mean_ratio(ms, "chgnet", "ours") == pytest.approx(4)  # of 2 and 8
+    assert train.mean_ratio(ms, "ours", "chgnet") == pytest.approx(1 / 4)
+
+
 def test_a_closed_terminal_ends_no_measurement(monkeypatch):
     class Gone:
         def write(self, _text):

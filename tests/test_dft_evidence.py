@@ -1,17 +1,23 @@
 """What the tables say of our own DFT, against numbers worked out by hand."""
 
 import dataclasses
+import sys
 import types
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from small_frames import small_frames
 
+from crossfunc.datasets import DatasetError
 from crossfunc.dft import evidence
 from crossfunc.dft.checks import CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
+from crossfunc.dft.labels import records_table
 from crossfunc.dft.plan import plan_materials
-from crossfunc.energies import composition_matrix
+from crossfunc.energies import composition_matrix, published_atomref
+from crossfunc.energies.free_atoms import vasp_free_atoms
+from crossfunc.training import LabelledFrames
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.training.source import replace_labels
 
@@ -187,3 +193,192 @@ def test_kept_convergence_is_of_materials_that_the_check_names_and_within_the_ba
     assert table["energy_mev_per_atom"].max() <= 2
     assert table["force_mev_per_a"].max() <= 10
     assert table["stress_gpa"].max() <= 0.3
+
+
+# --- what is read from the records ---
+
+GPA = 160.21766208
+MINIMA_EV = {"pbe": (-10.0, 1.0), "r2scan": (-30.0, 2.0)}
+"""Energy of the cell, and bulk modulus in eV/Å³, of two atoms in 40 Å³."""
+
+
+def record(number, kind, x=1.0, atoms=(14, 14), cpu_s=(1.0, 2.0), memory_gb=0.5):
+    """A cube with (40 Å³ / V)^(2/3) = x: with B' = 4 its E is E0 + 45 B (x - 1)^2 and its P is 1.5 B (x - 1) x^2.5."""
+    labels = {}
+    for (name, (lowest, bulk)), seconds in zip(MINIMA_EV.items(), cpu_s, strict=True):
+        energy = lowest + 45 * bulk * (x - 1) ** 2
+        labels[name] = {
+            "energy_ev": energy,
+            "free_energy_ev": energy,
+            "forces_ev_per_a": [0.0] * 3 * len(atoms),
+            "raw_stress_gpa": (-1.5 * bulk * GPA * (x - 1) * x**2.5 * np.eye(3)).ravel().tolist(),
+            "net_force_ev_per_a": 0.0,
+            "iterations": 9,
+            "k_points": 10,
+            "cpu_s": seconds,
+        } | ({"de_dcutoff": 0.0} if kind == "equilibrium" else {})
+    return labels | {
+        "frame_id": f"Si-diamond-{number:02d}",
+        "material_id": "Si-diamond",
+        "atomic_numbers": list(atoms),
+        "frac_coords": [0.0] * 3 * len(atoms),
+        "lattice_a": (np.cbrt(40 * x**-1.5) * np.eye(3)).ravel().tolist(),
+        "kind": kind,
+        "settings": {"cutoff_ev": 500.0},
+        "peak_memory_gb": memory_gb,
+        "wall_s": 1.0,
+    }
+
+
+def dataset_of(*records):
+    return types.SimpleNamespace(name="toy", records=records_table(list(records), []))
+
+
+def test_an_energy_curve_goes_through_its_points_and_is_above_its_own_minimum():
+    volumes = [record(0, "equilibrium"), record(1, "volume", 1.1), record(2, "volume", 0.9)]
+    dataset = dataset_of(*volumes, record(3, "rattled", 1.05))
+    points, curves, minima = evidence.energy_curve(dataset, "Si-diamond")
+    assert list(points.columns) == ["functional", "volume_a3_per_atom", "energy_mev_per_atom"]
+    for name, (_, bulk) in MINIMA_EV.items():
+        dots, line = (table[table["functional"] == name].set_index("volume_a3_per_atom") for table in (points, curves))
+        assert dots.index.to_numpy() == pytest.approx([20, 20 * 1.1**-1.5, 20 * 0.9**-1.5])
+        assert dots["energy_mev_per_atom"].to_numpy() == pytest.approx([0, 225 * bulk, 225 * bulk], abs=1e-3)
+        assert (line.index[0], line.index[-1]) == pytest.approx((20 * 1.1**-1.5, 20 * 0.9**-1.5))
+        assert line["energy_mev_per_atom"].iloc[[0, -1]].to_numpy() == pytest.approx([225 * bulk] * 2)
+        assert 0 <= line["energy_mev_per_atom"].min() < 0.1
+        expected = {"volume_a3_per_atom": 20.0, "bulk_modulus_gpa": bulk * GPA, "derivative": 4.0}
+        assert minima.loc[name].to_dict() == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_volumes_are_no_energy_curve():
+    dataset = dataset_of(record(0, "equilibrium"), record(1, "volume", 1.1), record(2, "rattled", 0.9))
+    with pytest.raises(DatasetError, match="Si-diamond: 2 volumes in toy; a curve needs three"):
+        evidence.energy_curve(dataset, "Si-diamond")
+    with pytest.raises(DatasetError, match="Ge-diamond: 0 volumes"):
+        evidence.energy_curve(dataset, "Ge-diamond")
+
+
+def test_costs_are_of_both_functionals_together():
+    dataset = dataset_of(record(0, "equilibrium"), record(1, "atom", atoms=[14], cpu_s=(30.0, 60.0), memory_gb=0.25))
+    table = evidence.costs(dataset)
+    assert table["kind"].tolist() == ["equilibrium", "atom"]
+    assert table[["n_atoms", "k_points", "size"]].to_numpy().tolist() == [[2, 10, 20], [1, 10, 10]]
+    assert table["cpu_s"].tolist() == [3.0, 90.0]
+    assert table["peak_memory_gb"].tolist() == [0.5, 0.25]
+
+
+def test_costs_are_summed_up_as_median_hours_and_largest_memory():
+    table = pd.DataFrame({"cpu_s": [100.0, 200.0, 6900.0], "peak_memory_gb": [1.0, 3.0, 2.0]})
+    assert evidence.cost_summary(table) == pytest.approx({"cpu_median": 200.0, "cpu_hours": 2.0, "memory": 3.0})
+
+
+# --- against measurements, and checks that were kept ---
+
+
+def test_elemental_solids_are_percent_off_and_in_order_of_atomic_number():
+    from ase.collections import dcdft
+
+    si, al = dcdft.data["Si"], dcdft.data["Al"]
+    rows = [
+        ("Si-diamond", 1.01 * si["wien2k_volume"], 1.02 * si["exp_volume"], 0.9 * si["wien2k_B"], 1.1 * si["exp_B"]),
+        ("MgO-rock-salt", 9.0, 9.0, 100.0, 100.0),
+        ("C-graphite", 9.0, 9.0, 100.0, 100.0),
+        ("Al-fcc", 0.97 * al["exp_volume"], al["exp_volume"], 1.2 * al["exp_B"], al["exp_B"]),
+    ]
+    table = evidence.elemental_solids(pairs_with(rows))
+    assert list(table.index) == ["Al", "Si"]
+    assert table.loc["Si", "pbe_minus_all_electron"] == pytest.approx(1)
+    assert table.loc["Si", "r2scan_minus_measured"] == pytest.approx(2)
+    assert table.loc["Si", "pbe_minus_all_electron_bulk"] == pytest.approx(-10)
+    assert table.loc["Si", "r2scan_minus_measured_bulk"] == pytest.approx(10)
+    assert table.loc["Al", ["pbe_minus_measured", "pbe_minus_measured_bulk"]].tolist() == pytest.approx([-3, 20])
+    assert evidence.elemental_solids(pairs_with(rows[1:3])).empty
+
+
+def test_net_forces_are_of_each_functional_in_mev():
+    frames = pa.table({"functional": ["pbe", "r2scan", "pbe"], "net_force_ev_per_a": [0.001, 0.02, 0.003]})
+    found = evidence.net_forces_mev_per_a(types.SimpleNamespace(need_frames=lambda: frames))
+    assert {key: values.tolist() for key, values in found.items()} == {
+        "pbe": pytest.approx([1, 3]),
+        "r2scan": pytest.approx([20]),
+    }
+    assert pytest.approx(20) == evidence.LARGEST_NET_FORCE_MEV_PER_A
+
+
+def test_a_check_that_was_kept_is_its_table_and_another_is_refused():
+    table = evidence.kept_check("grid")
+    assert list(table.columns) == ["frame_id", "functional", "points", "net_force_mev_per_a", "force_mev_per_a"]
+    assert table["points"].tolist() == [24, 24, 28, 28, 36, 36]
+    assert set(evidence.kept_check("derivatives")["quantity"]) == {"force x", "force z", "mean stress"}
+    with pytest.raises(DatasetError, match=r"check 'phonons' is not kept; those that are: .*grid"):
+        evidence.kept_check("phonons")
+
+
+def test_net_forces_of_grids_are_named_by_functional_and_points():
+    table = pd.DataFrame(
+        {"functional": ["pbe", "r2scan"], "points": [24, 36], "net_force_mev_per_a": [6.0, 1.5], "force_mev_per_a": 9.0}
+    )
+    assert evidence.grid_net_forces(table) == {"pbe_24": 6.0, "r2scan_36": 1.5}
+
+
+def test_the_worst_of_each_quantity_may_be_of_different_settings():
+    table = pd.DataFrame({"energy_mev_per_atom": [1.0, 2.0], "force_mev_per_a": [4.0, 3.0], "stress_gpa": [0.1, 0.2]})
+    assert evidence.worst_convergence(table) == {"energy": 2.0, "force": 4.0, "stress": 0.2}
+
+
+# --- shifts and forces ---
+
+
+def test_shifts_have_three_sources_and_an_interval_where_materials_are_enough():
+    formulas = ["Li", "Li2O", "LiO", "Li3O", "Li4O", "LiF"]
+    rows = np.array([0, 1, 2, 3, 4, 5, 5])  # five materials with lithium beside oxygen or alone, one with fluorine
+    fits = {name: np.full(94, np.nan) for name in ("pbe", "r2scan")}
+    fits["pbe"][[2, 7, 8]] = (-1.0, -4.0, -2.0)
+    fits["r2scan"][[2, 7, 8]] = (-3.0, -5.0, -2.5)
+    fits = {name: types.SimpleNamespace(energies_ev=energies) for name, energies in fits.items()}
+    draws = np.full((41, 94), np.nan)
+    draws[:, 2] = np.linspace(-4, 0, 41)
+    draws[:, 7] = -1.0  # of oxygen there are four materials: too few for an interval
+    energies = {
+        "frame_id": ["O-atom-00", "LiF-rock-salt-00"],
+        "pbe_energy_ev": [-1.0, 7],
+        "r2scan_energy_ev": [-3.0, 7],
+    }
+    dataset = types.SimpleNamespace(records=pa.table(energies))
+    table = evidence.shifts_three_ways(dataset, fits, draws, composition_matrix(formulas)[rows], rows)
+    assert list(table.index) == ["Li", "O", "F"]
+    assert table["ours"].tolist() == [-2.0, -1.0, -0.5]
+    assert table["n_materials"].tolist() == [6, 4, 1]
+    assert table.loc["Li", ["low", "high"]].tolist() == pytest.approx([-3.9, -0.1])
+    assert table.loc[["O", "F"], ["low", "high"]].isna().all(axis=None)
+    assert table.loc["O", "free_atom"] == -2.0
+    assert table.loc[["Li", "F"], "free_atom"].isna().all()
+    of_vasp = vasp_free_atoms().loc["O"]
+    assert table.loc["O", "free_atom_vasp"] == pytest.approx(of_vasp["r2scan"] - of_vasp["pbe"])
+    low, high = (published_atomref(name).energies_ev[7] for name in ("MPtrj", "MP-r2SCAN"))
+    assert table.loc["O", "published"] == pytest.approx(high - low)
+
+
+def test_forces_of_a_model_are_held_against_both_functionals_and_those_against_each_other(monkeypatch):
+    frames = small_frames(4)
+    owners = frames.crystals.owners
+    forces = np.where(owners == 1, 0.0, 1.0)[:, None] * np.array([[0.3, -0.6, 0.9]])  # nothing moves in frame 1
+    labels = {name: replace_labels(frames, forces_ev_per_a=n * forces) for name, n in (("pbe", 1), ("r2scan", 2))}
+
+    def predict(model, given):
+        assert model == "the model of name"
+        seen = given.take([1, 2])  # it refuses the first
+        nothing = [np.full(getattr(seen, n).shape, np.nan) for n in ("energy_per_atom_ev", "stress_gpa", "magmoms_mub")]
+        predicted = 0.5 * seen.forces_ev_per_a
+        return FramePredictions(seen, np.array([1, 2]), nothing[0], predicted, *nothing[1:])
+
+    monkeypatch.setattr(LabelledFrames, "from_dataset", lambda _dataset, name: labels[name])
+    monkeypatch.setattr("crossfunc.potential.load_model", lambda name: f"the model of {name}")
+    monkeypatch.setattr(sys.modules[FramePredictions.__module__], "predict_frames", predict)
+    table = evidence.force_agreement(None, "name", n=20)
+    assert list(table.index) == ["model_pbe", "model_r2scan", "functionals", "zero"]
+    # forces of 0.6 eV/Å on average: half of it is missing against PBE, all of it and half of it against r2SCAN
+    assert table["mae"].tolist() == pytest.approx([0.3, 0.9, 0.6, 0.6])
+    assert table["slope"].tolist()[:3] == pytest.approx([0.5, 0.25, 0.5])
+    assert table["cosine"].tolist()[:3] == pytest.approx([1, 1, 1])
+    assert np.isnan(table.loc["zero", "slope"])

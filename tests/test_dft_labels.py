@@ -143,6 +143,27 @@ def test_stress_has_its_pulay_term(made):
         assert row["stress_gpa"][0] == pytest.approx(-1.5 * BULK_GPA * (x**3.5 - x**2.5), abs=1e-3)
 
 
+def test_the_pulay_term_is_on_the_diagonal_and_falls_with_the_volume_of_the_frame_itself():
+    raw = [[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]]
+    record = {"lattice_a": [10.0, 0, 0, 0, 4, 0, 0, 0, 4], "settings": {"cutoff_ev": 600.0}}  # 160 Å³
+    record |= {"pbe": {"raw_stress_gpa": np.ravel(raw).tolist()}, "r2scan": {"raw_stress_gpa": [0] * 9}}
+    # 2/3 of 600 eV, times -0.002, is -0.8 eV: in 160 Å³ -0.8 GPa
+    found = labels.corrected_stress_gpa(record, "pbe", -0.002)
+    assert found == pytest.approx(np.array(raw) - 0.8 * np.eye(3), abs=0.002)
+    assert labels.corrected_stress_gpa(record, "r2scan", 0.001) == pytest.approx(0.4 * np.eye(3), abs=0.001)
+    record["lattice_a"][0] = -20.0
+    assert labels.corrected_stress_gpa(record, "r2scan", 0.001) == pytest.approx(0.2 * np.eye(3), abs=0.001)
+
+
+def test_a_net_force_at_the_limit_is_shipped_and_one_above_it_is_named_with_its_functional():
+    def reason(pbe, r2scan):
+        return labels.rejection({"pbe": {"net_force_ev_per_a": pbe}, "r2scan": {"net_force_ev_per_a": r2scan}})
+
+    assert reason(0.0, 0.020) is None
+    assert reason(0.0, 0.021) == "net force of 21 meV/Å in r2scan: more than 20"
+    assert reason(0.03, 0.04) == "net force of 30 meV/Å in pbe: more than 20"
+
+
 def test_frames_are_the_same_structures_in_both_functionals(made):
     rows = made.frames.to_pylist()
     by_id = {r["frame_id"]: r for r in rows}

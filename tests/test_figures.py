@@ -58,6 +58,20 @@ def test_use_style_gives_an_opaque_white_ground_for_both_themes():
     assert figure.get_facecolor() == (1, 1, 1, 1)
 
 
+def test_a_pair_of_columns_becomes_floats_or_says_what_is_wrong_with_it():
+    x, y = figures.style.finite_pair([1, 2, 3], (4, 5, 6))
+    assert (x.tolist(), y.tolist()) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert x.dtype == y.dtype == float
+    with pytest.raises(FigureError, match=r"2 of 4 points are not finite \(first: row 1\)"):
+        figures.style.finite_pair([1, np.inf, 3, 4], [1, 2, np.nan, 4])
+    with pytest.raises(FigureError, match=r"x has shape \(3,\) and y \(2,\)"):
+        figures.style.finite_pair([1, 2, 3], [1, 2])
+    with pytest.raises(FigureError, match=r"shape \(3, 1\)"):
+        figures.style.finite_pair([[1], [2], [3]], [[1], [2], [3]])
+    with pytest.raises(FigureError, match="2 points cannot show a correlation"):
+        figures.style.finite_pair([1, 2], [1, 2])
+
+
 def test_wide_panels_are_wider_than_a_single_figure():
     assert figures.wide()[0] > figures.style.STYLE["figure.figsize"][0]
 

@@ -34,6 +34,30 @@ def test_histories_are_means_over_seeds_with_their_range(ax):
         methods.draw_histories(ax, table.assign(validation=np.nan))
 
 
+def test_a_method_of_the_paper_has_its_own_look_and_a_variant_of_it_is_dashed():
+    looks = [methods.look_of(method) for method in "1234"]
+    assert [look["color"] for look in looks] == [figures.COLORS[f"method_{k}"] for k in (1, 2, 3, 4)]
+    assert [look["marker"] for look in looks] == [figures.MARKERS[f"method_{k}"] for k in (1, 2, 3, 4)]
+    assert {look["ls"] for look in looks} == {"-"}
+    assert methods.look_of("3, no refit") == {"color": figures.COLORS["method_3"], "marker": "^", "ls": "--"}
+    for other in ("model-aware", "5"):
+        assert methods.look_of(other) == {"color": figures.COLORS["fit"], "marker": "^", "ls": "--"}
+
+
+@pytest.mark.parametrize(
+    ("span", "steps"), [((20, 150), [20, 50, 100]), ((20, 900), [30, 100, 300]), ((2, 3000), [10, 100, 1000])]
+)
+def test_few_labels_stand_on_an_axis_over_decades(ax, span, steps):
+    ax.set_xlim(*span)
+    assert methods.mark_decades(ax) is ax
+    assert ax.get_xscale() == "log"
+    ax.figure.canvas.draw()
+    shown = [tick for tick in ax.get_xticks() if span[0] <= tick <= span[1]]
+    assert shown == pytest.approx(steps)
+    assert ax.xaxis.get_major_formatter()(300.0) == "300"
+    assert ax.xaxis.get_minor_formatter()(40.0) == ""
+
+
 def test_what_costs_no_training_is_a_named_line(ax):
     methods.draw_free(ax, {"predict zero": 200.0, "untrained": np.nan})
     (line,) = ax.get_lines()
@@ -192,6 +216,18 @@ def test_pulls_have_a_histogram_a_start_and_a_line_that_saturates(ax):
     assert np.interp(0.05, pull.get_xdata(), pull.get_ydata()) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_band_is_the_range_over_seeds_about_their_mean(ax):
+    table = pd.DataFrame({"seed": [0, 1, 0, 1], "step": [0, 0, 5, 5], "norm": [1.0, 3.0, 10.0, 20.0], "other": 0.0})
+    assert gradients.draw_band(ax, table, "step", "norm", "C3", "total") is ax
+    (line,) = ax.get_lines()
+    assert line.get_xydata().tolist() == [[0, 2], [5, 15]]
+    assert (line.get_label(), line.get_color()) == ("total", "C3")
+    (band,) = ax.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(0, 1), (0, 3), (5, 10), (5, 20)}
+    assert len(ax.get_legend_handles_labels()[1]) == 1
+
+
 def test_the_course_has_cosines_above_and_forces_below():
     figures.use_style()
     fig, axes = plt.subplots(2, 1)
@@ -266,6 +302,20 @@ def test_schedules_are_named_by_the_frames_that_have_so_few_batches(close):
     theirs, _, ours = (line.get_ydata().tolist() for line in ax.get_lines())
     assert theirs == [1.0, 0.9]
     assert ours == [1.0, 0.5, 0.1]
+
+
+def test_schedules_run_from_the_first_to_the_last_step_whatever_their_number(ax):
+    assert scaling.draw_schedules(ax, {1: [1.0, 0.9, 0.8], 2: [1.0, 0.6], 5: [1.0, 0.2]}, [1.0, 0.5], 10) is ax
+    *theirs, ours = ax.get_lines()
+    assert [line.get_xdata().tolist() for line in theirs] == [[0, 0.5, 1], [0, 1], [0, 1]]
+    assert [(text.get_text(), text.xy) for text in ax.texts] == [
+        (" N ≤ 10", (1, 0.8)),
+        (" N ≤ 20", (1, 0.6)),
+        (" N > 40", (1, 0.2)),
+    ]
+    assert [text.get_color() for text in ax.texts] == [line.get_color() for line in theirs]
+    assert ours.get_xydata().tolist() == [[0, 1], [1, 0.5]]
+    assert (ours.get_label(), ours.get_linestyle()) == ("here, for every N", "--")
 
 
 def test_a_figure_of_limits_alone_has_triangles(close):

@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from small_frames import small_frames
 import crossfunc as xf
 from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import figures, forgetting
-from crossfunc.lessons.figures.forgetting import LOOKS
+from crossfunc.lessons.figures.forgetting import LOOKS, draw_plane
 from crossfunc.potential import element_references
 from crossfunc.potential.direct import DirectModel
 from crossfunc.training import start_model
@@ -46,6 +48,22 @@ def test_gained_and_lost_is_energies_beside_forces_one_legend_for_both():
     assert [t.get_text() for t in forces.get_legend().get_texts()] == ["pretrained, not trained", "Method 4"]
     assert energies.get_xlabel() == "energy error, target (meV/atom)"
     assert energies.get_ylim()[0] <= 0  # an error of zero is on the axis
+
+
+def test_a_plane_is_linear_over_a_small_span_and_each_method_has_its_own_marker():
+    ax = plt.subplots()[1]
+    points = POINTS.assign(method=["4", "lora", "4"], near=[20.0, 30.0, 50.0], wide=[2.0, 20.0, 300.0])
+    assert draw_plane(ax, points, names=forgetting.NAMES, x="near", y="wide") is ax
+    four, lora = ax.collections
+    assert four.get_offsets().tolist() == [[20, 2], [50, 300]]
+    assert lora.get_offsets().tolist() == [[30, 20]]
+    assert [c.get_label() for c in ax.collections] == [forgetting.NAMES["4"], forgetting.NAMES["lora"]]
+    assert mpl.colors.same_color(lora.get_facecolor()[0], figures.COLORS[LOOKS["lora"][0]])
+    assert not np.array_equal(four.get_paths()[0].vertices, lora.get_paths()[0].vertices)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    reaching_zero = plt.subplots()[1]
+    draw_plane(reaching_zero, points.assign(wide=[0.0, 0.2, 3.0]), names=forgetting.NAMES, x="wide", y="near")
+    assert (reaching_zero.get_xscale(), reaching_zero.get_yscale()) == ("symlog", "linear")
 
 
 def test_lost_by_kind_has_the_first_method_on_top():

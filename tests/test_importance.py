@@ -1,10 +1,12 @@
 """Which elements decide where two functionals disagree."""
 
+import types
+
 import numpy as np
 import pytest
 
 from crossfunc.energies.composition import composition_matrix
-from crossfunc.energies.importance import element_importance
+from crossfunc.energies.importance import element_importance, share_change
 
 MEASURES = ("gain", "permutation", "shap")
 SMALL = {"n_seeds": 2, "n_splits": 3, "n_trees": 60, "max_depth": 3, "learning_rate": 0.2}
@@ -117,3 +119,26 @@ def test_unusable_input_says_what_to_do(arguments, message):
 def test_an_unknown_measure_is_refused(result):
     with pytest.raises(ValueError, match="choose one of gain, permutation, shap"):
         result.ranked("cover")
+
+
+def contributions(rows):
+    """Fits as far as `share_change` looks at them: what moves H, O and Fe in each row."""
+    shap = np.zeros((len(rows), 94))
+    shap[:, [0, 7, 25]] = rows
+    return types.SimpleNamespace(shap_per_row_ev=shap)
+
+
+def test_a_change_of_shares_is_the_first_fits_less_the_others():
+    one, other = contributions([[1, 6, 3]] * 5), contributions([[1, 1, 8]] * 5)
+    found = share_change(one, other, ["O", "H"])
+    assert found.value == pytest.approx(0.7 - 0.2)
+    assert found.interval == pytest.approx((0.5, 0.5))
+    assert share_change(other, one, ["Fe"]).value == pytest.approx(0.8 - 0.3)
+
+
+def test_shares_are_of_sums_over_rows_and_rows_of_one_material_are_drawn_together():
+    one, other = contributions([[0, 1, 0], [0, 0, 3], [0, 4, 0]]), contributions([[1, 1, 0]] * 3)
+    found = share_change(one, other, ["O"], ["a", "a", "b"])
+    assert found.value == pytest.approx(5 / 8 - 1 / 2)
+    assert found.n_materials == 2
+    assert share_change(one, other, ["O"]).n_materials == 3

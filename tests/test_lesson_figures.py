@@ -1,5 +1,6 @@
 """Each figure of a lesson, drawn from a table of a few rows: what it shows is in the axes that it returns."""
 
+from io import BytesIO
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from crossfunc.lessons import figures
-from crossfunc.lessons.figures import elements, references
+from crossfunc.lessons.figures import elements, handout, hulls, references
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
 
@@ -133,6 +134,85 @@ def test_hulls_show_their_phases_and_the_ternary_names_its_corners():
     names = [trace.text[0].replace("\u00a0", "") for trace in figure.data if trace.mode == "text"]
     assert sorted(names) == sorted(["Li<sub>2</sub>O", "<br>Fe<sub>2</sub>O<sub>3</sub>", "LiFeO<sub>2</sub>"])
     assert figure.layout.height == 520
+
+
+def triangle_of(energies):
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    return PhaseDiagram([PDEntry(Composition(f), e, name=name) for name, (f, e) in energies.items()])
+
+
+def test_a_triangle_has_its_elements_at_the_corners_and_compounds_between_them(ax):
+    elements = {symbol: (symbol, 0.0) for symbol in ("F", "Mg", "K")}
+    diagram = triangle_of(elements | {"one": ("KF", -4.0), "two": ("MgF2", -3.0), "three": ("KMgF", -2.0)})
+    assert hulls.hull_triangle(diagram, ("F", "Mg", "K"), {"one": "1", "two": "2", "three": "3"}, "r2scan", ax) is ax
+    top = np.sqrt(3) / 2
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places["F"] == pytest.approx((0.5, top + 0.03))
+    assert places["Mg"] == pytest.approx((0, -0.03))
+    assert places["K"] == pytest.approx((1, -0.03))
+    assert places["1"] == pytest.approx((0.75, top / 2))  # half way from K to F
+    assert places["2"] == pytest.approx((1 / 3, top * 2 / 3))  # two thirds of the way from Mg to F
+    assert places["3"] == pytest.approx((0.5, top / 3))  # in the middle
+    dots = {tuple(np.round(line.get_xydata()[0], 3)): line for line in ax.lines}
+    faces = [dots[x, y].get_markerfacecolor() for x, y in ((0.75, 0.433), (0.333, 0.577), (0.5, 0.289))]
+    assert faces == [figures.COLORS["r2scan"], figures.COLORS["r2scan"], "white"]  # KMgF falls into KF and Mg
+    assert {line.get_marker() for line in ax.lines} == {figures.MARKERS["r2scan"]}
+    assert [places_color(ax, n) for n in "123"] == ["white", "white", "black"]
+    facets = [sorted(map(tuple, np.round(patch.get_xy()[:3], 3).tolist())) for patch in ax.patches]
+    assert sorted(facets) == [
+        [(0, 0), (0.333, 0.577), (0.75, 0.433)],
+        [(0, 0), (0.75, 0.433), (1, 0)],
+        [(0.333, 0.577), (0.5, 0.866), (0.75, 0.433)],
+    ]
+
+
+def places_color(ax, name):
+    return next(text.get_color() for text in ax.texts if text.get_text() == name)
+
+
+def test_formation_energies_are_a_line_for_each_compound_from_above(ax):
+    table = pd.DataFrame({"PBE": [-1.0, -3.0], "r²SCAN": [-1.5, -2.0]}, index=["MgF2", "KF"])
+    assert hulls.formation_lines(table, {"PBE": "gga", "r²SCAN": "r2scan"}, ax) is ax
+    (between,) = ax.collections
+    assert [path.vertices.tolist() for path in between.get_paths()] == [[[-1.5, 0], [-1, 0]], [[-3, 1], [-2, 1]]]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[-1, 0], [-3, 1]], [[-1.5, 0], [-2, 1]]]
+    assert [line.get_marker() for line in ax.lines] == [figures.MARKERS["gga"], figures.MARKERS["r2scan"]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["1  MgF2", "2  KF"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["PBE", "r²SCAN"]
+    assert ax.yaxis_inverted()
+    assert ax.get_xlabel() == "formation energy (eV/atom)"
+
+
+def test_a_hand_out_reads_from_top_to_bottom_with_its_figure_under_the_words():
+    picture = BytesIO()
+    plt.imsave(picture, np.zeros((2, 3, 3)), format="png")
+    long = "word " * 40  # 200 letters: three lines
+    page = handout.draw_handout(
+        "On $5", [("Lesson 1", ["short", long]), ("Lesson 2", ["end"])], picture.getvalue(), "A"
+    )
+    assert page.get_size_inches().tolist() == [8.27, 11.69]
+    title, *body, foot = page.texts
+    assert (title.get_text(), foot.get_text()) == ("On $5", "A")
+    assert [text.get_text().split("\n")[0][:11] for text in body] == [
+        "Lesson 1",
+        "•  short",
+        "•  word wor",
+        "Lesson 2",
+        "•  end",
+    ]
+    assert body[2].get_text().count("\n") == 2
+    heights = [text.get_position()[1] for text in page.texts]
+    steps = -np.diff(heights[1:-1])
+    assert steps == pytest.approx([0.0185, 0.0155, 3 * 0.0155 + 0.009, 0.0185])
+    assert not any(text.get_parse_math() for text in page.texts)
+    (ax,) = page.axes
+    assert ax.images[0].get_array().shape[:2] == (2, 3)
+    place = ax.get_position(original=True)
+    assert foot.get_position()[1] < place.y0
+    assert place.y1 == pytest.approx(heights[-2] - 0.0155 - 0.009 - 0.005)
+    assert handout.draw_handout("Title", [], None).axes == []
 
 
 def test_error_stages_have_one_line_per_dataset_on_a_logarithmic_axis(ax):

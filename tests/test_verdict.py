@@ -8,12 +8,20 @@ import calculators
 import numpy as np
 import pytest
 from ase.build import bulk
+from scipy.sparse import csr_array
 from small_frames import small_frames, with_labels
 from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.advice import Verdict, VerdictError, judge_predictions, verdict
-from crossfunc.advice.offsets import Sample, fit_offsets, held_out_residuals, published_zeros
+from crossfunc.advice.offsets import (
+    Sample,
+    fit_offsets,
+    held_out_residuals,
+    material_means,
+    nearest_zero,
+    published_zeros,
+)
 from crossfunc.advice.spoken import LabelSet, label_sets, spoken_functional
 from crossfunc.advice.words import report, what_to_do
 from crossfunc.cli import app
@@ -97,6 +105,27 @@ def test_offsets_are_least_squares():
     variance = squares[0] / (len(frames) - 6)
     errors = np.sqrt(variance * np.diag(np.linalg.inv(X.T @ X)))
     np.testing.assert_allclose(found.std_error_ev[[2, 7, 10, 16, 25, 28]], errors, rtol=1e-6)
+
+
+def test_values_of_a_material_are_averaged_in_the_order_of_the_ids():
+    assert material_means(np.array([1.0, 10.0, 3.0, 5.0]), np.array(["b", "a", "b", "b"])).tolist() == [10, 3]
+    assert material_means(np.array([]), np.array([], dtype=str)).tolist() == []
+
+
+def test_the_nearest_zero_leaves_least_and_each_material_counts_once():
+    def sample(labels):
+        X = csr_array(np.eye(94)[[2, 2, 2, 7]])  # three frames of lithium, one of oxygen
+        ids = np.array(["Li", "Li", "Li", "O"])
+        return Sample(X, np.array(labels) + 0.5, np.full(4, 0.5), ids)
+
+    lithium, oxygen = np.zeros(94), np.zeros(94)
+    lithium[2], oxygen[7] = -1.0, -2.0
+    zeros = {"lithium": lithium, "oxygen": oxygen}
+    assert nearest_zero(sample([-1.0, -1.0, -1.0, 0.0]), zeros) is lithium
+    assert nearest_zero(sample([-1.0, -1.0, -1.0, -2.0]), zeros) is oxygen  # 1 eV is left, against 2
+    assert not nearest_zero(sample([0.1, 0.1, 0.1, 0.1]), zeros).any()
+    assert not nearest_zero(sample([1.0, 1.0, 1.0, 0.0]), zeros).any()
+    assert not nearest_zero(sample([-1.0, -1.0, -1.0, 0.0]), {}).any()
 
 
 def test_held_out_errors_are_those_of_fits_to_the_other_materials():

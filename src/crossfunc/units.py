@@ -16,11 +16,6 @@ EV_TO_KCAL_PER_MOL = EV_TO_KJ_PER_MOL / 4.184
 """1 eV a particle in thermochemical kcal/mol."""
 
 
-def mev_per_atom(energy_per_atom_ev):
-    """Energy in meV/atom = 1000 x energy in eV/atom."""
-    return energy_per_atom_ev * 1000.0
-
-
 def gpa_from_vasp_kbar(stress_kbar):
     """Stress in GPa, tension positive = -0.1 x VASP's stress in kBar, where compression is positive."""
     return stress_kbar * -0.1

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from crossfunc.advice.forecast import SeenCurve
-from crossfunc.advice.offsets import N_FOLDS, judged_residuals
+from crossfunc.advice.offsets import N_FOLDS, judged_residuals, material_means
 from crossfunc.energies import fit_atomref, material_folds
 from crossfunc.errors import InputError
 from crossfunc.training.frozen import fit_frozen_correction
@@ -67,7 +67,7 @@ class EnergyTask:
             self.features[fitted], self.residual_ev[fitted], ids, n_splits=min(4, len(train)), seed=seed
         )
         error = np.abs(self.residual_ev[judged] - fit.predict(self.features[judged]))
-        return 1000 * mean_by_material(error, self.material_ids[judged])
+        return 1000 * material_means(error, self.material_ids[judged])
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +138,6 @@ def _solve(normal: list, ridge: float) -> np.ndarray:
     # In materials: few of them move the correction little, many as far as they say.
     pull = ridge * np.trace(gram) / len(gram) + 1e-12
     return np.linalg.solve(gram + pull * np.eye(len(gram)), right)
-
-
-def mean_by_material(errors: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return the mean of each material's values, in the order of the sorted ids."""
-    _, place, count = np.unique(ids, return_inverse=True, return_counts=True)
-    return np.bincount(place, errors) / count
 
 
 def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *, seed: int = 0) -> EnergyTask:

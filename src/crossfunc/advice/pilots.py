@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from crossfunc.advice.curves import HELD_OUT, EnergyTask, mean_by_material
+from crossfunc.advice.curves import HELD_OUT, EnergyTask
+from crossfunc.advice.offsets import material_means
 from crossfunc.potential import predict
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.source import replace_labels
@@ -87,7 +88,7 @@ def trained_error(
     judged = some.take(rows["validation"])
     after = predict(run.last_model, judged.crystals, derivatives=False)["energy_per_atom_ev"]
     error = np.abs(after - judged.energy_per_atom_ev)
-    return float(1000 * mean_by_material(error, judged.material_ids).mean()), run.seconds, len(rows["train"])
+    return float(1000 * material_means(error, judged.material_ids).mean()), run.seconds, len(rows["train"])
 
 
 def run_pilot(

@@ -218,8 +218,9 @@ def checked_numbers(flat: list, name: str) -> list[float]:
     ------
     RowError
     """
-    strange = set(map(type, flat)) - _NUMBER_TYPES
-    if strange == {list} and all(len(value) == 3 for value in flat):
+    types = set(map(type, flat))
+    strange = types - _NUMBER_TYPES
+    if types == {list} and all(len(value) == 3 for value in flat):
         raise RowError(
             f"{name} has three numbers each (non-collinear moments), where one is read; put their lengths in, or null"
         )
