@@ -84,10 +84,13 @@ def test_a_method_without_forces_is_said_to_have_none():
 
 
 def test_how_far_references_walk_decides_what_is_said():
-    walk = {"median": 2.0, "largest": 5.0, "went": 0.1, "n_steps": 100, "reach": 1.0, "needed": 3.0, "n_elements": 10}
+    walk = {"median": 2.0, "largest": 5.0, "went": 0.4, "n_steps": 100, "reach": 1.0, "needed": 3.0, "n_elements": 10}
     assert "its steps do not reach" in four_methods.walk_in_words(walk | {"n_arriving": 4})
     assert "enough for most elements" in four_methods.walk_in_words(walk | {"n_arriving": 9})
     assert "no want of budget" in four_methods.walk_in_words(walk | {"n_arriving": 10})
+    said = four_methods.walk_in_words(walk | {"n_arriving": 4, "went": 0.1})  # of 2/3 eV that the steps allow
+    assert "They went 15% of what the steps allow" in said
+    assert "its steps do not reach" not in said
 
 
 def test_a_reference_that_few_steps_show_needs_more_of_them():

@@ -883,6 +883,10 @@ def record_way(results, runs, starts, frames: LabelledFrames) -> None:
     results.record("reference_way", np.mean(share), (min(share), max(share)) if len(share) > 1 else None)
 
 
+LITTLE = 0.25
+"""Below this share of the way that the steps allow, references have not been held up by the steps."""
+
+
 def walk_in_words(walk: Mapping[str, float]) -> str:
     """Say whether the steps there were could have brought references where they have to go."""
     n, arriving = walk["n_elements"], walk["n_arriving"]
@@ -891,6 +895,13 @@ def walk_in_words(walk: Mapping[str, float]) -> str:
         f"learning rates of {walk['n_steps']:,} steps add up to {walk['reach']:.3f} eV; with the steps that show each "
         f"element, {arriving} of {n} can arrive. Method 2 moved its references by {walk['went']:.3f} eV in the median. "
     )
+    allowed = walk["median"] * min(1.0, walk["reach"] / walk["needed"])
+    if walk["went"] < LITTLE * allowed:
+        return said + (
+            f"They went {100 * walk['went'] / allowed:.0f}% of what the steps allow: the network takes the offset up "
+            "sooner, and what it has taken up pulls at the references no more. That, and not the number of steps, "
+            "decides Method 2 here."
+        )
     if arriving < n / 2:
         return said + "That decides Method 2 here: it may go where Method 4 starts, but its steps do not reach."
     if arriving < n:
