@@ -54,15 +54,10 @@ from IPython.display import Markdown
 from joblib import Parallel, delayed
 
 import crossfunc as xf
-from crossfunc.lessons import (
-    LessonResults,
-    figures,
-    forgetting,
-    own_data,
-    units,
-)
+from crossfunc.lessons import LessonResults, figures, forgetting, own_data
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
 from crossfunc.lessons.results import format_value
+from crossfunc.lessons.units import units_folder
 from crossfunc.potential.low_rank import share_of_low_rank
 from crossfunc.training import finetune, start_model
 from crossfunc.training.dimers import find_dimers
@@ -236,7 +231,7 @@ budget_of_start = {
 }
 folder = None
 if keep_runs:
-    folder = units.units_folder(results_dir, results.lesson)
+    folder = units_folder(results_dir, results.lesson)
 starts = forgetting.starts_of(ds, target, splits, budget_of_start, folder)
 
 
