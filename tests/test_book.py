@@ -1085,6 +1085,7 @@ def look(browser, view, seen, axe):
 def visit(browser, home, page, *, views=tuple(VIEWS), folder=None, axe=None):
     """Open a page, look at it in each view, and tell what was found."""
     set_view(browser, views[0])
+    browser.get("about:blank")  # what the page before still had under way is none of this one's
     browser.get_log("performance")
     browser.get(f"{home}{page}.html")
     browser.execute_async_script(READY, False)

@@ -351,10 +351,12 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
     tested = over_seeds(m1=[100, 100], m3=[60, 90], m4=[30, 30], start=[20, 15])
     tested.scores.loc[("1", 1), "slope"] = np.nan
     training = {("3", 0): [9, 5, 7], ("3", 1): [8, 7, 9], ("4", 0): [4, 3], ("4", 1): [2, 1]}
+    training |= {(m, seed): [50, 40] for m in "12" for seed in (0, 1)}
     runs = {key: SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": values})) for key, values in training.items()}
     results = LessonResults("04_four_methods")
     four_methods.record_over_seeds(results, tested, runs)
     found = {key: (one["value"], one["interval"]) for key, one in recorded(results).items()}
+    assert found["train_energy_mae_method_1"] == (40, (40, 40))
     assert found["train_energy_mae_method_3"] == (6, (5, 7))
     assert found["train_energy_mae_method_4"] == (2, (1, 3))
     assert found["ratio_3_to_4"] == (2.5, (2, 3))
@@ -370,11 +372,11 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
 def test_one_seed_has_no_range_and_data_without_forces_none_of_their_ratios():
     tested = over_seeds(m1=[100], m3=[60], m4=[30], start=[20])
     tested.scores[[FORCE, "slope", "cosine"]] = np.nan
-    runs = {(m, 0): SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": [5.0]})) for m in "34"}
+    runs = {(m, 0): SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": [5.0]})) for m in "1234"}
     results = LessonResults("04_four_methods")
     four_methods.record_over_seeds(results, tested, runs)
     found = recorded(results)
-    assert set(found) == {"train_energy_mae_method_3", "train_energy_mae_method_4", "ratio_3_to_4"}
+    assert set(found) == {*(f"train_energy_mae_method_{m}" for m in "1234"), "ratio_3_to_4"}
     assert (found["ratio_3_to_4"]["value"], found["ratio_3_to_4"]["interval"]) == (2, None)
     assert found["ratio_3_to_4"]["note"] == "1 seed"
 
