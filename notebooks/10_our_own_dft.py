@@ -40,6 +40,7 @@ model = "0.3.0"  # name or path of the model whose forces are compared
 # %%
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import crossfunc as xf
 from crossfunc.dft import evidence
@@ -216,6 +217,9 @@ convergence = evidence.kept_check("convergence")
 for key, value in evidence.worst_convergence(convergence).items():
     results.record(f"convergence_{key}", value)
 convergence.style.hide(axis="index").format(precision=2, escape="html")
+
+# %%
+Markdown(evidence.convergence_in_words(convergence))
 
 # %% [markdown]
 # ## How far apart are the two functionals?

@@ -1,6 +1,7 @@
 """A course: editions with and without solutions, checks that know right from wrong, quizzes, slides, a hand-out."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import yaml
 from crossfunc.lessons import course as courses
 from crossfunc.lessons.plans import plan_run
 from crossfunc.lessons.run import run_lessons
-from crossfunc.lessons.sources import LessonError, find_lessons
+from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
 
 LESSON = """\
 # ---
@@ -90,6 +91,9 @@ COURSE = {
     },
     "quiz": {"06": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
     "groups": [{"name": "an oxide", "elements": ["Li", "Fe", "O"], "binary": ["Fe", "O"], "by_hand": "Fe2O3"}],
+    "figures": {"fig-06-line": {"say": "Look at the end.", "ask": "Why?"}},
+    "day": [{"from": "9:00", "to": "9:30", "what": "The line", "lessons": ["06"], "exercises": ["06.1"]}],
+    "debate": [{"claim": "Lines rise.", "defend": ["They do."], "attack": ["Not all."]}],
 }
 
 
@@ -223,9 +227,71 @@ def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made)
     assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
     for k, title in enumerate(titles[1:], start=2):
         assert f"\n- slide {k}: {title}\n" in sheet
-    assert "**06.1** (7 min). Does it rise?\n\n→ It rises." in sheet
+    assert "**06.1** (7 min, in the day). Does it rise?\n\n→ It rises." in sheet
     assert (made[0] / "students" / "quiz.md").read_text() == (made[0] / "students" / "quiz-6.md").read_text()
     assert "running-sheet.md" in (made[0] / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def own_course():
+    return courses.read_course(own_lessons() / "course.yml")
+
+
+def test_each_figure_of_the_day_has_what_to_say_and_none_is_of_another_book(own_course):
+    lessons = {number for part in own_course.day for number in part["lessons"]}
+    text = {lesson.number: lesson.text for lesson in find_lessons(own_lessons())}
+    named = {name for number in lessons for name in re.findall(r'name="(fig-[\w-]+)"', text[number])}
+    assert named == set(own_course.figures)
+    assert all(one["say"].endswith((".", "?")) and one["ask"].endswith("?") for one in own_course.figures.values())
+
+
+def test_the_day_is_that_of_the_page_for_those_who_teach(own_course, root):
+    page = (root / "book" / "teach.md").read_text(encoding="utf-8")
+    table = page[page.index("## One day") : page.index("## One week")]
+    for part in own_course.day:
+        assert f"| {part['from']} | {part['to']} |" in table
+        assert all(exercise in own_course.exercises for exercise in part["exercises"])
+    ends = [part["to"] for part in own_course.day[:-1]]
+    assert ends == [part["from"] for part in own_course.day[1:]]
+
+
+def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
+    from pptx import Presentation
+
+    out, _, plans, course = made
+    sheet = (out / "instructors" / "running-sheet.md").read_text()
+    assert "| 9:00 | 9:30 | The line | 1 to 4 | 06.1 |" in sheet
+    assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n" in sheet
+    assert "**06.1** (7 min, in the day). Does it rise?" in sheet
+    notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
+    assert "Say: Look at the end.\nAsk: Why?\n\nA rising line." in notes
+    skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "skip": True}})
+    assert "- slide 3: It rises (may be skipped)" in courses.running_sheet(skipped, plans)
+    other = replace(course, day=[course.day[0] | {"lessons": ["06", "07"]}])
+    assert "## The day" not in courses.running_sheet(other, plans)  # the deck does not have its slides
+
+
+def test_students_have_a_start_and_instructors_both_sides_of_a_claim(made):
+    out, written, *_ = made
+    assert 'check("03.2")' in (out / "students" / "START.md").read_text()
+    debate = (out / "instructors" / "debate.md").read_text()
+    assert "## Lines rise.\n\nDefend the verdict:\n\n- They do.\n\nAttack it:\n\n- Not all.\n" in debate
+    assert {out / "students" / "START.md", out / "instructors" / "debate.md"} <= set(written)
+
+
+def test_sheets_are_printed_each_on_paper_of_its_own():
+    page = courses.printable(["# One\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n", "# Two\n"])
+    assert page.count("<section>") == page.count("class='grid'") == 2
+    assert "<td>1</td>" in page
+    assert "&lt;b&gt;2&lt;/b&gt;" in page  # names from data are text
+    assert page.endswith("</body></html>\n")
+
+
+def test_a_field_that_a_figure_does_not_have_is_refused(tmp_path):
+    content = COURSE | {"figures": {"fig-06-line": {"say": "S.", "asks": "A?"}}}
+    (tmp_path / "course.yml").write_text(yaml.safe_dump(content))
+    with pytest.raises(LessonError, match=r"fig-06-line: needs the fields ask, say"):
+        courses.read_course(tmp_path / "course.yml")
 
 
 def test_only_the_instructors_quiz_has_answers(made):

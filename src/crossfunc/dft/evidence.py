@@ -250,6 +250,37 @@ def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
+CONVERGENCE_BARS = {"energy_mev_per_atom": 2.0, "force_mev_per_a": 10.0, "stress_gpa": 0.3}
+"""What finer settings may change in the difference of two frames, in their forces and in their stress."""
+
+_IN_WORDS = {"energy_mev_per_atom": "{:.1f} meV/atom", "force_mev_per_a": "{:.0f} meV/Å", "stress_gpa": "{:.2f} GPa"}
+
+
+def convergence_in_words(table: pd.DataFrame) -> str:
+    """Say which finer settings change more than they may, in which materials and by how much in each functional."""
+    bars = ", ".join(_IN_WORDS[key].format(bar) for key, bar in CONVERGENCE_BARS.items())
+    said = []
+    for (material, finer), rows in table.groupby(["material_id", "finer"], sort=False):
+        by = rows.set_index("functional")
+        over = [key for key, bar in CONVERGENCE_BARS.items() if (by[key] > bar).any()]
+        values = [
+            " and ".join(
+                f"{_IN_WORDS[key].format(by.loc[functional, key])} ({name})"
+                for functional, name in (("pbe", "PBE"), ("r2scan", "r²SCAN"))
+            )
+            for key in over
+        ]
+        said += [f"- {material}, {finer}: {'; '.join(values)}"] if over else []
+    if not said:
+        return f"No finer setting changes more than {bars}."
+    lines = [f"Finer settings change no more than {bars}, but for:", "", *said, ""]
+    lines.append(
+        "The dataset keeps these labels. What is missing is about as large in both functionals, so it is in what a "
+        "model learns of either, and hardly in how far they are apart."
+    )
+    return "\n".join(lines)
+
+
 def same_structures(frames: pd.DataFrame) -> pd.DataFrame:
     """Return one row per structure with its energy per atom in `pbe` and `r2scan`, eV/atom."""
     table = frames.assign(structure=frames["frame_id"].str.rsplit("/", n=1).str[0])

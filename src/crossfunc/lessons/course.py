@@ -28,6 +28,7 @@ from crossfunc.lessons.slides import (
     cell_text,
     draw_interactive,
     lesson_title,
+    slide_figures,
     slide_titles,
     write_handout,
     write_page_slides,
@@ -48,7 +49,11 @@ _FIELDS = {
     "exercises": {"minutes", "ask", "choices", "right", "answer"},
     "quiz": {"ask", "choices", "right", "because"},
     "groups": {"name", "elements", "binary", "by_hand"},
+    "figures": {"say", "ask"},
+    "day": {"from", "to", "what", "lessons", "exercises"},
+    "debate": {"claim", "defend", "attack"},
 }
+_OPTIONAL = {"figures": {"skip"}}
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,21 @@ class Course:
         Name and parameters of lesson 6 for each group.
     handout : dict of str to int
         Number of the lesson to the point of its recap that the hand-out shows, from 1.
+    figures : dict of str to dict
+        Name of a figure to what to say at it and what to ask; `skip` where a day has no time for it.
+    day : list of dict
+        From, to, what, lessons and exercises of each part of a day.
+    debate : list of dict
+        Claim, and arguments to defend and to attack the verdict on it.
     """
 
     exercises: Mapping[str, Mapping[str, Any]]
     quiz: Mapping[str, Sequence[Mapping[str, Any]]]
     groups: Sequence[Mapping[str, Any]]
     handout: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    day: Sequence[Mapping[str, Any]] = ()
+    debate: Sequence[Mapping[str, Any]] = ()
 
 
 def read_course(path: Path) -> Course:
@@ -85,12 +99,16 @@ def read_course(path: Path) -> Course:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise LessonError(f"{path}: cannot be read ({error}).") from error
-    course = Course(content["exercises"], content["quiz"], content["groups"], content.get("handout") or {})
+    given = {name: content[name] for name in ("handout", "figures", "day", "debate") if content.get(name)}
+    course = Course(content["exercises"], content["quiz"], content["groups"], **given)
     entries = [("exercises", key, one) for key, one in course.exercises.items()]
     entries += [("quiz", f"quiz of lesson {number}", one) for number, several in course.quiz.items() for one in several]
     entries += [("groups", str(one.get("name")), one) for one in course.groups]
+    entries += [("figures", name, one) for name, one in course.figures.items()]
+    entries += [("day", f"the day from {one.get('from')}", one) for one in course.day]
+    entries += [("debate", str(one.get("claim")), one) for one in course.debate]
     for kind, name, entry in entries:
-        if set(entry) != _FIELDS[kind]:
+        if set(entry) - _OPTIONAL.get(kind, set()) != _FIELDS[kind]:
             raise LessonError(f"{path}: {name}: needs the fields {', '.join(sorted(_FIELDS[kind]))}, and no others.")
         if "right" in entry and entry["right"] not in entry["choices"]:
             raise LessonError(f"{path}: {name}: the right answer {entry['right']!r} is not among the choices.")
@@ -116,10 +134,11 @@ def write_course(
     -------
     written : list of Path
         `README.md` (what is what), `students/` (notebooks without solutions, answers and outputs, `answers.json` for
-        `check`, `quiz.md` and one per lesson, and the page on functionals), `instructors/` (executed notebooks with
-        solutions in sight, `running-sheet.md`, `answers.md`, `quiz.md` with answers, `groups.md` with those of the
-        sheets), `slides/` (a deck per lesson, `all.pptx`, and one on functionals), `groups/` (a folder for each, with
-        its sheet and its notebook), `handout.pdf`.
+        `check`, `START.md`, `quiz.md` and one per lesson, and the page on functionals), `instructors/` (executed
+        notebooks with solutions in sight, `running-sheet.md`, `answers.md`, `quiz.md` with answers, `groups.md` with
+        those of the sheets, `debate.md`), `slides/` (a deck per lesson, `all.pptx`, and one on functionals), `groups/`
+        (a folder for each, with its sheet and its notebook, and `sheets.html`, all sheets to be printed),
+        `handout.pdf`.
     notice : str
         Why interactive figures are words on the slides; empty where they are drawn.
 
@@ -141,8 +160,8 @@ def write_course(
         written.append(_write(out / "students" / f"{stem}.ipynb", _dump(student_notebook(of_students, course, titles))))
         executed = json.loads(plan.notebook.read_text(encoding="utf-8"))
         written.append(_write(out / "instructors" / f"{stem}.ipynb", _dump(unfold(executed, titles))))
-        written.append(write_slides([plan], out / "slides" / f"{stem}.pptx", titles, drawn))
-    written.append(write_slides(plans, out / "slides" / "all.pptx", titles, drawn))
+        written.append(write_slides([plan], out / "slides" / f"{stem}.pptx", titles, drawn, course.figures))
+    written.append(write_slides(plans, out / "slides" / "all.pptx", titles, drawn, course.figures))
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     for number in [n for n in numbers if n in course.quiz]:
@@ -157,6 +176,9 @@ def write_course(
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
     written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans, titles)))
+    if course.debate:
+        written.append(_write(out / "instructors" / "debate.md", debate_text(course)))
+    written.append(_write(out / "students" / "START.md", _START))
     written.append(_write(out / "README.md", _CONTENTS))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
         written += _write_groups(plan, course, out, titles)
@@ -174,6 +196,17 @@ Begin with `instructors/running-sheet.md`: what there is to show, to ask and to 
 """
 
 
+_START = """# Start
+
+1. Open this folder in JupyterLab, with the kernel that your instructor names (the environment of the course).
+2. Begin with the lesson that is on the screen: *Run*, *Run All Cells*. At these sizes a lesson takes a minute or two;
+   times in its text are those of the book's own sizes.
+3. Under each exercise is an empty cell for you, and a check. `check("03.2")` lists the choices, and
+   `check("03.2", "a little")` says whether an answer is right. It reads `answers.json` in this folder.
+4. Nothing is lost by running a cell again, in whatever order.
+"""
+
+
 def _remove_earlier(out: Path) -> None:
     """Remove what an earlier call wrote: a course of some lessons must not hold the others."""
     readme = out / "README.md"
@@ -186,7 +219,7 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written, key = open_dataset(plan.parameters["dataset"]), [], [_OF_GROUPS, ""]
+    dataset, written, key, sheets = open_dataset(plan.parameters["dataset"]), [], [_OF_GROUPS, ""], []
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
@@ -195,10 +228,32 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
         written.append(_write(folder / f"{plan.lesson.stem}.ipynb", _dump(notebook)))
         written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
         phases = verdicts.lowest_phases(dataset, group["binary"])
-        written.append(_write(folder / "sheet.md", group_text(letter, group, plan.lesson.stem, phases)))
+        sheets.append(group_text(letter, group, plan.lesson.stem, phases))
+        written.append(_write(folder / "sheet.md", sheets[-1]))
         left, right, energy = verdicts.decompose(phases, group["by_hand"])
         key.append(f"- **{letter}**: {group['by_hand']} → {left} + {right}, {energy:+.3f} eV/atom")
+    written.append(_write(out / "groups" / "sheets.html", printable(sheets)))
     return [*written, _write(out / "instructors" / "groups.md", "\n".join([*key, ""]))]
+
+
+def printable(sheets: Sequence[str]) -> str:
+    """Return Markdown sheets as one page of HTML that a browser prints, each on paper of its own, with a grid below."""
+    from markdown_it import MarkdownIt
+
+    render = MarkdownIt("commonmark", {"html": False}).enable("table").render
+    pages = [f"<section>{render(sheet)}<div class='grid'></div></section>" for sheet in sheets]
+    return "\n".join([_PRINTED, *pages, "</body></html>", ""])
+
+
+_PRINTED = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Sheets of the groups</title><style>
+body { font: 11pt/1.4 sans-serif; margin: 2em; }
+section { page-break-after: always; }
+td, th { border: 1px solid #999; padding: 2px 8px; } table { border-collapse: collapse; }
+.grid { height: 9cm; margin-top: 1em; border: 1px solid #999;
+  background: linear-gradient(#ccc 1px, transparent 1px) 0 0 / 5mm 5mm,
+  linear-gradient(90deg, #ccc 1px, transparent 1px) 0 0 / 5mm 5mm; -webkit-print-color-adjust: exact; }
+</style></head><body>"""
 
 
 _OF_GROUPS = """# Groups: what to expect
@@ -207,7 +262,7 @@ _OF_GROUPS = """# Groups: what to expect
 - Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints, and differs from group to
   group. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is undecided, and at
   the students' sizes many relaxations stop before they have arrived.
-- Task 3, 15 minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
+- Task 3, 10 minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
   labels, the number of compounds, or the one seed.
 
 ## The first task
@@ -391,24 +446,63 @@ def answers_text(course: Course, plans: Sequence[Plan]) -> str:
 
 
 def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, str] | None = None) -> str:
-    """Return what to show, to ask and to answer in each lesson: slides of `all.pptx` by number, exercises in full."""
-    lines, k = ["# Running sheet", "", "Numbers are those of the slides in `all.pptx`.", ""], 0
+    """Return what to show, to say, to ask and to answer: the day first, then lesson by lesson.
+
+    Slides have their numbers in `all.pptx`; exercises stand in full, those of the day marked. The day stands in front
+    where all its lessons are among the plans.
+    """
+    slides, k = {}, 1
+    for plan in plans:
+        names = slide_figures(plan)
+        slides[plan.lesson.number] = [
+            (k + n, *one) for n, one in enumerate(zip(slide_titles(plan), names, strict=True))
+        ]
+        k += len(names)
+    lines = ["# Running sheet", "", "Numbers are those of the slides in `all.pptx`.", ""]
+    numbers = {plan.lesson.number for plan in plans}
+    of_day = {key for part in course.day for key in part["exercises"]}
+    if course.day and {number for part in course.day for number in part["lessons"]} <= numbers:
+        lines += [*_day_lines(course, slides), ""]
     for plan in plans:
         lines += [f"## Lesson {lesson_title(plan)}", ""]
-        for title in slide_titles(plan)[1:]:
-            k += 1
-            lines.append(f"- slide {k + 1}: {title}")
-        k += 1
+        for number, title, figure in slides[plan.lesson.number][1:]:
+            about = course.figures.get(figure or "", {})
+            lines.append(f"- slide {number}: {title}" + (" (may be skipped)" if about.get("skip") else ""))
+            lines += [f"  - say: {about['say']}", f"  - ask: {about['ask']}"] if about else []
         texts = _exercise_texts(plan, titles)
         for key, one in course.exercises.items():
             if key.startswith(f"{plan.lesson.number}."):
-                lines += [
-                    "",
-                    f"**{key}** ({one['minutes']} min). {texts.get(key, one['ask'])}",
-                    "",
-                    f"→ {one['answer']}",
-                ]
+                when = ", in the day" if key in of_day else ""
+                lines += ["", f"**{key}** ({one['minutes']} min{when}). {texts.get(key, one['ask'])}", ""]
+                lines.append(f"→ {one['answer']}")
         lines.append("")
+    return "\n".join(lines)
+
+
+def _day_lines(course: Course, slides: Mapping[str, Sequence[tuple]]) -> list[str]:
+    """The day as a table: when, what, which slides, which exercises."""
+    lines = ["## The day", "", "| from | to | what | slides | exercises |", "|---|---|---|---|---|"]
+    for part in course.day:
+        shown = [number for lesson in part["lessons"] for number, *_ in slides[lesson]]
+        of_slides = f"{shown[0]} to {shown[-1]}" if shown else "–"
+        cells = (part["from"], part["to"], part["what"], of_slides, ", ".join(part["exercises"]) or "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def debate_text(course: Course) -> str:
+    """Return the rows of the page of claims that can be argued both ways, a section each, with arguments."""
+    lines = [
+        "# Claims to argue about",
+        "",
+        "Number, interval and verdict of each row stand on the book's page of claims; the converged runs behind some",
+        "of them, with reasons, on its page of longer runs. One half of a group defends the verdict, the other attacks",
+        "it.",
+        "",
+    ]
+    for one in course.debate:
+        lines += [f"## {one['claim']}", "", "Defend the verdict:", "", *(f"- {text}" for text in one["defend"]), ""]
+        lines += ["Attack it:", "", *(f"- {text}" for text in one["attack"]), ""]
     return "\n".join(lines)
 
 
@@ -450,7 +544,7 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             "2. (20 minutes) Which compounds does each model call stable that the reference does not, or the reverse?",
             "   After the cell that fills `reports`:",
             "   `{key: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for key, r in reports.items()}`",
-            "3. (15 minutes) For the others: one number of the lesson's table with its interval, the figure that it",
+            "3. (10 minutes) For the others: one number of the lesson's table with its interval, the figure that it",
             "   belongs to, and one sentence on what it cannot show.",
             "",
             f"| phase | share of {second} | formation energy (eV/atom) |",

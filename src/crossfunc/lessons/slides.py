@@ -59,7 +59,11 @@ def draw_interactive(plans: Iterable[Plan]) -> tuple[dict[str, bytes], str]:
 
 
 def write_slides(
-    plans: Iterable[Plan], path: Path, titles: Mapping[str, str] | None = None, drawn: Mapping[str, bytes] | None = None
+    plans: Iterable[Plan],
+    path: Path,
+    titles: Mapping[str, str] | None = None,
+    drawn: Mapping[str, bytes] | None = None,
+    remarks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write the slides of lessons: the goal of each, what it lists under the tag "slide", its named figures, its recap.
 
@@ -76,12 +80,14 @@ def write_slides(
         Titles of the book's pages, from `wording.page_titles`.
     drawn : mapping, optional
         Pictures of interactive figures, from `draw_interactive`; a slide without one shows the description.
+    remarks : mapping, optional
+        Name of a figure to what to `say` and to `ask`, which then stand in the notes above the description.
     """
     from pptx import Presentation
 
     deck = Presentation()
     for plan in plans:
-        _add_lesson(deck, plan, titles, drawn)
+        _add_lesson(deck, plan, titles, drawn, remarks or {})
     return _save(deck, path)
 
 
@@ -108,7 +114,13 @@ def slide_titles(plan: Plan) -> list[str]:
     return [lesson_title(plan), *lists, *figures, *(["Recap"] if _recap(plan, None) else [])]
 
 
-def _add_lesson(deck, plan: Plan, titles: Mapping[str, str] | None, drawn: Mapping[str, bytes] | None) -> None:
+def slide_figures(plan: Plan) -> list[str | None]:
+    """Return the name of the figure on each of a lesson's slides, None where there is none, in their order."""
+    names = [note["name"] for note, _ in named_figures(plan.notebook)]
+    return [None, *(None for _ in _lists(plan, None)), *names, *([None] if _recap(plan, None) else [])]
+
+
+def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, remarks: Mapping) -> None:
     front = deck.slides.add_slide(deck.slide_layouts[0])
     _fill(front.shapes.title, lesson_title(plan), 40)
     _fill(front.placeholders[1], _goal(plan, titles), 22)
@@ -118,7 +130,10 @@ def _add_lesson(deck, plan: Plan, titles: Mapping[str, str] | None, drawn: Mappi
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
     for note, data in named_figures(plan.notebook):
         png = base64.b64decode(data["image/png"]) if "image/png" in data else (drawn or {}).get(note["name"])
-        _add_figure(deck, note, png, f"Figure {numbers.get(note['name'], '')}".strip(), plan.profile)
+        slide = _add_figure(deck, note, png, f"Figure {numbers.get(note['name'], '')}".strip(), plan.profile)
+        about = remarks.get(note["name"])
+        words = f"Say: {about['say']}\nAsk: {about['ask']}\n\n" if about else ""
+        slide.notes_slide.notes_text_frame.text = words + note["alt"]
     if points := _recap(plan, titles):
         _add_points(deck, "Recap", points)
 
@@ -171,7 +186,7 @@ def _sizes(plan: Plan) -> str:
     return f"{said} The lesson's words were written for {DEFAULT_PROFILE}: where a figure differs, its size is why."
 
 
-def _add_figure(deck, note: Mapping[str, str], png: bytes | None, number: str, profile: str) -> None:
+def _add_figure(deck, note: Mapping[str, str], png: bytes | None, number: str, profile: str):
     slide = deck.slides.add_slide(deck.slide_layouts[5])
     caption = wording.as_words(note["caption"])
     title, margin = slide.shapes.title, int(0.04 * deck.slide_width)
@@ -189,7 +204,7 @@ def _add_figure(deck, note: Mapping[str, str], png: bytes | None, number: str, p
         picture.left, picture.top = (deck.slide_width - picture.width) // 2, top
         picture._element.nvPicPr.cNvPr.set("descr", note["alt"])
     _add_note(deck, slide, f"{number}. {caption.rstrip('.')}. Profile {profile}.")
-    slide.notes_slide.notes_text_frame.text = note["alt"]
+    return slide
 
 
 def _add_note(deck, slide, text: str) -> None:
