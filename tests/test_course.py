@@ -110,6 +110,8 @@ Electrons repel each other. That is hard.
 
 $$E = T$$
 
+| what | is |
+|---|---|
 | a | table |
 
 ## On paper
@@ -216,7 +218,7 @@ def test_a_page_has_a_slide_for_each_section_with_first_sentences(made):
     assert paper.placeholders[1].text == "Which?"
     assert front.shapes.title.text == "Functionals"
     assert section.shapes.title.text == "Why two"
-    assert section.placeholders[1].text == "Electrons repel each other.\nPBE is cheap."
+    assert section.placeholders[1].text == "Electrons repel each other.\nPBE is cheap.\nE = T.\na: table."
 
 
 def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made):

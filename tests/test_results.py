@@ -161,3 +161,10 @@ def test_missing_results_are_named(results, tmp_path):
 )
 def test_numbers_are_written_with_the_digits_they_deserve(value, interval, unit, expected):
     assert format_value(value, interval, unit) == expected
+
+
+def test_an_interval_that_is_clear_of_zero_does_not_read_as_if_it_held_it():
+    assert format_value(163.5, (13.7, 332.5), "meV/atom") == "160 (10 to 330) meV/atom"
+    assert format_value(-163.5, (-332.5, -13.7)) == "-160 (-330 to -10)"
+    assert format_value(3.0, (-157.0, 163.0)) == "0 ± 160"
+    assert format_value(330.0, (180.0, 480.0)) == "330 ± 150"

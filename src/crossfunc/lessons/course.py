@@ -258,7 +258,9 @@ td, th { border: 1px solid #999; padding: 2px 8px; } table { border-collapse: co
 
 _OF_GROUPS = """# Groups: what to expect
 
-- Task 1, 25 minutes: the numbers below; with a ruler, within 0.02 eV/atom or so.
+- Task 1, 25 minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
+  0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
+  a network, and only the phases of the list compete.
 - Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints, and differs from group to
   group. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is undecided, and at
   the students' sizes many relaxations stop before they have arrived.
@@ -542,8 +544,8 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             "   If the distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
             "   Compare with what the notebook prints.",
             "2. (20 minutes) Which compounds does each model call stable that the reference does not, or the reverse?",
-            "   After the cell that fills `reports`:",
-            "   `{key: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for key, r in reports.items()}`",
+            "   After the cell that fills `points` with compounds that no training has seen:",
+            "   `{name: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for name, r in points.items()}`",
             "3. (10 minutes) For the others: one number of the lesson's table with its interval, the figure that it",
             "   belongs to, and one sentence on what it cannot show.",
             "",

@@ -258,7 +258,8 @@ def format_value(value: float | None, interval: tuple[float, float] | None = Non
 
     Without an interval, whole numbers and numbers of at most four digits are left as they are, others get three
     significant digits. With one, its half-width is rounded to one digit (two if that digit is 1) and the value to the
-    same place; an interval that is clearly not symmetric is written as "18.4 (18.1 to 19.2)".
+    same place; an interval that is clearly not symmetric, or whose rounding would reach zero where it does not, is
+    written as "18.4 (18.1 to 19.2)".
     """
     if value is None:
         return ""
@@ -268,7 +269,8 @@ def format_value(value: float | None, interval: tuple[float, float] | None = Non
     low, high = interval
     half = (high - low) / 2
     places = _places(half)
-    if abs((high + low) / 2 - value) > 0.2 * half:
+    reaches_zero = low * high > 0 and round(abs(value), places) <= round(half, places)
+    if reaches_zero or abs((high + low) / 2 - value) > 0.2 * half:
         return f"{_fixed(value, places)} ({_fixed(low, places)} to {_fixed(high, places)}){unit}"
     return f"{_fixed(value, places)} ± {_fixed(half, places)}{unit}"
 

@@ -165,11 +165,14 @@ def _lists(plan: Plan, titles: Mapping[str, str] | None) -> list[tuple[str, list
 
 
 def _first_sentences(text: str, titles: Mapping[str, str] | None) -> list[str]:
-    """The first sentence of each paragraph and point of a list, and questions in full.
+    """The first sentence of each paragraph and point of a list, equations, rows of tables, and questions in full.
 
-    Tables, equations, answers and all else in admonitions are left out.
+    Answers and all else in admonitions are left out.
     """
-    text = re.sub(r":::\{admonition\} Answers?\n.*?\n:::\n?|\$\$.*?\$\$[^\n]*", "", text, flags=re.S)
+    text = re.sub(r":::\{admonition\} Answers?\n.*?\n:::\n?", "", text, flags=re.S)
+    text = re.sub(r"\$\$(.*?)\$\$[^\n]*", lambda found: f"- {found[1].strip(' .')}", text, flags=re.S)
+    text = re.sub(r"^\|.*\n\|[-|: ]+\|\n", "", text, flags=re.M)  # heads of tables
+    text = re.sub(r"^\| (.*?) \| (.*?) \|.*$", r"- \1: \2", text, flags=re.M)
     questions = [line[3:] for line in text.splitlines() if re.match(r"\d\. ", line)]
     text = re.sub(r":::\{.*?\n:::\n?", "", text, flags=re.S)
     blocks = [block.strip() for block in re.split(r"\n\s*\n|\n(?=- )", text)]

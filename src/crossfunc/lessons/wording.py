@@ -24,7 +24,17 @@ _MATHS = re.compile(r"^```\{math\}\n(?::label: (eq-[\w-]+)\n)?(.*?)^```$", re.S 
 _LESSON = re.compile(r"(?:.*/)?(\d\d[a-z]?)_\w+$")
 _KEY = re.compile(r"([a-z]+)(\d{4})\w*")
 _NAMED = re.compile(r'name="(fig-[\w-]+)"')
-_GREEK = {"alpha": "α", "beta": "β", "eta": "η", "lambda": "λ", "sigma": "σ", "approx": "≈", "times": "×", "le": "≤"}
+_GREEK = {
+    "partial": "∂",
+    "alpha": "α",
+    "beta": "β",
+    "eta": "η",
+    "lambda": "λ",
+    "sigma": "σ",
+    "approx": "≈",
+    "times": "×",
+    "le": "≤",
+}
 
 
 def page_titles(folder: Path) -> dict[str, str]:
