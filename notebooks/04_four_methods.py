@@ -248,7 +248,7 @@ for key, (model, references, _) in begun.items():
         assert np.abs(move - by_composition).max() < 1e-4
     print(f"method {key}: largest change {np.abs(move).max():.3f} eV/atom")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## Where does the comparison start?
 #
 # A published model and a new set of labels differ in more than the functional.
@@ -261,6 +261,13 @@ for key, (model, references, _) in begun.items():
 # It keeps its last weights, and no validation label has a part in them.
 #
 # The start is taught on the *training* materials of its seed, and on no other.
+#
+# So three things may stand at the beginning, and every table below names them:
+#
+# - a *taught start*: the published network, trained on this code's labels of the low functional first;
+# - *refitted references*: fitted to the new energies as they are, as in Method 4;
+# - *model-aware references*: fitted to what the network leaves of the new energies, so that bonding is not counted twice.
+#
 # Two functionals give nearly the same forces, so a start that had been shown a test material in one of them would know most of what is asked about it in the other.
 # (The paper's pretraining was not held back like this: it had seen most of the materials in GGA/GGA+U. Its test materials are new to the *functional*, ours are new altogether.)
 

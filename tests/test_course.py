@@ -1,5 +1,6 @@
 """A course: editions with and without solutions, checks that know right from wrong, quizzes, slides, a hand-out."""
 
+import base64
 import json
 import re
 from collections import Counter
@@ -80,6 +81,11 @@ print("the solution's output")
 # :::
 
 # %% [markdown]
+# :::{lesson-figure} 06_x fig-06-line
+# :kept: long
+# :::
+
+# %% [markdown]
 # ## Recap
 #
 # - A line rises in {numref}`fig-06-line` of {doc}`04_four_methods`.
@@ -96,6 +102,11 @@ COURSE = {
     "debate": [{"claim": "Lines rise.", "defend": ["They do."], "attack": ["Not all."]}],
 }
 
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""One pixel."""
 
 PAGE = """# Functionals
 
@@ -136,6 +147,11 @@ def made(tmp_path_factory):
     (root / "package").mkdir()
     (root / "notebooks" / "06_x.py").write_text(LESSON)
     (root / "book").mkdir()
+    kept = root / "book" / "kept" / "long"
+    kept.mkdir(parents=True)
+    note = {"figures": {"fig-06-line": {"alt": "A longer line.", "caption": "It rises further"}}}
+    (kept / "06_x.run.json").write_text(json.dumps(note))
+    (kept / "06_x.fig-06-line.png").write_bytes(PNG)
     (root / "book" / "claims.md").write_text("# The paper's claims\n")
     (root / "book" / "functionals.md").write_text(PAGE)
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
@@ -226,7 +242,7 @@ def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made)
 
     titles = [slide.shapes.title.text for slide in Presentation(made[0] / "slides" / "all.pptx").slides]
     sheet = (made[0] / "instructors" / "running-sheet.md").read_text()
-    assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
+    assert titles == ["6. References move", "Who goes", "It rises", "It rises further", "Recap"]
     for k, title in enumerate(titles[1:], start=2):
         assert f"\n- slide {k}: {title}\n" in sheet
     assert "**06.1** (7 min, in the day). Does it rise?\n\n→ It rises." in sheet
@@ -262,7 +278,7 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
 
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
-    assert "| 9:00 | 9:30 | The line | 1 to 4 | 06.1 |" in sheet
+    assert "| 9:00 | 9:30 | The line | 1 to 5 | 06.1 |" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n" in sheet
     assert "**06.1** (7 min, in the day). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
@@ -310,7 +326,7 @@ def test_slides_have_goal_figures_with_words_and_recap(made):
 
     slides = list(Presentation(made[0] / "slides" / "06_x.pptx").slides)
     titles = [slide.shapes.title.text for slide in slides]
-    assert titles == ["6. References move", "Who goes", "It rises", "Recap"]
+    assert titles == ["6. References move", "Who goes", "It rises", "It rises further", "Recap"]
     assert slides[1].placeholders[1].text == "Method 1 goes.\nMethod 2 stays."
     assert slides[0].placeholders[1].text == "See that references move, c_j too."
     assert any(
@@ -320,7 +336,8 @@ def test_slides_have_goal_figures_with_words_and_recap(made):
     (picture,) = [shape for shape in slides[2].shapes if shape.shape_type == 13]
     assert picture._element.nvPicPr.cNvPr.get("descr") == "A rising line."
     assert picture.top + picture.height <= 6858000
-    assert slides[3].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
+    assert any("It rises further. Profile long." in s.text for s in texts(slides[3]))  # as the book keeps it
+    assert slides[4].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
 
 
 def texts(slide):

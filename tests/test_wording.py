@@ -47,6 +47,12 @@ def test_markdown_for_any_jupyter():
     )
 
 
+def test_figures_of_longer_runs_are_found_in_a_lessons_source():
+    source = "# %% [markdown]\n# Its histories:\n#\n# :::{lesson-figure} 04_x fig-04-y\n# :kept: converged\n# :::\n"
+    assert wording.kept_figures(source) == [("04_x", "fig-04-y", "converged")]
+    assert wording.kept_figures("# none") == []
+
+
 def test_a_figure_of_a_longer_run_is_said_to_be_in_the_book():
     myst = "Its histories:\n\n:::{lesson-figure} 04_four_methods fig-04-histories\n:kept: converged\n:::\n\nAfter."
     assert wording.as_markdown(myst) == (

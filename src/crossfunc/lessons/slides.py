@@ -110,13 +110,28 @@ def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = 
 def slide_titles(plan: Plan) -> list[str]:
     """Return the titles of a lesson's slides, in their order."""
     lists = [heading for heading, _ in _lists(plan, None)]
-    figures = [wording.headline(wording.as_words(note["caption"])) for note, _ in named_figures(plan.notebook)]
+    figures = [wording.headline(wording.as_words(note["caption"])) for note, *_ in _figures(plan)]
     return [lesson_title(plan), *lists, *figures, *(["Recap"] if _recap(plan, None) else [])]
+
+
+def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
+    """Each figure that a lesson names, and then those of longer runs that it shows: words, picture if any, profile."""
+    found: list = []
+    for note, data in named_figures(plan.notebook):
+        png = base64.b64decode(data["image/png"]) if "image/png" in data else None
+        found.append((note, png, plan.profile))
+    kept = plan.lesson.path.parents[1] / "book" / "kept"
+    for lesson, name, profile in wording.kept_figures(plan.lesson.text):
+        about, png_file = kept / profile / f"{lesson}.run.json", kept / profile / f"{lesson}.{name}.png"
+        if about.is_file() and png_file.is_file():
+            note = json.loads(about.read_text(encoding="utf-8"))["figures"][name]
+            found.append((note | {"name": f"{name}-{profile}"}, png_file.read_bytes(), profile))
+    return found
 
 
 def slide_figures(plan: Plan) -> list[str | None]:
     """Return the name of the figure on each of a lesson's slides, None where there is none, in their order."""
-    names = [note["name"] for note, _ in named_figures(plan.notebook)]
+    names = [note["name"] for note, *_ in _figures(plan)]
     return [None, *(None for _ in _lists(plan, None)), *names, *([None] if _recap(plan, None) else [])]
 
 
@@ -128,9 +143,9 @@ def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, rem
     for heading, points in _lists(plan, titles):
         _add_points(deck, heading, points)
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
-    for note, data in named_figures(plan.notebook):
-        png = base64.b64decode(data["image/png"]) if "image/png" in data else (drawn or {}).get(note["name"])
-        slide = _add_figure(deck, note, png, f"Figure {numbers.get(note['name'], '')}".strip(), plan.profile)
+    for note, png, profile in _figures(plan):
+        picture = png or (drawn or {}).get(note["name"])
+        slide = _add_figure(deck, note, picture, f"Figure {numbers.get(note['name'], '')}".strip(), profile)
         about = remarks.get(note["name"])
         words = f"Say: {about['say']}\nAsk: {about['ask']}\n\n" if about else ""
         slide.notes_slide.notes_text_frame.text = words + note["alt"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crossfunc.lessons.sources import spoken_number
 
-__all__ = ["as_markdown", "as_words", "figure_numbers", "headline", "page_titles", "sentence"]
+__all__ = ["as_markdown", "as_words", "figure_numbers", "headline", "kept_figures", "page_titles", "sentence"]
 
 LONGEST_HEADLINE = 88
 _ROLE = re.compile(r"\{(\w+(?::\w+)?)\}`([^`]*)`")
@@ -19,7 +19,7 @@ _EQUATION = re.compile(r"(\w+) \{eq\}`[^`]*`")
 _ASKS = frozenset("by fit fits for from in minimise minimises of on reading solve solves that with".split())
 _LABEL = re.compile(r"\$\$(.*?)\$\$ \((eq-[\w-]+)\)", re.S)
 _DIRECTIVE = re.compile(r"^:::+\{(\w+)\} ?([^\n]*)\n((?::[a-z]+: [^\n]*\n)*)(.*?)^:::+$", re.S | re.M)
-_KEPT_FIGURE = re.compile(r"^:::\{lesson-figure\} \S+ (fig-[\w-]+)\n(?::[a-z]+: [^\n]*\n)*:::$", re.M)
+_KEPT_FIGURE = re.compile(r"^:::\{lesson-figure\} (\S+) (fig-[\w-]+)\n:kept: (\S+)\n:::$", re.M)
 _MATHS = re.compile(r"^```\{math\}\n(?::label: (eq-[\w-]+)\n)?(.*?)^```$", re.S | re.M)
 _LESSON = re.compile(r"(?:.*/)?(\d\d[a-z]?)_\w+$")
 _KEY = re.compile(r"([a-z]+)(\d{4})\w*")
@@ -52,6 +52,11 @@ def figure_numbers(text: str, number: str) -> dict[str, str]:
     return {name: f"{spoken_number(number)}.{k}" for k, name in enumerate(names, start=1)}
 
 
+def kept_figures(text: str) -> list[tuple[str, str, str]]:
+    """Return lesson, name and profile of each figure of a longer run that a lesson's source shows."""
+    return _KEPT_FIGURE.findall(re.sub(r"^# ?", "", text, flags=re.M))
+
+
 def as_words(text: str, titles: Mapping[str, str] | None = None, numbers: Mapping[str, str] | None = None) -> str:
     """Return Markdown as words for a slide: roles said in words, no marks of emphasis or mathematics.
 
@@ -76,7 +81,7 @@ def as_markdown(text: str, titles: Mapping[str, str] | None = None) -> str:
     """Return MyST as Markdown: admonitions as quotations, labels of equations beside them, roles in words."""
     text = _MATHS.sub(lambda found: f"$${found[2].strip()}$$" + (f" ({found[1]})" if found[1] else ""), text)
     text = _LABEL.sub(lambda found: f"$${found[1]} \\tag{{{found[2]}}}$$", text)
-    text = _KEPT_FIGURE.sub(lambda found: f"> The book shows `{found[1]}` of a longer run here.", text)
+    text = _KEPT_FIGURE.sub(lambda found: f"> The book shows `{found[2]}` of a longer run here.", text)
     text = _DIRECTIVE.sub(lambda found: _quotation(found[1], found[2], found[4]), text)
     return _ROLE.sub(lambda found: _say(found, titles or {}, {}, mark="`"), text)
 
