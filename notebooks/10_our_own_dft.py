@@ -209,6 +209,7 @@ derivatives.style.hide(axis="index").format(precision=4, escape="html")
 #
 # Absolute energies depend on the cutoff; differences between frames of one material hardly do.
 # The table has the change of the energy difference between an equilibrium and a rattled cell, of the forces and of the stress, when the cutoff goes up by 200 eV or the k-points become denser.
+# The third row of each is the change of what r²SCAN has over PBE, which is what this book is about.
 # Stresses carry the {term}`Pulay term` of their material, $\tfrac{2}{3}\tfrac{E_\mathrm{cut}}{V}\tfrac{\mathrm d E}{\mathrm d E_\mathrm{cut}}$, measured from two more cutoffs.
 # `crossfunc data check-dft convergence` computes it anew.
 

@@ -12,7 +12,7 @@ from small_frames import small_frames
 
 from crossfunc.datasets import DatasetError
 from crossfunc.dft import evidence
-from crossfunc.dft.checks import CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
+from crossfunc.dft.checks import BETWEEN, CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
 from crossfunc.dft.labels import records_table
 from crossfunc.dft.plan import plan_materials
 from crossfunc.energies import composition_matrix, published_atomref
@@ -187,22 +187,39 @@ def test_kept_derivatives_are_of_the_frames_that_the_check_names_and_within_the_
 
 def test_kept_convergence_is_of_the_materials_that_the_check_names_and_says_where_it_misses_the_bar():
     table = evidence.kept_check("convergence")
-    kept = list(dict.fromkeys(table["material_id"]))
+    assert list(dict.fromkeys(table["material_id"])) == list(CONVERGENCE_MATERIALS)
     assert table.groupby("material_id")["finer"].nunique().eq(2).all()  # cutoff and k-points
-    assert kept == list(CONVERGENCE_MATERIALS)
     over = (table[list(evidence.CONVERGENCE_BARS)] > pd.Series(evidence.CONVERGENCE_BARS)).any(axis=1)
-    # Two k-point meshes are too coarse for forces, and the page says so; no cutoff is, and no insulator.
+    # Two k-point meshes are too coarse for forces, and the page says so; no cutoff is, no mesh of an insulator, and
+    # none for what one functional has over the other.
     assert set(table[over]["material_id"]) == {"GaAs-zinc-blende", "TiC-rock-salt-carbide"}
     assert table[over]["finer"].str.startswith("k-points").all()
+    assert BETWEEN not in set(table[over]["functional"])
+    assert (
+        table.groupby(["material_id", "finer"])["functional"]
+        .agg(sorted)
+        .map(tuple)
+        .eq(("pbe", "r2scan", BETWEEN))
+        .all()
+    )
     said = evidence.convergence_in_words(table)
     assert "- GaAs-zinc-blende, k-points 6x6x6: 2.3 meV/atom (PBE) and 2.4 meV/atom (r²SCAN); 32 meV/Å (PBE)" in said
     assert "MgO" not in said
+    assert said.endswith("what settings leave out is in both alike.")
 
 
 def test_settings_that_are_fine_are_said_to_be():
-    table = evidence.kept_check("convergence")
-    fine = table[table["material_id"] == "MgO-rock-salt"]
-    assert evidence.convergence_in_words(fine) == "No finer setting changes more than 2.0 meV/atom, 10 meV/Å, 0.30 GPa."
+    rows = [("m", name, "cutoff", 0.5, 5.0, 0.1) for name in ("pbe", "r2scan")]
+    columns = ["material_id", "functional", "finer", *evidence.CONVERGENCE_BARS]
+    fine = pd.DataFrame(rows, columns=columns)
+    assert evidence.convergence_in_words(fine) == (
+        "No finer setting changes a functional by more than 2.0 meV/atom, 10 meV/Å, 0.30 GPa."
+    )
+    apart = pd.DataFrame([*rows, ("m", BETWEEN, "cutoff", 0.5, 20.0, 0.1)], columns=columns)
+    assert evidence.convergence_in_words(apart).endswith("changes by 0.5 meV/atom, 20 meV/Å, 0.10 GPa at most.")
+    assert evidence.worst_convergence(apart) == {
+        "energy": 0.5, "force": 5.0, "stress": 0.1, "between_energy": 0.5, "between_force": 20.0, "between_stress": 0.1,
+    }  # fmt: skip
 
 
 # --- what is read from the records ---
@@ -333,6 +350,7 @@ def test_net_forces_of_grids_are_named_by_functional_and_points():
 
 def test_the_worst_of_each_quantity_may_be_of_different_settings():
     table = pd.DataFrame({"energy_mev_per_atom": [1.0, 2.0], "force_mev_per_a": [4.0, 3.0], "stress_gpa": [0.1, 0.2]})
+    table["functional"] = ["pbe", "r2scan"]
     assert evidence.worst_convergence(table) == {"energy": 2.0, "force": 4.0, "stress": 0.2}
 
 

@@ -45,6 +45,8 @@ CONVERGENCE_MATERIALS = (
     "CaF2-fluorite",
 )
 CUTOFF_ABOVE_EV = 200.0
+BETWEEN = "r2scan - pbe"
+"""What one functional has over the other, as a row of its own where convergence is told."""
 
 
 def find_frame(frame_id: str) -> Frame:
@@ -140,17 +142,20 @@ def check_convergence(material_id: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `material_id, functional, finer` (which setting was made finer, and to what), `energy_mev_per_atom` (error of
-        the energy difference of the two frames), `force_mev_per_a` and `stress_gpa` (largest error of a component in
-        the rattled frame, stress with the Pulay term of each cutoff).
+        `material_id, functional` (also "r2scan - pbe", what one functional has over the other), `finer` (which setting
+        was made finer, and to what), `energy_mev_per_atom` (error of the energy difference of the two frames),
+        `force_mev_per_a` and `stress_gpa` (largest error of a component in the rattled frame, stress with the Pulay
+        term of each cutoff).
     """
     frames = [find_frame(f"{material_id}-{k:02d}") for k in (0, 1)]
     ours = _difference(frames)
     rows = []
     for label, finer in _finer_settings(frames[0]).items():
         better = _difference([dataclasses.replace(f, settings=finer) for f in frames])
-        for name in FUNCTIONALS:
-            error = {key: np.abs(ours[name][key] - better[name][key]).max() for key in ours[name]}
+        missing = {name: {key: ours[name][key] - better[name][key] for key in ours[name]} for name in FUNCTIONALS}
+        missing[BETWEEN] = {key: missing["r2scan"][key] - missing["pbe"][key] for key in missing["pbe"]}
+        for name, errors in missing.items():
+            error = {key: np.abs(values).max() for key, values in errors.items()}
             rows.append(
                 {
                     "material_id": material_id,

@@ -10,6 +10,7 @@ import pandas as pd
 from crossfunc.bootstrap import FEWEST, Estimate, mean_error
 from crossfunc.datasets import Dataset
 from crossfunc.datasets.schema import DatasetError
+from crossfunc.dft.checks import BETWEEN
 from crossfunc.dft.engine import FUNCTIONALS
 from crossfunc.dft.equation_of_state import _birch_murnaghan
 from crossfunc.dft.labels import (
@@ -242,12 +243,13 @@ def worst_derivatives(table: pd.DataFrame) -> dict[str, float]:
 
 
 def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
-    """Largest change with finer settings: meV/atom, meV/Å, GPa."""
-    return {
-        "energy": table["energy_mev_per_atom"].max(),
-        "force": table["force_mev_per_a"].max(),
-        "stress": table["stress_gpa"].max(),
-    }
+    """Largest change with finer settings, meV/atom, meV/Å and GPa: of a functional, and `between` the two."""
+    of_between = table["functional"] == BETWEEN
+    found = {}
+    for prefix, rows in (("", table[~of_between]), ("between_", table[of_between])):
+        for name, key in zip(("energy", "force", "stress"), CONVERGENCE_BARS, strict=True):
+            found |= {f"{prefix}{name}": float(rows[key].max())} if len(rows) else {}
+    return found
 
 
 CONVERGENCE_BARS = {"energy_mev_per_atom": 2.0, "force_mev_per_a": 10.0, "stress_gpa": 0.3}
@@ -262,7 +264,7 @@ def convergence_in_words(table: pd.DataFrame) -> str:
     said = []
     for (material, finer), rows in table.groupby(["material_id", "finer"], sort=False):
         by = rows.set_index("functional")
-        over = [key for key, bar in CONVERGENCE_BARS.items() if (by[key] > bar).any()]
+        over = [key for key, bar in CONVERGENCE_BARS.items() if (by[key].drop(BETWEEN, errors="ignore") > bar).any()]
         values = [
             " and ".join(
                 f"{_IN_WORDS[key].format(by.loc[functional, key])} ({name})"
@@ -271,13 +273,19 @@ def convergence_in_words(table: pd.DataFrame) -> str:
             for key in over
         ]
         said += [f"- {material}, {finer}: {'; '.join(values)}"] if over else []
-    if not said:
-        return f"No finer setting changes more than {bars}."
-    lines = [f"Finer settings change no more than {bars}, but for:", "", *said, ""]
-    lines.append(
-        "The dataset keeps these labels. What is missing is about as large in both functionals, so it is in what a "
-        "model learns of either, and hardly in how far they are apart."
+    lines = (
+        [f"Finer settings change no functional by more than {bars}, but for:", "", *said, ""]
+        if said
+        else [f"No finer setting changes a functional by more than {bars}."]
     )
+    between = table[table["functional"] == BETWEEN]
+    if len(between):
+        most = ", ".join(_IN_WORDS[key].format(between[key].max()) for key in CONVERGENCE_BARS)
+        alike = all(between[key].max() <= bar for key, bar in CONVERGENCE_BARS.items())
+        lines.append(
+            f"What r²SCAN has over PBE changes by {most} at most"
+            + (": what settings leave out is in both alike." if alike else ".")
+        )
     return "\n".join(lines)
 
 
