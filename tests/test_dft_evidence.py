@@ -195,13 +195,8 @@ def test_kept_convergence_is_of_the_materials_that_the_check_names_and_says_wher
     assert set(table[over]["material_id"]) == {"GaAs-zinc-blende", "TiC-rock-salt-carbide"}
     assert table[over]["finer"].str.startswith("k-points").all()
     assert BETWEEN not in set(table[over]["functional"])
-    assert (
-        table.groupby(["material_id", "finer"])["functional"]
-        .agg(sorted)
-        .map(tuple)
-        .eq(("pbe", "r2scan", BETWEEN))
-        .all()
-    )
+    for _, rows in table.groupby(["material_id", "finer"]):
+        assert set(rows["functional"]) == {"pbe", "r2scan", BETWEEN}
     said = evidence.convergence_in_words(table)
     assert "- GaAs-zinc-blende, k-points 6x6x6: 2.3 meV/atom (PBE) and 2.4 meV/atom (r²SCAN); 32 meV/Å (PBE)" in said
     assert "MgO" not in said
