@@ -245,7 +245,7 @@ def worst_derivatives(table: pd.DataFrame) -> dict[str, float]:
 def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
     """Largest change with finer settings, meV/atom, meV/Å and GPa: of a functional, and `between` the two."""
     of_between = table["functional"] == BETWEEN
-    found = {}
+    found: dict[str, float] = {}
     for prefix, rows in (("", table[~of_between]), ("between_", table[of_between])):
         for name, key in zip(("energy", "force", "stress"), CONVERGENCE_BARS, strict=True):
             found |= {f"{prefix}{name}": float(rows[key].max())} if len(rows) else {}
