@@ -41,9 +41,7 @@ n_train_frames = 192  # frames that every method learns from
 n_eval_frames = 96  # frames of validation, and as many of the test
 n_epochs = 5  # passes over the training frames
 n_start_epochs = 8  # passes in which a start is taught; 0: not at all
-n_orders = (
-    1  # more orders of frames on the first split, to tell from splits
-)
+n_orders = 1  # more orders of the training frames, on the first split
 max_steps: int | None = None  # optimiser steps, instead of epochs
 validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # take the runs from units that were made apart

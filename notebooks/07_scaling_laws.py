@@ -183,7 +183,7 @@ Markdown(learning_curves.free_in_words(at_zero))
 # ## The runs
 #
 # Method 4 starts from the network above (*transfer*), Method 1 from random weights (*scratch*); nothing else differs.
-# A third curve starts from the same network with model-aware references; the profile `converged` adds others, the published table where it applies.
+# A third curve starts from the same network with model-aware references; the profile `converged-surrogate` adds one on the published table, which applies there.
 # Each point is the error after the last step.
 # Nothing is stopped early, so no choice was made on the validation frames.
 

@@ -510,6 +510,8 @@ def test_a_relative_dataset_folder_is_meant_from_where_the_command_was_given(two
 @pytest.mark.parametrize(
     ("text", "value"),
     [
+        ("a=<<", "<<"),
+        ("a=[<<, 1]", ["<<", 1]),
         ("a=12", 12),
         ("a=1e-3", 0.001),
         ("a=-.5", -0.5),

@@ -29,6 +29,7 @@ class PlainYaml(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+PlainYaml.add_constructor(_MERGE, PlainYaml.construct_scalar)  # anywhere but as a key it is text
 _NUMBER_START = list("-+.0123456789")
 PlainYaml.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
