@@ -14,6 +14,7 @@ from crossfunc.dft.checks import BETWEEN
 from crossfunc.dft.engine import FUNCTIONALS
 from crossfunc.dft.equation_of_state import _birch_murnaghan
 from crossfunc.dft.labels import (
+    IN_PROSE,
     LARGEST_NET_FORCE_EV_PER_A,
     SIDES_OF,
     by_material,
@@ -242,6 +243,10 @@ def worst_derivatives(table: pd.DataFrame) -> dict[str, float]:
     return {"force": 1000 * off[is_force].max(), "stress": off[~is_force].max()}
 
 
+CONVERGENCE_BARS = {"energy_mev_per_atom": 2.0, "force_mev_per_a": 10.0, "stress_gpa": 0.3}
+"""What finer settings may change in the difference of two frames, in their forces and in their stress."""
+
+
 def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
     """Largest change with finer settings, meV/atom, meV/Å and GPa: of a functional, and `between` the two."""
     of_between = table["functional"] == BETWEEN
@@ -251,9 +256,6 @@ def worst_convergence(table: pd.DataFrame) -> dict[str, float]:
             found |= {f"{prefix}{name}": float(rows[key].max())} if len(rows) else {}
     return found
 
-
-CONVERGENCE_BARS = {"energy_mev_per_atom": 2.0, "force_mev_per_a": 10.0, "stress_gpa": 0.3}
-"""What finer settings may change in the difference of two frames, in their forces and in their stress."""
 
 _IN_WORDS = {"energy_mev_per_atom": "{:.1f} meV/atom", "force_mev_per_a": "{:.0f} meV/Å", "stress_gpa": "{:.2f} GPa"}
 
@@ -267,8 +269,7 @@ def convergence_in_words(table: pd.DataFrame) -> str:
         over = [key for key, bar in CONVERGENCE_BARS.items() if (by[key].drop(BETWEEN, errors="ignore") > bar).any()]
         values = [
             " and ".join(
-                f"{_IN_WORDS[key].format(by.loc[functional, key])} ({name})"
-                for functional, name in (("pbe", "PBE"), ("r2scan", "r²SCAN"))
+                f"{_IN_WORDS[key].format(by.loc[functional, key])} ({name})" for functional, name in IN_PROSE.items()
             )
             for key in over
         ]

@@ -421,10 +421,11 @@ def _extrapolated(minima: pd.DataFrame) -> list[str]:
     if minima.empty:
         return []
     out = minima[~minima["inside"].astype(bool)]
-    return [f"{row.material_id} in {_IN_PROSE[row.functional]}" for row in out.itertuples()]
+    return [f"{row.material_id} in {IN_PROSE[row.functional]}" for row in out.itertuples()]
 
 
-_IN_PROSE = {"pbe": "PBE", "r2scan": "r²SCAN"}
+IN_PROSE = {"pbe": "PBE", "r2scan": "r²SCAN"}
+"""What people call the functionals."""
 
 
 def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: list[str]) -> dict:
@@ -442,7 +443,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "and in r²SCAN; pairs and elements at the minimum of E(V) through three volumes at fixed shape "
             "(molecules: of the energy against bond length)"
         ),
-        "functionals": describe_functionals(_IN_PROSE["pbe"], _IN_PROSE["r2scan"], keys=("pbe", "r2scan")),
+        "functionals": describe_functionals(IN_PROSE["pbe"], IN_PROSE["r2scan"], keys=("pbe", "r2scan")),
         "label_notice": LABEL_NOTICE,
         "labelled_by": "DFT, GPAW",
         "differs_from_paper": (

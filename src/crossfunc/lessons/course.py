@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -28,7 +29,6 @@ from crossfunc.lessons.slides import (
     cell_text,
     draw_interactive,
     lesson_title,
-    slide_figures,
     slide_titles,
     write_handout,
     write_page_slides,
@@ -453,13 +453,10 @@ def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, st
     Slides have their numbers in `all.pptx`; exercises stand in full, those of the day marked. The day stands in front
     where all its lessons are among the plans.
     """
-    slides, k = {}, 1
+    slides: dict[str, list[tuple[int, str, str]]] = {}
+    counter = count(1)
     for plan in plans:
-        names = slide_figures(plan)
-        slides[plan.lesson.number] = [
-            (k + n, *one) for n, one in enumerate(zip(slide_titles(plan), names, strict=True))
-        ]
-        k += len(names)
+        slides[plan.lesson.number] = [(next(counter), title, figure) for title, figure in slide_titles(plan)]
     lines = ["# Running sheet", "", "Numbers are those of the slides in `all.pptx`.", ""]
     numbers = {plan.lesson.number for plan in plans}
     of_day = {key for part in course.day for key in part["exercises"]}
@@ -468,7 +465,7 @@ def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, st
     for plan in plans:
         lines += [f"## Lesson {lesson_title(plan)}", ""]
         for number, title, figure in slides[plan.lesson.number][1:]:
-            about = course.figures.get(figure or "", {})
+            about = course.figures.get(figure, {})
             lines.append(f"- slide {number}: {title}" + (" (may be skipped)" if about.get("skip") else ""))
             lines += [f"  - say: {about['say']}", f"  - ask: {about['ask']}"] if about else []
         texts = _exercise_texts(plan, titles)

@@ -26,6 +26,7 @@ from crossfunc.lessons.units import (
     SCRATCH_ON_GGA,
     TAUGHT,
     choose_frames,
+    has_known_elements,
 )
 from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
@@ -153,8 +154,7 @@ def frozen_errors(base, frames: LabelledFrames, kinds: Mapping[str, np.ndarray],
         one, two, fold = cross_validate_frozen(features, left, some.material_ids, **options)
         before[kind], after[kind] = np.abs(one), np.abs(two)
         for k in range(N_FOLDS):
-            lacking = np.asarray((some.composition[fold != k] > 0).sum(axis=0)).ravel() == 0
-            is_known[fold == k] &= np.asarray(some.composition[fold == k] @ lacking).ravel() == 0
+            is_known[fold == k] &= has_known_elements(some, np.flatnonzero(fold == k), np.flatnonzero(fold != k))
     judged = {kind: errors[is_known] for kind, errors in before.items()}
     return FrozenErrors(some.material_ids[is_known], judged, {kind: e[is_known] for kind, e in after.items()})
 
@@ -689,6 +689,11 @@ def histories(runs, quantity: str) -> pd.DataFrame:
     return every[shared].drop(columns="is_last")
 
 
+def _of_case(runs: Mapping, case: str) -> list:
+    """The runs of a case, in the order of their seeds."""
+    return [run for (name, _), run in runs.items() if name == case]
+
+
 def free_histories(runs, frames: LabelledFrames) -> dict[str, dict[str, float]]:
     """Validation errors that cost no training, mean over seeds: of references of either kind, and of predicting zero.
 
@@ -698,14 +703,9 @@ def free_histories(runs, frames: LabelledFrames) -> dict[str, dict[str, float]]:
         Text of an axis to the errors that belong into its panel, by name.
     """
     kinds = ("references-only", "model-aware")
-    of_kinds = {
-        kind: pd.DataFrame([run.history.iloc[0] for (name, _), run in runs.items() if name == kind]).mean()
-        for kind in kinds
-    }
-    zero = pd.DataFrame(
-        [zero_errors(frames.take(run.split["validation"])) for (name, _), run in runs.items() if name == kinds[0]],
-        dtype=float,
-    ).mean()
+    of_kinds = {kind: pd.DataFrame([run.history.iloc[0] for run in _of_case(runs, kind)]).mean() for kind in kinds}
+    validation = [frames.take(run.split["validation"]) for run in _of_case(runs, kinds[0])]
+    zero = pd.DataFrame(map(zero_errors, validation), dtype=float).mean()
     energies = {f"{kind}, untrained": of_kinds[kind][f"validation_{ENERGY}"] for kind in kinds}
     forces = {"untrained": of_kinds[kinds[0]][f"validation_{FORCE}"], ZERO: zero[FORCE]}
     return {"energy MAE (meV/atom)": energies, "force MAE (meV/Å)": forces}
@@ -776,8 +776,8 @@ def spread_of_seeds(runs: Mapping, again: Mapping, frames: LabelledFrames) -> pd
     """
     rows = {}
     for case in dict.fromkeys(case for case, _ in again):
-        of_splits = [run for (name, _), run in runs.items() if name == case]
-        of_orders = [of_splits[0], *(run for (name, _), run in again.items() if name == case)]
+        of_splits = _of_case(runs, case)
+        of_orders = [of_splits[0], *_of_case(again, case)]
         row = {}
         for drawn, several in (("splits", of_splits), ("orders", of_orders)):
             errors = pd.DataFrame([evaluate(run.model, frames.take(run.split["test"])) for run in several])

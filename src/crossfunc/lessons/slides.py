@@ -107,11 +107,11 @@ def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = 
     return _save(deck, path)
 
 
-def slide_titles(plan: Plan) -> list[str]:
-    """Return the titles of a lesson's slides, in their order."""
-    lists = [heading for heading, _ in _lists(plan, None)]
-    figures = [wording.headline(wording.as_words(note["caption"])) for note, *_ in _figures(plan)]
-    return [lesson_title(plan), *lists, *figures, *(["Recap"] if _recap(plan, None) else [])]
+def slide_titles(plan: Plan) -> list[tuple[str, str]]:
+    """Return the title of each of a lesson's slides, in their order, with the name of its figure; "" without one."""
+    lists = [(heading, "") for heading, _ in _lists(plan, None)]
+    figures = [(wording.headline(wording.as_words(note["caption"])), note["name"]) for note, *_ in _figures(plan)]
+    return [(lesson_title(plan), ""), *lists, *figures, *([("Recap", "")] if _recap(plan, None) else [])]
 
 
 def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
@@ -127,12 +127,6 @@ def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
             note = json.loads(about.read_text(encoding="utf-8"))["figures"][name]
             found.append((note | {"name": f"{name}-{profile}"}, png_file.read_bytes(), profile))
     return found
-
-
-def slide_figures(plan: Plan) -> list[str | None]:
-    """Return the name of the figure on each of a lesson's slides, None where there is none, in their order."""
-    names = [note["name"] for note, *_ in _figures(plan)]
-    return [None, *(None for _ in _lists(plan, None)), *names, *([None] if _recap(plan, None) else [])]
 
 
 def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, remarks: Mapping) -> None:

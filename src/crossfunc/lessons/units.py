@@ -170,10 +170,15 @@ def _fractions(frames: LabelledFrames) -> tuple[float, float, float]:
     return (0.7, 0.1, 0.2) if is_small else (0.8, 0.1, 0.1)
 
 
+def has_known_elements(frames: LabelledFrames, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Whether all elements of each of these rows occur in the training rows."""
+    seen = np.asarray((frames.composition[train] > 0).sum(axis=0)).ravel() > 0
+    return np.asarray(frames.composition[rows] @ ~seen).ravel() == 0
+
+
 def of_known_elements(frames: LabelledFrames, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Rows whose elements all occur in the training rows; every row where none would be left."""
-    seen = np.asarray((frames.composition[train] > 0).sum(axis=0)).ravel() > 0
-    known = rows[np.asarray(frames.composition[rows] @ ~seen).ravel() == 0]
+    known = rows[has_known_elements(frames, rows, train)]
     return known if len(known) else rows
 
 
@@ -516,8 +521,8 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         curves = scaling_units(frames, pool, validation, references, given, start)
         untrained = untrained_units(pool, validation, references, given, start)
         few, others = unit_of_few(curves, untrained), units_at_chgnets_rates(curves)
-        begin = [] if start is None else [start]
-        return Runs(frames, [*begin, *untrained.values(), *curves.values(), *others, few])
+        starts = [] if start is None else [start]
+        return Runs(frames, [*starts, *untrained.values(), *curves.values(), *others, few])
     raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and {LESSON_7} are.")
 
 

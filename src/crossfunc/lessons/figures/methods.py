@@ -1,5 +1,7 @@
 """Plots of a comparison of methods: histories, errors, parity, and which weights have moved."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -69,7 +71,7 @@ def draw_free(ax, free):
     matplotlib.axes.Axes
     """
     there = {name: error for name, error in free.items() if np.isfinite(error)}
-    for dashes, (name, error) in zip(FREE_LINES * len(there), there.items(), strict=False):
+    for dashes, (name, error) in zip(cycle(FREE_LINES), there.items(), strict=False):
         ax.axhline(error, color=COLORS["identity"], lw=1, ls=dashes)
         ax.annotate(
             name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
