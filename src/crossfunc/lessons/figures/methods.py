@@ -75,7 +75,7 @@ def draw_free(ax, free):
         ax.axhline(error, color=COLORS["identity"], lw=1, ls=dashes)
         ax.annotate(
             name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize="x-small", color=COLORS["identity"],
+            ha="right", va="bottom", fontsize="x-small", color=COLORS["identity"], zorder=1,  # no curve is hidden
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
         )  # fmt: skip
     return ax
