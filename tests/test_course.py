@@ -297,6 +297,22 @@ def test_students_have_a_start_and_instructors_both_sides_of_a_claim(made):
     assert {out / "students" / "START.md", out / "instructors" / "debate.md"} <= set(written)
 
 
+def test_the_key_shows_what_solutions_print(made):
+    key = (made[0] / "instructors" / "answers.md").read_text()
+    assert (
+        "The solution of 06.1 prints, at the sizes of the profile smoke:\n\n```text\nthe solution's output\n```" in key
+    )
+    assert key.count("prints, at the sizes") == 1  # the students' sizes are the same
+
+
+def test_pictures_and_warnings_of_a_solution_are_no_text():
+    as_text = courses._as_text
+    assert as_text({"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}) == "a\nb"
+    assert as_text({"output_type": "stream", "name": "stderr", "text": "warned"}) == ""
+    assert as_text({"data": {"text/plain": "4", "text/html": "<b>4</b>"}}) == "4"
+    assert as_text({"data": {"text/plain": "<Figure>", "image/png": "x"}}) == ""
+
+
 def test_sheets_are_printed_each_on_paper_of_its_own():
     page = courses.printable(["# One\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n", "# Two\n"])
     assert page.count("<section>") == page.count("class='grid'") == 2
@@ -336,6 +352,10 @@ def test_slides_have_goal_figures_with_words_and_recap(made):
     (picture,) = [shape for shape in slides[2].shapes if shape.shape_type == 13]
     assert picture._element.nvPicPr.cNvPr.get("descr") == "A rising line."
     assert picture.top + picture.height <= 6858000
+    deck = Presentation(made[0] / "slides" / "06_x.pptx")
+    assert deck.slide_width * 9 == deck.slide_height * 16
+    for slide in deck.slides:  # what the template places is centred on the wider slide
+        assert all(abs(2 * s.left + s.width - deck.slide_width) < 3 for s in slide.placeholders)
     assert any("It rises further. Profile long." in s.text for s in texts(slides[3]))  # as the book keeps it
     assert slides[4].placeholders[1].text == "A line rises in figure 6.1 of lesson 4.\nIt has three points."
 

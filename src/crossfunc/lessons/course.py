@@ -22,7 +22,8 @@ import yaml
 from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
 from crossfunc.lessons import wording
-from crossfunc.lessons.freshness import require_fresh
+from crossfunc.lessons.exports import PLOTLY
+from crossfunc.lessons.freshness import check_lesson, require_fresh
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.slides import (
@@ -174,7 +175,7 @@ def write_course(
         written.append(_write(out / "instructors" / PRIMER, wording.as_markdown(text, titles)))
         written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
-    written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans)))
+    written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans, own)))
     written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans, titles)))
     if course.debate:
         written.append(_write(out / "instructors" / "debate.md", debate_text(course)))
@@ -432,8 +433,11 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
     return "\n".join(lines)
 
 
-def answers_text(course: Course, plans: Sequence[Plan]) -> str:
-    """Return a sheet for those who teach: minutes and expected answer of each exercise, and the sum per lesson."""
+def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan] = ()) -> str:
+    """Return a sheet for those who teach: minutes and expected answer of each exercise, and the sum per lesson.
+
+    What solutions print stands below: at the sizes of `plans`, and at those of `students` where these are fresh.
+    """
     lines = ["# Exercises: minutes and expected answers", ""]
     for plan in plans:
         own = {key: one for key, one in course.exercises.items() if key.startswith(f"{plan.lesson.number}.")}
@@ -444,7 +448,34 @@ def answers_text(course: Course, plans: Sequence[Plan]) -> str:
         lines += ["| exercise | minutes | expected answer | right choice |", "|---|---|---|---|"]
         lines += [f"| {key} | {one['minutes']} | {one['answer']} | {one['right']} |" for key, one in own.items()]
         lines.append("")
+        same = [one for one in students if one.lesson.number == plan.lesson.number and one.profile != plan.profile]
+        for run in [plan, *(one for one in same if check_lesson(one) is None)]:
+            for key, printed in _printed_by_solutions(run).items():
+                lines += [f"The solution of {key} prints, at the sizes of the profile {run.profile}:", ""]
+                lines += ["```text", printed, "```", ""]
     return "\n".join(lines)
+
+
+def _printed_by_solutions(plan: Plan) -> dict[str, str]:
+    """What the solution of each exercise printed and what its last line returned, as text; pictures are left out."""
+    found: dict[str, str] = {}
+    exercise = None
+    for cell in json.loads(plan.notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown" and (number := _EXERCISE.search(cell_text(cell))):
+            exercise = f"{plan.lesson.number}.{number[1]}"
+        elif exercise and SOLUTION_TAG in cell["metadata"].get("tags", []):
+            texts = [_as_text(output) for output in cell["outputs"]]
+            if printed := "\n".join(text for text in texts if text):
+                found[exercise] = printed
+            exercise = None
+    return found
+
+
+def _as_text(output: Mapping[str, Any]) -> str:
+    data = output.get("data", {})
+    lines = output.get("text", "") if "text" in output else data.get("text/plain", "")
+    is_picture = any(kind.startswith("image/") or kind == PLOTLY for kind in data)
+    return "" if is_picture or output.get("name") == "stderr" else "".join(lines).strip("\n")
 
 
 def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, str] | None = None) -> str:

@@ -28,6 +28,7 @@ __all__ = [
 STORY_FIGURE = "fig-03-story"
 SLIDE_TAG = "slide"
 _HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
+_WIDTH_OVER_HEIGHT = 16 / 9
 
 
 def lesson_title(plan: Plan) -> str:
@@ -83,9 +84,7 @@ def write_slides(
     remarks : mapping, optional
         Name of a figure to what to `say` and to `ask`, which then stand in the notes above the description.
     """
-    from pptx import Presentation
-
-    deck = Presentation()
+    deck = _new_deck()
     for plan in plans:
         _add_lesson(deck, plan, titles, drawn, remarks or {})
     return _save(deck, path)
@@ -93,9 +92,7 @@ def write_slides(
 
 def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = None) -> Path:
     """Write the slides of a page of the book: a slide for each section, with the first sentence of each paragraph."""
-    from pptx import Presentation
-
-    deck = Presentation()
+    deck = _new_deck()
     head, *sections = re.split(r"^## ", text, flags=re.M)
     front = deck.slides.add_slide(deck.slide_layouts[0])
     _fill(front.shapes.title, head.splitlines()[0].removeprefix("# "), 40)
@@ -151,6 +148,21 @@ def _add_points(deck, heading: str, points: Sequence[str]) -> None:
     slide = deck.slides.add_slide(deck.slide_layouts[1])
     _fill(slide.shapes.title, wording.as_words(heading), 32)
     _fill(slide.placeholders[1], "\n".join(points), _RECAP_PT)
+
+
+def _new_deck():
+    """An empty deck of 16:9, as projectors are; the template's is 4:3, so what it places is widened with it."""
+    from pptx import Presentation
+    from pptx.util import Emu
+
+    deck = Presentation()
+    wider = _WIDTH_OVER_HEIGHT * deck.slide_height / deck.slide_width
+    for page in (deck.slide_master, *deck.slide_layouts):
+        for shape in page.placeholders:
+            if shape.element.spPr.xfrm is not None:  # others inherit their place
+                shape.left, shape.width = Emu(round(shape.left * wider)), Emu(round(shape.width * wider))
+    deck.slide_width = Emu(round(deck.slide_width * wider))
+    return deck
 
 
 def _save(deck, path: Path) -> Path:
