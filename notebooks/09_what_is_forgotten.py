@@ -43,23 +43,19 @@ max_atoms = 3  # larger cells are left out; 1000 keeps all
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # first value; the paper's
 n_jobs = 2  # runs at the same time
-keep_runs = False  # keep each run, so that a stopped lesson goes on
+keep_runs = False  # take runs made by crossfunc units, and keep them
 
 # %%
-import time
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
-from joblib import Parallel, delayed
 
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, forgetting, own_data
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
 from crossfunc.lessons.results import format_value
-from crossfunc.lessons.units import units_folder
 from crossfunc.potential.low_rank import share_of_low_rank
-from crossfunc.training import finetune, start_model
+from crossfunc.training import start_model
 from crossfunc.training.dimers import find_dimers
 from crossfunc.training.source import (
     make_source,
@@ -92,18 +88,10 @@ if source_key is None:
 # Small cells keep the page quick; of each material all frames are on one side of the split, in both functionals.
 
 # %%
-target, source = forgetting.choose_frames(
-    ds,
-    source_key,
-    n_wanted=n_train + 2 * n_eval,
-    n_source=n_source,
-    max_atoms=max_atoms,
-    seed=seed,
-)
-
-# %%
-seeds = range(seed, seed + n_seeds)
-splits = forgetting.split_frames(target, seeds, n_train, n_eval)
+names = "seed n_seeds n_train n_eval n_source max_atoms n_start_epochs n_epochs batch_size learning_rate n_jobs keep_runs"
+parameters = {name: globals()[name] for name in names.split()}
+planned = forgetting.plan_runs(ds, parameters)
+target, source, splits, _ = planned
 print(f"{len(target)} target frames to choose from,")
 print(f"{len(source)} of the source")
 
@@ -208,59 +196,27 @@ print(f"change, {100 * share.median():.0f} % in the median layer")
 # ## Training
 #
 # Beside these, three of the paper's: from scratch (1), and with a network that must make up the offset (3) or is given plain refitted references (4).
-
-# %%
-budget = {
-    "n_epochs": n_epochs,
-    "batch_size": batch_size,
-    "learning_rate": learning_rate,
-    "validate_every_n_epochs": 2,
-    "progress": False,
-}
-
-
-# %% [markdown]
 # A model can forget only what it knew, and what separates two codes is not the functional.
 # So, as in lesson 4, where the data hold source labels that the pretrained model does not give already, every run starts from a model that was taught them on the training frames.
 
 # %%
-budget_of_start = {
-    "n_start_epochs": n_start_epochs,
-    "batch_size": batch_size,
-    "learning_rate": learning_rate,
-}
-folder = None
-if keep_runs:
-    folder = units_folder(results_dir, results.lesson)
-starts = forgetting.starts_of(ds, target, splits, budget_of_start, folder)
-
-
-# %%
-def train_one(key, s):
-    """One run, and how long it took from start to end; NaN if it was kept."""
-    began = time.perf_counter()
-    out = None if folder is None else folder / "runs" / f"{key}-seed{s}"
-    is_there = out is not None and out.exists()
-    given = {"split": splits[s], "source": source, "seed": s, "out": out}
-    run = finetune(key, target, pretrained=starts[s], **given, **budget)
-    return run, np.nan if is_there else time.perf_counter() - began
-
-
-# %%
-tasks = [(key, s) for s in seeds for key in CASES]
-done = Parallel(n_jobs=n_jobs)(delayed(train_one)(*task) for task in tasks)
-runs = {task: run for task, (run, _) in zip(tasks, done, strict=True)}
-origins = {
-    s: split_source(source, target, None, target, splits[s]) for s in seeds
-}
-runs |= forgetting.ridge_runs(target, splits, starts, origins)
-print(*sorted({n for r in runs.values() for n in r.forgetting.notes}))
+runs = forgetting.make_runs(planned, parameters, results_dir)
+print(
+    *sorted(
+        {
+            n
+            for r in runs.values()
+            if r.forgetting
+            for n in r.forgetting.notes
+        }
+    )
+)
 
 # %% [markdown]
 # ## What is gained, what is lost?
 
 # %%
-learned = forgetting.Learned(runs, target, splits, starts)
+learned = forgetting.Learned(runs, target, splits)
 points = learned.points
 means = points.drop(columns="seed").groupby("method", sort=False).mean()
 
@@ -371,10 +327,10 @@ path = find_dimers()
 if path is None:
     print("No dimer curves: no folder of CROSSFUNC_DATA has them.")
 else:
-    shown = {"before": starts[seed]}
-    some = ("3", "model-aware-trained", "replay")
-    shown |= {NAMES[k]: runs[k, seed].model for k in some}
-    curves = forgetting.curves_of_dimers(path, shown, ("O", "Fe", "Na"))
+    shown = {"before": forgetting.model_before(planned, runs, seed)}
+    shown |= {NAMES[k]: runs[k, seed].model for k in forgetting.DIMERS_OF}
+    some = forgetting.DIMER_ELEMENTS
+    curves = forgetting.curves_of_dimers(path, shown, some)
     figures.show(
         figures.dimer_curves(curves),
         alt="Energy of three dimers against distance: PBE, the pretrained model, and three trained ones.",
@@ -387,13 +343,14 @@ else:
 # ## What does it cost?
 
 # %%
-took = dict(zip(tasks, (seconds for _, seconds in done), strict=True))
 cost = {
     NAMES[key]: {
         "seconds of training": np.mean(
-            [runs[key, s].seconds for s in seeds]
+            [runs[key, s].seconds for s in splits]
         ),
-        "seconds in all": np.mean([took[key, s] for s in seeds]),
+        "seconds in all": np.mean(
+            [runs[key, s].seconds_in_all for s in splits]
+        ),
     }
     for key in CASES
 }
@@ -446,15 +403,12 @@ own_data.check_claim(refitted < raw, "a refit takes an offset out", ds)
 # %% [markdown]
 # :::{admonition} Exercise 2
 # A stiffer spring loses less and learns less.
-# Train `l2-sp` with a strength a hundred times larger: which way does its point move in {numref}`fig-09-plane`?
+# Train `l2-sp` with a strength a hundred times larger (`options={"strength": 0.1}`): which way does its point move in {numref}`fig-09-plane`?
 # :::
 
 # %% tags=["hide-cell"]
 # Solution: towards the pretrained model; at infinite strength it is that model.
-where = {"split": splits[seed], "source": source, "seed": seed}
-strong = {"options": {"strength": 0.1}}
-where["pretrained"] = starts[seed]
-stiff = finetune("l2-sp", target, **where, **strong, **budget)
+stiff = runs[forgetting.STIFF, seed]
 pair = {"as above": runs["l2-sp", seed], "stiffer": stiff}
 for said, run in pair.items():
     in_target = run.metrics["test"][forgetting.ENERGY]

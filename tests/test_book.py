@@ -312,12 +312,12 @@ def test_a_benchmark_with_figures_by_batch_and_step_has_a_table_for_each(tmp_pat
 def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
     from types import SimpleNamespace
 
-    from crossfunc.lessons import LessonError, units
+    from crossfunc.lessons import LessonError, lesson_runs
     from crossfunc.training import units as training_units
     from crossfunc.training.units import UnitState
 
     states = [UnitState("method-4-seed0", "whole", 9, 9, 1.0), UnitState("method-3-seed0", "stopped", 4, 9, 0.5)]
-    monkeypatch.setattr(units, "runs_of", lambda *_: (None, []))
+    monkeypatch.setattr(lesson_runs, "runs_of", lambda *_: (None, []))
     monkeypatch.setattr(training_units, "progress", lambda *_: states)
     lesson = SimpleNamespace(stem="04_four_methods", number="04")
     values = {"dataset": "surrogate", "keep_runs": True}
@@ -332,7 +332,7 @@ def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
     states.append(UnitState("x", "waiting", 0, None, 0.0))
     book_kept.check_units(plan)
     plan.parameters = values
-    lesson.stem = "09_what_is_forgotten"  # its runs are no units: they are whole where the lesson is
+    lesson.stem = "05_gradient_diagnostics"  # not made of units
     book_kept.check_units(plan)
 
 

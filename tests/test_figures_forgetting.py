@@ -1,6 +1,8 @@
 """What is gained and lost: the figures of lesson 9 and the numbers behind them, from tables of a few rows."""
 
 import json
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -19,7 +21,9 @@ from crossfunc.potential.direct import DirectModel
 from crossfunc.training import start_model
 from crossfunc.training.dimers import DIMERS_FILE
 from crossfunc.training.forgetting import COLUMNS
+from crossfunc.training.methods import find_method
 from crossfunc.training.source import KINDS
+from crossfunc.training.units import identify, run_unit
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
 
@@ -102,7 +106,11 @@ def learned():
     splits = {0: {"train": rows[::2], "validation": rows[:1], "test": rows[1::2]}}
     model = xf.load_model("0.3.0")
     other = xf.load_model("r2scan")
+    before = run_of(xf.start_model("model-aware", frames.take(rows[::2])).model, [9.0] * 6, [9.0] * 6)
     runs = {
+        ("pretrained", 0): before,
+        ("taught start", 0): SimpleNamespace(model=None, forgetting=None),  # no method
+        ("l2-sp, stiff", 0): SimpleNamespace(model=None, forgetting=None),
         ("4", 0): run_of(model, [4.0, 4, 4, 4, 4, 900], [8.0] * 6),
         ("replay", 0): run_of(other, [1.0, 1, 1, 1, 6, 900], [7.0] * 6),
     }
@@ -133,8 +141,7 @@ def test_differences_are_paired_by_material(learned):
 
 
 def test_what_is_kept_far_from_training_is_judged_there_alone(learned):
-    near, far = learned.runs["4", 0], learned.runs["replay", 0]
-    tables = [run.forgetting.frame_errors for run in (near, far)]
+    tables = [run.forgetting.frame_errors for run in learned.runs.values()]
     before = [table["kind"].copy() for table in tables]
     try:
         for table in tables:
@@ -176,26 +183,113 @@ def test_validation_and_test_hold_no_element_that_training_lacks():
             assert not np.asarray(target.composition[split[part]] @ ~known).any()
 
 
-def test_every_run_starts_from_what_was_taught_the_source():
-    dataset = xf.open_dataset("pbe-r2scan")
-    target, _ = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
-    splits = forgetting.split_frames(target, range(1), 8, 4)
-    budget = {"n_start_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
-    taught = forgetting.starts_of(dataset, target, splits, budget)[0]
-    plain = forgetting.starts_of(dataset, target, splits, budget | {"n_start_epochs": 0})[0]
-    same = [bool((a == b).all()) for a, b in zip(taught.parameters(), plain.parameters(), strict=True)]
-    assert not all(same)
+SMALL = {
+    "seed": 3,
+    "n_seeds": 2,
+    "n_train": 12,
+    "n_eval": 4,
+    "n_source": 24,
+    "max_atoms": 2,
+    "n_start_epochs": 1,
+    "n_epochs": 1,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "n_jobs": 1,
+    "keep_runs": True,
+}
 
 
-def test_a_start_that_is_kept_is_read_back(tmp_path, monkeypatch):
-    dataset = xf.open_dataset("pbe-r2scan")
-    target, _ = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
-    splits = forgetting.split_frames(target, range(1), 8, 4)
-    budget = {"n_start_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
-    made = forgetting.starts_of(dataset, target, splits, budget, tmp_path)[0]
-    monkeypatch.setattr("lightning.pytorch.Trainer.fit", None)  # nothing is trained once more
-    again = forgetting.starts_of(dataset, target, splits, budget, tmp_path)[0]
-    assert all(bool((a == b).all()) for a, b in zip(made.parameters(), again.parameters(), strict=True))
+@pytest.fixture(scope="module")
+def dimers(tmp_path_factory):
+    """A folder that holds the curves of dimers."""
+    folder = tmp_path_factory.mktemp("dimers")
+    curve = [(1.2, -10.0), (2.0, -6.0)]
+    dimers_at(folder / DIMERS_FILE, O_O=curve, Fe_Fe=curve, Na_Na=curve)
+    return folder
+
+
+@pytest.fixture
+def planned(dimers, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", str(dimers))
+    return forgetting.plan_runs(xf.open_dataset("pbe-r2scan"), SMALL)
+
+
+def test_a_seed_has_a_unit_for_each_case_and_all_differ_in_the_method_alone(planned):
+    assert {seed for _, seed in planned.units} == set(planned.splits) == {3, 4}
+    cases = ["taught start", "pretrained", "delta-ridge", *forgetting.CASES]
+    assert [case for case, seed in planned.units if seed == 4] == cases
+    assert [case for case, seed in planned.units if seed == 3] == [*cases, "l2-sp, stiff"]
+    for (case, seed), unit in planned.units.items():
+        start = planned.units["taught start", seed]
+        if case == "taught start":
+            assert unit.source is None
+            assert unit.frames.fingerprint() != planned.target.fingerprint()  # the source's labels
+            continue
+        assert unit.start is start
+        assert unit.split is planned.splits[seed]
+        assert unit.source is planned.source
+        untrained = case in ("pretrained", "delta-ridge")
+        assert (unit.method, unit.frozen) == ("model-aware", case == "delta-ridge") if untrained else True
+        assert (unit.settings == {}) is untrained
+    stiff, plain = planned.units["l2-sp, stiff", 3], planned.units["l2-sp", 3]
+    assert (stiff.method, stiff.options) == ("l2-sp", {"strength": 100 * find_method("l2-sp").strategy.strength})
+    assert plain.options == {}
+
+
+def test_nothing_is_taught_where_no_epoch_is_asked_for(dimers, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", str(dimers))
+    found = forgetting.plan_runs(xf.open_dataset("pbe-r2scan"), SMALL | {"n_start_epochs": 0, "n_seeds": 1})
+    assert ("taught start", 3) not in found.units
+    assert all(unit.start is None for unit in found.units.values())
+    assert found.units["pretrained", 3].also is not None  # its dimers are those before training
+
+
+def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planned, dimers, tmp_path, monkeypatch):
+    some = ("taught start", "pretrained", "delta-ridge", "3", "replay", "l2-sp, stiff")
+    few = planned._replace(
+        splits={3: planned.splits[3]},
+        units={(case, seed): unit for (case, seed), unit in planned.units.items() if case in some and seed == 3},
+    )
+    results = tmp_path / "results"
+    made = forgetting.make_runs(few, SMALL | {"keep_runs": False}, results)  # models, kept nowhere
+    kept = forgetting.make_runs(few, SMALL, results)
+    folder = tmp_path / "units" / "09_what_is_forgotten"
+    shutil.rmtree(folder / "runs")
+    monkeypatch.setattr("crossfunc.training.fit.finetune", None)  # nothing is trained once more
+    back = forgetting.make_runs(few, SMALL, results)
+    tables = []
+    for runs in (made, kept, back):
+        learned = forgetting.Learned(runs, few.target, few.splits)
+        tables.append(learned.points.set_index("method"))
+        assert learned.difference("source", "energy", "replay", "3").value == pytest.approx(
+            tables[-1].loc["replay", "source_energy"] - tables[-1].loc["3", "source_energy"], rel=0.3
+        )
+    assert list(tables[0].index) == ["pretrained", "delta-ridge", "3", "replay"]
+    pd.testing.assert_frame_equal(tables[0], tables[1], rtol=2e-4)
+    pd.testing.assert_frame_equal(tables[1], tables[2])
+    assert back["3", 3].seconds_in_all > back["3", 3].seconds > 0
+    before, after = (tables[2].loc[key, "target_force"] for key in ("pretrained", "delta-ridge"))
+    assert after == pytest.approx(before, rel=1e-4)  # a ridge moves no force
+    shown = {
+        "before": forgetting.model_before(few, back, 3),
+        "3": back["3", 3].model,
+        "ridge": back["delta-ridge", 3].model,
+    }
+    curves = forgetting.curves_of_dimers(dimers / DIMERS_FILE, shown, ("O",))["O–O"]
+    assert list(curves) == ["PBE", "before", "3"]  # the ridge was not asked about dimers, and is left out
+    before = forgetting.model_before(few, made, 3)
+    own = forgetting.curves_of_dimers(dimers / DIMERS_FILE, {"before": before}, ("O",))["O–O"]
+    np.testing.assert_allclose(curves["before"][1], own["before"][1], atol=1e-4)
+
+
+def test_a_unit_with_another_source_or_strength_is_another(planned):
+    unit = planned.units["replay", 3]
+    fewer = replace(unit, source=planned.source.take(np.arange(10)))
+    stronger = replace(unit, options={"n_frames": 3})
+    frozen = replace(unit, frozen=True)
+    named = {identify(u, planned.target) for u in (unit, fewer, stronger, frozen)}
+    assert len(named) == 4
+    assert identify(replace(unit, also=planned.target), planned.target) == identify(unit, planned.target)
 
 
 def test_source_frames_fill_up_where_the_target_has_all_materials():
@@ -225,29 +319,17 @@ def dimers_at(path, **curves):
     return path
 
 
-def test_a_ridge_is_fitted_beside_each_seeds_own_start_and_moves_no_force(tmp_path, monkeypatch):
-    dimers_at(tmp_path / DIMERS_FILE, O_O=[(1.2, -10.0), (2.0, -6.0)])
-    monkeypatch.setenv("CROSSFUNC_DATA", str(tmp_path))
-    fit, drawn = forgetting.fit_frozen_model, []
-    monkeypatch.setattr(
-        forgetting, "fit_frozen_model", lambda *given, seed: drawn.append(seed) or fit(*given, seed=seed)
-    )
-    target = small_frames(12, max_atoms=2)
-    splits = {0: {"train": np.arange(6)}, 4: {"train": np.arange(4, 11)}}
-    starts = {0: xf.load_model("0.3.0"), 4: xf.load_model("r2scan")}
-    origins = {seed: SimpleNamespace(held_out={KINDS[0]: target.take(rows)}) for seed, rows in ((0, [0, 1]), (4, [2]))}
-    runs = forgetting.ridge_runs(target, splits, starts, origins)
-    assert list(runs) == [("delta-ridge", 0), ("delta-ridge", 4)]
-    assert drawn == [0, 4]
-    for (_, seed), run in runs.items():
-        train = target.take(splits[seed]["train"])
-        aware = start_model("model-aware", train, pretrained=starts[seed]).model
-        np.testing.assert_array_equal(element_references(run.model.network), element_references(aware))
-        assert run.model.correction.n_crystals == len(train)
-        table = run.forgetting.table
-        assert table["n_frames"].to_dict() == {KINDS[0]: len(origins[seed].held_out[KINDS[0]]), "dimers": 2}
-        before, after = (table[f"{forgetting.FORCE}_{when}"].tolist() for when in ("before", "after"))
-        assert after == pytest.approx(before, rel=1e-6)
+def test_a_ridge_is_fitted_to_the_training_frames_beside_the_units_own_start(planned):
+    unit = replace(planned.units["delta-ridge", 3], start=None)
+    run = run_unit(unit, planned.target, None, xf.load_model("r2scan"))
+    train = planned.target.take(unit.split["train"])
+    aware = start_model("model-aware", train, pretrained="r2scan").model
+    np.testing.assert_array_equal(element_references(run.model.network), element_references(aware))
+    assert run.model.correction.n_crystals == len(train)
+    table = run.forgetting.table
+    assert table.loc["dimers", "n_frames"] == 6
+    before, after = (table[f"{forgetting.FORCE}_{when}"].tolist() for when in ("before", "after"))
+    assert after == pytest.approx(before, rel=1e-6, nan_ok=True)
 
 
 class Constant(DirectModel):

@@ -16,6 +16,7 @@ from crossfunc.datasets import open_dataset
 from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.lessons import four_methods
+from crossfunc.lessons.lesson_runs import OF_UNITS, runs_of
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, LessonError, own_lessons
 from crossfunc.lessons.units import (
@@ -29,7 +30,6 @@ from crossfunc.lessons.units import (
     method_splits,
     plan_scaling,
     rows_to_judge,
-    runs_of,
     scaling_start,
     scaling_units,
     start_unit,
@@ -488,7 +488,7 @@ def test_the_command_counts_what_is_whole_and_runs_nothing_when_asked_for_the_st
 
 
 def test_a_lesson_without_units_says_which_have_them():
-    with pytest.raises(LessonError, match="04_four_methods and 07_scaling_laws"):
+    with pytest.raises(LessonError, match=", ".join(OF_UNITS)):
         runs_of("01_data_statistics", open_dataset("surrogate"), {})
 
 

@@ -68,7 +68,8 @@ def check_units(plan):
     """Refuse a run that is made of units unless each of them is whole; return their number and training seconds."""
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons import LessonError
-    from crossfunc.lessons.units import OF_UNITS, runs_of, units_folder
+    from crossfunc.lessons.lesson_runs import OF_UNITS, runs_of
+    from crossfunc.lessons.units import units_folder
     from crossfunc.training.units import progress, read_unit
 
     if not plan.parameters.get("keep_runs") or plan.lesson.stem not in OF_UNITS:

@@ -521,25 +521,36 @@ def make_dft(
 @data_app.command("check-dft")
 def check_dft(
     check: Annotated[
-        list[str] | None, typer.Argument(help="derivatives, convergence, grid or recompute; all if none is given.")
+        list[str] | None,
+        typer.Argument(help="derivatives, convergence, k-points, grid or recompute; all if none is given."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the tables as JSON to this file, beside showing them.")
+        Path | None, typer.Option(help="Write the tables as JSON to this file, each case as it ends, and show them.")
     ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Compute only what the file of --out lacks, and add it there.")
+    ] = False,
 ) -> None:
     """Check the DFT engine: forces against finite differences, convergence, shipped frames computed again.
 
-    All of it takes about an hour on one core; the book's page "Our own DFT" shows the tables of the last run.
+    All of it takes about four hours on one core, three of them for the k-points of every crystal; the book's page "Our
+    own DFT" shows the tables of the last run.
     """
     from crossfunc.dft import checks
     from crossfunc.files import check_writable, write_atomically
 
+    def keep(tables: dict) -> None:
+        if out:
+            write_atomically(out, json.dumps(tables, indent=1) + "\n")
+
+    if missing and not out:
+        raise typer.BadParameter("give the file that is to be completed with --out.", param_hint="--missing")
     if out:
         check_writable(out)
-    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=say)
+    known = checks.read_tables(out) if missing and out and out.exists() else None
+    tables = checks.run_checks(tuple(check) if check else tuple(checks.CHECKS), report=say, known=known, keep=keep)
     say(checks.as_text(tables))
     if out:
-        write_atomically(out, json.dumps(tables, indent=1) + "\n")
         say(f"wrote {out}")
 
 
@@ -1001,7 +1012,7 @@ def advise(
 
 @app.command()
 def units(
-    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04, 04b (that adds runs of its own) or 07.")],
+    lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04, 04b (that adds runs of its own), 07 or 09.")],
     profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="As for `crossfunc run`.")
@@ -1028,9 +1039,10 @@ def units(
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons.kept_units import fetch_units, keep_unit
+    from crossfunc.lessons.lesson_runs import runs_of
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.sources import LessonError, find_root
-    from crossfunc.lessons.units import runs_of, units_folder
+    from crossfunc.lessons.units import units_folder
     from crossfunc.overrides import parse_overrides
     from crossfunc.training.units import progress, progress_table, run_units
 

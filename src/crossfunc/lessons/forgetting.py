@@ -1,7 +1,9 @@
 """What methods have learned of the target beside what they have lost of the source (lesson 9)."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,14 +13,23 @@ from crossfunc.datasets import Dataset
 from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.results import listed
-from crossfunc.lessons.units import begin, method_splits, taught_labels
+from crossfunc.lessons.units import (
+    LESSON_9,
+    TAUGHT,
+    method_splits,
+    start_unit,
+    taught_labels,
+    unit_name,
+    units_folder,
+)
 from crossfunc.potential import predict
-from crossfunc.training.dimers import read_dimers
-from crossfunc.training.forgetting import DIMERS, Forgetting, measure_forgetting, with_dimers
-from crossfunc.training.frozen import FrozenModel, fit_frozen_model
+from crossfunc.potential.recorded import NotRecordedError
+from crossfunc.training.dimers import find_dimers, read_dimers
+from crossfunc.training.forgetting import DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
-from crossfunc.training.methods import METHODS, start_model
-from crossfunc.training.source import KINDS
+from crossfunc.training.methods import METHODS
+from crossfunc.training.source import KINDS, join_frames, other_functional, split_source
+from crossfunc.training.units import Unit, run_units
 
 ENERGY, FORCE = METRICS["energy"], METRICS["forces"]
 LATER = (
@@ -29,6 +40,16 @@ LATER = (
 
 CASES = ("1", "3", "4", *LATER)
 PRETRAINED, RIDGE = "pretrained", "delta-ridge"
+STIFF, STIFF_STRENGTH = "l2-sp, stiff", 0.1
+"""Exercise 2: a pull to the start that is a hundred times as strong."""
+
+LOOKS_EVERY = 2
+"""Epochs from one validation to the next."""
+
+DIMER_ELEMENTS = ("O", "Fe", "Na")
+DIMERS_OF = ("3", "model-aware-trained", "replay")
+"""Methods whose dimers lesson 9 draws, of its first seed."""
+
 NAMES = {key: METHODS[key].name for key in LATER} | {
     "1": "Method 1 (scratch)",
     "3": "Method 3",
@@ -88,56 +109,101 @@ def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_e
     return method_splits(target, sizes | {"seed": min(seeds), "n_seeds": len(seeds)})
 
 
-def starts_of(dataset: Dataset, target: LabelledFrames, splits: Mapping, parameters: Mapping, folder=None) -> dict:
-    """Model that each seed's runs start from: taught the source's labels of the training frames, or CHGNet as it comes.
+class Planned(NamedTuple):
+    """What lesson 9 trains and judges by: frames of both functionals, the split of each seed, (case, seed) -> Unit."""
 
-    What a model does not know of the source's own code before training it cannot forget; see lesson 4.
+    target: LabelledFrames
+    source: LabelledFrames
+    splits: dict[int, dict[str, np.ndarray]]
+    units: dict[tuple[str, int], Unit]
+
+
+def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
+    """Frames, splits and units of lesson 9 from its parameters.
+
+    Every run of a seed starts from a model that was taught the source's labels of the training frames, itself the case
+    `TAUGHT`, or from CHGNet as it comes where there is nothing to teach: what a model does not know of the source's own
+    code before training it cannot forget.
 
     Parameters
     ----------
     dataset : Dataset
-    target : LabelledFrames
-    splits : dict
-        Split of each seed.
+        With frames in two functionals.
     parameters : mapping
-        `n_start_epochs` (0: as it comes), `batch_size`, `learning_rate`.
-    folder : path, optional
-        Where their runs are kept, to go on with.
-    """
-    low = taught_labels(dataset, target, parameters)
-    return {seed: begin(target, low, split, {**parameters, "seed": seed}, folder) for seed, split in splits.items()}
-
-
-class WithoutTraining(NamedTuple):
-    """A model that took no steps, as the tables take a run."""
-
-    model: FrozenModel
-    forgetting: Forgetting
-
-
-def ridge_runs(target: LabelledFrames, splits: Mapping, starts: Mapping, origins: Mapping) -> dict:
-    """Delta learning without training: kernel ridge on what each seed's start knows, with model-aware references.
-
-    Parameters
-    ----------
-    target : LabelledFrames
-    splits, starts : dict
-        Split of each seed, and the model that its runs start from.
-    origins : dict
-        From `split_source`, of each seed.
+        Of the lesson.
 
     Returns
     -------
-    dict of (str, int) to WithoutTraining
+    Planned
+        Units of `CASES`, of `PRETRAINED` and `RIDGE`, which train nothing, and for the first seed of `STIFF`.
     """
-    runs = {}
+    seeds = range(parameters["seed"], parameters["seed"] + parameters["n_seeds"])
+    n_train, n_eval = parameters["n_train"], parameters["n_eval"]
+    target, source = choose_frames(
+        dataset,
+        str(other_functional(dataset)),
+        n_wanted=n_train + 2 * n_eval,
+        n_source=parameters["n_source"],
+        max_atoms=parameters["max_atoms"],
+        seed=parameters["seed"],
+    )
+    splits, low = split_frames(target, seeds, n_train, n_eval), taught_labels(dataset, target, parameters)
+    units: dict[tuple[str, int], Unit] = {}
+    first, dimers = seeds[0], _few_dimers()
     for seed, split in splits.items():
-        train = target.take(split["train"])
-        start = start_model("model-aware", train, pretrained=starts[seed]).model
-        model = fit_frozen_model(start, train, seed=seed)
-        kept = measure_forgetting(model, starts[seed], with_dimers(origins[seed].held_out), seed=seed)
-        runs[RIDGE, seed] = WithoutTraining(model, kept)
-    return runs
+        start = None if low is None else replace(start_unit(low, split, seed, parameters), also=dimers)
+        if start is not None:
+            units[TAUGHT, seed] = start
+        for case in (PRETRAINED, RIDGE, *CASES, *([STIFF] if seed == first else [])):
+            units[case, seed] = _unit_of(case, seed, split, source, parameters, start)
+    for case in (PRETRAINED, *DIMERS_OF):
+        units[case, first] = replace(units[case, first], also=dimers)
+    judged_by = next(iter(split_source(source, target, None, target, splits[first]).held_out.values()))
+    bent = units["3", first]  # exercise 1 asks it about these
+    units["3", first] = replace(bent, also=judged_by if dimers is None else join_frames(judged_by, dimers))
+    return Planned(target, source, splits, units)
+
+
+def _unit_of(case: str, seed: int, split: Mapping, source: LabelledFrames, parameters: Mapping, start) -> Unit:
+    budget = {name: parameters[name] for name in ("n_epochs", "batch_size", "learning_rate")}
+    trained = case not in (PRETRAINED, RIDGE)
+    return Unit(
+        name=unit_name(case, seed),
+        method="l2-sp" if case == STIFF else case if trained else "model-aware",
+        seed=seed,
+        split=split,
+        settings=budget | {"validate_every_n_epochs": LOOKS_EVERY} if trained else {},
+        start=start,
+        source=source,
+        options={"strength": STIFF_STRENGTH} if case == STIFF else {},
+        frozen=case == RIDGE,
+    )
+
+
+def _few_dimers() -> LabelledFrames | None:
+    path = find_dimers()
+    return None if path is None else read_dimers(path, elements=DIMER_ELEMENTS)
+
+
+def make_runs(planned: Planned, parameters: Mapping[str, Any], results_dir=None) -> dict:
+    """Make the runs of lesson 9, or read back those that are there; (case, seed) to run.
+
+    Parameters
+    ----------
+    planned : Planned
+    parameters : mapping
+        `n_jobs`, and `keep_runs`: whether the runs are units that may be made apart from the page.
+    results_dir : path, optional
+    """
+    folder = units_folder(results_dir, LESSON_9) if parameters["keep_runs"] else None
+    done = run_units(list(planned.units.values()), planned.target, folder, n_jobs=parameters["n_jobs"])
+    return dict(zip(planned.units, done, strict=True))
+
+
+def model_before(planned: Planned, runs: Mapping, seed: int):
+    """Return the model that the runs of a seed start from; with model-aware references where it is CHGNet's own."""
+    unit = planned.units.get((TAUGHT, seed))
+    return runs[PRETRAINED, seed].model if unit is None else unit.model_of(runs[TAUGHT, seed])
 
 
 class Learned:
@@ -146,24 +212,19 @@ class Learned:
     Parameters
     ----------
     runs : dict of (str, int) to FinetuneResult
-        By method and seed; each with what it has forgotten.
+        By case and seed; each with what it has forgotten. `TAUGHT` and `STIFF` are no methods and are passed over.
     target : LabelledFrames
     splits : dict
         Split of each seed.
-    starts : dict, optional
-        Model that the runs of each seed start from; left out, CHGNet as it comes.
     """
 
-    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping, starts: Mapping | None = None):
-        self.runs, self.splits = runs, splits
-        self.methods = list(dict.fromkeys(key for key, _ in runs))
+    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping):
+        self.runs = {case: run for case, run in runs.items() if case[0] not in (TAUGHT, STIFF)}
+        self.splits = splits
+        self.methods = [key for key in dict.fromkeys(key for key, _ in self.runs) if key != PRETRAINED]
         self._judged = Judged(target, splits)
-        for (key, seed), run in runs.items():
+        for (key, seed), run in self.runs.items():
             self._judged.add(key, seed, run.model)
-        for seed, split in splits.items():
-            origin = "0.3.0" if starts is None else starts[seed]
-            start = start_model("model-aware", target.take(split["train"]), pretrained=origin)
-            self._judged.add(PRETRAINED, seed, start.model)
 
     @property
     def points(self) -> pd.DataFrame:
@@ -171,7 +232,7 @@ class Learned:
         scores, rows = self._judged.scores, []
         for method in (PRETRAINED, *self.methods):
             for seed in self.splits:
-                of_run = self.runs[self.methods[0] if method == PRETRAINED else method, seed].forgetting.table
+                of_run = self.runs[method, seed].forgetting.table
                 row = {"method": method, "seed": seed}
                 for what, column in QUANTITIES.items():
                     when = "before" if method == PRETRAINED else "after"
@@ -322,6 +383,7 @@ def curves_of_dimers(path, models: Mapping, elements: Sequence[str]) -> dict:
         distance = np.linalg.norm(np.diff(pairs, axis=1), axis=(1, 2))
         energies = {"PBE": frames.energy_per_atom_ev}
         for label, model in models.items():
-            energies[label] = predict(model, frames.crystals, derivatives=False)["energy_per_atom_ev"]
+            with contextlib.suppress(NotRecordedError):  # made on a machine without these curves
+                energies[label] = predict(model, frames.crystals, derivatives=False)["energy_per_atom_ev"]
         curves[f"{element}–{element}"] = {label: (distance, 2 * energy) for label, energy in energies.items()}
     return curves

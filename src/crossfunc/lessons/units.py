@@ -5,14 +5,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from crossfunc.datasets import Dataset, nested_subsets, split_by_material
 from crossfunc.energies import published_tables_apply
 from crossfunc.lessons.own_data import fit_size_limit
-from crossfunc.lessons.sources import LessonError
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import as_model
 from crossfunc.training.result import FinetuneResult
@@ -23,9 +22,7 @@ from crossfunc.training.units import Unit, identify, run_units
 LESSON_4, LESSON_4B = "04_four_methods", "04b_what_moved"
 """The page that trains, and the one that reads its runs."""
 
-LESSON_7 = "07_scaling_laws"
-OF_UNITS = (LESSON_4, LESSON_4B, LESSON_7)
-"""Lessons that are made of units; lesson 9 keeps its runs with their models, which no small file replaces."""
+LESSON_7, LESSON_9 = "07_scaling_laws", "09_what_is_forgotten"
 
 SCRATCH_ON_GGA = "1 on GGA references"
 PAPERS_TABLE = "4 on the published table"
@@ -75,13 +72,6 @@ A_HANDFUL = 5
 
 FEW_MATERIALS = 300
 """With fewer materials a tenth of them is too small a test."""
-
-
-class Runs(NamedTuple):
-    """What a lesson trains: the frames that splits point into, and the units."""
-
-    frames: LabelledFrames
-    units: list[Unit]
 
 
 def choose_frames(frames: LabelledFrames, rows, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -500,30 +490,6 @@ def plan_scaling(dataset: Dataset, parameters: Mapping[str, Any]):
     if len(fitting) < len(sizes) and len(pool) > 1.5 * (fitting or [0])[-1]:
         fitting.append(len(pool))
     return frames, pool, validation, fitting, of_curve
-
-
-def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Runs:
-    """Units of a lesson from its parameters.
-
-    Raises
-    ------
-    LessonError
-        A lesson without units.
-    """
-    if lesson in (LESSON_4, LESSON_4B):
-        frames, planned = plan_methods(dataset, parameters)
-        orders = order_units(planned, parameters.get("n_orders", 0))
-        return Runs(frames, [*planned.values(), *orders.values()])
-    if lesson == LESSON_7:
-        frames, pool, validation, sizes, references = plan_scaling(dataset, parameters)
-        start = scaling_start(dataset, frames, pool, validation, parameters)
-        given = {**parameters, "sizes": sizes}
-        curves = scaling_units(frames, pool, validation, references, given, start)
-        untrained = untrained_units(pool, validation, references, given, start)
-        few, others = unit_of_few(curves, untrained), units_at_chgnets_rates(curves)
-        starts = [] if start is None else [start]
-        return Runs(frames, [*starts, *untrained.values(), *curves.values(), *others, few])
-    raise LessonError(f"lesson {lesson} is not made of units; {LESSON_4} and {LESSON_7} are.")
 
 
 def make_runs(

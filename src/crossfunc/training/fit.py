@@ -134,7 +134,7 @@ def finetune(
         finished = folder.read_finished(resume=resume)
         if finished is not None:
             done = read_back(folder, finished, method, chosen, parts)
-            if origin is None or done.forgetting is not None:
+            if origin is None or (done.forgetting is not None and done.forgetting.frame_errors is not None):
                 return done
             return replace(done, forgetting=_measure_forgetting(done, origin, pretrained, chosen))
     elif out is not None:
@@ -335,7 +335,7 @@ class _Run:
         if self.folder is not None:
             results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
             if done.forgetting is not None:
-                results["forgetting"] = done.forgetting.to_dict()
+                results["forgetting"] = done.forgetting.to_dict(with_frames=True)
             self.folder.finish(**results)
         return done
 

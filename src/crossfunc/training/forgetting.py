@@ -29,6 +29,7 @@ _N_FOLDS = 5
 _RIDGE = 1e-3  # in materials: enough for elements that come in one ratio only, and no bias where eV are refitted
 _OWN_LABELS_MEV = 1e-2  # an error below this is rounding: the labels are the starting model's
 _MAX_FRAMES = 256  # of each kind, drawn by the seed; enough for a mean absolute error to a few per cent
+_DIGITS_OF_FRAMES = 4  # of meV, where the error of every frame is kept
 COLUMNS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub")
 """Errors that the table has before (`..._before`) and after training (`..._after`)."""
 
@@ -47,18 +48,22 @@ class Forgetting:
         Which kinds are not there, and which cannot show more than a distance from the starting model.
     frame_errors : pandas.DataFrame or None
         Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, and of `COLUMNS` the
-        energy (refitted, as in the table) and the force. None for results read back from a file, which keeps means.
+        energy (refitted, as in the table) and the force. None where a file keeps means alone.
     """
 
     table: "pd.DataFrame"
     notes: tuple[str, ...]
     frame_errors: "pd.DataFrame | None" = None
 
-    def to_dict(self) -> dict:
-        """Return plain values; None for what has no labels."""
+    def to_dict(self, *, with_frames: bool = False) -> dict:
+        """Return plain values; None for what has no labels. With `with_frames` also the errors of every frame."""
         table = self.table.astype(object).where(self.table.notna(), None)
         rows = {str(kind): {k: _plain(v) for k, v in row.items()} for kind, row in table.iterrows()}
-        return {"kinds": rows, "notes": list(self.notes)}
+        plain = {"kinds": rows, "notes": list(self.notes)}
+        if not with_frames or self.frame_errors is None:
+            return plain
+        each = self.frame_errors.round(_DIGITS_OF_FRAMES).astype(object).where(self.frame_errors.notna(), None)
+        return plain | {"frames": each.to_dict("list")}
 
     @classmethod
     def from_dict(cls, given: Mapping) -> "Forgetting":
@@ -68,7 +73,8 @@ class Forgetting:
         table = pd.DataFrame.from_dict(given["kinds"], orient="index")
         numeric = [column for column in table.columns if column != "labels"]
         table[numeric] = table[numeric].apply(pd.to_numeric)
-        return cls(table, tuple(given["notes"]))
+        each = given.get("frames") and pd.DataFrame(given["frames"]).astype(dict.fromkeys(COLUMNS[:2], float))
+        return cls(table, tuple(given["notes"]), each)
 
     def report(self) -> str:
         """Return it as text."""

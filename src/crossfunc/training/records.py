@@ -17,10 +17,12 @@ from crossfunc.errors import InputError
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.potential.recorded import RecordedModel, crystal_keys
 from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.forgetting import Forgetting
 from crossfunc.training.inputs import read_settings
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import find_method
 from crossfunc.training.result import FinetuneResult
+from crossfunc.training.source import join_frames
 
 __all__ = ["pack_run", "record_model", "unpack_run"]
 
@@ -60,14 +62,16 @@ def _weight_changes(model, start) -> dict[str, tuple[float, float]]:
     """Square of each parameter's change and of its length at the start; those that both have in one shape."""
     before = dict(start.named_parameters())
     found = {}
-    for name, weights in model.named_parameters():
+    for name, weights in getattr(model, "network", model).named_parameters():  # of a `FrozenModel`, its network
         if name in before and before[name].shape == weights.shape:
             one, other = (tensor.detach().double().cpu() for tensor in (weights, before[name]))
             found[name] = (float(((one - other) ** 2).sum()), float((other**2).sum()))
     return found
 
 
-def pack_run(run: FinetuneResult, frames: LabelledFrames, start, *, keep: str) -> tuple[dict[str, Any], bytes]:
+def pack_run(
+    run: FinetuneResult, frames: LabelledFrames, start, *, keep: str, also: LabelledFrames | None = None
+) -> tuple[dict[str, Any], bytes]:
     """Return a run without its models: plain values for a JSON file, and arrays as the bytes of an .npz file.
 
     Parameters
@@ -79,8 +83,11 @@ def pack_run(run: FinetuneResult, frames: LabelledFrames, start, *, keep: str) -
         The model that it started from.
     keep : {"best", "last"}
         With "last" the best weights are not asked.
+    also : LabelledFrames, optional
+        Frames beside those of the split that the models are asked about.
     """
     some = frames.take(np.unique(np.concatenate([np.asarray(rows, np.int64) for rows in run.split.values()])))
+    some = some if also is None else join_frames(some, also)
     arrays: dict[str, np.ndarray] = {}
     for which in _MODELS if keep == "best" else _MODELS[1:]:
         model = record_model(getattr(run, which), some, start=start)
@@ -90,7 +97,9 @@ def pack_run(run: FinetuneResult, frames: LabelledFrames, start, *, keep: str) -
         "metrics": run.metrics,
         "references_fit": None if run.references is None else json.loads(run.references.to_json()),
         "run_seconds": run.seconds,
+        "seconds_in_all": run.seconds_in_all,
         "notes": list(run.notes),
+        "forgetting": run.forgetting and run.forgetting.to_dict(with_frames=True),
     }
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -139,6 +148,8 @@ def unpack_run(
         found,
         read_settings(found, settings, None),
         split,
+        plain.get("forgetting") and Forgetting.from_dict(plain["forgetting"]),
+        seconds_in_all=plain.get("seconds_in_all"),
     )
 
 

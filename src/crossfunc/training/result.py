@@ -51,6 +51,8 @@ class FinetuneResult:
         Errors in the source functional before and after, where there were source frames to measure them on.
     source_model : CHGNet or None
         The best weights read by the readout of the source functional, for the method "two-readouts".
+    seconds_in_all : float or None
+        Of a unit: from the call to the end, with the start and what was measured afterwards.
     """
 
     model: Any
@@ -66,6 +68,7 @@ class FinetuneResult:
     split: dict[str, np.ndarray]
     forgetting: Forgetting | None = None
     source_model: Any = None
+    seconds_in_all: float | None = None
 
     @property
     def best_epoch(self) -> int:

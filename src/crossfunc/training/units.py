@@ -55,6 +55,14 @@ class Unit:
         validation label has had a part.
     learning_rates : sequence of float, optional
         One for each optimiser step in place of the cosine's, the last one for any after it.
+    source : LabelledFrames, optional
+        As for `finetune`: frames of the functional that the start comes from, to hold on to and to judge by.
+    options : dict, optional
+        As for `finetune`: other values of the fields of the method's strategy.
+    frozen : bool
+        In place of training, a kernel ridge beside the network where the method starts (see `fit_frozen_model`).
+    also : LabelledFrames, optional
+        What its record answers for beside the frames of the split. It decides no number of the unit.
     """
 
     name: str
@@ -69,6 +77,10 @@ class Unit:
     fit_to: np.ndarray | None = field(default=None, repr=False)
     keep: str = "best"
     learning_rates: Sequence[float] | None = field(default=None, repr=False)
+    source: LabelledFrames | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    frozen: bool = False
+    also: LabelledFrames | None = field(default=None, repr=False)
 
     def model_of(self, run: FinetuneResult):
         """Return the model that the unit stands for."""
@@ -200,16 +212,38 @@ def run_unit(
         pretrained=pretrained,
         references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
+        source=unit.source,
+        options=unit.options,
         seed=unit.seed,
         callbacks=() if unit.learning_rates is None else (GivenRates(unit.learning_rates),),
         progress=False,
         **unit.settings,
     )
+    if unit.frozen:
+        run = _with_ridge(unit, _frames_of(unit, frames), run, pretrained)
+    seconds = time.perf_counter() - began
+    run = replace(run, seconds_in_all=seconds)
     if folder is None or not with_results:
         return run
     if read_unit(unit, frames, folder) is None:
-        _write_result(folder, unit, frames, run, pretrained, time.perf_counter() - began)
+        _write_result(folder, unit, frames, run, pretrained, seconds)
     return run
+
+
+def _with_ridge(unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrained) -> FinetuneResult:
+    """The run with a kernel ridge beside its untrained network, fitted to the training frames."""
+    from crossfunc.training.forgetting import measure_forgetting, with_dimers
+    from crossfunc.training.frozen import fit_frozen_model
+    from crossfunc.training.methods import as_model
+    from crossfunc.training.source import split_source
+
+    model = fit_frozen_model(run.model, frames.take(unit.split["train"]), seed=unit.seed)
+    if unit.source is None:
+        return replace(run, model=model, last_model=model)
+    origin = split_source(unit.source, frames, None, frames, unit.split, seed=run.settings.split_seed)
+    seed = run.settings.split_seed
+    kept = measure_forgetting(model, as_model(pretrained), with_dimers(origin.held_out), seed=seed)
+    return replace(run, model=model, last_model=model, forgetting=kept)
 
 
 def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> FinetuneResult | None:
@@ -263,6 +297,10 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
     digest.update(b"" if energies is None else np.ascontiguousarray(energies).tobytes())
     if unit.learning_rates is not None:
         digest.update(b"rates" + np.ascontiguousarray(unit.learning_rates, dtype=np.float64).tobytes())
+    if unit.source is not None:
+        digest.update(b"source" + unit.source.fingerprint().encode())
+    if unit.options or unit.frozen:
+        digest.update(json.dumps([sorted(unit.options.items()), unit.frozen]).encode())
     return digest.hexdigest()
 
 
@@ -282,7 +320,7 @@ def _write_result(
     from crossfunc.training.methods import as_model
     from crossfunc.training.records import pack_run
 
-    plain, record = pack_run(run, _frames_of(unit, frames), as_model(pretrained), keep=unit.keep)
+    plain, record = pack_run(run, _frames_of(unit, frames), as_model(pretrained), keep=unit.keep, also=unit.also)
     part = "test" if len(unit.split.get("test", ())) else "validation"
     document = {
         "unit": unit.name,
