@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from crossfunc import lessons
+from crossfunc.datasets import open_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
@@ -221,6 +222,31 @@ def test_a_kept_run_is_read_back_without_the_build_folder(long_run):
     ]
     with pytest.raises(LookupError, match="no figure 'fig-2'; there are: fig-1"):
         book_kept.kept_figure(long_run.root, "p", "01_x", "fig-2")
+
+
+def test_a_kept_run_of_other_labels_than_the_books_says_so_where_it_is_shown(long_run, monkeypatch):
+    folder = long_run.keep()
+    assert "data" not in json.loads((folder / "01_x.run.json").read_text())  # of a folder of one's own
+    monkeypatch.setattr(book_kept, "data_of", lambda _: {"name": "own", "version": "3"})
+    monkeypatch.setattr(book_claims, "CONVERGED", ("p",))
+    folder = long_run.keep()
+    about = book_kept.read_kept(long_run.root, "p", "01_x")
+    assert about["data"]["version"] == "3"
+    assert book_kept.older_labels(about) == ""
+    monkeypatch.setattr(book_kept, "data_of", lambda _: {"name": "own", "version": "4"})
+    said = "Made on version 3 of the labels `own`; this book has version 4."
+    assert book_kept.older_labels(about) == said
+    assert book_kept.kept_figure(long_run.root, "p", "01_x", "fig-1")[1]["caption"] == f"c {said}"
+    (found,) = [c for c in book_claims.results_by_labels(long_run.root, "p", "01_x").values() if c["kept"] == "p"]
+    claim = {"result": "01_x:r", "holds": "> 0"}
+    monkeypatch.setattr(book_claims, "find_result", lambda *_, **__: found["results"][0])
+    assert "converged, version 3 of the labels" in book_claims.judged(claim, found)[1]
+
+
+def test_packaged_datasets_have_the_version_that_a_kept_run_is_compared_with():
+    version = open_dataset("pbe-r2scan").meta["version"]
+    assert book_kept.data_of("pbe-r2scan") == {"name": "pbe-r2scan", "version": version}
+    assert book_kept.data_of("/somewhere/own") is None
 
 
 def test_keeping_a_run_again_leaves_nothing_of_the_former_one(long_run):

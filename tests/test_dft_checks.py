@@ -1,10 +1,16 @@
 """Checks of our own labels, as far as nothing is computed: which frames, what is refused, and tables as text."""
 
+import dataclasses
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from crossfunc.datasets import DatasetError
+from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.dft import checks
+from crossfunc.dft.evidence import kept_check
+from crossfunc.dft.labels import read_records
 from crossfunc.dft.plan import plan_frames
 
 
@@ -24,22 +30,96 @@ def test_every_check_is_applied_to_frames_of_the_plan():
 
 def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch):
     monkeypatch.setattr(checks, "check_engine", lambda: pytest.fail("looked for the engine"))
-    with pytest.raises(DatasetError, match="no check bands, phonons: choose from derivatives, convergence, grid, reco"):
+    with pytest.raises(
+        DatasetError, match="no check bands, phonons: choose from derivatives, convergence, k-points, grid"
+    ):
         checks.run_checks(("grid", "phonons", "bands"))
 
 
 def test_checks_run_case_by_case_and_say_so(monkeypatch):
     told = []
     monkeypatch.setattr(checks, "check_engine", lambda: told.append("engine"))
-    twice = (lambda case: pd.DataFrame({"case": [case] * 2, "off": [0.0, 1.0]}), ("a", "b"))
-    monkeypatch.setattr(checks, "CHECKS", {"one": twice, "other": (None, ("c",))})
+    monkeypatch.setattr(checks, "CHECKS", {"one": (twice, ("a", "b")), "other": (None, ("c",))})
     tables = checks.run_checks(("one",), report=told.append)
     assert told == ["engine", "one: a", "one: b"]
-    assert tables == {"one": [{"case": c, "off": off} for c in "ab" for off in (0.0, 1.0)]}
+    assert tables == {"one": [{"frame_id": f"{c}-01", "off": off} for c in "ab" for off in (0.0, 1.0)]}
 
 
-def test_tables_are_text_with_four_digits_each_under_its_name():
-    text = checks.as_text({"grid": [{"points": 24, "off": 1.23456}], "recompute": [{"off": 0.5}]})
-    first, second = text.split("\n\n")
-    assert [line.split() for line in first.splitlines()] == [["grid"], ["points", "off"], ["24", "1.2346"]]
-    assert [line.split() for line in second.splitlines()] == [["recompute"], ["off"], ["0.5000"]]
+def twice(case):
+    return pd.DataFrame({"frame_id": [f"{case}-01"] * 2, "off": [0.0, 1.0]})
+
+
+def test_a_long_check_keeps_each_case_as_it_ends_and_goes_on_where_it_was(monkeypatch):
+    told, kept = [], []
+    monkeypatch.setattr(checks, "check_engine", lambda: None)
+    monkeypatch.setattr(checks, "CHECKS", {"one": (twice, lambda: ("a", "b", "c"))})
+    whole = checks.run_checks(keep=lambda tables: kept.append(json.loads(json.dumps(tables))), names=("one",))
+    assert [len(tables["one"]) for tables in kept] == [2, 4, 6]
+    again = checks.run_checks(("one",), report=told.append, known={**kept[1], "grid": [{"frame_id": "x"}]})
+    assert told == ["one: c"]
+    assert again == {**whole, "grid": [{"frame_id": "x"}]}  # tables that nobody asked for stay
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"bands": []}', '{"grid": [{"points": 24}]}', '{"grid": 3}'])
+def test_a_file_that_holds_no_checks_is_not_completed(tmp_path, text):
+    (tmp_path / "checks.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"checks.json: no tables of checks.*leave out --missing"):
+        checks.read_tables(tmp_path / "checks.json")
+
+
+def test_k_points_are_made_denser_by_half_and_nothing_else_changes():
+    before = checks.find_frame("AlN-wurtzite-00").settings
+    after = checks.denser_k_points(before)
+    assert (before.k_mesh, after.k_mesh) == ((8, 8, 4), (12, 12, 6))
+    assert dataclasses.replace(after, k_mesh=before.k_mesh) == before
+
+
+class Denser:
+    """An engine whose labels are those of a record, moved by what is known."""
+
+    def __init__(self, free_ev, forces, stress_gpa):
+        self.free_ev, self.forces, self.stress_gpa = free_ev, forces, stress_gpa
+
+    def calculate(self, atoms):
+        from ase.calculators.singlepoint import SinglePointCalculator
+
+        stress = np.reshape(self.stress_gpa, (3, 3)) / 160.21766208
+        voigt = [stress[i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))]
+        return SinglePointCalculator(
+            atoms, energy=self.free_ev, free_energy=self.free_ev, forces=self.forces, stress=voigt
+        )
+
+
+def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
+    """By hand: the difference of the two frames moves by 3 meV/atom, one force by 20 meV/Å, one stress by 0.5 GPa."""
+    frames = [checks.find_frame(f"MgO-rock-salt-{k:02d}") for k in (0, 1)]
+    shipped = {r["frame_id"]: r for r in read_records(open_dataset("pbe-r2scan").records)[0]}
+    meshes = []
+
+    def calculator(frame):
+        meshes.append(frame.settings.k_mesh)
+        pbe = shipped[frame.frame_id]["pbe"]
+        forces, stress = np.reshape(pbe["forces_ev_per_a"], (-1, 3)).copy(), np.array(pbe["raw_stress_gpa"])
+        moved = frame.frame_id.endswith("01")
+        forces[1, 2] -= 0.020 * moved
+        stress[0] += 0.5 * moved
+        free_ev = pbe["free_energy_ev"] + len(forces) * (0.010 + 0.003 * moved)
+        return Denser(free_ev, forces, stress).calculate(checks.make_atoms(frame))
+
+    monkeypatch.setattr(checks, "make_calculator", calculator)
+    (row,) = checks.check_k_points("MgO-rock-salt").to_dict("records")
+    assert meshes == [(6, 6, 6)] * len(frames)
+    assert (row["binding"], row["mesh"], row["denser"]) == ("insulator", "4x4x4", "6x6x6")
+    found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
+    np.testing.assert_allclose(found, [3.0, 20.0, 0.5], atol=2e-5)
+    with pytest.raises(DatasetError, match="Xx has 0 frames in the dataset"):
+        checks.check_k_points("Xx")
+
+
+def test_kept_k_points_are_those_of_the_plan_and_of_shipped_crystals():
+    """Rows of an earlier plan would speak of meshes that no label has."""
+    rows = kept_check("k-points").to_dict("records")
+    assert {row["material_id"] for row in rows} <= set(checks.crystals_with_two_frames())
+    for row in rows:
+        mesh = checks.find_frame(f"{row['material_id']}-00").settings.k_mesh
+        assert row["mesh"] == "x".join(map(str, mesh)), row["material_id"]

@@ -405,3 +405,24 @@ def test_forces_of_a_model_are_held_against_both_functionals_and_those_against_e
     assert table["slope"].tolist()[:3] == pytest.approx([0.5, 0.25, 0.5])
     assert table["cosine"].tolist()[:3] == pytest.approx([1, 1, 1])
     assert np.isnan(table.loc["zero", "slope"])
+
+
+def test_k_points_are_summed_up_and_those_over_a_bar_listed_worst_force_first():
+    table = pd.DataFrame(
+        [
+            ("a", 0.5, 12.0, 0.1),
+            ("b", 0.1, 1.0, 0.01),
+            ("c", 3.0, 15.0, 0.02),
+            ("d", 2.0, 10.0, 0.3),
+            ("e", 0.0, 0.0, 0.4),
+        ],
+        columns=["material_id", "energy_mev_per_atom", "force_mev_per_a", "stress_gpa"],
+    )
+    assert evidence.over_bars(table)["material_id"].tolist() == ["c", "a", "e"]
+    assert evidence.k_points_summary(table) == {
+        "crystals": 5.0,
+        "over": 3.0,
+        "median_energy": 0.5,
+        "median_force": 10.0,
+        "median_stress": 0.1,
+    }

@@ -108,10 +108,69 @@ def test_hard_elements_get_the_higher_cutoff_and_metals_more_k_points():
         hard = bool(HARD & set(frame.material.elements))
         assert frame.settings.cutoff_ev == (700 if hard else 500)
         if frame.material.binding == "metal":
-            assert not frame.settings.shifted
             assert (
                 min(frame.settings.k_mesh) >= 2 or max(np.linalg.norm(np.reshape(frame.lattice_a, (3, 3)), axis=1)) > 8
             )
+
+
+KEEP_AN_AXIS = ("semiconductor", "semimetal")
+RATTLED = [f for f in PLAN if f.step.kind == "rattled" and f.material.binding in KEEP_AN_AXIS]
+
+
+def turned_about_its_axis(lattice, coords):
+    """Cell vectors and coordinates after a third of a turn about a + b + c or, in hexagonal cells, about c; by hand."""
+    a, b, c = lattice
+    if abs(a @ b / np.linalg.norm(a) / np.linalg.norm(b) + 0.5) < 1e-4 and abs(c @ a) < 1e-3:
+        x, y, z = coords.T
+        return np.array([b, -a - b, c]), np.stack([-y, x - y, z], axis=1)
+    return np.roll(lattice, -1, axis=0), np.roll(coords, 1, axis=1)
+
+
+def test_rattled_semiconductors_keep_a_threefold_axis_where_they_have_one():
+    """Angles and lengths stay, and atoms pass into each other, but for one translation that is the same for all."""
+    found = set()
+    for frame in RATTLED:
+        lattice, coords = np.reshape(frame.lattice_a, (3, 3)), np.reshape(frame.frac_coords, (-1, 3))
+        new_lattice, turned = turned_about_its_axis(lattice, coords)
+        if frame.material.prototype in ("black-phosphorus", "litharge"):
+            continue
+        np.testing.assert_allclose(new_lattice @ new_lattice.T, lattice @ lattice.T, atol=2e-6)
+        numbers = np.array(frame.atomic_numbers)
+        apart = turned[:, None] - coords[None]
+        offsets = [
+            t for t in apart[0] if all(near(turned - t, coords[numbers == n], numbers == n) for n in set(numbers))
+        ]
+        assert offsets, frame.frame_id
+        found.add(frame.material.prototype)
+    assert {"zinc-blende", "half-Heusler", "calcium-boride", "wurtzite", "cadmium-iodide", "selenium"} <= found
+
+
+def near(points, of_element, chosen):
+    """Whether each of the chosen points lies on one of an element's atoms."""
+    apart = points[chosen][:, None] - of_element[None]
+    return np.abs(apart - np.round(apart)).max(axis=2).min(axis=1).max() < 1e-6
+
+
+def test_a_threefold_axis_takes_no_more_of_a_displacement_than_its_direction():
+    """Relative shift of two atoms on the axis, over many frames: its mean square is that of three directions."""
+    squares = []
+    for frame in RATTLED:
+        if len(frame.atomic_numbers) == 2:
+            start = np.diff(np.reshape(_start_cells()[frame.material.material_id]["frac_coords"], (-1, 3)), axis=0)
+            apart = np.diff(np.reshape(frame.frac_coords, (-1, 3)), axis=0) - start
+            shift = (apart - np.round(apart)) @ np.reshape(frame.lattice_a, (3, 3))
+            squares.append(float(np.sum(shift**2)) / frame.step.rattle_a**2)
+    assert len(squares) > 60
+    assert 0.7 * 6 < np.mean(squares) < 1.3 * 6  # two atoms, three directions each; a few are damped
+
+
+def test_meshes_are_as_dense_as_the_plan_says_for_each_kind():
+    by_id = {f.material.material_id: f.settings.k_mesh for f in PLAN}
+    assert by_id["GaAs-zinc-blende"] == (6, 6, 6)  # planes 3.26 Å apart
+    assert by_id["C-diamond"] == (10, 10, 10)
+    assert by_id["NaCl-rock-salt"] == (3, 3, 3)
+    assert by_id["AlN-wurtzite"] == (8, 8, 4)
+    assert by_id["TiS2-cadmium-iodide"] == (11, 11, 6)  # a semimetal
 
 
 def test_atoms_are_polarised_by_hunds_rule_and_stand_in_a_box_of_three_different_sides():

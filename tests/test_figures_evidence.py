@@ -358,6 +358,37 @@ def test_energy_curves_have_each_functionals_points_on_its_line(ax):
     assert ax.get_legend_handles_labels()[1] == ["PBE", "r²SCAN"]
 
 
+def test_k_point_errors_stand_by_kind_and_pass_their_bar_in_another_look():
+    figures.use_style()
+    table = pd.DataFrame(
+        [
+            ("metal", 0.5, 12.0, 0.1),
+            ("insulator", 0.1, 1.0, 0.01),
+            ("insulator", 3.0, 0.0, 0.02),
+            ("metal", 0.2, 2.0, 0.2),
+        ],
+        columns=["binding", "energy_mev_per_atom", "force_mev_per_a", "stress_gpa"],
+    )
+    bars = {"energy_mev_per_atom": 2.0, "force_mev_per_a": 10.0, "stress_gpa": 0.3}
+    fig = dft.k_point_errors(table, bars)
+    energy, force, stress = fig.axes
+    assert [label.get_text() for label in energy.get_yticklabels()] == ["insulators", "metals"]
+    for ax, bar in zip(fig.axes, bars.values(), strict=True):
+        assert ax.get_lines()[-1].get_xdata()[0] == bar
+    crosses = {
+        ax.get_xlabel(): np.concatenate(
+            [line.get_xdata() for line in ax.get_lines() if line.get_marker() == "X"]
+        ).tolist()
+        for ax in fig.axes
+    }
+    assert crosses == {"energy difference (meV/atom)": [3.0], "forces (meV/Å)": [12.0], "stress (GPa)": []}
+    dots = np.concatenate([line.get_xdata() for line in force.get_lines() if line.get_marker() == "o"])
+    assert dots.tolist() == [1.0, 0.01, 2.0]  # what symmetry makes zero stands at the left edge
+    heights = np.concatenate([line.get_ydata() for line in stress.get_lines() if line.get_marker() == "o"])
+    assert heights.tolist() == [-0.3, 0.3, 0.7, 1.3]
+    plt.close(fig)
+
+
 def test_net_forces_count_what_symmetry_makes_zero_and_mark_the_limit(ax):
     dft.net_forces({"pbe": [0.0, 1.0, 1.0], "r2scan": [5.0]}, 20.0, ax)
     labels = ax.get_legend_handles_labels()[1]

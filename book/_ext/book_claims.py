@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from book_kept import CONVERGED, OTHER_LABELS, kept_folder
+from book_kept import CONVERGED, OTHER_LABELS, kept_folder, other_version, read_kept
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
@@ -87,7 +87,8 @@ def results_by_labels(root, profile, lesson):
 def _kept_beside(root, lesson, names):
     for name in names:
         if (kept_folder(root, name) / f"{lesson}.json").is_file():
-            yield name, read_results(root, None, lesson, kept=name)
+            versions = other_version(read_kept(root, name, lesson))
+            yield name, read_results(root, None, lesson, kept=name) | ({"version": versions[0]} if versions else {})
 
 
 def kind_of(content):
@@ -129,6 +130,7 @@ def judged(claim, content):
     against = f" against {value_text(other(operand))}" if re.match("[a-z]", operand) else ""
     because = f", {reason}" if reason else ""
     arrived = ", converged" if content.get("kept") in CONVERGED else ""
+    arrived += f", version {content['version']} of the labels" if content.get("version") else ""
     where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 

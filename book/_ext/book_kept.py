@@ -58,10 +58,34 @@ def keep_run(root, profile, lesson):
         "timing": read_timings(plan.folder)[stem],
         "figures": figures,
         **({"units": units} if units else {}),
+        **({"data": data} if (data := data_of(plan.parameters["dataset"])) else {}),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def data_of(dataset):
+    """Name and version of a packaged dataset, by which a kept run is of this book's labels or not; None of others."""
+    from crossfunc.datasets import list_datasets, open_dataset
+
+    return {"name": dataset, "version": open_dataset(dataset).meta["version"]} if dataset in list_datasets() else None
+
+
+def other_version(about):
+    """Return the versions of a kept run's labels, the run's and this book's; None where they are the same."""
+    data = about.get("data")
+    now = data and data_of(data["name"])
+    return (data["version"], now["version"]) if now and now != data else None
+
+
+def older_labels(about):
+    """Say that a kept run is of another version of its labels than this book has; "" where it is not."""
+    if not (versions := other_version(about)):
+        return ""
+    return (
+        f"Made on version {versions[0]} of the labels `{about['data']['name']}`; this book has version {versions[1]}."
+    )
 
 
 def check_units(plan):
@@ -108,12 +132,16 @@ def read_kept(root, profile, lesson):
 
 def kept_figure(root, profile, lesson, name):
     """Return PNG and note of a figure of a kept run."""
-    notes = read_kept(root, profile, lesson)["figures"]
+    about = read_kept(root, profile, lesson)
+    notes = about["figures"]
     if name not in notes:
         raise LookupError(
             f"{lesson}, kept from {profile}: no figure {name!r}; there are: {', '.join(notes) or 'none'}."
         )
-    return (kept_folder(root, profile) / f"{lesson}.{name}.png").read_bytes(), notes[name]
+    png, note = (kept_folder(root, profile) / f"{lesson}.{name}.png").read_bytes(), notes[name]
+    if older := older_labels(about):
+        note = note | {"caption": f"{note['caption']} {older}"}
+    return png, note
 
 
 def _recipe(profile, lesson):
@@ -137,6 +165,8 @@ class KeptRun(SphinxDirective):
             took = f"its {units['n']} units trained for {duration(units['seconds'])} on one core each"
         rows = [(f"`{name}`", f"`{value}`") for name, value in about["parameters"].items()]
         lines = list_table(("parameter", "value"), rows, caption=f"Other values than the lesson's own; {took}")
+        if older := older_labels(about):
+            lines += ["", older]
         return parse_lines(self, lines, "xf-datasheet")
 
 

@@ -5,7 +5,11 @@ prints the command.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,10 +24,10 @@ from crossfunc.dft.engine import (
     make_calculator,
     pulay_gpa,
 )
-from crossfunc.dft.plan import Frame, plan_frames, three_ints
+from crossfunc.dft.plan import Frame, Settings, plan_frames, plan_materials, three_ints
 from crossfunc.units import EV_PER_A3_TO_GPA
 
-__all__ = ["CHECKS", "check_convergence", "check_derivatives", "find_frame", "run_checks"]
+__all__ = ["CHECKS", "check_convergence", "check_derivatives", "check_k_points", "find_frame", "run_checks"]
 
 TIGHT = {"density": 1e-6, "eigenstates": 1e-9, "energy": 1e-7}
 """Converged further than labels are, so that differences of energies are exact to 0.1 meV/Å."""
@@ -41,7 +45,7 @@ CONVERGENCE_MATERIALS = (
     "MgO-rock-salt",
     "NaCl-rock-salt",
     "GaAs-zinc-blende",
-    "TiC-rock-salt-carbide",
+    "LiAu-B2",
     "CaF2-fluorite",
 )
 CUTOFF_ABOVE_EV = 200.0
@@ -102,8 +106,6 @@ def _compared(frame: Frame, name: str, quantity: str, analytical: float, slope: 
 
 def _energies(frame: Frame, *, derivatives: bool = False, convergence: dict = TIGHT) -> tuple[dict, dict]:
     """Derivatives if asked for, and the free energy, of both functionals."""
-    import warnings
-
     found, free = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -169,14 +171,94 @@ def check_convergence(material_id: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def check_k_points(material_id: str, dataset=None) -> pd.DataFrame:
+    """Compare shipped PBE labels of two frames with those of a denser mesh: what k-points leave out is alike in r²SCAN.
+
+    Parameters
+    ----------
+    material_id : str
+        Of a crystal with at least two frames in the dataset.
+    dataset : Dataset, optional
+        Default: the shipped one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row: `material_id, binding, mesh, denser, energy_mev_per_atom` (error of the energy difference between the
+        first frame and the first that is rattled or sheared), `force_mev_per_a` and `stress_gpa` (largest error of a
+        component in the latter).
+    """
+    frames, records = _two_frames(material_id, dataset)
+    errors = []
+    for frame in frames:
+        record = records[frame.frame_id]
+        atoms = make_atoms(dataclasses.replace(frame, settings=denser_k_points(frame.settings)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            atoms.calc = make_calculator(dataclasses.replace(frame, settings=denser_k_points(frame.settings)))
+            free_energy_ev = float(atoms.get_potential_energy(force_consistent=True))
+        stress_gpa = atoms.get_stress(voigt=False).ravel() * EV_PER_A3_TO_GPA
+        errors.append(
+            (
+                (record["pbe"]["free_energy_ev"] - free_energy_ev) / len(atoms),
+                np.abs(np.subtract(record["pbe"]["forces_ev_per_a"], atoms.get_forces().ravel())).max(),
+                np.abs(np.subtract(record["pbe"]["raw_stress_gpa"], stress_gpa)).max(),
+            )
+        )
+    (first_ev, *_), (second_ev, force, stress) = errors
+    row = {
+        "material_id": material_id,
+        "binding": frames[0].material.binding,
+        "mesh": _in_text(frames[0].settings.k_mesh),
+        "denser": _in_text(denser_k_points(frames[0].settings).k_mesh),
+        "energy_mev_per_atom": float(1000 * abs(second_ev - first_ev)),
+        "force_mev_per_a": float(1000 * force),
+        "stress_gpa": float(stress),
+    }
+    return pd.DataFrame([row])
+
+
+def _two_frames(material_id: str, dataset) -> tuple[list[Frame], dict[str, dict]]:
+    """The first frame of a crystal, and the first that is rattled or sheared or else the second, with all records."""
+    from crossfunc.datasets import open_dataset
+    from crossfunc.dft.labels import NAME, read_records
+
+    found, _ = read_records((dataset or open_dataset(NAME)).records)
+    records = {r["frame_id"]: r for r in found if r["material_id"] == material_id}
+    frames = [find_frame(frame_id) for frame_id in sorted(records)]
+    if len(frames) < 2:
+        raise DatasetError(f"{material_id} has {len(frames)} frames in the dataset; two are compared.")
+    moved = [f for f in frames[1:] if f.step.kind in ("rattled", "sheared")]
+    return [frames[0], (moved or frames[1:])[0]], records
+
+
+def crystals_with_two_frames(dataset=None) -> tuple[str, ...]:
+    """Return the crystals of a dataset (default: the shipped one) with two frames or more, in the plan's order."""
+    from crossfunc.datasets import open_dataset
+    from crossfunc.dft.labels import NAME, read_records
+
+    found, _ = read_records((dataset or open_dataset(NAME)).records)
+    count = Counter(r["material_id"] for r in found if r["pbe"]["raw_stress_gpa"] is not None)
+    return tuple(m.material_id for m in plan_materials() if count[m.material_id] > 1)
+
+
+def denser_k_points(settings: Settings) -> Settings:
+    """Return settings with half as many k-points again along each axis."""
+    return dataclasses.replace(settings, k_mesh=three_ints(int(np.ceil(1.5 * n)) for n in settings.k_mesh))
+
+
+def _in_text(mesh: Sequence[int]) -> str:
+    return "x".join(map(str, mesh))
+
+
 def _finer_settings(frame: Frame) -> dict:
     settings = frame.settings
     cutoff_ev = settings.cutoff_ev + CUTOFF_ABOVE_EV
-    mesh = three_ints(n + 2 if settings.shifted else int(np.ceil(1.5 * n)) for n in settings.k_mesh)
+    denser = denser_k_points(settings)
     grid = three_ints(2 * int(np.ceil(n * np.sqrt(cutoff_ev / settings.cutoff_ev) / 2)) for n in settings.grid)
     return {
         f"cutoff {cutoff_ev:.0f} eV": dataclasses.replace(settings, cutoff_ev=cutoff_ev, grid=grid),
-        f"k-points {'x'.join(map(str, mesh))}": dataclasses.replace(settings, k_mesh=mesh),
+        f"k-points {_in_text(denser.k_mesh)}": denser,
     }
 
 
@@ -286,16 +368,23 @@ def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
+CHECKS: dict[str, tuple[Callable, tuple[str, ...] | Callable[[], tuple[str, ...]]]] = {
     "derivatives": (lambda name: check_derivatives(find_frame(name)), DERIVATIVE_FRAMES),
     "convergence": (check_convergence, CONVERGENCE_MATERIALS),
+    "k-points": (check_k_points, crystals_with_two_frames),
     "grid": (lambda name: check_grid(find_frame(name)), GRID_FRAMES),
     "recompute": (check_recomputed, RECOMPUTED),
 }
 """Name of a check: its function and what it is applied to."""
 
 
-def run_checks(names: Sequence[str] = tuple(CHECKS), report: Callable[[str], None] = lambda _: None) -> dict:
+def run_checks(
+    names: Sequence[str] = tuple(CHECKS),
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    known: Mapping[str, list[dict]] | None = None,
+    keep: Callable[[dict[str, list[dict]]], None] = lambda _: None,
+) -> dict:
     """Run checks and return their tables as lists of rows.
 
     Parameters
@@ -304,24 +393,57 @@ def run_checks(names: Sequence[str] = tuple(CHECKS), report: Callable[[str], Non
         Keys of `CHECKS`.
     report : callable
         Told what is being computed.
+    known : mapping, optional
+        Tables of an earlier call: cases that have rows in them are not computed again.
+    keep : callable
+        Given all tables after each case, so that a long run can go on where it was ended.
 
     Returns
     -------
     dict of str to list of dict
+        Also tables of `known` that were not asked for.
     """
     unknown = sorted(set(names) - set(CHECKS))
     if unknown:
         raise DatasetError(f"no check {', '.join(unknown)}: choose from {', '.join(CHECKS)}.")
     check_engine()
-    tables = {}
+    tables = {name: list(rows) for name, rows in (known or {}).items()}
     for name in names:
         check, cases = CHECKS[name]
-        rows = []
-        for case in cases:
+        rows = tables.setdefault(name, [])
+        for case in cases() if callable(cases) else cases:
+            if any(_is_of(row, case) for row in rows):
+                continue
             report(f"{name}: {case}")
             rows += check(case).to_dict("records")
-        tables[name] = rows
+            keep(tables)
     return tables
+
+
+def read_tables(path: Path) -> dict[str, list[dict]]:
+    """Read tables that `run_checks` returned and that were written as JSON.
+
+    Raises
+    ------
+    DatasetError
+        The file is none of these; names it.
+    """
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        fits = all(
+            name in CHECKS and all("frame_id" in r or "material_id" in r for r in t) for name, t in tables.items()
+        )
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DatasetError(f"{path}: no tables of checks ({error}); leave out --missing to write it anew.") from error
+    if not fits:
+        raise DatasetError(f"{path}: no tables of checks; leave out --missing to write it anew.")
+    return tables
+
+
+def _is_of(row: Mapping, case: str) -> bool:
+    """Whether a row is of a case: of this frame or material, or of a frame of this material."""
+    named = row.get("material_id") or row["frame_id"]
+    return named == case or named.rpartition("-")[0] == case
 
 
 def as_text(tables: dict[str, list[dict]]) -> str:

@@ -12,7 +12,7 @@ from importlib import metadata
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.plan import CENTRED_K_LENGTH_A, Frame, Material
+from crossfunc.dft.plan import K_LENGTH_A, METALLIC, Frame, Material
 from crossfunc.dft.vacuum import make_functional
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
@@ -172,11 +172,11 @@ def refuse_uncomputable(frames: list[Frame]) -> None:
                 f"{frame.frame_id}: atom {alone + 1} has no neighbour within {REACH_A:g} Å, so it is a free atom and "
                 "needs a spin-polarised calculation in a box: use crossfunc.dft.plan.plan_atoms, or correct the cell."
             )
-        if frame.material.binding == "metal" and max(frame.settings.k_mesh) == 1:
+        if frame.material.binding in METALLIC and max(frame.settings.k_mesh) == 1:
             raise EngineError(
                 f"{frame.frame_id}: a metal with one k-point; its energy would be off by tenths of an eV. Give a mesh "
                 "whose number of points times the distance of the lattice planes is "
-                f"{CENTRED_K_LENGTH_A['metal']:g} Å or more."
+                f"{K_LENGTH_A['metal']:g} Å or more."
             )
 
 
@@ -226,7 +226,7 @@ def make_calculator(frame: Frame, *, cutoff_ev: float | None = None, careful: bo
     arguments = {
         "mode": PW(cutoff_ev or settings.cutoff_ev),
         "xc": FUNCTIONALS["pbe"],
-        "kpts": {"size": settings.k_mesh, "gamma": not settings.shifted},
+        "kpts": {"size": settings.k_mesh, "gamma": True},
         "gpts": settings.grid,
         "occupations": FermiDirac(settings.width_ev, fixmagmom=polarised),
         "convergence": CONVERGENCE,
@@ -290,13 +290,13 @@ def _direct_minimisation(frame: Frame) -> dict:
 
 def _bands(frame: Frame) -> dict[str, int]:
     """Options of GPAW that give a metal empty bands; a negative number counts those beyond the electrons."""
-    if frame.material.binding != "metal":
+    if frame.material.binding not in METALLIC:
         return {}
     return {"nbands": -(EMPTY_BANDS + EMPTY_BANDS_PER_ATOM * len(frame.atomic_numbers))}
 
 
 def _check_bands(frame: Frame, calculator) -> None:
-    if frame.material.binding != "metal":
+    if frame.material.binding not in METALLIC:
         return
     weights = calculator.get_k_point_weights()
     top = max(calculator.get_occupation_numbers(k)[-1] / w for k, w in enumerate(weights))

@@ -290,6 +290,25 @@ def convergence_in_words(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def k_points_summary(table: pd.DataFrame) -> dict[str, float]:
+    """Number of crystals, how many of them a denser mesh changes by more than it may, and the medians.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of the check "k-points".
+    """
+    found = {"crystals": float(len(table)), "over": float(len(over_bars(table)))}
+    names = zip(("energy", "force", "stress"), CONVERGENCE_BARS, strict=True)
+    return found | {f"median_{name}": float(table[key].median()) for name, key in names}
+
+
+def over_bars(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with an energy, a force or a stress above its bar, those with the largest force first."""
+    over = np.any([table[key] > bar for key, bar in CONVERGENCE_BARS.items()], axis=0)
+    return table[over].sort_values("force_mev_per_a", ascending=False)
+
+
 def same_structures(frames: pd.DataFrame) -> pd.DataFrame:
     """Return one row per structure with its energy per atom in `pbe` and `r2scan`, eV/atom."""
     table = frames.assign(structure=frames["frame_id"].str.rsplit("/", n=1).str[0])

@@ -22,7 +22,6 @@ from crossfunc.dft.engine import (
 )
 from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
 from crossfunc.dft.plan import (
-    CENTRED_K_LENGTH_A,
     CUTOFF_EV,
     GRID_SPACING_A,
     K_LENGTH_A,
@@ -455,8 +454,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "cutoff_ev": {"with B, C, N, O, F": CUTOFF_EV[True], "others": CUTOFF_EV[False]},
             "grid_spacing_a": {"with B, C, N, O, F": GRID_SPACING_A[True], "others": GRID_SPACING_A[False]},
             "k_length_a": {
-                "shifted": K_LENGTH_A,
-                "centred": CENTRED_K_LENGTH_A,
+                **K_LENGTH_A,
                 "one atom of a metal": ONE_ATOM_K_LENGTH_A,
             },
             "width_ev": WIDTH_EV,

@@ -20,13 +20,16 @@ HARD = frozenset("B C N O F".split())
 CUTOFF_EV = {True: 700.0, False: 500.0}
 GRID_SPACING_A = {True: 0.155, False: 0.175}
 """Along each cell vector. At 0.18 r2SCAN's forces in barium fluoride were 16 meV/Å off, at 0.155 1.5; PBE's 4 and 0."""
-WIDTH_EV = {"insulator": 0.05, "semiconductor": 0.05, "metal": 0.1, "molecule": 0.0, "atom": 0.0}
+WIDTH_EV = {"insulator": 0.05, "semiconductor": 0.05, "semimetal": 0.1, "metal": 0.1, "molecule": 0.0, "atom": 0.0}
 """Width of the Fermi function."""
-K_LENGTH_A = {"semiconductor": 10.4}
-"""Number of k-points along an axis times the distance of the lattice planes there: at least this, shifted meshes."""
-CENTRED_K_LENGTH_A = {"insulator": 9.0, "semiconductor": 13.0, "metal": 20.0}
-"""The same for meshes that hold the zone's centre: metals, hexagonal cells, whose symmetry a shift would break, and
-insulators: few shifted points are special in cubic cells only; in a sheared NaCl they left 1.4 GPa of shear stress."""
+METALLIC = ("semimetal", "metal")
+"""Crystals with partly filled bands."""
+THREEFOLD = ("semiconductor", "semimetal")
+"""Crystals whose rattled frames keep a threefold axis where there is one, which pays for their meshes."""
+K_LENGTH_A = {"insulator": 9.0, "semiconductor": 19.5, "semimetal": 30.0, "metal": 20.0}
+"""Number of k-points along an axis times the distance of the lattice planes there: at least this. All meshes hold the
+zone's centre: what shifted ones leave out cancels in cubic cells only; in a sheared NaCl they left 1.4 GPa. At 10 to
+13 Å denser meshes changed forces by 160 meV/Å in rattled BAs, 210 in TiS2 and 70 in sulphur."""
 ONE_ATOM_K_LENGTH_A = 36.0
 """For metals with one atom per cell, which cost little: at 16 the volume of barium came out 10 % too
 large, at 26 E(V) of barium and tantalum still scattered by 2.6 meV/atom."""
@@ -90,7 +93,7 @@ class Material:
         Formula and structure type.
     prototype : str
     elements : tuple of str
-    binding : {"insulator", "semiconductor", "metal", "molecule", "atom"}
+    binding : {"insulator", "semiconductor", "semimetal", "metal", "molecule", "atom"}
         Decides on k-points and broadening.
     """
 
@@ -109,8 +112,6 @@ class Settings:
     cutoff_ev : float
         Of the plane waves.
     k_mesh : tuple of int
-    shifted : bool
-        Whether the mesh avoids the zone's centre.
     grid : tuple of int
         Points of the real-space grid along each axis; densities use twice as many.
     width_ev : float
@@ -121,7 +122,6 @@ class Settings:
 
     cutoff_ev: float
     k_mesh: tuple[int, int, int]
-    shifted: bool
     grid: tuple[int, int, int]
     width_ev: float
     moment_mub: float | None = None
@@ -263,22 +263,28 @@ def _frame(material: Material, k: int, seed: int) -> Frame | None:
         step = Step("sheared", step.strain, 2 * step.shear)
     frame_id = frame_id_of(material.material_id, k)
     rng = np.random.default_rng([seed, zlib.crc32(frame_id.encode())])
-    new_lattice, new_coords = _displace(coords, lattice, step, material.binding == "metal", rng)
+    new_lattice, new_coords = _displace(coords, lattice, numbers, step, material.binding, rng)
     settings = _settings(material, lattice)
     return Frame(frame_id, material, step, tuple(numbers.tolist()), _flat(new_coords), _flat(new_lattice), settings)
 
 
-def _displace(coords, lattice, step, is_metal, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Strain and rattle a cell; in metals along the axes only, so that mirror planes spare k-points."""
+def _displace(coords, lattice, numbers, step, binding, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Strain and rattle a cell; some symmetry is kept where it spares k-points.
+
+    In metals strains and shifts are along the axes (mirror planes); in semiconductors and semimetals with a threefold
+    axis they are what it allows.
+    """
     random = rng.uniform(-1, 1, (3, 3))
     strain = (random + random.T) / 2
     if step.kind == "sheared":
         strain = np.diag([1.0, -0.5, -0.5])
-    elif is_metal:
+    elif binding == "metal":
         strain = np.diag(np.diag(strain))
     shifts = rng.normal(0, 1, coords.shape)
-    if is_metal:
+    if binding == "metal":
         shifts[:, :2] = 0
+    elif binding in THREEFOLD and step.kind == "rattled" and (turn := _third_of_a_turn(coords, lattice, numbers)):
+        strain, shifts = _invariant(strain, shifts, *turn)
     shifts -= shifts.mean(axis=0)
     reach = LOWEST_DISTANCE * _shortest(coords, lattice)
     for damping in (1.0, 0.8, 0.6, 0.4, 0.2):
@@ -288,6 +294,43 @@ def _displace(coords, lattice, step, is_metal, rng) -> tuple[np.ndarray, np.ndar
         if _shortest(new_coords, new_lattice) > reach:
             return new_lattice, new_coords
     raise AssertionError("a fifth of the displacement brings atoms too close: wrong start cell")
+
+
+_TURNS = (
+    ((0, 1, 0), (0, 0, 1), (1, 0, 0)),  # about a + b + c: cubic and rhombohedral primitive cells
+    ((0, 1, 0), (-1, -1, 0), (0, 0, 1)),  # about c: hexagonal cells
+)
+"""What thirds of a turn make of the cell vectors a, b, c, a row each, in terms of these."""
+
+
+def _third_of_a_turn(coords, lattice, numbers) -> tuple[np.ndarray, np.ndarray] | None:
+    """A third of a turn that the crystal has: its map of (row) vectors, and the atom that each atom goes to."""
+    gram = lattice @ lattice.T
+    for turn in map(np.array, _TURNS):
+        if not np.allclose(turn @ gram @ turn.T, gram, atol=1e-4 * gram.max()):
+            continue
+        turned = coords @ turn
+        for image in np.flatnonzero(numbers == numbers[0]):  # of the first atom, which gives the translation
+            apart = (turned + coords[image] - turned[0])[:, None] - coords[None]
+            distances = np.linalg.norm((apart - np.round(apart)) @ lattice, axis=2)
+            distances[numbers[:, None] != numbers] = np.inf
+            if distances.min(axis=1).max() < 1e-2:
+                return np.linalg.inv(lattice) @ turn @ lattice, distances.argmin(axis=1)
+    return None
+
+
+def _invariant(strain, shifts, turn, goes_to) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of a strain and of shifts that a third of a turn leaves as they are.
+
+    Shifts grow by sqrt(3), because of three directions one is left to an atom on the axis.
+    """
+    strains, moved = [strain], [shifts]
+    for _ in range(2):
+        strains.append(turn.T @ strains[-1] @ turn)
+        following = np.empty_like(shifts)
+        following[goes_to] = moved[-1] @ turn
+        moved.append(following)
+    return np.mean(strains, axis=0), np.sqrt(3) * np.mean(moved, axis=0)
 
 
 def _shortest(coords: np.ndarray, lattice: np.ndarray) -> float:
@@ -302,23 +345,12 @@ def _shortest(coords: np.ndarray, lattice: np.ndarray) -> float:
 def _settings(material: Material, lattice: np.ndarray) -> Settings:
     hard = bool(HARD & set(material.elements))
     planes_a = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # distance of the lattice planes along each axis
-    shifted = material.binding in K_LENGTH_A and not _is_hexagonal(lattice)
-    length = (K_LENGTH_A if shifted else CENTRED_K_LENGTH_A)[material.binding]
+    length = K_LENGTH_A[material.binding]
     if material.binding == "metal" and len(material.elements) == 1 and material.prototype in ("bcc", "fcc"):
         length = ONE_ATOM_K_LENGTH_A
     mesh = np.maximum(np.where(planes_a < LONG_A, 2, 1), np.ceil(length / planes_a - 1e-6).astype(int))
-    if shifted:
-        mesh = np.where(mesh > 1, mesh + mesh % 2, mesh)
-        shifted = bool((mesh > 1).any())
     n_points = np.linalg.norm(lattice, axis=1) / GRID_SPACING_A[hard]
-    return Settings(CUTOFF_EV[hard], three_ints(mesh), shifted, _grid(n_points), WIDTH_EV[material.binding])
-
-
-def _is_hexagonal(lattice: np.ndarray) -> bool:
-    a, b, c = lattice
-    lengths = np.linalg.norm(lattice, axis=1)
-    cos_ab, cos_c = a @ b / lengths[0] / lengths[1], (abs(a @ c) + abs(b @ c)) / lengths[2]
-    return bool(abs(lengths[0] - lengths[1]) < 1e-3 and abs(cos_ab + 0.5) < 1e-3 and cos_c < 1e-3)
+    return Settings(CUTOFF_EV[hard], three_ints(mesh), _grid(n_points), WIDTH_EV[material.binding])
 
 
 def _grid(at_least: np.ndarray) -> tuple[int, int, int]:
@@ -366,7 +398,7 @@ def free_atom_moment_mub(symbol: str) -> float:
 def _box_settings(symbol: str, sides_a: tuple[float, ...], moment_mub: float | None) -> Settings:
     hard = symbol in HARD
     grid = _grid(np.array(sides_a) / GRID_SPACING_A[hard])
-    return Settings(CUTOFF_EV[hard], (1, 1, 1), False, grid, 0.0, moment_mub)
+    return Settings(CUTOFF_EV[hard], (1, 1, 1), grid, 0.0, moment_mub)
 
 
 def _flat(values: np.ndarray) -> tuple[float, ...]:

@@ -154,7 +154,6 @@ def _inputs(frame: Frame) -> dict:
         "settings": {
             "cutoff_ev": settings.cutoff_ev,
             "k_mesh": list(settings.k_mesh),
-            "shifted": settings.shifted,
             "grid": list(settings.grid),
             "width_ev": settings.width_ev,
             "moment_mub": settings.moment_mub,

@@ -69,6 +69,42 @@ def net_forces(net_force_mev_per_a, limit_mev_per_a, ax=None):
     return ax
 
 
+def k_point_errors(table, bars, axes=None):
+    """What denser k-points change in each crystal, by kind of crystal: energies, forces, stresses, each with its bar.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per crystal: `binding`, `energy_mev_per_atom`, `force_mev_per_a`, `stress_gpa`.
+    bars : dict of str to float
+        What each of the three columns may reach.
+    axes : sequence of matplotlib.axes.Axes, optional
+        Three.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    axes = plt.subplots(1, 3, sharey=True, figsize=(9, 2.8))[1] if axes is None else np.asarray(axes)
+    kinds = sorted(table["binding"].unique())
+    for ax, (column, bar), label in zip(axes, bars.items(), _CHANGES, strict=True):
+        lowest = 1e-3 * bar
+        for k, kind in enumerate(kinds):
+            values = np.maximum(table.loc[table["binding"] == kind, column], lowest)
+            height = k + np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else [k]
+            over = values > bar
+            for some, look, marker in ((~over, "identity", "o"), (over, "fit", "X")):
+                ax.plot(values[some], np.asarray(height)[some], marker, color=COLORS[look], alpha=0.6, markersize=4)
+        ax.axvline(bar, color=COLORS["identity"], linestyle="--")
+        ax.set(xscale="log", xlabel=label, xlim=(0.7 * lowest, None))
+    axes[0].set_yticks(range(len(kinds)), [f"{kind}s" for kind in kinds])
+    axes[0].figure.tight_layout()
+    return axes[0].figure
+
+
+_CHANGES = ("energy difference (meV/atom)", "forces (meV/Å)", "stress (GPa)")
+
+
 def element_shifts_three_ways(table, ax=None):
     """Shift of each element's reference between the functionals: our fit, the published tables, the free atom.
 
