@@ -190,15 +190,15 @@ def test_kept_convergence_is_of_the_materials_that_the_check_names_and_says_wher
     assert list(dict.fromkeys(table["material_id"])) == list(CONVERGENCE_MATERIALS)
     assert table.groupby("material_id")["finer"].nunique().eq(2).all()  # cutoff and k-points
     over = (table[list(evidence.CONVERGENCE_BARS)] > pd.Series(evidence.CONVERGENCE_BARS)).any(axis=1)
-    # Two k-point meshes are too coarse for forces, and the page says so; no cutoff is, no mesh of an insulator, and
-    # none for what one functional has over the other.
-    assert set(table[over]["material_id"]) == {"GaAs-zinc-blende", "TiC-rock-salt-carbide"}
+    # The mesh of a metal is too coarse for its stress, and the page says so; no cutoff is, no other mesh of these five,
+    # and none for what one functional has over the other.
+    assert set(table[over]["material_id"]) == {"LiAu-B2"}
     assert table[over]["finer"].str.startswith("k-points").all()
     assert BETWEEN not in set(table[over]["functional"])
     for _, rows in table.groupby(["material_id", "finer"]):
         assert set(rows["functional"]) == {"pbe", "r2scan", BETWEEN}
     said = evidence.convergence_in_words(table)
-    assert "- GaAs-zinc-blende, k-points 6x6x6: 2.3 meV/atom (PBE) and 2.4 meV/atom (r²SCAN); 32 meV/Å (PBE)" in said
+    assert "- LiAu-B2, k-points 11x11x11: 0.96 GPa (PBE) and 1.06 GPa (r²SCAN)" in said
     assert "MgO" not in said
     assert said.endswith("what settings leave out is in both alike.")
 
