@@ -87,7 +87,8 @@ def results_by_labels(root, profile, lesson):
 def _kept_beside(root, lesson, names):
     for name in names:
         if (kept_folder(root, name) / f"{lesson}.json").is_file():
-            versions = other_version(read_kept(root, name, lesson))
+            about = kept_folder(root, name) / f"{lesson}.run.json"
+            versions = other_version(read_kept(root, name, lesson)) if about.is_file() else None
             yield name, read_results(root, None, lesson, kept=name) | ({"version": versions[0]} if versions else {})
 
 
