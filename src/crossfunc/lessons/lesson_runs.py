@@ -57,6 +57,6 @@ def runs_of(lesson: str, dataset: Dataset, parameters: Mapping[str, Any]) -> Run
         starts = [] if start is None else [start]
         return Runs(frames, [*starts, *untrained.values(), *curves.values(), *others, few])
     if lesson == LESSON_9:
-        planned = forgetting.plan_runs(dataset, parameters)
-        return Runs(planned.target, list(planned.units.values()))
+        of_lesson = forgetting.plan_runs(dataset, parameters)
+        return Runs(of_lesson.target, list(of_lesson.units.values()))
     raise LessonError(f"lesson {lesson} is not made of units; {', '.join(OF_UNITS)} are.")
