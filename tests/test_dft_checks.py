@@ -96,7 +96,8 @@ def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
     shipped = {r["frame_id"]: r for r in read_records(open_dataset("pbe-r2scan").records)[0]}
     meshes = []
 
-    def calculator(frame):
+    def calculator(frame, *, convergence):
+        assert convergence == checks.CONVERGENCE  # that of the shipped rows
         meshes.append(frame.settings.k_mesh)
         pbe = shipped[frame.frame_id]["pbe"]
         forces, stress = np.reshape(pbe["forces_ev_per_a"], (-1, 3)).copy(), np.array(pbe["raw_stress_gpa"])

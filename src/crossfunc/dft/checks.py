@@ -104,16 +104,18 @@ def _compared(frame: Frame, name: str, quantity: str, analytical: float, slope: 
     }
 
 
-def _energies(frame: Frame, *, derivatives: bool = False, convergence: dict = TIGHT) -> tuple[dict, dict]:
-    """Derivatives if asked for, and the free energy, of both functionals."""
+def _energies(
+    frame: Frame, *, derivatives: bool = False, convergence: dict = TIGHT, names: Sequence[str] = tuple(FUNCTIONALS)
+) -> tuple[dict, dict]:
+    """Derivatives if asked for, and the free energy, of the functionals named, PBE first."""
     found, free = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         atoms = make_atoms(frame)
         atoms.calc = make_calculator(frame, convergence=convergence)
-        for name, functional in FUNCTIONALS.items():
+        for name in names:
             if name != "pbe":
-                atoms.calc.set(xc=functional)
+                atoms.calc.set(xc=FUNCTIONALS[name])
             free[name] = float(atoms.get_potential_energy(force_consistent=True))
             if derivatives:
                 stress = atoms.get_stress(voigt=False) * EV_PER_A3_TO_GPA
@@ -191,18 +193,14 @@ def check_k_points(material_id: str, dataset=None) -> pd.DataFrame:
     frames, records = _two_frames(material_id, dataset)
     errors = []
     for frame in frames:
-        record = records[frame.frame_id]
-        atoms = make_atoms(dataclasses.replace(frame, settings=denser_k_points(frame.settings)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            atoms.calc = make_calculator(dataclasses.replace(frame, settings=denser_k_points(frame.settings)))
-            free_energy_ev = float(atoms.get_potential_energy(force_consistent=True))
-        stress_gpa = atoms.get_stress(voigt=False).ravel() * EV_PER_A3_TO_GPA
+        shipped = records[frame.frame_id]["pbe"]
+        denser = dataclasses.replace(frame, settings=denser_k_points(frame.settings))
+        found, free_ev = _energies(denser, derivatives=True, convergence=CONVERGENCE, names=("pbe",))
         errors.append(
             (
-                (record["pbe"]["free_energy_ev"] - free_energy_ev) / len(atoms),
-                np.abs(np.subtract(record["pbe"]["forces_ev_per_a"], atoms.get_forces().ravel())).max(),
-                np.abs(np.subtract(record["pbe"]["raw_stress_gpa"], stress_gpa)).max(),
+                (shipped["free_energy_ev"] - free_ev["pbe"]) / len(frame.atomic_numbers),
+                np.abs(np.subtract(shipped["forces_ev_per_a"], found["pbe"]["forces"].ravel())).max(),
+                np.abs(np.subtract(shipped["raw_stress_gpa"], found["pbe"]["stress"].ravel())).max(),
             )
         )
     (first_ev, *_), (second_ev, force, stress) = errors
@@ -220,26 +218,25 @@ def check_k_points(material_id: str, dataset=None) -> pd.DataFrame:
 
 def _two_frames(material_id: str, dataset) -> tuple[list[Frame], dict[str, dict]]:
     """The first frame of a crystal, and the first that is rattled or sheared or else the second, with all records."""
-    from crossfunc.datasets import open_dataset
-    from crossfunc.dft.labels import NAME, read_records
-
-    found, _ = read_records((dataset or open_dataset(NAME)).records)
-    records = {r["frame_id"]: r for r in found if r["material_id"] == material_id}
-    frames = [find_frame(frame_id) for frame_id in sorted(records)]
-    if len(frames) < 2:
-        raise DatasetError(f"{material_id} has {len(frames)} frames in the dataset; two are compared.")
-    moved = [f for f in frames[1:] if f.step.kind in ("rattled", "sheared")]
-    return [frames[0], (moved or frames[1:])[0]], records
+    records = {r["frame_id"]: r for r in _records(dataset) if r["material_id"] == material_id}
+    if len(records) < 2:
+        raise DatasetError(f"{material_id} has {len(records)} frames in the dataset; two are compared.")
+    first, *others = sorted(records)
+    moved = [i for i in others if records[i]["kind"] in ("rattled", "sheared")]
+    return [find_frame(frame_id) for frame_id in (first, (moved or others)[0])], records
 
 
 def crystals_with_two_frames(dataset=None) -> tuple[str, ...]:
     """Return the crystals of a dataset (default: the shipped one) with two frames or more, in the plan's order."""
+    count = Counter(r["material_id"] for r in _records(dataset) if r["pbe"]["raw_stress_gpa"] is not None)
+    return tuple(m.material_id for m in plan_materials() if count[m.material_id] > 1)
+
+
+def _records(dataset) -> list[dict]:
     from crossfunc.datasets import open_dataset
     from crossfunc.dft.labels import NAME, read_records
 
-    found, _ = read_records((dataset or open_dataset(NAME)).records)
-    count = Counter(r["material_id"] for r in found if r["pbe"]["raw_stress_gpa"] is not None)
-    return tuple(m.material_id for m in plan_materials() if count[m.material_id] > 1)
+    return read_records((dataset or open_dataset(NAME)).records)[0]
 
 
 def denser_k_points(settings: Settings) -> Settings:

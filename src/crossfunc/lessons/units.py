@@ -129,7 +129,7 @@ def watched_split(frames: LabelledFrames, n_train: int, n_validation: int, seed:
     return {"train": train, "validation": choose_frames(frames, others, n_validation, rng)}
 
 
-def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters: Mapping[str, Any], folder=None):
+def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters: Mapping[str, Any]):
     """Model that a lesson's runs start from: taught the low labels of the training frames, or as it comes without any.
 
     Parameters
@@ -140,8 +140,6 @@ def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters:
     split : dict of str to ndarray
     parameters : mapping
         As for `start_unit`, and `seed`; optionally `pretrained`.
-    folder : path, optional
-        Where its run is kept, to go on with.
 
     Returns
     -------
@@ -151,7 +149,7 @@ def begin(frames: LabelledFrames, low: LabelledFrames | None, split, parameters:
     if low is None:
         return as_model(pretrained)
     unit = start_unit(low, split, parameters["seed"], parameters)
-    (run,) = run_units([unit], frames, folder, pretrained=pretrained, with_results=False)
+    (run,) = run_units([unit], frames, pretrained=pretrained)
     return unit.model_of(run)
 
 

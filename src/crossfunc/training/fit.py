@@ -18,7 +18,7 @@ import numpy as np
 from crossfunc.datasets import Dataset
 from crossfunc.endings import Stopped
 from crossfunc.potential.checkpoints import element_references
-from crossfunc.training.forgetting import Forgetting, measure_forgetting, with_dimers
+from crossfunc.training.forgetting import measure_forgetting, with_dimers
 from crossfunc.training.inputs import read_frames, read_settings, read_split, refuse_unusable_parts
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import Method, as_model, find_method, start_model
@@ -136,7 +136,7 @@ def finetune(
             done = read_back(folder, finished, method, chosen, parts)
             if origin is None or (done.forgetting is not None and done.forgetting.frame_errors is not None):
                 return done
-            return replace(done, forgetting=_measure_forgetting(done, origin, pretrained, chosen))
+            return measure_run(done, origin, pretrained)
     elif out is not None:
         folder = RunFolder(out, {}, method.strategy)  # of the first process; the others only read its checkpoint
     run = _Run(method, chosen, frames, parts, folder, origin)
@@ -331,7 +331,7 @@ class _Run:
         if not is_first_process():
             return done
         if self.origin is not None:
-            done = replace(done, forgetting=_measure_forgetting(done, self.origin, pretrained, self.settings))
+            done = measure_run(done, self.origin, pretrained)
         if self.folder is not None:
             results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
             if done.forgetting is not None:
@@ -340,10 +340,21 @@ class _Run:
         return done
 
 
-def _measure_forgetting(done: FinetuneResult, origin: SourceSplit, pretrained, settings: Settings) -> Forgetting:
-    """Errors in the source functional on frames that no step has seen, and on dimers where there are curves."""
+def measure_run(done: FinetuneResult, origin: SourceSplit, pretrained) -> FinetuneResult:
+    """The run with its errors in the source functional, on frames that no step has seen and on dimers if there are any.
+
+    Parameters
+    ----------
+    done : FinetuneResult
+    origin : SourceSplit
+    pretrained
+        The model that it started from.
+    """
     model = done.model if done.source_model is None else done.source_model
-    return measure_forgetting(model, as_model(pretrained), with_dimers(origin.held_out), seed=settings.split_seed)
+    held_out = with_dimers(origin.held_out)
+    return replace(
+        done, forgetting=measure_forgetting(model, as_model(pretrained), held_out, seed=done.settings.split_seed)
+    )
 
 
 def _accelerator(asked: str) -> str:

@@ -212,7 +212,7 @@ def run_unit(
         pretrained=pretrained,
         references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
-        source=unit.source,
+        source=None if unit.frozen else unit.source,  # what the network alone has forgotten is not asked
         options=unit.options,
         seed=unit.seed,
         callbacks=() if unit.learning_rates is None else (GivenRates(unit.learning_rates),),
@@ -232,18 +232,16 @@ def run_unit(
 
 def _with_ridge(unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrained) -> FinetuneResult:
     """The run with a kernel ridge beside its untrained network, fitted to the training frames."""
-    from crossfunc.training.forgetting import measure_forgetting, with_dimers
+    from crossfunc.training.fit import measure_run
     from crossfunc.training.frozen import fit_frozen_model
-    from crossfunc.training.methods import as_model
     from crossfunc.training.source import split_source
 
     model = fit_frozen_model(run.model, frames.take(unit.split["train"]), seed=unit.seed)
+    done = replace(run, model=model, last_model=model)
     if unit.source is None:
-        return replace(run, model=model, last_model=model)
+        return done
     origin = split_source(unit.source, frames, None, frames, unit.split, seed=run.settings.split_seed)
-    seed = run.settings.split_seed
-    kept = measure_forgetting(model, as_model(pretrained), with_dimers(origin.held_out), seed=seed)
-    return replace(run, model=model, last_model=model, forgetting=kept)
+    return measure_run(done, origin, pretrained)
 
 
 def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> FinetuneResult | None:
