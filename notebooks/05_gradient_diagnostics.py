@@ -58,6 +58,7 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import gradients as draw
+from crossfunc.lessons.figures.widgets import parity_over_epochs
 from crossfunc.lessons.first_epoch import STARTS
 from crossfunc.training import TARGETS, evaluate, start_model
 from crossfunc.training.batches import step_loader
@@ -68,6 +69,7 @@ from crossfunc.training.gradients import (
     total_gradient,
 )
 from crossfunc.training.loss import LossSettings
+from crossfunc.training.parity import ParityRecorder
 
 # %%
 figures.use_style()
@@ -211,18 +213,24 @@ own_data.check_claim(
 # Now train from each start and record, at every tenth of the first epoch, the gradient of each term in each of the eight layers of the paper's Fig. 3a.
 # The recorder is a callback: it computes its gradients beside the training step, which stays the same to the last bit.
 
+# A second callback asks the model about the held-out frames as it learns.
+
 
 # %%
+parity = {key: ParityRecorder(held_out, per_epoch=2) for key in STARTS}
+
+
 def watch(key, k):
     first = GradientRecorder()
     course = GradientRecorder(per_epoch=2, n_epochs=n_epochs)
+    asked = [parity[key]] if k == seed else []
     run = xf.finetune(
         key,
         frames,
         split=split,
         pretrained=base,
         prior="trend",
-        callbacks=[first, course],
+        callbacks=[first, course, *asked],
         n_epochs=n_epochs,
         seed=k,
         progress=False,
@@ -455,6 +463,12 @@ figures.show(
     name="fig-05-course",
     dataset=ds,
 )
+
+# %% [markdown]
+# Play it, frame by frame: energies in the upper row walk to the line, and the lower row shows what that walk does to the forces of the same crystals (one seed).
+
+# %%
+parity_over_epochs(parity, STARTS)
 
 # %%
 Markdown(first_epoch.course_in_words(histories))

@@ -1,4 +1,4 @@
-"""Two things to move: references of two elements by hand, and how far training can carry a reference.
+"""What a reader moves: references of two elements, how far training can carry a reference, and the epochs of a run.
 
 Each is a piece of HTML that computes in the page: no server, no other host, sliders that a keyboard moves, results in
 words beside the picture. Names from data are set as text.
@@ -80,6 +80,56 @@ def reach_of_references(needed_ev, *, learning_rate: float, n_steps: int) -> Wid
     }
     words = "choose learning rate and steps, and see which element references can arrive"
     return _widget(data, words, _REACH)
+
+
+def parity_over_epochs(runs, names, *, most_points: int = 150) -> Widget:
+    """Let a reader play a run: energies and forces of held-out frames against their labels, epoch after epoch.
+
+    Parameters
+    ----------
+    runs : dict of str to ParityRecorder
+        Recorders of runs that were asked about the same frames at the same times.
+    names : dict of str to str
+        What each run is called.
+    most_points : int
+        At most so many points of each kind are drawn, evenly chosen; errors are of all.
+
+    Returns
+    -------
+    Widget
+    """
+    kinds = [("energy", "energy (eV/atom)", "meV/atom"), ("forces", "force (eV/Å)", "meV/Å")]
+    first = next(iter(runs.values()))
+    chosen = {kind: _evenly(len(labels), most_points) for kind, labels in first.labels.items()}
+    data = {
+        "epochs": [round(row["epoch"], 3) for row in first.rows],
+        "names": [names[key] for key in runs],
+        "kinds": [
+            {
+                "title": title,
+                "unit": unit,
+                "labels": _short(first.labels[kind][chosen[kind]]),
+                "predicted": [
+                    [_short(np.asarray(row[kind])[chosen[kind]]) for row in run.rows] for run in runs.values()
+                ],
+                "errors": [
+                    [round(1000 * float(np.abs(row[kind] - run.labels[kind]).mean()), 1) for row in run.rows]
+                    for run in runs.values()
+                ],
+            }
+            for kind, title, unit in kinds
+        ],
+    }
+    words = f"play the epochs of {len(runs)} runs, and see what happens to the energies and forces of held-out frames"
+    return _widget(data, words, _PLAYER)
+
+
+def _evenly(n: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
+
+
+def _short(values) -> list[float]:
+    return np.round(np.asarray(values, float), 3).tolist()
 
 
 def _widget(data: dict, words: str, script: str) -> Widget:
@@ -202,6 +252,73 @@ function draw() {
   line.setAttribute("y2", y(reach));
   said.textContent = "The learning rates add up to " + reach.toPrecision(2) + " eV: " + arrived + " of " + n +
     " elements can arrive.";
+}
+draw();
+"""
+_PLAYER = """
+const last = data.epochs.length - 1;
+const when = slider("passes over the frames", 0, last, 1, 0,
+  function (k) { return data.epochs[k].toLocaleString("en", {maximumFractionDigits: 2}); }, draw);
+const play = add(box, "button", {type: "button"}, "Play");
+let timer = null;
+function stop() { clearInterval(timer); timer = null; play.textContent = "Play"; }
+function show(k) { when.value = k; when.dispatchEvent(new Event("input")); }
+play.addEventListener("click", function () {
+  if (timer) { stop(); return; }
+  if (Number(when.value) >= last) show(0);
+  play.textContent = "Stop";
+  timer = setInterval(function () {
+    show(Number(when.value) + 1);
+    if (Number(when.value) >= last) stop();
+  }, 700);
+});
+const said = add(box, "p", {"aria-live": "polite", style: "margin:.4em 0"});
+const n = data.names.length, side = 170, wide = 55 + n * (side + 15), high = 30 + 2 * (side + 50);
+const picture = add(box, "svg", {viewBox: "0 0 " + wide + " " + high, width: "100%",
+  style: "max-width:" + wide + "px;display:block", role: "img",
+  "aria-label": "energies and forces of each run against their labels; points beyond a panel lie on its edge"});
+data.names.forEach(function (name, j) {
+  add(picture, "text", {x: 55 + j * (side + 15) + side / 2, y: 16, "text-anchor": "middle", "font-size": 13,
+    fill: "currentColor"}, name);
+});
+const panels = data.kinds.map(function (kind, i) {
+  const every = kind.predicted.flat(2).concat(kind.labels).sort(function (a, b) { return a - b; });
+  const from = Math.min(every[Math.floor(0.005 * every.length)], ...kind.labels);
+  const to = Math.max(every[Math.ceil(0.995 * every.length) - 1], ...kind.labels);
+  const pad = 0.05 * (to - from || 1), top = 28 + i * (side + 50);
+  function at(v) { return side * (Math.max(from - pad, Math.min(to + pad, v)) - from + pad) / (to - from + 2 * pad); }
+  add(picture, "text", {x: 14, y: top + side / 2, "text-anchor": "middle", "font-size": 12, fill: "currentColor",
+    transform: "rotate(-90 14 " + (top + side / 2) + ")"}, "predicted " + kind.title);
+  return data.names.map(function (name, j) {
+    const x = 55 + j * (side + 15);
+    add(picture, "rect", {x: x, y: top, width: side, height: side, fill: "none", stroke: "currentColor",
+      opacity: 0.5});
+    add(picture, "line", {x1: x, y1: top + side, x2: x + side, y2: top, stroke: "currentColor",
+      "stroke-dasharray": "5 4", opacity: 0.6});
+    add(picture, "text", {x: x + side / 2, y: top + side + 28, "text-anchor": "middle", "font-size": 12,
+      fill: "currentColor"}, kind.title);
+    [from, to].forEach(function (v) {
+      add(picture, "text", {x: x + at(v), y: top + side + 13, "text-anchor": v === from ? "start" : "end",
+        "font-size": 10, fill: "currentColor"}, v.toFixed(1));
+      if (j === 0) add(picture, "text", {x: x - 4, y: top + side - at(v) + 3, "text-anchor": "end", "font-size": 10,
+        fill: "currentColor"}, v.toFixed(1));
+    });
+    const dots = kind.labels.map(function (v) {
+      return add(picture, "circle", {cx: x + at(v), r: 2.5, fill: ["#2f7fc1", "#c1440e"][i], opacity: 0.6});
+    });
+    return function (k) {
+      kind.predicted[j][k].forEach(function (v, m) { dots[m].setAttribute("cy", top + side - at(v)); });
+    };
+  });
+});
+function draw() {
+  const k = Number(when.value);
+  panels.flat().forEach(function (move) { move(k); });
+  said.textContent = "Mean errors: " + data.names.map(function (name, j) {
+    return name + " " + data.kinds.map(function (kind) {
+      return Math.round(kind.errors[j][k]).toLocaleString("en") + " " + kind.unit;
+    }).join(" and ");
+  }).join("; ") + ".";
 }
 draw();
 """
