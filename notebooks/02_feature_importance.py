@@ -97,6 +97,8 @@ difference.describe().loc[["count", "mean", "std", "min", "max"]].round(3)
 #
 # $$\Delta_i \approx f(X_{i1}, \ldots, X_{i,94}),$$ (eq-importance)
 #
+# (mind the sign: low minus high here, high minus low in lessons 1 and 3)
+#
 # and then ask which of its inputs it could not do without.
 # The paper uses gradient-boosted trees ({term}`XGBoost` {cite:p}`chen2016xgboost`), which need no scaling and find thresholds such as "holds any oxygen".
 # "Could not do without" has three common meanings; {term}`SHAP` is the third:

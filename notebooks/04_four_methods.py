@@ -102,8 +102,8 @@ pd.DataFrame(
 ).T.style.format("{:,}")
 
 # %% [markdown]
-# Most of the numbers are force components: one frame has a single energy, but three force components for each of its atoms.
-# Every label is a piece of the same potential energy surface $E$, which the model predicts: forces are its slope with the positions, $\mathbf F_a = -\partial E / \partial \mathbf r_a$, and the stress is its slope with the strain.
+# A frame has a single energy, nine stress components, and three force components for each of its atoms: energies are by far the fewest.
+# Every label is a piece of the same potential energy surface $E$, which the model predicts: forces are its slope with the positions, $\mathbf F_a = -\partial E / \partial \mathbf r_a$, and the stress is its slope with the strain, per volume, $\boldsymbol\sigma = V^{-1}\,\partial E / \partial \boldsymbol\varepsilon$.
 # Only the moments come from an output of their own; a dataset of closed shells has none of them, and the tables below then have no column for them.
 
 # %% [markdown]
@@ -256,7 +256,8 @@ for key, (model, references, _) in begun.items():
 # If its errors then fall in training, is it the functional that it has learned, or the code?
 #
 # Where a dataset has the same crystals in *both* functionals from one code, this can be told apart.
-# First teach the model the labels of the low functional, until the code and the crystals are nothing new to it; then carry it over.
+# First teach the model the labels of the low functional on the training materials, so that as much of the code as these frames can show is nothing new to it; then carry it over.
+# How much that was, the table of starts below says.
 # This *taught start* gets model-aware references in the low functional, and then all weights are trained on its energies, forces and stresses, by the same code that trains everything below.
 # It keeps its last weights, and no validation label has a part in them.
 #
@@ -385,7 +386,7 @@ Markdown(four_methods.record_last_fifth(results, fallen))
 # Then the right panel, which holds what the paper's mechanism predicts.
 # Constants have no slope, so the offset has nothing to do with forces, and all transfer methods of a seed start at the same force error.
 # Methods 2 and 3 are trained on forces among other things.
-# But a network that must invent an offset out of bonds and angles bends its forces with it; if its curve ends *above* its first point, training has cost it what it knew, and that is forgetting.
+# But a network that must invent an offset out of bonds and angles bends its forces with it; if its curve ends *above* its first point, training has cost it something that it knew (lesson 9 measures *forgetting* proper, on the old functional).
 # How much an offset of a given size bends is what the lines say; the list below Table 1 says whether the difference is more than luck.
 
 # %% [markdown]
@@ -395,9 +396,9 @@ Markdown(four_methods.record_last_fifth(results, fallen))
 # Rows above the methods cost nothing, and whoever trains has to beat them: *predicting zero* for every force, stress and moment; the GGA/GGA+U model as it comes; the taught start, where there is one; and the two ways to give it new references.
 #
 # One column more than in the paper: the energy error after a *last refit*, in which the references of each trained model are fitted once more to what it leaves of its own training energies.
-# It takes the offset out, whoever failed to learn it, and shows what the network itself has learned or lost; and it needs no convergence.
-# The three rows of one untrained network with three sets of references show that it does: there, this column is the same.
-# The published r²SCAN checkpoint, the paper's own Method 4, has a row where it did not make the labels itself; in energy only after a refit, where another code counts from other atoms.
+# It takes out what composition still explains of the *training* errors: an offset that was not learned yet. An offset that the network has taken up itself, and carries wrongly to new materials, stays in.
+# The three rows of one untrained network with three sets of references show what it does: there, this column is the same.
+# The published r²SCAN checkpoint, the paper's own Method 4, has a row unless it made the labels itself; where the labels are of another code, which counts from other atoms, its energies are judged only after a last refit.
 
 # %%
 judged = four_methods.judge_runs(ds, frames, planned, runs, base, seed)
@@ -450,8 +451,8 @@ Markdown(four_methods.findings(judged, verdicts))
 # And what does it not say?
 #
 # - **The paper's order.** There the energies rank 4 < 2 = 3 < 1, with 1, 2 and 3 close together, and in forces naive transfer (2, 3) is even behind scratch. The orders here stand above; at this size they may differ in every column.
-# - **Whether Methods 2 and 3 could arrive.** The steps of this page add up to a way that references can walk, and {doc}`04b_what_moved` compares it with the way they have to go. As long as it is shorter, energy errors of Methods 2 and 3 measure the budget, and say nothing about the paper's comparison, in which every method had the steps to arrive.
-# - **What a network has lost** is in the columns that need no convergence: energy after a last refit, and forces against the start that costs nothing.
+# - **Whether Methods 2 and 3 had arrived.** Their *training* energy error says so: as long as it is of the size of the offset, their energy errors measure the budget, and say nothing about the paper's comparison, in which every method had the steps. How far references could have walked ({doc}`04b_what_moved`) is another question, for the network can take the offset up in their place.
+# - **What a network has lost** is in two columns: energy after a last refit, once an offset not learned is taken out, and forces against the start that costs nothing.
 # - **What an error means** without the rows above it. A method that has not learned forces has about the error of predicting zero; beating it proves nothing.
 #
 # Two more reasons forbid reading the columns as a competition with the paper: the test materials are others, and so are the labels ({doc}`/datasets`).
@@ -547,7 +548,7 @@ worst[[n_train.name, "n_frames", ENERGY]].T.round(0)
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: what a last refit takes away was an offset; if the orders below differ, references decided the first one.
+# Solution: what a last refit takes away was an offset not yet learned; a negative share means that the network had taken it up. If the orders below differ, references decided the first one.
 of_four = judged.mean.loc[[*"1234"], [ENERGY, REFITTED]]
 for column in of_four:
     print(" < ".join(of_four[column].sort_values().index), column)
@@ -587,11 +588,11 @@ for name, part in offset.items():
 #
 # - A potential is trained on one weighted sum over whatever labels are there {eq}`eq-loss`.
 # - Four methods differ in two things, weights and references at the start, and in whether the references may move.
-# - Teach the start the low functional of the new code first, and the functional is all that changes.
+# - Teach the start the low functional of the new code first, and the *labels* change in nothing but the functional; what the start still gets wrong on new crystals is its own.
 # - Without new references, forces have to be watched in training: do they end above where they began ({numref}`fig-04-histories`)?
 # - New references before training cost one least-squares fit; {numref}`fig-04-errors` says what they were worth.
 # - No error is worth quoting without those that cost nothing beside it: zero, references alone, model-aware references.
-# - An offset that was not learned, and what a network has lost, are told apart by a last refit.
+# - A last refit removes an offset that was not learned; one that a network took up wrongly stays in its error.
 #
 # Paper and this page side by side:
 

@@ -164,9 +164,9 @@ figures.show(
 )
 
 # %% [markdown]
-# The stars are the one converged Method 4 there is, that of the paper: fifty epochs moved every block, embeddings and readout, and left none where it was.
+# The stars are the paper's own Method 4 at its end: fifty epochs moved every block, embeddings and readout, and left none where it was.
 # Whoever freezes part of the network for fine-tuning gives up changes that training would have made.
-# Compare Methods 2 and 3 with Method 4: what they move beyond it is way that was spent on an offset.
+# Compare Methods 2 and 3 with Method 4: what they move beyond it may have been spent on the offset; a length alone does not prove it.
 
 # %%
 Markdown(four_methods.moved_in_words(change, published_change))
@@ -213,7 +213,7 @@ results.record("reference_reach", walk["reach"], n_steps=n_steps)
 
 # %% [markdown]
 # What would it take?
-# Move the learning rate and the number of steps, and see which elements arrive; a cosine schedule spends half of the learning rate of each step.
+# Move the learning rate and the number of steps, and see which elements arrive; a cosine schedule spends half of the first learning rate, on average over its steps.
 # A bar is the way of a reference over the root of the share of steps that show its element: what the learning rates have to add up to.
 
 # %%
@@ -302,13 +302,12 @@ steps_needed = 2 * walk["largest"] / learning_rate
 steps_of_paper = 50 * 190_598 / 64
 print(f"{steps_needed:,.0f} steps for the element that moves furthest;")
 print(f"the paper's run has about {steps_of_paper:,.0f}: enough.")
-# So with such batches its Methods 2 and 3 are behind not because references could not arrive, but for what happened on the way.
+# So with such batches Method 2's references had steps enough (Method 3's are frozen): what put both behind happened in the network.
 assert steps_of_paper > steps_needed
 
 # %% [markdown]
 # :::{admonition} Exercise 2
-# In Method 4's history the energy error falls fast at first.
-# How much of that is something that references could have learned?
+# How much of what Method 4 still gets wrong on its training frames could references alone take away?
 # Refit them on the *trained* model's residuals and see what is left.
 # :::
 

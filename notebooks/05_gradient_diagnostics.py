@@ -25,7 +25,7 @@
 # **Paper**: Fig. 3a of {cite:t}`huang2025crossfunctional`. **Run time**: two minutes.
 # :::
 #
-# Give CHGNet r²SCAN energies without changing its {term}`element references <element reference>`, and predictions are off by eV per atom, while its forces are nearly right.
+# Give CHGNet r²SCAN energies without changing its {term}`element references <element reference>`, and predictions are off by eV per atom, while its forces are what they were.
 # Fine-tuning then starts with an energy error that says nothing about any bond.
 # What does that error do to the layers that know about forces?
 
@@ -101,7 +101,7 @@ print(f"labelled: {counts}; {len(held_out)} frames to measure on")
 # %% [markdown]
 # ## Where does each run start?
 #
-# From a network that is new to nothing but the functional: where the dataset has the same crystals in its low functional too, and the model did not make these labels itself, it is first taught those of the training frames (lesson 4 says why, and why of these alone).
+# From a network that has been taught the code as far as its training frames allow: where the dataset has the same crystals in its low functional too, and the model did not make these labels itself, it is first taught those of the training frames (lesson 4 says why, and why of these alone).
 
 # %%
 budget = {"batch_size": batch_size, "learning_rate": learning_rate}
@@ -140,7 +140,7 @@ assert all(np.array_equal(f, forces[0]) for f in forces)
 # %% [markdown]
 # The forces are the same to the last bit, for a reference depends on the composition and not on where the atoms are.
 # Only the energies differ.
-# Whatever now happens to the forces is the doing of the energy term.
+# All runs are trained on the same forces and stresses, so what happens to the forces *differently* from run to run is the doing of the energy term.
 #
 # ## What is the gradient of an offset?
 #
@@ -152,7 +152,7 @@ assert all(np.array_equal(f, forces[0]) for f in forces)
 # An offset enters through $h_\delta'$ alone, and there it saturates: an error of 20 eV/atom pulls exactly as hard as one of 0.1 eV/atom.
 # So the *size* of the offset cannot blow up the gradient.
 # Two other things can: how many frames are saturated, and whether all of them pull in the same direction.
-# If every $h_\delta'$ equals $+\delta$, the sum in {eq}`eq-offset-gradient` is $w_E\,\delta$ times the mean of $\partial \hat y_i/\partial\theta$: the direction that lowers *all* energies at once, the direction of an offset.
+# If every $h_\delta'$ equals $+\delta$, the sum in {eq}`eq-offset-gradient` is $w_E\,\delta$ times the mean of $\partial \hat y_i/\partial\theta$: the direction that changes the *mean* energy fastest, the direction of an offset.
 # Pulls of mixed sign cancel instead.
 
 
@@ -287,7 +287,8 @@ own_data.check_claim(
 # %% [markdown]
 # The paper finds a larger gradient in every layer without the refit; the table says in which layers that is so here for every seed (*smallest* above 1) and where it is not clear.
 # And look at *which* layers.
-# An offset can be learned without looking at the structure at all, and the readout, `MLP_Layer0`, is the shortest way; the last convolution before it comes next, and embeddings and first layers are furthest from it.
+# An offset common to all elements can be made in the readout, `MLP_Layer0`; one for each element needs what tells elements apart, the rows of `AtomEmb`, which residual connections carry straight to the readout.
+# Neither needs the structure.
 #
 # ## Which term is pulling?
 #
@@ -377,7 +378,7 @@ for kind in kinds:
 #
 # Two gradients can be compared by the angle between them, $\cos = g_E \cdot g_F / (|g_E|\,|g_F|)$.
 # Above zero, a step for one also helps the other; below zero they fight; at zero they ignore each other.
-# What counts for the forces in the end is the angle between *their* gradient and the whole one, along which the weights move.
+# What counts for the forces in the end is the angle between *their* gradient and the whole one, along which a plain gradient step would go (Adam rescales it weight by weight).
 
 
 # %%
@@ -414,7 +415,7 @@ first_epoch.record_angles(results, angles, n_probe)
 # What is left of the energy error once the offset is gone depends on the structure, as forces do, so the two may agree or oppose.
 # References that fit the model's own errors leave what the model does not know.
 # A plain refit leaves more: the difference between the average bonding here and in the pretraining set, large for some crystals and of the other sign for others, and that is no constant whose gradient would be neutral.
-# Compare the two before you blame references that are too old.
+# So compare the refitted run with the model-aware one before you put a force error down to old references: a plain refit can do harm of its own.
 #
 # Two remarks before reading too much into an angle.
 # Batches scatter widely, as the bars show, so one batch proves nothing.
@@ -478,8 +479,8 @@ Markdown(first_epoch.answer_in_words(histories))
 
 # %% [markdown]
 # {doc}`04_four_methods` measures the forces on its test materials, with intervals over materials.
-# The upper panel tells the two explanations apart.
-# Were it a quarrel between two targets at a point, the cosine would be below zero.
+# The upper panel of {numref}`fig-05-course` tells fighting and outshouting apart.
+# If the two targets fought, the cosine would be below zero.
 # Where it stays near zero or above and forces still get worse, it is what many loud steps in a direction that knows nothing of forces do to weights that forces depend on: not step by step, but in sum.
 #
 # :::{admonition} What carries over
@@ -517,7 +518,7 @@ pd.Series(served, name="cosine of whole and forces").to_frame().T
 
 # %% [markdown]
 # :::{admonition} Exercise 2
-# Adam moves a weight by about the learning rate per step, whatever the size of the gradient.
+# Adam moves a weight by at most about the learning rate per step, whatever the size of the gradient.
 # How many steps would the bias of the last layer need to take up the mean offset alone?
 # How far did the first epoch come?
 # :::
@@ -556,17 +557,18 @@ print(
 #
 # :::{admonition} Answer
 # :class: dropdown
-# It limits the size of a step, not its direction.
-# Most of the clipped step would still go into the offset, and the forces would get less.
+# No.
+# It shortens the gradient and leaves its direction, and Adam, which divides the gradient's size out, hardly steps shorter for it.
+# Most of each step would still go into the offset.
 # :::
 
 # %% [markdown]
 # ## Recap
 #
 # - With a Huber loss an offset of any size has the same gradient {eq}`eq-offset-gradient`; what makes it strong is that all frames pull the same way ({numref}`fig-05-pull`).
-# - The share of a term in the loss is not its share in the gradient ({numref}`fig-05-terms`).
-# - The readout, next to the energy, is the shortest way to learn it ({numref}`fig-05-layers`).
-# - An offset has no reason to oppose the forces, it outshouts them ({numref}`fig-05-angles`); what epochs of that do to them, {numref}`fig-05-course` shows.
+# - The share of a term in the loss is not its share in the gradient ({numref}`fig-05-shares`).
+# - {numref}`fig-05-layers` shows in which layers an offset is felt most.
+# - An offset has no reason to oppose the forces; whether it outshouts them, {numref}`fig-05-angles` says, and what epochs of that do to them, {numref}`fig-05-course`.
 # - New references remove the offset before the first step. They cost labels, not training: lesson 3 says how many. Whether forces are then better than without training is another question: plainly refitted references count bonding twice, and {numref}`fig-05-course` shows what model-aware ones do instead.
 #
 # Paper and this page side by side:

@@ -231,7 +231,7 @@ figures.show(
 # Before any model is judged, one property of {eq}`eq-decomposition` decides how.
 # Since $A a = x$, both sides hold the same atoms.
 # So an {term}`element reference`, any of them, whatever its value, is counted once on each side and drops out.
-# Put r²SCAN references into the GGA/GGA+U model, many eV for some elements, and look at what happens to its hull.
+# Add the published shift from GGA/GGA+U to r²SCAN references, many eV for some elements, to the energies of the list, and look at what happens to the hull.
 
 # %%
 old = xf.published_atomref("MPtrj").energies_ev
@@ -494,7 +494,7 @@ if hull is not None:
 # Where the figure is there, a number stands for the same compound in both triangles, and the lines below say for which.
 # A marker that is filled on one side only is a compound that one functional would have you make and the other would not.
 # Look also at how the formation energies move.
-# A step that all compounds share leaves decompositions into other compounds alone, and points to the elements, whose ground states are solids and molecules with bonds of their own.
+# A step that all compounds share, or one in proportion to the share of an element, leaves decompositions into other compounds alone; the latter is what a change of that element's ground state does, which is a solid or a molecule with bonds of its own.
 # What differs from compound to compound is what a model has to learn once its references are right.
 
 # %% [markdown]
@@ -577,7 +577,7 @@ if measured is not None:
 
 # %% tags=["hide-cell"]
 # Solution: the first drops out like a reference, since shares sum to 1. The second drops out as long as the products are
-# compounds, too; where elements are among them, the compound looks unstable by up to the whole error.
+# compounds, too; where elements are among them, the compound looks less stable, by up to the whole error.
 for what, bump in (("all", 0.05), ("compounds", 0.05 * is_compound)):
     other = reference.with_energies(reference.energy_per_atom_ev + bump)
     change = xf.hull_report(None, other)[E_D] - before[E_D]
@@ -604,15 +604,27 @@ own_data.check_claim(small, "relaxing is the smaller part", ds)
 
 # %% [markdown]
 # :::{admonition} Exercise 3
-# Take an element's ground state off the list.
+# Take all crystals of one element off the list.
 # What does the library say, and why is that better than a number?
+# What does it say if only the element's ground state is missing?
 # :::
 
 # %% tags=["hide-cell"]
-# Solution: without a ground state there is no zero, and every compound of that element would look stable.
+# Solution: without any crystal of the element formation energies have no zero, and what is rich in it has nothing to fall
+# apart into; a number would be too low without a sign of it. If another form is left, it is taken for the ground state, and
+# nothing can tell: a list of phases has to be complete.
 alone = reference.X[:, [ATOMIC_NUMBERS[elements[-1]] - 1]].toarray().ravel()
-without = xf.hull_report(None, reference.take(alone < 1 - 1e-9))
-without["status"].value_counts().to_frame("phases")
+forms = np.flatnonzero(alone > 1 - 1e-9)
+ground = forms[np.argmin(reference.energy_per_atom_ev[forms])]
+without = {
+    "every form": alone < 1 - 1e-9,
+    "ground state": np.arange(len(alone)) != ground,
+}
+states = {
+    off: xf.hull_report(None, reference.take(kept))["status"]
+    for off, kept in without.items()
+}
+pd.DataFrame({off: s.value_counts() for off, s in states.items()})
 
 # %% [markdown]
 # ## Check yourself

@@ -273,7 +273,7 @@ learning_curves.record_pairs(results, finals, untrained, held_out)
 # $$\kappa(N) = \frac{1}{N}\left(\frac{a_\mathrm{scratch}}{\mathrm{MAE}_\mathrm{transfer}(N)}\right)^{1/b_\mathrm{scratch}}.$$ (eq-efficiency)
 #
 # The catch is that scratch may never have been trained on that many frames.
-# The flatter its curve, the further the law has to be stretched: an exponent of 0.05 turns a factor of two in the error into a million frames.
+# The flatter its curve, the further the law has to be stretched: an exponent of 0.05 turns a factor of two in the error into a factor of a million in frames.
 # So a factor is drawn only where the interval of scratch's exponent is clear of zero and where at most ten times as many scratch frames are needed as were tried.
 #
 # And it is quoted only if neither curve lies above what costs nothing.
@@ -321,7 +321,7 @@ Markdown(learning_curves.budget_in_words(ratios))
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
-# {doc}`/long_run` shows these figures after ten times the steps; profiles with larger budgets (`long`, `converged`, `gpu`, `paper`) change parameters and nothing else.
+# {doc}`/long_run` shows learning curves on surrogate labels, from an earlier form of this lesson with ten times the steps; profiles with larger budgets (`long`, `converged`, `gpu`, `paper`) change parameters and nothing else.
 
 # %% [markdown]
 # ## A schedule that depends on N

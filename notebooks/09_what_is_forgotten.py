@@ -113,7 +113,7 @@ print(f"{len(source)} of the source")
 # Forces need none of this: a derivative knows no references.
 #
 # And *where* do you measure it?
-# Near the training frames per model may keep what it loses elsewhere.
+# Close to its training frames, a model may keep what it loses elsewhere.
 # So the frames to judge by come in kinds, from near to far.
 
 # %%
@@ -126,7 +126,7 @@ pd.Series(
 
 # %% [markdown]
 # "Held-out materials" have the chemistry of the target but are not trained on.
-# "Other chemistry" holds combinations of elements that no training frame has.
+# "Other chemistry" holds combinations of elements that no training frame has, "other stoichiometry" such as training has, in a ratio that it has not.
 # Frames with large forces or stresses count as "far from equilibrium", where there are any.
 #
 # :::{admonition} Whose labels are the source's?
@@ -358,7 +358,7 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts compute a fifth more frames per step; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts add a fifth of the batch to each step, one frame at least, so as much again where a step has one frame; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #

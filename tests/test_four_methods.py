@@ -272,9 +272,11 @@ class Added:
 
     def __init__(self, frames, splits, seed):
         self.given, self.models, self.without_energies, self.zero = (frames, splits, seed), {}, [], None
+        self.splits, self.predictions = splits, {}
 
     def add(self, name, seed, model, *, energies=True):
         self.models[name, seed] = model
+        self.predictions[name, seed] = SimpleNamespace(forces_ev_per_a=getattr(model, "forces", np.zeros((2, 3))))
         self.without_energies += [] if energies else [(name, seed)]
 
     def add_zero(self, name):
@@ -316,6 +318,25 @@ def test_every_run_is_judged_beside_the_model_as_it_comes_and_the_published_one(
     for dataset in (labelled_by("model, CHGNet"), labelled_by("DFT, VASP", high="hse06")):  # its own labels; others
         alone = four_methods.judge_runs(dataset, "frames", planned, runs, "base")
         assert {name for name, _ in alone.models} == {"1", "4", four_methods.AS_IT_IS}
+
+
+@pytest.mark.parametrize(("apart", "is_refused"), [(1e-6, False), (1.4e-3, True)])
+def test_units_of_one_seed_that_began_with_different_networks_are_refused(monkeypatch, apart, is_refused):
+    """As after a start was taught again on another machine: its references-only run has other forces than the start."""
+    monkeypatch.setattr(four_methods, "Judged", Added)
+    monkeypatch.setattr(four_methods, "load_model", lambda name: name)
+    forces = {(case, seed): np.ones((2, 3)) for case in (TAUGHT, "references-only", "4") for seed in (0, 1)}
+    forces["4", 1] = np.zeros((2, 3))  # a trained network is another one
+    forces["references-only", 1] = np.ones((2, 3)) + apart
+    planned = {
+        key: SimpleNamespace(split=f"split {key[1]}", model_of=lambda run: SimpleNamespace(forces=run))
+        for key in forces
+    }
+    if not is_refused:
+        assert four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")
+        return
+    with pytest.raises(ValueError, match=r"seed 1: forces of 'taught start' and 'references-only' are up to 1.4 meV/Å"):
+        four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")
 
 
 def test_errors_are_drawn_with_their_intervals_and_the_papers_numbers():

@@ -104,6 +104,18 @@ def test_a_plain_refit_counts_the_low_functionals_bonding_twice_and_a_model_awar
     assert missed["as it is"] > 2
 
 
+def test_what_is_counted_twice_is_the_difference_of_both_refits_material_by_material():
+    dataset = open_dataset("pbe-r2scan")
+    low, high = (dataset.pairs[f"{side}_energy_per_atom_ev"].to_numpy() for side in ("low", "high"))
+    ids, X = dataset.pairs["material_id"].to_numpy(), composition_matrix(dataset.pairs["composition"])
+    old, folds = published_atomref("MPtrj"), {"n_splits": 5, "seed": 0}
+    predicted = references.untrained(X, low, high, ids, old, **folds)
+    twice = references.counted_twice(X, low, ids, old, **folds)
+    assert list(twice.index) == list(predicted.index)
+    np.testing.assert_allclose(twice, predicted["refit (Method 4)"] - predicted["model-aware"], atol=1e-10)
+    assert twice.abs().mean() > 0.1  # a difference to be seen
+
+
 def test_what_two_elements_are_left_to_explain_is_theirs_alone():
     X = composition_matrix(FORMULAS)
     shift = np.full(94, np.nan)

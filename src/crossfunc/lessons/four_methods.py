@@ -17,6 +17,7 @@ from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
 from crossfunc.lessons.scores import QUANTITIES
+from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
     AWARE,
@@ -49,6 +50,9 @@ FREE = (ZERO, AS_IT_IS, TAUGHT, "references-only", "model-aware")
 
 DRAWN = (*"1234", PAPERS_TABLE, AWARE)
 """Cases whose histories are drawn."""
+
+SAME_EV_PER_A = 1e-4
+"""Forces of one network agree to this, whether it predicts them or a record of it does."""
 
 BLOCKS = {
     "atom embedding": "atom_embedding",
@@ -304,6 +308,11 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
         The pretrained model as it comes.
     seed : int
         Of the resampling.
+
+    Raises
+    ------
+    LessonError
+        Units of one seed that began with different networks.
     """
     splits = splits_of(planned)
     judged = Judged(frames, splits, seed)
@@ -314,7 +323,23 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
         if "r2scan" in dataset.functional("high").key and not dataset.is_surrogate:
             judged.add(PUBLISHED, s, load_model("r2scan"), energies=published_tables_apply(dataset))
     judged.add_zero(ZERO)
+    _check_one_start(judged)
     return judged
+
+
+def _check_one_start(judged: Judged) -> None:
+    """Refuse units of one seed that began with different networks: references cannot change a force."""
+    of_start = (TAUGHT, "references-only", "model-aware")
+    for seed in judged.splits:
+        forces = {n: judged.predictions[n, seed].forces_ev_per_a for n in of_start if (n, seed) in judged.predictions}
+        for name, other in pairwise(forces):
+            apart = np.nanmax(np.abs(forces[name] - forces[other]), initial=0.0)
+            if apart > SAME_EV_PER_A:
+                raise LessonError(
+                    f"seed {seed}: forces of {name!r} and {other!r} are up to {1000 * apart:.2g} meV/Å apart, so their "
+                    "units began with different networks: a start that was taught on one machine was taught again on "
+                    f"another. Delete the units of seed {seed} and make them on one machine."
+                )
 
 
 def splits_of(planned) -> dict[int, Mapping[str, np.ndarray]]:
@@ -581,7 +606,8 @@ def findings(judged: Judged, verdicts: Mapping[str, str]) -> str:
     }
     lines = [
         f"**Energy**: the error of Method 4 is {of_4['energy']}.",
-        f"**After a last refit**, which takes the offset out of every network alike, it is {of_4['refitted']}.",
+        "**After a last refit**, which takes out what composition still explains of the training errors, it is "
+        f"{of_4['refitted']}.",
     ]
     if of_4["force"]:
         lines += [f"**Forces**: the error of Method 4 is {of_4['force']}.", *_force_findings(judged, mean, verdicts)]
