@@ -113,14 +113,27 @@ def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
     assert (row["binding"], row["mesh"], row["denser"]) == ("insulator", "4x4x4", "6x6x6")
     found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
     np.testing.assert_allclose(found, [3.0, 20.0, 0.5], atol=2e-5)
-    with pytest.raises(DatasetError, match="Xx has 0 frames in the dataset"):
-        checks.check_k_points("Xx")
+    (row,) = checks.check_total_energy("MgO-rock-salt").to_dict("records")
+    assert (len(meshes), row["denser"]) == (3, "6x6x6")
+    found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
+    np.testing.assert_allclose(found, [-10.0, 0.0, 0.0], atol=2e-5)  # shipped minus denser, of the first frame
+    for check in (checks.check_k_points, checks.check_total_energy):
+        with pytest.raises(DatasetError, match=r"Xx has (0 frames|no frame) in the dataset"):
+            check("Xx")
 
 
-def test_kept_k_points_are_those_of_the_plan_and_of_shipped_crystals():
+def test_crystals_are_those_of_the_dataset_with_so_many_frames():
+    every, two = checks.crystals(), checks.crystals(at_least=2)
+    assert set(two) < set(every)
+    assert "MgO-rock-salt" in two
+    assert not [name for name in every if name.endswith(("molecule", "-atom"))]
+
+
+@pytest.mark.parametrize(("check", "at_least"), [("k-points", 2), ("total-energy", 1)])
+def test_kept_k_points_are_those_of_the_plan_and_of_shipped_crystals(check, at_least):
     """Rows of an earlier plan would speak of meshes that no label has."""
-    rows = kept_check("k-points").to_dict("records")
-    assert {row["material_id"] for row in rows} <= set(checks.crystals_with_two_frames())
+    rows = kept_check(check).to_dict("records")
+    assert {row["material_id"] for row in rows} <= set(checks.crystals(at_least=at_least))
     for row in rows:
         mesh = checks.find_frame(f"{row['material_id']}-00").settings.k_mesh
         assert row["mesh"] == "x".join(map(str, mesh)), row["material_id"]

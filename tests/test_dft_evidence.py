@@ -407,6 +407,13 @@ def test_forces_of_a_model_are_held_against_both_functionals_and_those_against_e
     assert np.isnan(table.loc["zero", "slope"])
 
 
+def test_energies_that_denser_k_points_change_are_listed_worst_first_whatever_their_sign():
+    table = pd.DataFrame({"material_id": list("abcd"), "energy_mev_per_atom": [5.0, -7.0, 30.0, 1.0]})
+    found, over = evidence.energies_off(table)
+    assert found == {"crystals": 4.0, "over": 2.0, "median": 6.0}
+    assert over["material_id"].tolist() == ["c", "b"]
+
+
 def test_k_points_are_summed_up_and_those_over_a_bar_listed_worst_force_first():
     table = pd.DataFrame(
         [

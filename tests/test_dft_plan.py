@@ -171,6 +171,12 @@ def test_meshes_are_as_dense_as_the_plan_says_for_each_kind():
     assert by_id["NaCl-rock-salt"] == (3, 3, 3)
     assert by_id["AlN-wurtzite"] == (8, 8, 4)
     assert by_id["TiS2-cadmium-iodide"] == (11, 11, 6)  # a semimetal
+    assert by_id["KTaO3-perovskite"] == (5, 5, 5)  # of a small gap, and cubic
+    assert by_id["TiO2-rutile"] == (3, 3, 5)  # of a small gap
+    assert by_id["LaAlO3-perovskite"] == (3, 3, 3)
+    assert by_id["Al-fcc"] == (16, 16, 16)
+    assert by_id["LiAu-B2"] == (10, 10, 10)
+    assert by_id["Al2Pt-antifluorite"] == (6, 6, 6)
 
 
 def test_atoms_are_polarised_by_hunds_rule_and_stand_in_a_box_of_three_different_sides():

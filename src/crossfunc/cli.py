@@ -522,7 +522,9 @@ def make_dft(
 def check_dft(
     check: Annotated[
         list[str] | None,
-        typer.Argument(help="derivatives, convergence, k-points, grid or recompute; all if none is given."),
+        typer.Argument(
+            help="derivatives, convergence, k-points, total-energy, grid or recompute; all if none is given."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the tables as JSON to this file, each case as it ends, and show them.")

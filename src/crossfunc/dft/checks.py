@@ -27,7 +27,16 @@ from crossfunc.dft.engine import (
 from crossfunc.dft.plan import Frame, Settings, plan_frames, plan_materials, three_ints
 from crossfunc.units import EV_PER_A3_TO_GPA
 
-__all__ = ["CHECKS", "check_convergence", "check_derivatives", "check_k_points", "find_frame", "run_checks"]
+__all__ = [
+    "CHECKS",
+    "check_convergence",
+    "check_derivatives",
+    "check_k_points",
+    "check_total_energy",
+    "crystals",
+    "find_frame",
+    "run_checks",
+]
 
 TIGHT = {"density": 1e-6, "eigenstates": 1e-9, "energy": 1e-7}
 """Converged further than labels are, so that differences of energies are exact to 0.1 meV/Å."""
@@ -190,28 +199,57 @@ def check_k_points(material_id: str, dataset=None) -> pd.DataFrame:
         first frame and the first that is rattled or sheared), `force_mev_per_a` and `stress_gpa` (largest error of a
         component in the latter).
     """
-    frames, records = _two_frames(material_id, dataset)
-    errors = []
-    for frame in frames:
-        shipped = records[frame.frame_id]["pbe"]
-        denser = dataclasses.replace(frame, settings=denser_k_points(frame.settings))
-        found, free_ev = _energies(denser, derivatives=True, convergence=CONVERGENCE, names=("pbe",))
-        errors.append(
-            (
-                (shipped["free_energy_ev"] - free_ev["pbe"]) / len(frame.atomic_numbers),
-                np.abs(np.subtract(shipped["forces_ev_per_a"], found["pbe"]["forces"].ravel())).max(),
-                np.abs(np.subtract(shipped["raw_stress_gpa"], found["pbe"]["stress"].ravel())).max(),
-            )
-        )
-    (first_ev, *_), (second_ev, force, stress) = errors
+    (first, second), records = _two_frames(material_id, dataset)
+    (first_ev, *_), (second_ev, force, stress) = (_against_denser(f, records[f.frame_id]) for f in (first, second))
+    return _denser_row(first, abs(second_ev - first_ev), force, stress)
+
+
+def check_total_energy(material_id: str, dataset=None) -> pd.DataFrame:
+    """Compare the shipped PBE labels of a crystal's first frame with those of a denser mesh: its energy as it is.
+
+    What k-points leave out of all frames alike is in no difference between them, but it is in a formation energy.
+
+    Parameters
+    ----------
+    material_id : str
+        Of a crystal in the dataset.
+    dataset : Dataset, optional
+        Default: the shipped one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row: `material_id, binding, mesh, denser, energy_mev_per_atom` (shipped minus denser), `force_mev_per_a` and
+        `stress_gpa` (largest error of a component).
+    """
+    records = {r["frame_id"]: r for r in _records(dataset) if r["material_id"] == material_id}
+    if not records:
+        raise DatasetError(f"{material_id} has no frame in the dataset.")
+    frame = find_frame(min(records))
+    return _denser_row(frame, *_against_denser(frame, records[frame.frame_id]))
+
+
+def _against_denser(frame: Frame, record: dict) -> tuple[float, float, float]:
+    """Shipped PBE labels minus those of a denser mesh: energy (eV/atom), and largest deviation of force and stress."""
+    denser = dataclasses.replace(frame, settings=denser_k_points(frame.settings))
+    found, free_ev = _energies(denser, derivatives=True, convergence=CONVERGENCE, names=("pbe",))
+    shipped = record["pbe"]
+    return (
+        (shipped["free_energy_ev"] - free_ev["pbe"]) / len(frame.atomic_numbers),
+        float(np.abs(np.subtract(shipped["forces_ev_per_a"], found["pbe"]["forces"].ravel())).max()),
+        float(np.abs(np.subtract(shipped["raw_stress_gpa"], found["pbe"]["stress"].ravel())).max()),
+    )
+
+
+def _denser_row(frame: Frame, energy_ev: float, force_ev_per_a: float, stress_gpa: float) -> pd.DataFrame:
     row = {
-        "material_id": material_id,
-        "binding": frames[0].material.binding,
-        "mesh": _in_text(frames[0].settings.k_mesh),
-        "denser": _in_text(denser_k_points(frames[0].settings).k_mesh),
-        "energy_mev_per_atom": float(1000 * abs(second_ev - first_ev)),
-        "force_mev_per_a": float(1000 * force),
-        "stress_gpa": float(stress),
+        "material_id": frame.material.material_id,
+        "binding": frame.material.binding,
+        "mesh": _in_text(frame.settings.k_mesh),
+        "denser": _in_text(denser_k_points(frame.settings).k_mesh),
+        "energy_mev_per_atom": float(1000 * energy_ev),
+        "force_mev_per_a": 1000 * force_ev_per_a,
+        "stress_gpa": stress_gpa,
     }
     return pd.DataFrame([row])
 
@@ -226,10 +264,10 @@ def _two_frames(material_id: str, dataset) -> tuple[list[Frame], dict[str, dict]
     return [find_frame(frame_id) for frame_id in (first, (moved or others)[0])], records
 
 
-def crystals_with_two_frames(dataset=None) -> tuple[str, ...]:
-    """Return the crystals of a dataset (default: the shipped one) with two frames or more, in the plan's order."""
+def crystals(dataset=None, *, at_least: int = 1) -> tuple[str, ...]:
+    """Return the crystals of a dataset (default: the shipped one) with so many frames or more, in the plan's order."""
     count = Counter(r["material_id"] for r in _records(dataset) if r["pbe"]["raw_stress_gpa"] is not None)
-    return tuple(m.material_id for m in plan_materials() if count[m.material_id] > 1)
+    return tuple(m.material_id for m in plan_materials() if count[m.material_id] >= at_least)
 
 
 def _records(dataset) -> list[dict]:
@@ -368,7 +406,8 @@ def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
 CHECKS: dict[str, tuple[Callable, tuple[str, ...] | Callable[[], tuple[str, ...]]]] = {
     "derivatives": (lambda name: check_derivatives(find_frame(name)), DERIVATIVE_FRAMES),
     "convergence": (check_convergence, CONVERGENCE_MATERIALS),
-    "k-points": (check_k_points, crystals_with_two_frames),
+    "k-points": (check_k_points, lambda: crystals(at_least=2)),
+    "total-energy": (check_total_energy, crystals),
     "grid": (lambda name: check_grid(find_frame(name)), GRID_FRAMES),
     "recompute": (check_recomputed, RECOMPUTED),
 }

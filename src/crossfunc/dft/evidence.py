@@ -309,6 +309,23 @@ def over_bars(table: pd.DataFrame) -> pd.DataFrame:
     return table[over].sort_values("force_mev_per_a", ascending=False)
 
 
+TOTAL_ENERGY_BAR_MEV_PER_ATOM = 5.0
+"""What denser k-points may change in the energy of a crystal, and so in a formation energy."""
+
+
+def energies_off(table: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame]:
+    """Summarise the check "total-energy": crystals, how many above the bar, the median; and those rows, worst first.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of the check "total-energy".
+    """
+    off = table["energy_mev_per_atom"].abs()
+    over = table[off > TOTAL_ENERGY_BAR_MEV_PER_ATOM].sort_values("energy_mev_per_atom", key=abs, ascending=False)
+    return {"crystals": float(len(table)), "over": float(len(over)), "median": float(off.median())}, over
+
+
 def same_structures(frames: pd.DataFrame) -> pd.DataFrame:
     """Return one row per structure with its energy per atom in `pbe` and `r2scan`, eV/atom."""
     table = frames.assign(structure=frames["frame_id"].str.rsplit("/", n=1).str[0])

@@ -25,7 +25,7 @@ from crossfunc.dft.plan import (
     CUTOFF_EV,
     GRID_SPACING_A,
     K_LENGTH_A,
-    ONE_ATOM_K_LENGTH_A,
+    METAL_K_LENGTH_A,
     RECIPE,
     WIDTH_EV,
     Material,
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 NAME = "pbe-r2scan"
-VERSION = "2"
+VERSION = "3"
 """Of the labels: goes up when settings or frames change. 1 had sparse and shifted k-point meshes, which left more than
-100 meV/Å in rattled semiconductors and perovskites."""
+100 meV/Å in rattled semiconductors and perovskites, 2 still sparse ones in insulators of small gaps."""
 LARGEST_NET_FORCE_EV_PER_A = 0.020
 """Forces must add up to zero; a frame whose grid leaves more than this is not shipped."""
 LABEL_NOTICE = "density-functional theory: PBE and r²SCAN computed with GPAW by this book"
@@ -458,7 +458,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "grid_spacing_a": {"with B, C, N, O, F": GRID_SPACING_A[True], "others": GRID_SPACING_A[False]},
             "k_length_a": {
                 **K_LENGTH_A,
-                "one atom of a metal": ONE_ATOM_K_LENGTH_A,
+                **{f"metal, atoms per cell: {n}": length for n, length in METAL_K_LENGTH_A.items()},
             },
             "width_ev": WIDTH_EV,
             "empty_bands_of_metals": {"per cell": EMPTY_BANDS, "per atom": EMPTY_BANDS_PER_ATOM},

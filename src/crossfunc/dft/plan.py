@@ -20,19 +20,28 @@ HARD = frozenset("B C N O F".split())
 CUTOFF_EV = {True: 700.0, False: 500.0}
 GRID_SPACING_A = {True: 0.155, False: 0.175}
 """Along each cell vector. At 0.18 r2SCAN's forces in barium fluoride were 16 meV/Å off, at 0.155 1.5; PBE's 4 and 0."""
-WIDTH_EV = {"insulator": 0.05, "semiconductor": 0.05, "semimetal": 0.1, "metal": 0.1, "molecule": 0.0, "atom": 0.0}
+WIDTH_EV = {
+    "insulator": 0.05,
+    "semiconductor": 0.05,
+    "semimetal": 0.1,
+    "metal": 0.1,
+    "molecule": 0.0,
+    "atom": 0.0,
+}
 """Width of the Fermi function."""
 METALLIC = ("semimetal", "metal")
 """Crystals with partly filled bands."""
 THREEFOLD = ("semiconductor", "semimetal")
 """Crystals whose rattled frames keep a threefold axis where there is one, which pays for their meshes."""
 K_LENGTH_A = {"insulator": 9.0, "semiconductor": 19.5, "semimetal": 30.0, "metal": 20.0}
-"""Number of k-points along an axis times the distance of the lattice planes there: at least this. All meshes hold the
-zone's centre: what shifted ones leave out cancels in cubic cells only; in a sheared NaCl they left 1.4 GPa. At 10 to
-13 Å denser meshes changed forces by 160 meV/Å in rattled BAs, 210 in TiS2 and 70 in sulphur."""
-ONE_ATOM_K_LENGTH_A = 36.0
-"""For metals with one atom per cell, which cost little: at 16 the volume of barium came out 10 % too
-large, at 26 E(V) of barium and tantalum still scattered by 2.6 meV/atom."""
+"""Number of k-points along an axis times the distance of the lattice planes there: at least this, or what the plan's
+table has for a material. All meshes hold the zone's centre: what shifted ones leave out cancels in cubic cells only; in
+a sheared NaCl they left 1.4 GPa. At 10 to 13 Å denser meshes changed forces by 160 meV/Å in rattled BAs, 210 in TiS2
+and 70 in sulphur; at 9 Å by 330 in KTaO3 and 60 in TiO2, at 13.5 by 65 and at most 10: perovskites of small gaps are
+"semiconductors" here, and insulators whose energy a denser mesh changes by 5 meV/atom have 13.5 Å in the table."""
+METAL_K_LENGTH_A = {1: 36.0, 2: 30.0}
+"""For metals of so many atoms per cell, which cost little: at 16 the volume of barium came out 10 % too large, at 26
+E(V) of barium and tantalum still scattered by 2.6 meV/atom; at 20 stresses of LiAu and magnesium were 0.9 GPa off."""
 LONG_A = 6.5
 """Along axes with lattice planes closer than this there are at least two k-points."""
 BOX_A = (8.0, 8.2, 8.4)
@@ -95,12 +104,15 @@ class Material:
     elements : tuple of str
     binding : {"insulator", "semiconductor", "semimetal", "metal", "molecule", "atom"}
         Decides on k-points and broadening.
+    k_length_a : float, optional
+        In place of what `K_LENGTH_A` has for its binding.
     """
 
     material_id: str
     prototype: str
     elements: tuple[str, ...]
     binding: str
+    k_length_a: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,8 @@ def _material(row: dict[str, str]) -> Material:
         return Material(f"{elements[0]}2-molecule", "molecule", elements, "molecule")
     counts = dft_prototypes()[row["prototype"]].formula
     formula = "".join(f"{e}{n if n > 1 else ''}" for e, n in zip(elements, counts, strict=True))
-    return Material(f"{formula}-{row['prototype']}", row["prototype"], elements, row["binding"])
+    length = float(row["k_length_a"]) if row["k_length_a"] else None
+    return Material(f"{formula}-{row['prototype']}", row["prototype"], elements, row["binding"], length)
 
 
 @cache
@@ -264,7 +277,7 @@ def _frame(material: Material, k: int, seed: int) -> Frame | None:
     frame_id = frame_id_of(material.material_id, k)
     rng = np.random.default_rng([seed, zlib.crc32(frame_id.encode())])
     new_lattice, new_coords = _displace(coords, lattice, numbers, step, material.binding, rng)
-    settings = _settings(material, lattice)
+    settings = _settings(material, lattice, len(numbers))
     return Frame(frame_id, material, step, tuple(numbers.tolist()), _flat(new_coords), _flat(new_lattice), settings)
 
 
@@ -342,12 +355,11 @@ def _shortest(coords: np.ndarray, lattice: np.ndarray) -> float:
     return float(distances.min()) if len(distances) else cutoff
 
 
-def _settings(material: Material, lattice: np.ndarray) -> Settings:
+def _settings(material: Material, lattice: np.ndarray, n_atoms: int) -> Settings:
     hard = bool(HARD & set(material.elements))
     planes_a = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # distance of the lattice planes along each axis
-    length = K_LENGTH_A[material.binding]
-    if material.binding == "metal" and len(material.elements) == 1 and material.prototype in ("bcc", "fcc"):
-        length = ONE_ATOM_K_LENGTH_A
+    usual = METAL_K_LENGTH_A.get(n_atoms) if material.binding == "metal" else None
+    length = material.k_length_a or usual or K_LENGTH_A[material.binding]
     mesh = np.maximum(np.where(planes_a < LONG_A, 2, 1), np.ceil(length / planes_a - 1e-6).astype(int))
     n_points = np.linalg.norm(lattice, axis=1) / GRID_SPACING_A[hard]
     return Settings(CUTOFF_EV[hard], three_ints(mesh), _grid(n_points), WIDTH_EV[material.binding])
