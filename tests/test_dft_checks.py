@@ -31,7 +31,8 @@ def test_every_check_is_applied_to_frames_of_the_plan():
 def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch):
     monkeypatch.setattr(checks, "check_engine", lambda: pytest.fail("looked for the engine"))
     with pytest.raises(
-        DatasetError, match="no check bands, phonons: choose from derivatives, convergence, k-points, grid"
+        DatasetError,
+        match="no check bands, phonons: choose from derivatives, convergence, k-points, total-energy, grid",
     ):
         checks.run_checks(("grid", "phonons", "bands"))
 
