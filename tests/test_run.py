@@ -254,10 +254,12 @@ def test_a_changed_input_makes_the_lesson_stale_and_is_named(checkout, file, old
     assert problems(checkout) == [f"01_first: stale: changed since it was run: {names}"]
 
 
-def test_packaged_data_are_part_of_the_package(checkout):
+@pytest.mark.parametrize("name", ["dataset.json", "checks.json", "materials.csv", "kernels.cpp"])
+def test_packaged_data_are_part_of_the_package(checkout, name):
+    """Lesson 10 reads tables of kept checks: when these change, its page is stale."""
     before = hash_package(checkout / "package")
     (checkout / "package" / "data").mkdir()
-    (checkout / "package" / "data" / "dataset.json").write_text("{}")
+    (checkout / "package" / "data" / name).write_text("{}")
     assert hash_package(checkout / "package") != before
 
 

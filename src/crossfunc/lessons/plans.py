@@ -208,9 +208,12 @@ def total_of(inputs: Mapping[str, str]) -> str:
     return sha256_of(dict(inputs))
 
 
+_SOURCES = frozenset({".py", ".cpp", ".yml", ".json", ".csv"})
+
+
 def hash_package(folder: Path) -> str:
-    """Return a sha256 of the package's source, its tables of settings and the `dataset.json` of packaged data."""
-    files = [p for p in folder.rglob("*") if p.suffix in {".py", ".yml"} or p.name == "dataset.json"]
+    """Return a sha256 of the package's source, its tables and, by their `dataset.json`, its packaged data."""
+    files = [p for p in folder.rglob("*") if p.suffix in _SOURCES]
     content = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     return sha256_of(content)
 
