@@ -93,13 +93,11 @@ difference.describe().loc[["count", "mean", "std", "min", "max"]].round(3)
 # %% [markdown]
 # ## How does a tree see an element?
 #
-# We want a function that predicts the difference $\Delta_i = E^\mathrm{GGA}_{\mathrm f,i} - E^\mathrm{r^2SCAN}_{\mathrm f,i}$ of a material from its atomic fractions,
+# We want a function that predicts the difference $\Delta_i = E^\mathrm{GGA}_{\mathrm f,i} - E^\mathrm{r^2SCAN}_{\mathrm f,i}$ of a material (mind the sign: low minus high here, high minus low in lessons 1 and 3) from its atomic fractions,
 #
 # $$\Delta_i \approx f(X_{i1}, \ldots, X_{i,94}),$$ (eq-importance)
 #
-# (mind the sign: low minus high here, high minus low in lessons 1 and 3)
-#
-# and then ask which of its inputs it could not do without.
+# Then ask which of its inputs that function could not do without.
 # The paper uses gradient-boosted trees ({term}`XGBoost` {cite:p}`chen2016xgboost`), which need no scaling and find thresholds such as "holds any oxygen".
 # "Could not do without" has three common meanings; {term}`SHAP` is the third:
 #

@@ -250,12 +250,12 @@ over.style.hide(axis="index").format(precision=2, escape="html")
 # The check found what five crystals had not shown.
 # An earlier plan had sparse and, in semiconductors, shifted meshes {cite:p}`monkhorst1976special`, which serve an undisplaced crystal well: what they leave out cancels by its symmetry.
 # A rattled crystal has none: in rattled semiconductors, and in crystals that count as insulators and have a small gap (perovskites of Ti, Ta, Zr, Hf, Ge and Pb, rutile, sulphides), the largest force component moved by tens to hundreds of meV/Å.
-# Now all meshes hold the centre of the zone, those of semiconductors and of such perovskites are twice as dense, and their rattled frames keep a threefold axis, which pays for it; the others of small gaps lie between, and metals of one or two atoms have the densest.
+# Now all meshes hold the centre of the zone, those of semiconductors and of such perovskites are twice as dense, and their rattled frames keep a threefold axis, which pays for it; insulators that the check found far off lie between, and metals of one or two atoms have the densest.
 # Where the table still has rows, the labels of displaced frames are those of the mesh as much as of the functional, in PBE and r²SCAN alike: a comparison of methods on the same labels stands, a comparison with another code's forces does not.
 
 # %% [markdown]
 # What a mesh leaves out of all frames alike is in no difference between them, but a formation energy has it.
-# So the first frame of each crystal is computed with half as many k-points again, too (`crossfunc data check-dft total-energy`), and those whose energy changes by more than the bar are listed.
+# So first frames are computed with half as many k-points again, too (`crossfunc data check-dft total-energy`, for every crystal; the line below says how many are kept), and those whose energy changes by more than the bar are listed.
 
 # %%
 of_crystals, off = evidence.energies_off(

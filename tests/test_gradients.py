@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from recorders import PowerCut, frames_of_ten_materials, split_of
 
 import crossfunc as xf
 from crossfunc.potential.forward import forward
@@ -28,15 +28,12 @@ COLUMNS = ["step", "epoch", "fraction", "layer", "term", "norm", "mean_abs", "co
 
 @pytest.fixture(scope="module")
 def frames():
-    """Twenty small frames with every label, of ten materials."""
-    everything = LabelledFrames.from_dataset("surrogate", "r2scan")
-    small = everything.labelled("forces") & (everything.crystals.n_atoms <= 4)
-    return everything.take(np.flatnonzero(small)[:300:15])
+    return frames_of_ten_materials()
 
 
 @pytest.fixture(scope="module")
 def split(frames):
-    return xf.split_by_material(frames.material_ids, (0.6, 0.4, 0.0), seed=0)
+    return split_of(frames)
 
 
 def batch_of(frames, dtype=torch.float64, **options):
@@ -241,19 +238,13 @@ def test_recording_does_not_change_the_training(frames, split):
     assert all(torch.equal(plain[name], watched[name]) for name in plain)
 
 
-class _PowerCut(Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == 2:
-            raise KeyError("power cut")
-
-
 def test_a_run_that_is_cut_and_resumed_has_the_records_of_one_that_was_not(frames, split, tmp_path):
     options = {"n_epochs": 2, "batch_size": 3}
     whole = GradientRecorder(per_epoch=4, n_epochs=2)
     train(frames, split, whole, **options)
     recorder = GradientRecorder(per_epoch=4, n_epochs=2)
     with pytest.raises(KeyError, match="power cut"):
-        train(frames, split, recorder, callbacks=[_PowerCut()], out=tmp_path / "run", **options)
+        train(frames, split, recorder, callbacks=[PowerCut()], out=tmp_path / "run", **options)
     resumed = GradientRecorder(per_epoch=4, n_epochs=2)
     train(frames, split, resumed, out=tmp_path / "run", **options)
     assert resumed.table().equals(whole.table())

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from recorders import PowerCut, frames_of_ten_materials, split_of
 
 import crossfunc as xf
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.fit import finetune
-from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.parity import ParityRecorder
 
 OPTIONS = {"batch_size": 3, "progress": False, "accelerator": "cpu"}
@@ -16,15 +15,12 @@ OPTIONS = {"batch_size": 3, "progress": False, "accelerator": "cpu"}
 
 @pytest.fixture(scope="module")
 def frames():
-    """Twenty small frames with every label, of ten materials."""
-    everything = LabelledFrames.from_dataset("surrogate", "r2scan")
-    small = everything.labelled("forces") & (everything.crystals.n_atoms <= 4)
-    return everything.take(np.flatnonzero(small)[:300:15])
+    return frames_of_ten_materials()
 
 
 @pytest.fixture(scope="module")
 def split(frames):
-    return xf.split_by_material(frames.material_ids, (0.6, 0.4, 0.0), seed=0)
+    return split_of(frames)
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +65,10 @@ def test_watching_does_not_change_the_training(watched, frames, split):
     assert all(torch.equal(plain[name], seen[name]) for name in plain)
 
 
-class _PowerCut(Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == 2:
-            raise KeyError("power cut")
-
-
 def test_a_run_that_goes_on_has_the_rows_of_one_that_was_not_cut(watched, frames, split, held_out, tmp_path):
     options = OPTIONS | {"split": split, "n_epochs": 2, "out": tmp_path / "run"}
     with pytest.raises(KeyError, match="power cut"):
-        finetune("4", frames, callbacks=[ParityRecorder(held_out, 2), _PowerCut()], **options)
+        finetune("4", frames, callbacks=[ParityRecorder(held_out, 2), PowerCut()], **options)
     resumed = ParityRecorder(held_out, 2)
     finetune("4", frames, callbacks=[resumed], **options)
     assert resumed.rows == watched[0].rows

@@ -38,7 +38,7 @@ K_LENGTH_A = {"insulator": 9.0, "semiconductor": 19.5, "semimetal": 30.0, "metal
 table has for a material. All meshes hold the zone's centre: what shifted ones leave out cancels in cubic cells only; in
 a sheared NaCl they left 1.4 GPa. At 10 to 13 Å denser meshes changed forces by 160 meV/Å in rattled BAs, 210 in TiS2
 and 70 in sulphur; at 9 Å by 330 in KTaO3 and 60 in TiO2, at 13.5 by 65 and at most 10: perovskites of small gaps are
-"semiconductors" here, and insulators whose energy a denser mesh changes by 5 meV/atom have 13.5 Å in the table."""
+"semiconductors" here, and insulators that the checks found far off have 13.5 Å. Lesson 10 lists what is left."""
 METAL_K_LENGTH_A = {1: 36.0, 2: 30.0}
 """For metals of so many atoms per cell, which cost little: at 16 the volume of barium came out 10 % too large, at 26
 E(V) of barium and tantalum still scattered by 2.6 meV/atom; at 20 stresses of LiAu and magnesium were 0.9 GPa off."""

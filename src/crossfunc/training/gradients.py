@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from crossfunc.potential.forward import forward
 from crossfunc.training.batches import StepBatch
 from crossfunc.training.labels import TARGETS
 from crossfunc.training.loss import LossSettings, batch_loss
+from crossfunc.training.recorder import Recorder
 from crossfunc.training.strategies import readout_for
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def summarise_gradients(gradients: Gradients, layers: Mapping | None = None) -> 
     return pd.DataFrame(rows)
 
 
-class GradientRecorder(Callback):
+class GradientRecorder(Recorder):
     """Lightning callback for `finetune`: gradients per layer and term, ten times in the first epoch.
 
     Parameters
@@ -156,9 +156,9 @@ class GradientRecorder(Callback):
     def __init__(self, per_epoch: int = 10, n_epochs: int = 1, layers: Mapping | None = None):
         if per_epoch < 1 or n_epochs < 1:
             raise GradientError(f"per_epoch={per_epoch}, n_epochs={n_epochs}: record once in one epoch at least.")
-        self.per_epoch, self.n_epochs = per_epoch, n_epochs
+        super().__init__(per_epoch)
+        self.n_epochs = n_epochs
         self.layers = dict(PAPER_LAYERS if layers is None else layers)
-        self.rows: list[dict] = []
 
     @property
     def state_key(self) -> str:
@@ -168,8 +168,7 @@ class GradientRecorder(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch: StepBatch, batch_idx: int) -> None:
         """Record, where the batch is one of those due; Lightning calls this before the training step."""
         n_batches, epoch = trainer.num_training_batches, trainer.current_epoch
-        due = {k * n_batches // self.per_epoch for k in range(self.per_epoch)}
-        if epoch >= self.n_epochs or batch_idx not in due:
+        if epoch >= self.n_epochs or not self.is_due(trainer, batch_idx):
             return
         gradients = term_gradients(pl_module.model, batch, pl_module.loss_settings)
         if trainer.world_size > 1:
@@ -188,14 +187,6 @@ class GradientRecorder(Callback):
 
         measured = ("layer", "term", "norm", "mean_abs", "cosine_with_energy")
         return pd.DataFrame(self.rows, columns=["step", "epoch", "fraction", *measured])
-
-    def state_dict(self) -> dict:
-        """Records so far, for the checkpoint: plain values."""
-        return {"rows": list(self.rows)}
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Take them back."""
-        self.rows = list(state_dict["rows"])
 
 
 def _add_gradient(gradient: dict[str, torch.Tensor], value: torch.Tensor, parameters: dict) -> None:

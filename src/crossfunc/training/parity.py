@@ -1,18 +1,16 @@
 """What a model predicts for held-out frames, several times in a run: a parity plot that can be watched."""
 
 import numpy as np
-from lightning.pytorch.callbacks import Callback
 
 from crossfunc.errors import InputError
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.recorder import Recorder
 
 __all__ = ["ParityRecorder"]
 
-_KINDS = {"energy": "energy_per_atom_ev", "forces": "forces_ev_per_a"}
 
-
-class ParityRecorder(Callback):
+class ParityRecorder(Recorder):
     """Lightning callback for `finetune`: energies and forces that the model predicts, at even times and at the end.
 
     Parameters
@@ -49,10 +47,10 @@ class ParityRecorder(Callback):
     def __init__(self, frames: LabelledFrames, per_epoch: int = 1):
         if per_epoch < 1:
             raise InputError(f"per_epoch={per_epoch}: record once per epoch at least.")
-        self.frames, self.per_epoch = frames, per_epoch
-        self._there = {kind: ~np.isnan(getattr(frames, name)) for kind, name in _KINDS.items()}
-        self.labels = {kind: getattr(frames, name)[self._there[kind]] for kind, name in _KINDS.items()}
-        self.rows: list[dict] = []
+        super().__init__(per_epoch)
+        self.frames = frames
+        every = {"energy": frames.energy_per_atom_ev, "forces": frames.forces_ev_per_a}
+        self.labels = {kind: values[~np.isnan(values)] for kind, values in every.items()}
 
     @property
     def state_key(self) -> str:
@@ -61,9 +59,8 @@ class ParityRecorder(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:  # noqa: ARG002
         """Record, where the batch is one of those due; Lightning calls this before the training step."""
-        n_batches = trainer.num_training_batches
-        if batch_idx in {k * n_batches // self.per_epoch for k in range(self.per_epoch)}:
-            self._record(pl_module, trainer.current_epoch + batch_idx / n_batches)
+        if self.is_due(trainer, batch_idx):
+            self._record(pl_module, trainer.current_epoch + batch_idx / trainer.num_training_batches)
 
     def on_train_end(self, trainer, pl_module) -> None:  # noqa: ARG002
         """Record what training ends with."""
@@ -76,13 +73,4 @@ class ParityRecorder(Callback):
         if seen.refused:
             named = ", ".join(seen.refused)
             raise InputError(f"no graph for {named}: leave these frames out of those that are recorded.")
-        predicted = {kind: getattr(seen, name)[self._there[kind]] for kind, name in _KINDS.items()}
-        self.rows.append({"epoch": float(epoch)} | {kind: values.tolist() for kind, values in predicted.items()})
-
-    def state_dict(self) -> dict:
-        """Rows so far, for the checkpoint: plain values."""
-        return {"rows": list(self.rows)}
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Take them back."""
-        self.rows = list(state_dict["rows"])
+        self.rows.append({"epoch": float(epoch)} | {kind: seen.parity(kind)[1].tolist() for kind in self.labels})
