@@ -459,6 +459,7 @@ def _meta(records: list[dict], engine: dict[str, str], seed: int, extrapolated: 
             "k_length_a": {
                 **K_LENGTH_A,
                 **{f"metal, atoms per cell: {n}": length for n, length in METAL_K_LENGTH_A.items()},
+                **{m.material_id: m.k_length_a for m in plan_materials() if m.k_length_a},
             },
             "width_ev": WIDTH_EV,
             "empty_bands_of_metals": {"per cell": EMPTY_BANDS, "per atom": EMPTY_BANDS_PER_ATOM},
