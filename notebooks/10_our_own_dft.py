@@ -255,7 +255,7 @@ over.style.hide(axis="index").format(precision=2, escape="html")
 
 # %% [markdown]
 # What a mesh leaves out of all frames alike is in no difference between them, but a formation energy has it.
-# So first frames are computed with half as many k-points again, too (`crossfunc data check-dft total-energy`, for every crystal; the line below says how many are kept), and those whose energy changes by more than the bar are listed.
+# So first frames are computed with half as many k-points again, too (`crossfunc data check-dft total-energy`, for every crystal; the line below says how many are kept), and those whose energy, or what forces and stress symmetry leaves, changes by more than a bar are listed.
 
 # %%
 of_crystals, off = evidence.energies_off(
@@ -266,7 +266,8 @@ for key, value in of_crystals.items():
 print(
     f"{of_crystals['crystals']:.0f} crystals; in the median denser k-points change "
     f"the energy by {of_crystals['median']:.1f} meV/atom, in {of_crystals['over']:.0f} by "
-    f"more than {evidence.TOTAL_ENERGY_BAR_MEV_PER_ATOM:g}"
+    f"more than {evidence.TOTAL_ENERGY_BAR_MEV_PER_ATOM:g}; forces or stress pass "
+    f"their bars in {of_crystals['derivatives_over']:.0f}"
 )
 off.style.hide(axis="index").format(precision=2, escape="html")
 

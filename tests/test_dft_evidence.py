@@ -418,9 +418,17 @@ def test_forces_of_a_model_are_held_against_both_functionals_and_those_against_e
 
 def test_energies_that_denser_k_points_change_are_listed_worst_first_whatever_their_sign():
     table = pd.DataFrame({"material_id": list("abcd"), "energy_mev_per_atom": [5.0, -7.0, 30.0, 1.0]})
-    found, over = evidence.energies_off(table)
-    assert found == {"crystals": 4.0, "over": 2.0, "median": 6.0}
+    found, over = evidence.energies_off(table.assign(force_mev_per_a=0.0, stress_gpa=0.0))
+    assert found == {"crystals": 4.0, "over": 2.0, "derivatives_over": 0.0, "median": 6.0}
     assert over["material_id"].tolist() == ["c", "b"]
+
+
+def test_first_frames_whose_forces_or_stress_denser_k_points_change_are_listed_though_their_energy_is_right():
+    table = pd.DataFrame({"material_id": list("abcd"), "energy_mev_per_atom": [0.5, -7.0, 0.1, 4.0]})
+    table = table.assign(force_mev_per_a=[24.0, 0.0, 10.0, 0.0], stress_gpa=[0.1, 0.0, 0.3, 0.32])
+    found, over = evidence.energies_off(table)
+    assert found == {"crystals": 4.0, "over": 1.0, "derivatives_over": 2.0, "median": 2.25}
+    assert over["material_id"].tolist() == ["b", "d", "a"]
 
 
 def test_k_points_are_summed_up_and_those_over_a_bar_listed_worst_force_first():
