@@ -1043,6 +1043,7 @@ def units(
     from crossfunc.lessons.kept_units import fetch_units, keep_unit
     from crossfunc.lessons.lesson_runs import runs_of
     from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.progress import write_progress_page
     from crossfunc.lessons.sources import LessonError, find_root
     from crossfunc.lessons.units import units_folder
     from crossfunc.overrides import parse_overrides
@@ -1057,18 +1058,25 @@ def units(
             f"no unit's name holds {' or '.join(only or [])}; there are: {', '.join(u.name for u in planned)}."
         )
     fetch_units(plan)
+    title = f"{plan.lesson.stem}, profile {plan.profile}"
+
+    def look() -> tuple[list, Path]:
+        states = progress(chosen, frames, folder)
+        return states, write_progress_page(folder, title, states)
 
     def report(name: str) -> None:
         say(f"{name}: whole")
+        look()
         if keep:
             keep_unit(plan, name)
 
     if not status:
+        say(f"A browser shows how far they are: {look()[1]}")
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
             run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
                       report=report)  # fmt: skip
-    states = progress(chosen, frames, folder)
+    states, _ = look()
     for state in states:
         if keep and state.state == "whole":
             keep_unit(plan, state.name)
