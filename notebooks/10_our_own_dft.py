@@ -371,17 +371,11 @@ print(
 # %%
 table = evidence.force_agreement(ds, model, seed=seed, n=n_bootstrap)
 for key, row in table.iterrows():
-    ends = None if np.isnan(row["low"]) else (row["low"], row["high"])
-    results.record(f"force_{key}", row["mae"], ends)
-for key in ("model_pbe", "model_r2scan"):
-    row = table.loc[key]
-    ends = (row["slope_low"], row["slope_high"])
-    results.record(
-        f"force_slope_{key}",
-        row["slope"],
-        None if np.isnan(ends[0]) else ends,
-    )
-    results.record(f"force_cosine_{key}", row["cosine"])
+    for name in ("mae", "slope", "cosine") if key != "zero" else ("mae",):
+        ends = row[f"{name}_low"], row[f"{name}_high"]
+        full = key if name == "mae" else f"{name}_{key}"
+        ends = None if np.isnan(ends[0]) else ends
+        results.record(f"force_{full}", row[name], ends)
 table.style.format(precision=3, escape="html")
 
 # %% [markdown]

@@ -7,6 +7,7 @@ from crossfunc.bootstrap import (
     FEWEST,
     BootstrapError,
     Estimate,
+    estimate_of_sums,
     mean_error,
     paired_difference,
     paired_over_seeds,
@@ -99,6 +100,25 @@ def test_a_difference_of_ratios_has_the_interval_of_its_closed_form():
     assert found.value == pytest.approx(same.value)
     assert found.interval == pytest.approx(same.interval)
     assert ratio_difference((a, b + 9), (a, b + 9), materials(300)).interval == (0, 0)
+
+
+def test_a_statistic_of_sums_has_the_interval_of_the_mean_that_it_may_be():
+    rng = np.random.default_rng(12)
+    errors = rng.normal(2, 0.5, 300)
+    rows = np.column_stack([errors, np.ones(300)])
+    found = estimate_of_sums(rows, materials(300), lambda s: s[0] / s[1])
+    assert found == mean_error(errors, materials(300))
+
+
+def test_the_interval_of_a_cosine_holds_the_cosine_of_all_that_was_drawn_from():
+    rng = np.random.default_rng(13)
+    labels = rng.normal(0, 1, 20_000)
+    predicted = 0.5 * labels + rng.normal(0, 0.5, 20_000)
+    rows = np.column_stack([labels * predicted, labels**2, predicted**2])
+    whole = rows.sum(axis=0)
+    few = estimate_of_sums(rows[:400], materials(400), lambda s: s[0] / np.sqrt(s[1] * s[2]))
+    assert few.low < whole[0] / np.sqrt(whole[1] * whole[2]) < few.high
+    assert few.high - few.low < 0.15
 
 
 def test_a_seed_with_few_materials_does_not_end_the_draw():

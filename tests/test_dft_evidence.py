@@ -18,6 +18,7 @@ from crossfunc.dft.plan import plan_materials
 from crossfunc.energies import composition_matrix, published_atomref
 from crossfunc.energies.free_atoms import vasp_free_atoms
 from crossfunc.training import LabelledFrames
+from crossfunc.training.baselines import slope_and_cosine
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.training.source import replace_labels
 
@@ -69,13 +70,16 @@ def test_agreement_of_forces_has_slope_cosine_and_an_interval_over_materials():
     frames = replace_labels(frames, forces_ev_per_a=true)
     nothing = [np.full(getattr(frames, n).shape, np.nan) for n in ("energy_per_atom_ev", "stress_gpa", "magmoms_mub")]
     energy, stress, moments = nothing
-    seen = FramePredictions(frames, np.arange(6), energy, 0.8 * true, stress, moments)
+    forces = 0.8 * true + np.random.default_rng(1).normal(0, 0.1, true.shape)
+    seen = FramePredictions(frames, np.arange(6), energy, forces, stress, moments)
     found = evidence._agreement(seen, seed=0, n=200)
-    assert found["slope"] == pytest.approx(0.8)
-    assert found["cosine"] == pytest.approx(1.0)
-    assert found["mae"] == pytest.approx(0.2 * np.abs(true).mean())
-    assert found["low"] < found["mae"] < found["high"]
-    assert np.isnan(evidence._agreement(dataclasses.replace(seen, forces_ev_per_a=0 * true), 0, 10)["cosine"])
+    assert (found["slope"], found["cosine"]) == pytest.approx(slope_and_cosine(seen))
+    assert found["mae"] == pytest.approx(np.abs(forces - true).mean())
+    for name in ("mae", "slope", "cosine"):
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+    of_zero = evidence._agreement(dataclasses.replace(seen, forces_ev_per_a=0 * true), 0, 10)
+    assert of_zero["mae"] == pytest.approx(np.abs(true).mean())
+    assert np.isnan([of_zero["slope"], of_zero["cosine"]]).all()
 
 
 def test_the_collected_solids_are_those_of_the_plans_structure():

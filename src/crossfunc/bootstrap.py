@@ -4,11 +4,20 @@ Frames of one material rise and fall together, and so do the errors of two metho
 are drawn, not frames, and the two methods are compared on the same draw.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BootstrapError", "Estimate", "mean_error", "paired_difference", "paired_over_seeds", "ratio_difference"]
+__all__ = [
+    "BootstrapError",
+    "Estimate",
+    "estimate_of_sums",
+    "mean_error",
+    "paired_difference",
+    "paired_over_seeds",
+    "ratio_difference",
+]
 
 LEVEL = 0.95
 VERDICTS = ("lower", "unclear", "higher")
@@ -170,13 +179,40 @@ def ratio_difference(
     BootstrapError
         As `mean_error`.
     """
-    sums = [_by_material(values, material_ids)[1] for pair in (one, other) for values in pair]
-    n = len(sums[0])
-    times = _times_drawn(n, n_bootstrap, seed)
-    drawn = [times @ s for s in sums]
-    low, high = _ends(drawn[0] / drawn[1] - drawn[2] / drawn[3], level, n)
-    whole = [s.sum() for s in sums]
-    return Estimate(float(whole[0] / whole[1] - whole[2] / whole[3]), low, high, n, level)
+    rows = np.column_stack([np.asarray(values, float) for pair in (one, other) for values in pair])
+    options = {"n_bootstrap": n_bootstrap, "level": level, "seed": seed}
+    return estimate_of_sums(rows, material_ids, lambda s: s[0] / s[1] - s[2] / s[3], **options)
+
+
+def estimate_of_sums(
+    rows, material_ids, statistic: Callable, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
+) -> Estimate:
+    """Statistic of sums over rows, such as a slope or a cosine, with a percentile interval from resampled materials.
+
+    Parameters
+    ----------
+    rows : array_like, shape (n_rows, n_sums)
+        What each row adds to each of the sums.
+    material_ids : array_like, shape (n_rows,)
+    statistic : callable
+        From the sums, shape (n_sums, ...), to the statistic, shape (...): arrays of resamples come in the last axis.
+    n_bootstrap, level, seed
+        As for `mean_error`.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    BootstrapError
+        As `mean_error`.
+    """
+    columns = np.asarray(rows, float).T
+    sums = np.array([_by_material(values, material_ids)[1] for values in columns])
+    n = sums.shape[1]
+    low, high = _ends(statistic(sums @ _times_drawn(n, n_bootstrap, seed).T), level, n)
+    return Estimate(float(statistic(sums.sum(axis=1))), low, high, n, level)
 
 
 def _differences(error, other) -> np.ndarray:
@@ -216,5 +252,5 @@ def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
 def _ends(draws: np.ndarray, level: float, n_materials: int) -> tuple[float, float]:
     if n_materials < FEWEST:
         return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -498,8 +498,8 @@ def force_agreement(dataset: Dataset, model: str, *, seed: int = 0, n: int = 100
     Returns
     -------
     DataFrame
-        Index `model_pbe`, `model_r2scan`, `functionals`, `zero`; `mae` with `low` and `high` (95 % over materials),
-        eV/Å; `slope` with `slope_low` and `slope_high`, and `cosine`, of predicted on labelled forces (null for zero).
+        Index `model_pbe`, `model_r2scan`, `functionals`, `zero`; `mae` (eV/Å), `slope` and `cosine` of predicted on
+        labelled forces (null for zero), each with the ends of its interval over materials in `mae_low`, `mae_high` ...
         Frames whose forces vanish by symmetry are left out.
     """
     from crossfunc.potential import load_model
@@ -528,27 +528,14 @@ def _per_frame(frames) -> list[np.ndarray]:
 
 
 def _agreement(predicted, seed: int, n: int) -> dict[str, float]:
-    """Error over atoms with its interval, slope and cosine of the forces of a `FramePredictions`."""
-    from crossfunc.training.baselines import slope_and_cosine
+    """Error, slope and cosine of the forces of a `FramePredictions`, each with its ends; NaN where there is none."""
+    from crossfunc.training.baselines import force_agreement
 
-    true, forces = predicted.pairs("forces")
-    owners = predicted.frames.material_ids[predicted.frames.crystals.owners]
-    error = np.abs(np.subtract(forces, true, dtype=float)).mean(axis=1)
-    mae = mean_error(error, owners, n_bootstrap=n, seed=seed)
-    slope, cosine = slope_and_cosine(predicted)
-    # F.F' / F.F is a mean of F.F' / F.F of the atoms, weighted by F.F: so materials can be drawn for it as for errors.
-    square = np.einsum("ij,ij->i", true, true, dtype=float)
-    along = np.einsum("ij,ij->i", true, forces, dtype=float)
-    each = np.divide(along, square, out=np.zeros_like(along), where=square > 0)
-    of_slope = mean_error(each, owners, weights=square, n_bootstrap=n, seed=seed)
+    found = force_agreement(predicted, n_bootstrap=n, seed=seed)
     return {
-        "mae": mae.value,
-        "low": mae.low,
-        "high": mae.high,
-        "slope": slope,
-        "slope_low": of_slope.low,
-        "slope_high": of_slope.high,
-        "cosine": cosine,
+        column: getattr(found[name], end) if name in found else float("nan")
+        for name in ("mae", "slope", "cosine")
+        for end, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
     }
 
 

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 
+from crossfunc.bootstrap import Estimate, estimate_of_sums, mean_error
 from crossfunc.potential import predict
 from crossfunc.potential.checkpoints import element_references, set_element_references
 from crossfunc.training.evaluate import FramePredictions
@@ -159,6 +160,41 @@ def slope_and_cosine_of(labels: np.ndarray, predicted: np.ndarray) -> tuple[floa
     if not length or not other:
         return float("nan"), float("nan")
     return dot / length**2, dot / (length * other)
+
+
+def force_agreement(predictions: FramePredictions, *, n_bootstrap: int = 2000, seed: int = 0) -> dict[str, Estimate]:
+    """How well predicted forces agree with labelled ones, with intervals over materials.
+
+    Parameters
+    ----------
+    predictions : FramePredictions
+    n_bootstrap, seed : int
+        As for `crossfunc.bootstrap.mean_error`.
+
+    Returns
+    -------
+    dict of str to Estimate
+        `mae` over components, eV/Å; `slope` and `cosine` as `slope_and_cosine` has them. Where either side is zero
+        everywhere there is an error alone.
+
+    Raises
+    ------
+    crossfunc.BootstrapError
+        No labelled force at all.
+    """
+    labels, predicted = (np.asarray(values, np.float64) for values in predictions.pairs("forces"))
+    there = ~np.isnan(labels).any(axis=1)
+    owners = predictions.frames.material_ids[predictions.frames.crystals.owners][there]
+    labels, predicted = labels[there], predicted[there]
+    pairs = ((labels, predicted), (labels, labels), (predicted, predicted))
+    sums = np.column_stack([np.einsum("ij,ij->i", a, b) for a, b in pairs])
+    options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    found = {"mae": mean_error(np.abs(predicted - labels).mean(axis=1), owners, **options)}
+    if labels.any() and predicted.any():
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample of undisplaced crystals alone
+            found["slope"] = estimate_of_sums(sums, owners, lambda s: s[0] / s[1], **options)
+            found["cosine"] = estimate_of_sums(sums, owners, lambda s: s[0] / np.sqrt(s[1] * s[2]), **options)
+    return found
 
 
 def why_not_quote(n, error, free_baseline: float, *, what: str = "the curve") -> str:
