@@ -156,6 +156,20 @@ def test_the_words_beside_the_figure_say_what_was_computed(page):
     assert nothing["words"][0] == "No material is left."
 
 
+def test_each_material_is_drawn_where_its_energies_are(page):
+    _, (low, high), _ = tables("pbe-r2scan")
+    state = state_of(page, dataset=0, mode=NOTHING)
+    path = page.find_element("css selector", "path[stroke-linecap]").get_attribute("d")
+    x, y = np.array(re.findall(r"M([\d.]+) ([\d.]+)h0", path), dtype=float).T
+    assert len(x) == len(state["judged"])
+    order = np.argsort(-np.abs(high - low))
+    scale = np.ptp(x) / np.ptp(high)
+    np.testing.assert_allclose(x - x[0], scale * (high[order] - high[order[0]]), atol=0.2)
+    np.testing.assert_allclose(y - y[0], scale * 340 / 345 * (low[order[0]] - low[order]), atol=0.2)
+    on_line = 62 + 345 * (350 - y) / 340  # where the dashed line has this height
+    np.testing.assert_allclose(x - on_line, scale * (high - low)[order], atol=0.3)
+
+
 def test_each_draw_takes_other_materials_and_an_element_put_back_brings_the_former_ones(page):
     first = state_of(page, dataset=0, mode=OWN)["fitted"]
     assert state_of(page, dataset=0, mode=OWN)["fitted"] == first

@@ -118,18 +118,20 @@ function correlation(r) {
 /* --- controls --- */
 
 add(box, "style", {}, `
-.xf-lab { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 1.5rem; }
-.xf-lab > *, .xf-lab fieldset { min-width: 0; }
+.xf-lab { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
+.xf-lab > *, .xf-lab fieldset { min-width: 0; flex: 1 1 18rem; }
 .xf-lab fieldset { border: 1px solid #8888; border-radius: .3rem; margin: 0 0 .7rem; padding: .2rem .8rem .5rem; }
 .xf-lab legend { float: none; width: auto; font-size: 1em; font-weight: 600; padding: 0 .4em; margin: 0; }
 .xf-lab label, .xf-lab small { display: block; margin: .25em 0; }
 .xf-lab select { max-width: 100%; }
+.xf-lab label:has([type=radio]) { padding-left: 1.6em; text-indent: -1.6em; }
 .xf-lab table { width: 100%; border-collapse: collapse; margin: .3em 0; }
 .xf-lab :is(th, td) { text-align: right; padding: .2em .4em; border-bottom: 1px solid #8886; font-weight: normal;
   font-variant-numeric: tabular-nums; }
 .xf-lab :is(th, td):first-child { text-align: left; padding-left: 0; }
+.xf-lab td { white-space: nowrap; }
 .xf-lab tr:last-child :is(th, td) { font-weight: 600; }
-.xf-lab-wide { grid-column: 1 / -1; }
+.xf-lab > .xf-lab-wide { flex-basis: 100%; }
 .xf-lab-table { overflow-x: auto; padding: 3px 3px .4rem; }
 .xf-lab-elements { display: grid; grid-template-columns: repeat(18, minmax(2.1rem, 1fr)); gap: 2px; min-width: 40rem; }
 .xf-lab-elements button { font: inherit; font-size: .8rem; line-height: 1.15; padding: .15rem 0; min-width: 0;
