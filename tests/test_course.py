@@ -138,6 +138,23 @@ $$E = T$$
 """
 
 
+LIVE = """# Lessons live
+
+```{laboratory}
+```
+
+Move something.
+
+:::{admonition} Answer
+:class: dropdown
+The secret one.
+:::
+
+(laboratory-labels)=
+## About the book
+"""
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A course of one executed lesson."""
@@ -154,6 +171,7 @@ def made(tmp_path_factory):
     (kept / "06_x.fig-06-line.png").write_bytes(PNG)
     (root / "book" / "claims.md").write_text("# The paper's claims\n")
     (root / "book" / "functionals.md").write_text(PAGE)
+    (root / "book" / "laboratory.md").write_text(LIVE)
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
     (root / "notebooks" / "course.yml").write_text(yaml.safe_dump(COURSE))
     plans = plan_run(root, "smoke", package=root / "package")
@@ -164,6 +182,17 @@ def made(tmp_path_factory):
     written, notice = courses.write_course(plans, out, course)
     assert not notice  # nothing in the lesson is interactive
     return out, written, plans, course
+
+
+def test_students_without_python_get_a_page_that_computes_for_itself(made):
+    file = made[0] / "students" / "laboratory.html"
+    html = file.read_text()
+    assert file in made[1]
+    assert "<title>Lessons live</title>" in html
+    assert 'class="xf-widget"' in html
+    assert "Move something." in html
+    assert "secret" not in html
+    assert "About the book" not in html
 
 
 def text_of(path):

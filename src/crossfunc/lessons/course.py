@@ -24,6 +24,7 @@ from crossfunc.files import write_atomically
 from crossfunc.lessons import wording
 from crossfunc.lessons.exports import PLOTLY
 from crossfunc.lessons.freshness import check_lesson, require_fresh
+from crossfunc.lessons.laboratory import one_file
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.slides import (
@@ -44,8 +45,8 @@ ANSWERS_FILE = "answers.json"
 SOLUTION_TAG = "hide-cell"
 GROUP_LESSON = "06"
 PRIMER = "functionals.md"
+LIVE = "laboratory.md"
 _EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
-_ANSWER = re.compile(r"\n?:::\{admonition\} Answers?\n.*?\n:::\n?", re.S)
 _FIELDS = {
     "exercises": {"minutes", "ask", "choices", "right", "answer"},
     "quiz": {"ask", "choices", "right", "because"},
@@ -135,7 +136,8 @@ def write_course(
     -------
     written : list of Path
         `README.md` (what is what), `students/` (notebooks without solutions, answers and outputs, `answers.json` for
-        `check`, `START.md`, `quiz.md` and one per lesson, and the page on functionals), `instructors/` (executed
+        `check`, `START.md`, `quiz.md` and one per lesson, the page on functionals, and `laboratory.html`, the heart of
+        lessons 1 to 3 for a browser without Python), `instructors/` (executed
         notebooks with solutions in sight, `running-sheet.md`, `answers.md`, `quiz.md` with answers, `groups.md` with
         those of the sheets, `debate.md`), `slides/` (a deck per lesson, `all.pptx`, and one on functionals), `groups/`
         (a folder for each, with its sheet and its notebook, and `sheets.html`, all sheets to be printed),
@@ -171,9 +173,12 @@ def write_course(
     written.append(_write(out / "students" / "quiz.md", quiz_text(course, numbers)))
     if (primer := book / PRIMER).is_file():
         text = primer.read_text(encoding="utf-8")
-        written.append(_write(out / "students" / PRIMER, wording.as_markdown(_ANSWER.sub("\n", text), titles)))
+        written.append(_write(out / "students" / PRIMER, wording.as_markdown(wording.without_answers(text), titles)))
         written.append(_write(out / "instructors" / PRIMER, wording.as_markdown(text, titles)))
         written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles))
+    if (live := book / LIVE).is_file():
+        page = one_file(live.read_text(encoding="utf-8"), titles)
+        written.append(_write(out / "students" / live.with_suffix(".html").name, page))
     written.append(_write(out / "instructors" / "quiz.md", quiz_text(course, numbers, with_answers=True)))
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans, own)))
     written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans, titles)))
@@ -205,6 +210,7 @@ _START = """# Start
 3. Under each exercise is an empty cell for you, and a check. `check("03.2")` lists the choices, and
    `check("03.2", "a little")` says whether an answer is right. It reads `answers.json` in this folder.
 4. Nothing is lost by running a cell again, in whatever order.
+5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
 """
 
 
@@ -299,7 +305,7 @@ def student_notebook(plan: Plan, course: Course, titles: Mapping[str, str] | Non
         if cell["cell_type"] == "markdown":
             if found := _EXERCISE.search(text):
                 exercise = f"{plan.lesson.number}.{found[1]}"
-            cells.append({**cell, "source": wording.as_markdown(_ANSWER.sub("\n", text), titles)})
+            cells.append({**cell, "source": wording.as_markdown(wording.without_answers(text), titles)})
         elif exercise and SOLUTION_TAG in cell["metadata"].get("tags", []):
             if exercise not in course.exercises:
                 raise LessonError(f"{plan.lesson.stem}: exercise {exercise} is not in {FILE}: say there what it asks.")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from crossfunc.lessons.sources import spoken_number
 
-__all__ = ["as_markdown", "as_words", "figure_numbers", "headline", "kept_figures", "page_titles", "sentence"]
+__all__ = [
+    *("as_markdown", "as_words", "figure_numbers", "headline", "kept_figures", "page_titles", "sentence"),
+    "without_answers",
+]
 
 LONGEST_HEADLINE = 88
 _ROLE = re.compile(r"\{(\w+(?::\w+)?)\}`([^`]*)`")
@@ -19,6 +22,7 @@ _EQUATION = re.compile(r"(\w+) \{eq\}`[^`]*`")
 _ASKS = frozenset("by fit fits for from in minimise minimises of on reading solve solves that with".split())
 _LABEL = re.compile(r"\$\$(.*?)\$\$ \((eq-[\w-]+)\)", re.S)
 _DIRECTIVE = re.compile(r"^:::+\{(\w+)\} ?([^\n]*)\n((?::[a-z]+: [^\n]*\n)*)(.*?)^:::+$", re.S | re.M)
+_ANSWER = re.compile(r"\n?:::\{admonition\} Answers?\n.*?\n:::\n?", re.S)
 _KEPT_FIGURE = re.compile(r"^:::\{lesson-figure\} (\S+) (fig-[\w-]+)\n:kept: (\S+)\n:::$", re.M)
 _MATHS = re.compile(r"^```\{math\}\n(?::label: (eq-[\w-]+)\n)?(.*?)^```$", re.S | re.M)
 _LESSON = re.compile(r"(?:.*/)?(\d\d[a-z]?)_\w+$")
@@ -84,6 +88,11 @@ def as_markdown(text: str, titles: Mapping[str, str] | None = None) -> str:
     text = _KEPT_FIGURE.sub(lambda found: f"> The book shows `{found[2]}` of a longer run here.", text)
     text = _DIRECTIVE.sub(lambda found: _quotation(found[1], found[2], found[4]), text)
     return _ROLE.sub(lambda found: _say(found, titles or {}, {}, mark="`"), text)
+
+
+def without_answers(text: str) -> str:
+    """Return MyST without the admonitions that hold answers."""
+    return _ANSWER.sub("\n", text)
 
 
 def _quotation(kind: str, title: str, body: str) -> str:

@@ -1,4 +1,4 @@
-"""What a reader moves: references of two elements, how far training can carry a reference, and the epochs of a run.
+"""What a reader moves: references of two elements, how far training can carry them, epochs of a run, lessons 1 to 3.
 
 Each is a piece of HTML that computes in the page: no server, no other host, sliders that a keyboard moves, results in
 words beside the picture. Names from data are set as text.
@@ -6,6 +6,9 @@ words beside the picture. Names from data are set as text.
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +125,25 @@ def parity_over_epochs(runs, names, *, most_points: int = 150) -> Widget:
     }
     words = f"play the epochs of {len(runs)} runs, and see what happens to the energies and forces of held-out frames"
     return _widget(data, words, _PLAYER)
+
+
+def laboratory(sets: Iterable[Mapping[str, Any]]) -> Widget:
+    """Let a reader repeat lessons 1 to 3: choose materials, subtract references, and see how far two functionals agree.
+
+    Parameters
+    ----------
+    sets : iterable of dict
+        Energies of one dataset each, from `crossfunc.lessons.laboratory.energies_for_page`; the first is shown first.
+
+    Returns
+    -------
+    Widget
+    """
+    script = files("crossfunc.lessons.figures").joinpath("laboratory.js").read_text(encoding="utf-8")
+    words = "choose materials and what is subtracted from their energies, and see how far two functionals agree"
+    widget = _widget({"sets": list(sets)}, words, script)
+    without = "<noscript><p>Here the page computes in your browser, which needs JavaScript.</p></noscript>"
+    return Widget(widget.html + without, words)
 
 
 def _evenly(n: int, most: int) -> np.ndarray:
