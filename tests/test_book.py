@@ -200,6 +200,8 @@ def long_run(tmp_path, monkeypatch):
     values = {"max_steps": 1000, "seed": 0, "dataset": str(tmp_path / "own")}
     plan = plans.Plan(SimpleNamespace(stem="01_x", parameters=declared), "p", values, {}, home)
     monkeypatch.setattr(plans, "plan_run", lambda *_: [plan])
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "page.md").write_text("```{lesson-figure} 01_x fig-1\n:kept: p\n```\n")
     problems = []
     monkeypatch.setattr(crossfunc.lessons, "check_fresh", lambda *_, **__: problems)
     return SimpleNamespace(
@@ -222,6 +224,28 @@ def test_a_kept_run_is_read_back_without_the_build_folder(long_run):
     ]
     with pytest.raises(LookupError, match="no figure 'fig-2'; there are: fig-1"):
         book_kept.kept_figure(long_run.root, "p", "01_x", "fig-2")
+
+
+def test_a_kept_run_has_only_the_figures_that_a_page_shows(long_run):
+    page = long_run.root / "book" / "page.md"
+    page.write_text("```{lesson-figure} 01_x fig-1\n:kept: another\n```\n{lesson-figure} 01_x fig-1\n")
+    folder = long_run.keep()
+    assert book_kept.read_kept(long_run.root, "p", "01_x")["figures"] == {}
+    assert not list(folder.glob("*.png"))
+    with pytest.raises(LookupError, match="once this page is written, keep the run again: make it with"):
+        book_kept.kept_figure(long_run.root, "p", "01_x", "fig-1")
+    (long_run.root / "notebooks").mkdir()
+    (long_run.root / "notebooks" / "04_y.py").write_text("# :::{lesson-figure} 01_x fig-1\n# :kept: p\n# :::\n")
+    assert (long_run.keep() / "01_x.fig-1.png").is_file()
+
+
+def test_no_figure_is_kept_that_no_page_shows(root):
+    for about in sorted((root / book_kept.KEPT).glob("*/*.run.json")):
+        profile, lesson = about.parent.name, about.name.removesuffix(".run.json")
+        shown = book_kept.shown_figures(root, profile, lesson)
+        assert set(book_kept.read_kept(root, profile, lesson)["figures"]) == shown
+        found = {png.name.split(".")[1] for png in about.parent.glob(f"{lesson}.*.png")}
+        assert found == shown, f"{profile} {lesson}"
 
 
 def test_a_kept_run_of_other_labels_than_the_books_says_so_where_it_is_shown(long_run, monkeypatch):
@@ -448,7 +472,24 @@ def test_a_run_that_did_not_get_far_enough_leaves_a_claim_unclear_and_says_why(t
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], needs={need: "too short"})
     verdicts, [row] = book_claims.summary_rows(root, "p")
     assert verdicts["surrogate"] == ["holds" if is_met else "unclear"]
-    assert row[4].startswith("**holds**: 0.5" if is_met else "**unclear**, too short: 0.5")
+    why = "because an older run did not record `gone`" if "gone" in need else "too short"
+    assert row[4].startswith("**holds**: 0.5" if is_met else f"**unclear**, {why}: 0.5")
+
+
+def test_what_a_short_run_cannot_say_is_not_said_beside_one_in_which_every_method_arrived(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], short="Decided by few steps.")
+    assert book_claims.summary_rows(root, "p")[1][0][5] == "Decided by few steps. Not much."
+    keep_beside(root, "converged-surrogate", "model, CHGNet", "surrogate")
+    row = book_claims.summary_rows(root, "p")[1][0]
+    assert "`surrogate`, converged" in row[4]
+    assert row[5] == "Not much."
+
+
+def test_no_limit_that_stands_beside_any_run_speaks_of_the_steps_of_a_short_one(root):
+    never_long = ("06_hull_workflow",)  # no profile runs it until every method has arrived
+    for claim in book_claims.read_claims(root):
+        if claim["result"].partition(":")[0] not in never_long:
+            assert not re.search(r"step|budget|this page|short|learned no", claim["limits"]), claim["claim"]
 
 
 def test_a_need_that_is_no_rule_stops_the_build(tmp_path):
@@ -514,20 +555,32 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
     assert (verdicts["DFT"], verdicts["surrogate"], *row[4:]) == (["holds"], [], "—", "—")
 
 
-@pytest.mark.parametrize(
-    ("profile", "kind"),
-    [("surrogate", "surrogate"), ("sevennet", "teacher")],
-)
-def test_kept_runs_on_labels_of_networks_have_all_that_the_claims_ask_of_them(root, profile, kind):
-    kept = {path.name[:2] for path in book_kept.kept_folder(root, profile).glob("*.run.json")}
-    assert kept >= {"03", "04", "05", "07", "09"}
-    for claim in book_claims.read_claims(root):
-        lesson = claim["result"].partition(":")[0]
-        if lesson[:2] in kept:
-            content = book_results.read_results(root, None, lesson, kept=profile)
-            assert book_claims.kind_of(content) == kind
-            if claim.get("only", kind) == kind:
+KEPT_FOR_CLAIMS = {
+    "surrogate": ("surrogate", {"03", "04", "05", "07", "09"}),
+    "sevennet": ("teacher", {"03", "04", "05", "07", "09"}),
+    "converged": ("DFT", {"04", "04b"}),
+    "converged-surrogate": ("surrogate", set()),
+}
+
+
+@pytest.mark.parametrize("profile", KEPT_FOR_CLAIMS)
+def test_kept_runs_have_all_that_the_claims_ask_of_them(root, profile):
+    kind, wanted = KEPT_FOR_CLAIMS[profile]
+    kept = {path.name.removesuffix(".run.json") for path in book_kept.kept_folder(root, profile).glob("*.run.json")}
+    assert {lesson.partition("_")[0] for lesson in kept} >= wanted
+    for lesson in kept:
+        content = book_results.read_results(root, None, lesson, kept=profile)
+        assert book_claims.kind_of(content) == kind
+        for claim in book_claims.read_claims(root):
+            if claim["result"].partition(":")[0] == lesson and claim.get("only", kind) == kind:
                 book_claims.judged(claim, content)  # raises for a number that is missing
+
+
+def test_every_profile_that_the_claims_read_is_held_to_their_keys(root):
+    read = {*book_kept.CONVERGED, *book_kept.OTHER_LABELS}
+    there = {path.name for path in (root / book_kept.KEPT).iterdir()}
+    assert read & there <= set(KEPT_FOR_CLAIMS)
+    assert set(book_kept.CONVERGED) <= set(KEPT_FOR_CLAIMS)
 
 
 def test_all_that_needs_real_crystals_is_kept_for_builds_without_them(root):

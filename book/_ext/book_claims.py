@@ -139,14 +139,17 @@ def judged(claim, content):
 def unmet_need(claim, content):
     """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
 
-    A need that the run did not record is not met: an old run does not say that it was long enough.
+    A need that the run did not record is not met: an old run does not say that it was long enough, and is said to be
+    old instead.
     """
     found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
     for rule, reason in claim.get("needs", {}).items():
         key, condition = _NEED.fullmatch(rule).groups()
         operand = _RULE.fullmatch(condition)[2]
-        is_known = key in found and (operand in found or not re.match("[a-z]", operand))
-        if not is_known or judge(found[key], condition, found.get) != VERDICTS[0]:
+        asked = [key, *([operand] if re.match("[a-z]", operand) else [])]
+        if lacking := [name for name in asked if name not in found]:
+            return f"because an older run did not record `{lacking[0]}`"
+        if judge(found[key], condition, found.get) != VERDICTS[0]:
             return reason
     return ""
 
@@ -175,9 +178,15 @@ def summary_rows(root, profile):
         what = (
             f"{row['title']}, {{doc}}`lesson {spoken_number(lesson)} </notebooks/{lesson}>`: {rule_text(rule, other)}"
         )
-        limits = claim["limits"] if "surrogate" in on else "—"
+        limits = limits_of(claim, on["surrogate"]) if "surrogate" in on else "—"
         rows.append((_said(claim), what, paper_cell(row, rule, other), *_columns(cells), limits))
     return verdicts, rows
+
+
+def limits_of(claim, content):
+    """Return what the surrogate's labels can say, behind what its run was too short for where no method had arrived."""
+    short = "" if content.get("kept") in CONVERGED else claim.get("short", "")
+    return f"{short} {claim['limits']}".strip()
 
 
 def _said(claim):
