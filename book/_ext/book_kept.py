@@ -5,7 +5,8 @@
 ``LESSON:KEY@PROFILE``          is one number of it, for the role ``{result}``
 
 ``python book/build.py --profile PROFILE --keep LESSON`` (``make keep``) copies a fresh run there: results, tables,
-and those static figures, with their words, that a page shows: write the page first. Nothing in the folder is written by hand.
+and those static figures, with their words, that a page shows: write the page first. Nothing in the folder is written by
+hand.
 """
 
 import base64
