@@ -297,6 +297,7 @@ def labelled_by(code, high="r2scan"):
 def test_every_run_is_judged_beside_the_model_as_it_comes_and_the_published_one(monkeypatch):
     monkeypatch.setattr(four_methods, "Judged", Added)
     monkeypatch.setattr(four_methods, "load_model", lambda name: f"loaded {name}")
+    monkeypatch.setattr(four_methods.run_histories, "check_one_start", lambda *_: None)
     planned = {
         (case, seed): SimpleNamespace(split=f"split {seed}", model_of=lambda run: f"model of {run}")
         for case in "14"
@@ -325,6 +326,8 @@ def test_units_of_one_seed_that_began_with_different_networks_are_refused(monkey
     """As after a start was taught again on another machine: its references-only run has other forces than the start."""
     monkeypatch.setattr(four_methods, "Judged", Added)
     monkeypatch.setattr(four_methods, "load_model", lambda name: name)
+    held = []
+    monkeypatch.setattr(four_methods.run_histories, "check_one_start", lambda *given: held.append(given))
     forces = {(case, seed): np.ones((2, 3)) for case in (TAUGHT, "references-only", "4") for seed in (0, 1)}
     forces["4", 1] = np.zeros((2, 3))  # a trained network is another one
     forces["references-only", 1] = np.ones((2, 3)) + apart
@@ -334,6 +337,8 @@ def test_units_of_one_seed_that_began_with_different_networks_are_refused(monkey
     }
     if not is_refused:
         assert four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")
+        assert list(held[0][0].values()) == list(planned.values())  # histories are held against each other as well
+        assert list(held[0][1]) == list(forces.values())
         return
     with pytest.raises(ValueError, match=r"seed 1: forces of 'taught start' and 'references-only' are up to 1.4 meV/Å"):
         four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")

@@ -14,8 +14,10 @@ import pandas as pd
 from crossfunc.bootstrap import Estimate, mean_error, paired_difference
 from crossfunc.datasets import Dataset
 from crossfunc.energies import correlation_text, published_tables_apply
+from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
+from crossfunc.lessons.run_histories import STILL_FALLING
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -314,6 +316,7 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
     LessonError
         Units of one seed that began with different networks.
     """
+    run_histories.check_one_start({key: planned[key] for key in runs}, runs.values())
     splits = splits_of(planned)
     judged = Judged(frames, splits, seed)
     for (name, of_seed), run in runs.items():
@@ -478,10 +481,6 @@ def headline_of_errors(judged: Judged) -> str:
     return f"In energy, {listed(above)} {end} above model-aware references, which cost no training; ticks: the paper"
 
 
-STILL_FALLING = 0.05
-"""A run whose validation error falls by more than this share in its last fifth has not arrived."""
-
-
 def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
     """Return by how much of itself each run's validation error fell in the last fifth of its steps.
 
@@ -493,15 +492,12 @@ def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each method that trains, a column for each seed: 1 - end / before, from the last validation that the
-        first four fifths hold; negative where the error rose.
+        A row for each method that trains, a column for each seed, as `run_histories.last_fifth` has it.
     """
     found: dict[str, dict[int, float]] = {}
     for (name, seed), run in runs.items():
-        history = run.history[["step", f"validation_{metric}"]].dropna()
-        before = history[history["step"] <= 0.8 * history["step"].max()]
-        if name in "1234" and len(history) > 1 and len(before):
-            found.setdefault(name, {})[seed] = 1 - history.iloc[-1, 1] / before.iloc[-1, 1]
+        if name in "1234" and np.isfinite(fallen := run_histories.last_fifth(run.history, metric)):
+            found.setdefault(name, {})[seed] = fallen
     return pd.DataFrame(found).T
 
 

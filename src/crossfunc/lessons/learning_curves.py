@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import mean_error, paired_over_seeds
+from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
@@ -281,6 +282,58 @@ def overfit(runs: pd.DataFrame, n_seen: int) -> pd.DataFrame:
     table = table.pivot_table("ratio", "n", "method", sort=False).sort_index()
     table["times each frame is seen"] = n_seen / table.index
     return table.rename_axis("N").rename_axis(None, axis=1)
+
+
+FEWEST_LOOKS = 5
+"""With fewer validations a run has no last fifth."""
+
+
+def last_fifths(units: Mapping[tuple, Any], done: Sequence) -> pd.DataFrame:
+    """By how much of itself each run's errors fell in the last fifth of its steps: `method`, `n`, `seed`, `energy` ...
+
+    Parameters
+    ----------
+    units : dict
+        (curve, N, seed) to unit.
+    done : sequence of FinetuneResult
+        In the same order.
+
+    Returns
+    -------
+    DataFrame
+        Without a row where a run has fewer than `FEWEST_LOOKS` validations after its first step.
+    """
+    rows = [
+        {"method": name, "n": n, "seed": seed}
+        | {metric: run_histories.last_fifth(run.history, COLUMNS[metric]) for metric in DRAWN}
+        for (name, n, seed), run in zip(units, done, strict=True)
+        if (run.history["step"] > 0).sum() >= FEWEST_LOOKS
+    ]
+    return pd.DataFrame(rows, columns=["method", "n", "seed", *DRAWN])
+
+
+def record_last_fifths(results, units: Mapping[tuple, Any], done: Sequence) -> str:
+    """Record `last_fifths` at the largest N in percent, and say which runs have not arrived, if any."""
+    fallen = last_fifths(units, done)
+    if fallen.empty:
+        few = f"fewer than {FEWEST_LOOKS} times (`n_looks`)"
+        return f"These runs were looked at {few}, so whether they have arrived cannot be said."
+    limit, said = f"{run_histories.STILL_FALLING:.0%}", []
+    for metric in DRAWN:
+        for name in fallen["method"].unique():
+            percent = 100 * at_largest(fallen, name)[metric]
+            if percent.notna().all():
+                ends = (percent.min(), percent.max()) if len(percent) > 1 else None
+                results.record(f"{metric}_last_fifth_{key_of(name)}", percent.mean(), ends, n=fallen["n"].max())
+        mean = fallen.groupby(["method", "n"], sort=False)[metric].mean()
+        late = mean[mean > run_histories.STILL_FALLING]
+        whose = [f"{name} at N = {n:,} ({value:.0%})" for (name, n), value in late.items()]
+        said.append(
+            f"the {metric} error still falls by more than {limit} for {listed(whose)}"
+            if whose
+            else f"no {metric} error falls by more than {limit}"
+        )
+    return f"In the last fifth of the steps, mean over seeds, {'; '.join(said)}. More is not converged."
 
 
 # --- the schedule ---
