@@ -546,6 +546,16 @@ def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
     assert of_another.endswith("(`surrogate-sevennet`)")
 
 
+def test_a_kept_run_that_is_older_than_a_claim_is_passed_over(tmp_path):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    keep_beside(root, "converged-surrogate", "model, CHGNet", "surrogate", key="another")
+    keep_beside(root, key="another")
+    verdicts, [row] = book_claims.summary_rows(root, "p")
+    assert verdicts["surrogate"] == ["holds"]
+    assert "converged" not in row[4]
+    assert (verdicts["DFT"], row[3]) == ([], "—")
+
+
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], only="DFT")
     verdicts, [row] = book_claims.summary_rows(root, "p")
@@ -561,6 +571,12 @@ KEPT_FOR_CLAIMS = {
     "converged": ("DFT", {"04", "04b"}),
     "converged-surrogate": ("surrogate", set()),
 }
+OLDER = {
+    ("surrogate", "04_four_methods"): {"train_energy_4_minus_3"},
+    ("sevennet", "04_four_methods"): {"train_energy_4_minus_3"},
+    ("converged", "04_four_methods"): {"train_energy_4_minus_3"},
+}
+"""What kept runs are too old to have recorded; to be emptied as they are made again."""
 
 
 @pytest.mark.parametrize("profile", KEPT_FOR_CLAIMS)
@@ -571,9 +587,10 @@ def test_kept_runs_have_all_that_the_claims_ask_of_them(root, profile):
     for lesson in kept:
         content = book_results.read_results(root, None, lesson, kept=profile)
         assert book_claims.kind_of(content) == kind
-        for claim in book_claims.read_claims(root):
-            if claim["result"].partition(":")[0] == lesson and claim.get("only", kind) == kind:
-                book_claims.judged(claim, content)  # raises for a number that is missing
+        claims = [c for c in book_claims.read_claims(root) if c["result"].partition(":")[0] == lesson]
+        asked = {key for c in claims if c.get("only", kind) == kind for key in book_claims.keys_of(c)}
+        lacking = asked - {row["key"] for row in content["results"]}
+        assert lacking == OLDER.get((profile, lesson), set()), f"{profile}: {lesson}"
 
 
 def test_every_profile_that_the_claims_read_is_held_to_their_keys(root):

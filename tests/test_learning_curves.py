@@ -324,6 +324,10 @@ def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     own = small.done[-1].history["validation_energy_mae_mev_per_atom"].iloc[-1]
     free = untrained["refitted"].history["validation_energy_mae_mev_per_atom"].iloc[0]
     assert found["energy_transfer_minus_n0"]["value"] == pytest.approx(own - free, abs=0.1)
+    force = small.done[-1].history["validation_force_mae_mev_per_a"].iloc[-1]
+    zero = learning_curves.zero_errors(small.held_out)["force_mae_mev_per_a"]
+    assert found["force_scratch_minus_zero"]["value"] == pytest.approx(force - zero, abs=0.1)
+    assert "energy_scratch_minus_zero" not in found
     assert learning_curves.record_pairs(results, {"transfer": []}, untrained, small.held_out) is None
 
 

@@ -71,16 +71,18 @@ def judge(row, rule, other):
     return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
 
 
-def results_by_labels(root, profile, lesson):
+def results_by_labels(root, profile, lesson, keys=()):
     """Return the results of a lesson on each kind of labels, as kind -> content; kinds: the keys of `KINDS`.
 
     A kept run in which every method arrived comes first, then what this build made, then other kept runs of the same
-    lesson; each says which it is, as `kept` of the content ("" for this build's).
+    lesson; each says which it is, as `kept` of the content ("" for this build's). A kept run that is older than one of
+    `keys` is passed over.
     """
     found = {}
     own = read_results(root, profile, lesson)
     for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, OTHER_LABELS)]:
-        found.setdefault(kind_of(content), {**content, "kept": name})
+        if not name or set(keys) <= {row["key"] for row in content["results"]}:
+            found.setdefault(kind_of(content), {**content, "kept": name})
     return found
 
 
@@ -136,6 +138,12 @@ def judged(claim, content):
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 
 
+def keys_of(claim):
+    """Return the results that a claim is judged by."""
+    operand = _RULE.fullmatch(str(claim["holds"]))[2]
+    return [claim["result"].partition(":")[2], *([operand] if re.match("[a-z]", operand) else [])]
+
+
 def unmet_need(claim, content):
     """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
 
@@ -162,7 +170,7 @@ def summary_rows(root, profile):
     rows = []
     for claim in read_claims(root):
         lesson, _, key = claim["result"].partition(":")
-        on = results_by_labels(root, profile, lesson)
+        on = results_by_labels(root, profile, lesson, keys_of(claim))
         if claim.get("only"):
             on = {kind: content for kind, content in on.items() if kind == claim["only"]}
         cells = dict.fromkeys(KINDS, "—")

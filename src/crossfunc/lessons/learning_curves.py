@@ -14,7 +14,7 @@ from crossfunc.bootstrap import mean_error, paired_over_seeds
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
-from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
+from crossfunc.training.baselines import frame_errors, predict_zero, why_not_quote, zero_errors
 from crossfunc.training.evaluate import evaluate, predict_frames
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
@@ -393,7 +393,7 @@ def record_errors(results, at_zero, untrained, errors, finals, validation: Label
 
 
 def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
-    """Record what scratch at its largest N gets wrong beyond transfer, with and without training, frame by frame.
+    """Record what scratch at its largest N gets wrong beyond transfer, trained or not, and beyond predicting zero.
 
     Parameters
     ----------
@@ -407,11 +407,14 @@ def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, valida
         return
     seen = {name: [predict_frames(run.last_model, validation) for run in finals[name]] for name in (TRANSFER, SCRATCH)}
     seen["n0"] = [predict_frames(untrained["refitted"].model, validation)] * len(finals[TRANSFER])
-    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
+    seen["zero"] = [predict_zero(one.frames) for one in seen["n0"]]
+    pairs = [(SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")]
+    of_forces = [*pairs, (SCRATCH, "zero")]  # zero is no answer to an energy
+    for metric, target, compared in zip(DRAWN, ("energy", "forces"), (pairs, of_forces), strict=True):
         errors = {name: [frame_errors(one, target) for one in several] for name, several in seen.items()}
         ids = [one.frames.material_ids for one in seen["n0"]]
         weights = [one.frames.label_counts[target] for one in seen["n0"]]
-        for one, other in ((SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")):
+        for one, other in compared:
             e = paired_over_seeds(errors[one], errors[other], ids, weights=weights)
             results.record(f"{metric}_{one}_minus_{other}", e.value, e.interval, n=e.n_materials)
 
