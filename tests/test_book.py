@@ -512,6 +512,58 @@ def test_the_order_of_methods_has_an_equals_sign_where_a_difference_is_unclear()
     assert book_claims.order_in_paper({"results": rows}, "magmom") == "—"
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict", "said"),
+    [
+        ({}, "agrees", "clear and as in the paper: 4 < 2, 4 < 3, 4 < 1, 2 < 1, 3 < 1"),
+        (
+            {"energy_3_minus_1": [-5, 1]},
+            "unclear",
+            "clear and as in the paper: 4 < 2, 4 < 3, 4 < 1, 2 < 1; unclear: 3 < 1",
+        ),
+        ({"energy_3_minus_1": None}, "unclear", "unclear: 3 < 1"),
+        ({"energy_3_minus_1": "gone"}, "unclear", "unclear: 3 < 1"),
+        ({"energy_1_minus_2": [-4, -1], "energy_2_minus_1": "gone"}, "contradicts", "the other way round: 1 < 2"),
+        ({"energy_3_minus_2": [5, 9]}, "agrees", "2 < 1, 3 < 1"),  # equal numbers in the paper say nothing
+    ],
+)
+def test_the_papers_order_is_judged_by_the_paired_differences_of_all_methods(changes, verdict, said):
+    rows = [
+        {"key": f"energy_mae_method_{k}", "value": 9.0, "paper": p}
+        for k, p in zip("1234", (27, 26, 26, 17), strict=True)
+    ]
+    gaps = {f"energy_{a}_minus_{b}": [-4, -1] for a, b in ("43", "42", "41", "31", "21")} | changes
+    rows += [{"key": key, "interval": ends} for key, ends in gaps.items() if ends != "gone"]
+    found, pairs = book_claims.order_verdict({"results": rows}, "energy")
+    assert found == verdict
+    assert said in pairs
+    assert book_claims.order_verdict({"results": rows}, "magmom") == ("", "")
+
+
+def test_every_column_of_table_1_has_an_order_and_a_verdict_on_each_kind_of_labels():
+    def rows_of(quantities):
+        return [
+            *({"key": f"{q}_mae_method_{k}", "value": float(k), "paper": float(k)} for q in quantities for k in "1234"),
+            *({"key": f"{q}_{a}_minus_{b}", "interval": [1, 2]} for q in quantities for a, b in ("43", "32", "21")),
+        ]
+
+    of_lessons = {
+        "04_four_methods": {"DFT": ("energy", "force", "stress"), "surrogate": ("energy", "force", "stress", "magmom")},
+        "06_hull_workflow": {"surrogate": ("decomposition", "formation")},
+    }
+
+    def find(_root, _profile, lesson):
+        return {kind: {"results": rows_of(quantities)} for kind, quantities in of_lessons[lesson].items()}
+
+    rows, kinds = book_claims.order_rows(None, "p", find)
+    assert kinds == ["DFT", "surrogate"]
+    assert [row[0] for row in rows] == [name for name, *_ in book_claims.TABLE_1]
+    assert all(row[1] == "1 < 2 < 3 < 4" for row in rows)
+    assert rows[0][2].startswith("1 < 2 < 3 < 4<br>**unclear**; clear and as in the paper: 1 < 2, 2 < 3, 3 < 4")
+    assert [row[2] for row in rows[3:]] == ["—"] * 3  # neither moments nor hulls of these labels
+    assert all("**unclear**" in row[3] for row in rows)
+
+
 def test_claims_of_others_stand_in_a_table_of_their_own(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], by="others", where="arXiv:1234.56789")
     verdicts, rows = book_claims.summary_rows(root, "p")
@@ -570,6 +622,7 @@ KEPT_FOR_CLAIMS = {
     "sevennet": ("teacher", {"03", "04", "05", "07", "09"}),
     "converged": ("DFT", {"04", "04b"}),
     "converged-surrogate": ("surrogate", set()),
+    "dft": ("DFT", {"02"}),
 }
 OLDER = {
     ("surrogate", "04_four_methods"): {"train_energy_4_minus_3"},
