@@ -173,3 +173,9 @@ def test_a_kept_run_with_other_numbers_would_fail_the_sentences(four, papers):
     sentences = [sentence for sentence in LONG_RUN if sentence.startswith(of_order)]
     assert len(sentences) == len(of_order)
     assert not any(LONG_RUN[one](four=turned, moved=None, curves=None, papers=papers) for one in sentences)
+
+
+def test_lesson_4_says_how_long_the_kept_run_beside_it_was(root, four):
+    lesson = (root / "notebooks" / "04_four_methods.py").read_text(encoding="utf-8")
+    assert "executed once with 20,000 steps per run and three seeds, and kept" in lesson
+    assert (four.parameters["max_steps"], four.parameters["n_seeds"]) == (20000, 3)
