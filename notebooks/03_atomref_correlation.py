@@ -544,9 +544,9 @@ oxygen = X[:, [ATOMIC_NUMBERS["O"] - 1]].toarray().ravel() > 0
 if oxygen.any():
     of_oxides = xf.fit_atomref(X[oxygen], high[oxygen])
     others = ~oxygen & of_oxides.is_determined_for(X)
-    some = {"oxides": oxygen, "others": others}
-    left = {n: of_oxides.remove(X[k], high[k]) for n, k in some.items()}
-    wrong = {n: pd.Series(e).abs().mean() for n, e in left.items()}
+    on = {"oxides": oxygen, "others": others}
+    unlike = {n: of_oxides.remove(X[k], high[k]) for n, k in on.items()}
+    wrong = {n: pd.Series(e).abs().mean() for n, e in unlike.items()}
     print(*(f"{n}: {e:.2f} eV/atom" for n, e in wrong.items()), sep="\n")
     is_worse = not wrong["others"] < wrong["oxides"]
     own_data.check_claim(is_worse, "what was not fitted is worse off", ds)
@@ -579,12 +579,12 @@ print(f"largest change of the rest: {np.abs(np.subtract(*rest)).max():.0e}")
 # Solution: a GGA table fits another code's PBE about as well, for each counts from its own PBE atoms; the r²SCAN table
 # holds the change of VASP's atoms, and on energies of another code it leaves the difference between the codes' atoms.
 in_both = published["r2scan"].is_determined_for(X)
-left = {}
+rest = {}
 for name, energy in (("gga", low), ("r2scan", high)):
-    left[name] = published[name].remove(X[in_both], energy[in_both])
-    print(f"{name}: the rest spreads by {left[name].std():.2f} eV/atom")
-print("r =", correlation_text(np.corrcoef(*left.values())[0, 1]))
-blamed = left["gga"].std() < left["r2scan"].std()
+    rest[name] = published[name].remove(X[in_both], energy[in_both])
+    print(f"{name}: the rest spreads by {rest[name].std():.2f} eV/atom")
+print("r =", correlation_text(np.corrcoef(*rest.values())[0, 1]))
+blamed = rest["gga"].std() < rest["r2scan"].std()
 own_data.check_claim(blamed, "the r²SCAN table fits less well", ds)
 
 # %% [markdown]
