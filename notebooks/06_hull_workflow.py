@@ -614,8 +614,8 @@ ground = forms[np.argmin(reference.energy_per_atom_ev[forms])]
 without = {"every form": alone < 1 - 1e-9}
 without["ground state"] = np.arange(len(alone)) != ground
 states = {}
-for off, kept in without.items():
-    states[off] = xf.hull_report(None, reference.take(kept))["status"]
+for off, stay in without.items():
+    states[off] = xf.hull_report(None, reference.take(stay))["status"]
 assert states["every form"].ne("ok").any()
 assert states["ground state"].eq("ok").all() or len(forms) == 1
 pd.DataFrame({off: s.value_counts() for off, s in states.items()})

@@ -179,3 +179,11 @@ def test_lesson_4_says_how_long_the_kept_run_beside_it_was(root, four):
     lesson = (root / "notebooks" / "04_four_methods.py").read_text(encoding="utf-8")
     assert "executed once with 20,000 steps per run and three seeds, and kept" in lesson
     assert (four.parameters["max_steps"], four.parameters["n_seeds"]) == (20000, 3)
+
+
+def test_on_our_own_dft_compounds_fall_apart_into_their_elements(root):
+    page = (root / "book" / "claims.md").read_text(encoding="utf-8")
+    assert "so that decomposition energies are formation energies, and both columns of that run say the same" in page
+    run = Kept(root, "dft", "06_hull_workflow")
+    for k in METHODS:
+        assert run.value(f"decomposition_mae_method_{k}") == pytest.approx(run.value(f"formation_mae_method_{k}"))

@@ -271,22 +271,25 @@ def pair_of_methods(found, column, one, other):
 ORDER_VERDICTS = ("agrees", "unclear", "contradicts")
 
 
-def order_verdict(content, column):
+def order_verdict(content, column, claims=()):
     """Return whether a run's paired differences have the signs of the paper's numbers, and how each pair comes out.
 
     Over the pairs of methods whose numbers differ in the paper: "contradicts" where one of them is clearly the other
     way round, "agrees" where all are clearly as in the paper, else "unclear". "" for both without the paper's numbers.
+    A pair that one of `claims` is about is unclear where the run cannot judge that claim, see `unmet_need`.
     """
     found = {row["key"]: row for row in content["results"]}
     errors = {k: found.get(f"{column}_mae_method_{k}", {}).get("paper") for k in "1234"}
     if None in errors.values():
         return "", ""
     pairs = {verdict: [] for verdict in ORDER_VERDICTS}
+    too_early = {claim["result"].partition(":")[2] for claim in claims if unmet_need(claim, content)}
     for one, other in itertools.combinations(sorted(errors, key=errors.get), 2):
         if errors[one] == errors[other]:
             continue
         interval, _ = pair_of_methods(found, column, one, other)
-        low, high = interval or (-1, 1)
+        is_early = too_early & {f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}"}
+        low, high = (-1, 1) if is_early or not interval else interval
         verdict = ORDER_VERDICTS[0 if high < 0 else 2 if low > 0 else 1]
         pairs[verdict].append(f"{other} < {one}" if verdict == ORDER_VERDICTS[2] else f"{one} < {other}")
     agreeing, open_ones, turned = (pairs[verdict] for verdict in ORDER_VERDICTS)
@@ -311,9 +314,9 @@ class MethodOrders(SphinxDirective):
         return parse_lines(self, list_table(header, rows, caption="Methods from best to worst"), "xf-claims")
 
 
-def order_rows(root, profile, find=None):
+def order_rows(root, profile, find=None, claims=None):
     """Return a row of cells for each column of Table 1, and the kinds of labels that have any."""
-    found = {}
+    found, claims = {}, read_claims(root) if claims is None else claims
     for column, _, lesson, beginning in TABLE_1:
         found[column] = beginning.removesuffix("_mae_"), (find or results_by_labels)(root, profile, lesson)
     kinds = [
@@ -327,7 +330,7 @@ def order_rows(root, profile, find=None):
         row = [column, next((text for text in papers if text != "—"), "—")]
         for kind in kinds:
             order = order_of_methods(on[kind], key) if kind in on else "—"
-            verdict, pairs = order_verdict(on[kind], key) if order != "—" else ("", "")
+            verdict, pairs = order_verdict(on[kind], key, claims) if order != "—" else ("", "")
             row.append(f"{order}<br>**{verdict}**; {pairs}" if verdict else order)
         rows.append(tuple(row))
     return rows, kinds
