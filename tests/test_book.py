@@ -472,7 +472,7 @@ def test_a_run_that_did_not_get_far_enough_leaves_a_claim_unclear_and_says_why(t
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], needs={need: "too short"})
     verdicts, [row] = book_claims.summary_rows(root, "p")
     assert verdicts["surrogate"] == ["holds" if is_met else "unclear"]
-    why = "because an older run did not record `gone`" if "gone" in need else "too short"
+    why = "because an older run did not record gone" if "gone" in need else "too short"
     assert row[4].startswith("**holds**: 0.5" if is_met else f"**unclear**, {why}: 0.5")
 
 

@@ -156,7 +156,7 @@ def unmet_need(claim, content):
         operand = _RULE.fullmatch(condition)[2]
         asked = [key, *([operand] if re.match("[a-z]", operand) else [])]
         if lacking := [name for name in asked if name not in found]:
-            return f"because an older run did not record `{lacking[0]}`"
+            return f"because an older run did not record {lacking[0]}"
         if judge(found[key], condition, found.get) != VERDICTS[0]:
             return reason
     return ""
