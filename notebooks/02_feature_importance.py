@@ -289,6 +289,7 @@ for name, fit in importance.items():
     linear = 1000 * held_out_error(X, y, ids, seed=seed)["mae_ev_per_atom"]
     by_trees = 1000 * fit.mae_per_seed_ev_per_atom.mean()
     print(f"{name}: linear {linear:.0f}, trees {by_trees:.0f} meV/atom")
+    own_data.check_claim(by_trees < linear, "trees err less", ds)
 
 # %% [markdown]
 # :::{admonition} Exercise 2

@@ -328,6 +328,7 @@ for what, values in (
     print(f"{what}: {1000 * np.abs(values).mean():.0f} meV/atom")
 part = 1 - np.abs(left).mean() / np.abs(residual).mean()
 print(f"{part:.0%} of what training left could still be solved for")
+own_data.check_claim(part > 0, "a refit takes some of it away", ds)
 
 # %% [markdown]
 # ## Check yourself

@@ -509,6 +509,8 @@ for factor in (1, 0.3, 0.1, 0.03, 0.01, 0):
         whole = whole + (factor - 1) * energy
         cosines.append(first_epoch.cosine(whole, to))
     served[f"{LossSettings().energy * factor:g}"] = np.mean(cosines)
+whole_term = next(iter(served.values()))
+assert np.isclose(whole_term, to_forces["3"], atol=1e-3)
 enough = [w for w, value in served.items() if value >= to_forces["4"]]
 print(
     f"with a refit: {to_forces['4']:+.2f}; without, reached at an energy weight of "
@@ -533,6 +535,8 @@ print(
     f"bias alone: {offset / learning_rate:,.0f} steps for {offset:.1f} eV/atom; "
     f"{n_steps} steps brought the error from {energy_mae[0]:.1f} to {energy_mae[1]:.1f} eV/atom"
 )
+is_faster = energy_mae[0] - energy_mae[1] > n_steps * learning_rate
+own_data.check_claim(is_faster, "the network outruns its bias", ds)
 
 # %% [markdown]
 # ## Check yourself

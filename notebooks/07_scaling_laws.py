@@ -61,6 +61,7 @@ from crossfunc.lessons import (
     figures,
     learning_curves,
     own_data,
+    run_histories,
     units,
 )
 from crossfunc.lessons.figures import scaling as draw
@@ -98,9 +99,8 @@ if not {"transfer", "scratch"} <= set(curves):
 names = "seed n_seeds sizes curves n_validation max_atoms n_start_epochs "
 names += "max_steps batch_size learning_rate n_looks"
 parameters = {name: globals()[name] for name in names.split()}
-frames, pool, validation, fitting, references = units.plan_scaling(
-    ds, parameters
-)
+plan = units.plan_scaling(ds, parameters)
+frames, pool, validation, fitting, references = plan
 held_out = frames.take(validation)
 
 # %%
@@ -154,9 +154,8 @@ print(f"curves that these data can have: {', '.join(possible)}")
 # Beside it stands what lesson 3 recommends: references fitted to what the pretrained network *leaves* of the energies.
 
 # %%
-free = units.untrained_units(
-    pool, validation, references, parameters, start
-)
+shared = pool, validation, references
+free = units.untrained_units(*shared, parameters, start)
 without = run_units(list(free.values()), frames, folder, made=made)
 untrained = dict(zip(free, without, strict=True))
 at_zero = learning_curves.errors_at_zero(untrained, held_out)
@@ -188,11 +187,10 @@ Markdown(learning_curves.free_in_words(at_zero))
 # Nothing is stopped early, so no choice was made on the validation frames.
 
 # %%
-chosen = {"curves": possible, "sizes": fitting}
-planned = units.scaling_units(
-    frames, pool, validation, references, parameters | chosen, start
-)
+chosen = parameters | {"curves": possible, "sizes": fitting}
+planned = units.scaling_units(frames, *shared, chosen, start)
 done = run_units(list(planned.values()), frames, folder, made=made)
+run_histories.check_one_start(free | planned, [*without, *done])
 runs = learning_curves.last_errors(planned, done, frames, n_validation)
 errors = learning_curves.short(runs)
 
@@ -317,7 +315,13 @@ ratios.style.format("{:.1f}")
 Markdown(learning_curves.budget_in_words(ratios))
 
 # %% [markdown]
-# Far above 1, more data would help.
+# Where a run was looked at often enough, its history says whether its steps have brought it where it was going.
+
+# %% tags=["hide-cell"]
+Markdown(learning_curves.record_last_fifths(results, planned, done))
+
+# %% [markdown]
+# As for the ratio: far above 1, more data would help.
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
@@ -336,21 +340,19 @@ optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
     optimizer, T_max=10 * 6, eta_min=0.01
 )
-for step, rate in enumerate(settings.chgnet_learning_rates(3, 6)):
+rates = settings.chgnet_learning_rates
+for step, rate in enumerate(rates(3, 6)):
     assert np.isclose(rate, scheduler.get_last_lr()[0])
     optimizer.step()
     if (step % 3 + 1) in np.arange(1, 11) * 3 // 10:
         scheduler.step()
 
 # %%
-by_batches = {
-    b: settings.chgnet_learning_rates(b, 50) for b in (1, 2, 5, 10)
-}
+by_batches = {b: rates(b, 50) for b in (1, 2, 5, 10)}
 of_lesson = settings.Settings(learning_rate=1.0)
 here = [settings.learning_rate_at(k, 500, of_lesson) for k in range(500)]
-last_rates = ", ".join(
-    f"{r[-1]:.2f} with {b}" for b, r in by_batches.items()
-)
+lasts = [f"{r[-1]:.2f} with {b}" for b, r in by_batches.items()]
+last_rates = ", ".join(lasts)
 
 # %%
 figures.show(

@@ -297,6 +297,7 @@ def labelled_by(code, high="r2scan"):
 def test_every_run_is_judged_beside_the_model_as_it_comes_and_the_published_one(monkeypatch):
     monkeypatch.setattr(four_methods, "Judged", Added)
     monkeypatch.setattr(four_methods, "load_model", lambda name: f"loaded {name}")
+    monkeypatch.setattr(four_methods.run_histories, "check_one_start", lambda *_: None)
     planned = {
         (case, seed): SimpleNamespace(split=f"split {seed}", model_of=lambda run: f"model of {run}")
         for case in "14"
@@ -325,6 +326,8 @@ def test_units_of_one_seed_that_began_with_different_networks_are_refused(monkey
     """As after a start was taught again on another machine: its references-only run has other forces than the start."""
     monkeypatch.setattr(four_methods, "Judged", Added)
     monkeypatch.setattr(four_methods, "load_model", lambda name: name)
+    held = []
+    monkeypatch.setattr(four_methods.run_histories, "check_one_start", lambda *given: held.append(given))
     forces = {(case, seed): np.ones((2, 3)) for case in (TAUGHT, "references-only", "4") for seed in (0, 1)}
     forces["4", 1] = np.zeros((2, 3))  # a trained network is another one
     forces["references-only", 1] = np.ones((2, 3)) + apart
@@ -334,6 +337,8 @@ def test_units_of_one_seed_that_began_with_different_networks_are_refused(monkey
     }
     if not is_refused:
         assert four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")
+        assert list(held[0][0].values()) == list(planned.values())  # histories are held against each other as well
+        assert list(held[0][1]) == list(forces.values())
         return
     with pytest.raises(ValueError, match=r"seed 1: forces of 'taught start' and 'references-only' are up to 1.4 meV/Å"):
         four_methods.judge_runs(labelled_by("DFT, GPAW"), "frames", planned, forces, "base")
@@ -356,20 +361,19 @@ def test_errors_are_drawn_with_their_intervals_and_the_papers_numbers():
 
 def over_seeds(**seeds):
     """Scores of each seed: every error that of the method, in every metric."""
-    methods = {"m1": "1", "m3": "3", "m4": "4", "start": four_methods.AS_IT_IS}
+    methods = {"m1": "1", "m3": "3", "m4": "4", "start": four_methods.AS_IT_IS, "aware": "model-aware"}
     rows = {
         (methods[name], seed): dict.fromkeys(COLUMNS, value) | {"slope": value / 100, "cosine": value / 200}
         for name, values in seeds.items()
         for seed, value in enumerate(values)
     }
     scores = pd.DataFrame(rows).T[list(COLUMNS)]
-    return SimpleNamespace(
-        scores=scores, names={name for name, _ in rows}, splits=dict.fromkeys(range(len(seeds["m3"])))
-    )
+    names, splits = {name for name, _ in rows}, dict.fromkeys(range(len(seeds["m3"])))
+    return SimpleNamespace(scores=scores, names=names, splits=splits, mean=scores.groupby(level=0).mean())
 
 
 def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds():
-    tested = over_seeds(m1=[100, 100], m3=[60, 90], m4=[30, 30], start=[20, 15])
+    tested = over_seeds(m1=[100, 100], m3=[60, 90], m4=[30, 30], start=[20, 15], aware=[80, 80])
     tested.scores.loc[("1", 1), "slope"] = np.nan
     training = {("3", 0): [9, 5, 7], ("3", 1): [8, 7, 9], ("4", 0): [4, 3], ("4", 1): [2, 1]}
     training |= {(m, seed): [50, 40] for m in "12" for seed in (0, 1)}
@@ -380,6 +384,7 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
     assert found["train_energy_mae_method_1"] == (40, (40, 40))
     assert found["train_energy_mae_method_3"] == (6, (5, 7))
     assert found["train_energy_mae_method_4"] == (2, (1, 3))
+    assert found["train_energy_4_minus_3"] == (-4, (-6, -2))  # the interval of the mean of Method 4 reaches into 3's
     assert found["ratio_3_to_4"] == (2.5, (2, 3))
     assert found["force_3_to_untrained"] == (4.5, (3, 6))
     assert found["force_slope_method_3"] == (pytest.approx(0.75), pytest.approx((0.6, 0.9)))
@@ -391,15 +396,39 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
 
 
 def test_one_seed_has_no_range_and_data_without_forces_none_of_their_ratios():
-    tested = over_seeds(m1=[100], m3=[60], m4=[30], start=[20])
+    tested = over_seeds(m1=[100], m3=[60], m4=[30], start=[20], aware=[61])
     tested.scores[[FORCE, "slope", "cosine"]] = np.nan
     runs = {(m, 0): SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": [5.0]})) for m in "1234"}
     results = LessonResults("04_four_methods")
     four_methods.record_over_seeds(results, tested, runs)
     found = recorded(results)
-    assert set(found) == {*(f"train_energy_mae_method_{m}" for m in "1234"), "ratio_3_to_4"}
+    assert set(found) == {*(f"train_energy_mae_method_{m}" for m in "1234"), "train_energy_4_minus_3", "ratio_3_to_4"}
     assert (found["ratio_3_to_4"]["value"], found["ratio_3_to_4"]["interval"]) == (2, None)
     assert found["ratio_3_to_4"]["note"] == "1 seed"
+
+
+@pytest.mark.parametrize(("m3", "m4"), [(60, 30), (30, 60), (60, 60)])
+def test_no_factor_is_recorded_where_a_method_ends_above_what_costs_nothing(m3, m4):
+    tested = over_seeds(m1=[100], m3=[m3], m4=[m4], start=[20], aware=[60])
+    runs = {(m, 0): SimpleNamespace(history=pd.DataFrame({f"train_{ENERGY}": [5.0]})) for m in "1234"}
+    results = LessonResults("04_four_methods")
+    four_methods.record_over_seeds(results, tested, runs)
+    assert "ratio_3_to_4" not in recorded(results)
+
+
+def test_scratch_is_held_against_predicting_zero_frame_by_frame(monkeypatch):
+    monkeypatch.setattr(four_methods, "shown_metrics", lambda _: {ENERGY: (), FORCE: (), four_methods.STRESS: ()})
+    gaps = {FORCE: -3.0, four_methods.STRESS: 0.5}
+
+    def difference(one, other, metric):
+        value = gaps[metric] if (one, other) == ("1", four_methods.ZERO) else 9.0
+        return Estimate(value, value - 1, value + 1, 12)
+
+    tested = SimpleNamespace(names={four_methods.ZERO, "1"}, difference=difference)
+    results = LessonResults("04_four_methods")
+    verdicts = four_methods.record_differences(results, tested)
+    assert verdicts == {"force_1_minus_zero": "lower", "stress_1_minus_zero": "unclear"}
+    assert recorded(results)["force_1_minus_zero"]["value"] == -3
 
 
 def test_the_first_and_the_last_epoch_are_means_over_seeds():

@@ -324,6 +324,10 @@ def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     own = small.done[-1].history["validation_energy_mae_mev_per_atom"].iloc[-1]
     free = untrained["refitted"].history["validation_energy_mae_mev_per_atom"].iloc[0]
     assert found["energy_transfer_minus_n0"]["value"] == pytest.approx(own - free, abs=0.1)
+    force = small.done[-1].history["validation_force_mae_mev_per_a"].iloc[-1]
+    zero = learning_curves.zero_errors(small.held_out)["force_mae_mev_per_a"]
+    assert found["force_scratch_minus_zero"]["value"] == pytest.approx(force - zero, abs=0.1)
+    assert "energy_scratch_minus_zero" not in found
     assert learning_curves.record_pairs(results, {"transfer": []}, untrained, small.held_out) is None
 
 
@@ -342,3 +346,34 @@ def test_laws_and_factors_are_recorded_where_there_are_any():
     assert found["energy_factor_at_least"]["value"] == 10
     assert found["schedule_energy"]["interval"] == (-5.0, -1.0)
     assert found["schedule_final_rate"]["value"] == 90
+
+
+# --- have they arrived? ---
+
+
+def looked_at(*errors):
+    steps = np.arange(len(errors)) * 10
+    table = {"step": steps, "validation_energy_mae_mev_per_atom": errors, "validation_force_mae_mev_per_a": 7.0}
+    return SimpleNamespace(history=pd.DataFrame(table))
+
+
+def test_curves_that_still_fall_in_their_last_fifth_are_named_and_the_largest_n_is_recorded():
+    runs = {("transfer", 8, 0): looked_at(9, 8, 7, 7, 7, 7), ("transfer", 32, 0): looked_at(9, 8, 7, 7, 7, 7)}
+    runs |= {("scratch", 8, 0): looked_at(9, 8, 7, 7, 10, 9), ("scratch", 32, 0): looked_at(9, 8, 7, 7, 10, 5)}
+    runs |= {("scratch", 32, 1): looked_at(9, 8, 7, 7, 10, 9)}
+    results = LessonResults("07_scaling_laws")
+    said = learning_curves.record_last_fifths(results, runs, runs.values())
+    assert "the energy error still falls by more than 5% for scratch at N = 8 (10%) and scratch at N = 32 (30%)" in said
+    assert "no force error falls by more than 5%" in said
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    scratch = found["energy_last_fifth_scratch"]
+    assert (scratch["value"], *scratch["interval"]) == pytest.approx((30, 10, 50))
+    assert (found["energy_last_fifth_transfer"]["value"], found["energy_last_fifth_transfer"]["interval"]) == (0, None)
+    assert {key.rpartition("_")[2] for key in found} == {"transfer", "scratch"}
+
+
+def test_runs_that_were_looked_at_four_times_have_no_last_fifth():
+    results = LessonResults("07_scaling_laws")
+    said = learning_curves.record_last_fifths(results, {("transfer", 8, 0): None}, [looked_at(9, 8, 7, 6, 5)])
+    assert "fewer than 5 times (`n_looks`)" in said
+    assert not results.to_dict()["results"]

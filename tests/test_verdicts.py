@@ -177,7 +177,7 @@ def test_models_are_compared_on_the_compounds_that_both_could_relax():
 
 def test_methods_stand_beside_what_costs_nothing_and_that_beside_no_model(tmp_path):
     worse = MANY.assign(model_ev=MANY["model_ev"] + 0.5 * np.sign(MANY["model_ev"] - MANY["reference_ev"] + 1e-9))
-    reports = {(verdicts.GGA, None): MANY} | {(f"Method {k}", "0"): worse for k in "134"}
+    reports = {(verdicts.GGA, None): MANY} | {(f"Method {k}", "0"): worse for k in "1234"}
     compared = verdicts.Compared(reports, {"0": set(MANY["id"])})
     zero = 1000 * MANY["reference_ev"].abs().mean()
     assert compared.estimate(verdicts.ZERO, "decomposition").value == pytest.approx(zero)
@@ -193,6 +193,8 @@ def test_methods_stand_beside_what_costs_nothing_and_that_beside_no_model(tmp_pa
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["decomposition_4_minus_untrained"]["value"] == pytest.approx(500)
     assert found["formation_untrained_minus_zero"]["value"] == pytest.approx(own - 1000)
+    pairs = "4_minus_3", "4_minus_2", "4_minus_1", "3_minus_2", "3_minus_1", "2_minus_1"
+    assert {f"{metric}_{pair}" for metric in verdicts.JUDGED for pair in pairs} <= set(found)  # an order needs them all
 
 
 def test_a_model_without_a_seed_is_compared_on_the_compounds_of_every_seed():

@@ -71,16 +71,18 @@ def judge(row, rule, other):
     return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
 
 
-def results_by_labels(root, profile, lesson):
+def results_by_labels(root, profile, lesson, keys=()):
     """Return the results of a lesson on each kind of labels, as kind -> content; kinds: the keys of `KINDS`.
 
     A kept run in which every method arrived comes first, then what this build made, then other kept runs of the same
-    lesson; each says which it is, as `kept` of the content ("" for this build's).
+    lesson; each says which it is, as `kept` of the content ("" for this build's). A kept run that is older than one of
+    `keys` is passed over.
     """
     found = {}
     own = read_results(root, profile, lesson)
     for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, OTHER_LABELS)]:
-        found.setdefault(kind_of(content), {**content, "kept": name})
+        if not name or set(keys) <= {row["key"] for row in content["results"]}:
+            found.setdefault(kind_of(content), {**content, "kept": name})
     return found
 
 
@@ -136,17 +138,26 @@ def judged(claim, content):
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 
 
+def keys_of(claim):
+    """Return the results that a claim is judged by."""
+    operand = _RULE.fullmatch(str(claim["holds"]))[2]
+    return [claim["result"].partition(":")[2], *([operand] if re.match("[a-z]", operand) else [])]
+
+
 def unmet_need(claim, content):
     """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
 
-    A need that the run did not record is not met: an old run does not say that it was long enough.
+    A need that the run did not record is not met: an old run does not say that it was long enough, and is said to be
+    old instead.
     """
     found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
     for rule, reason in claim.get("needs", {}).items():
         key, condition = _NEED.fullmatch(rule).groups()
         operand = _RULE.fullmatch(condition)[2]
-        is_known = key in found and (operand in found or not re.match("[a-z]", operand))
-        if not is_known or judge(found[key], condition, found.get) != VERDICTS[0]:
+        asked = [key, *([operand] if re.match("[a-z]", operand) else [])]
+        if lacking := [name for name in asked if name not in found]:
+            return f"because an older run did not record {lacking[0]}"
+        if judge(found[key], condition, found.get) != VERDICTS[0]:
             return reason
     return ""
 
@@ -159,7 +170,7 @@ def summary_rows(root, profile):
     rows = []
     for claim in read_claims(root):
         lesson, _, key = claim["result"].partition(":")
-        on = results_by_labels(root, profile, lesson)
+        on = results_by_labels(root, profile, lesson, keys_of(claim))
         if claim.get("only"):
             on = {kind: content for kind, content in on.items() if kind == claim["only"]}
         cells = dict.fromkeys(KINDS, "—")
@@ -175,9 +186,15 @@ def summary_rows(root, profile):
         what = (
             f"{row['title']}, {{doc}}`lesson {spoken_number(lesson)} </notebooks/{lesson}>`: {rule_text(rule, other)}"
         )
-        limits = claim["limits"] if "surrogate" in on else "—"
+        limits = limits_of(claim, on["surrogate"]) if "surrogate" in on else "—"
         rows.append((_said(claim), what, paper_cell(row, rule, other), *_columns(cells), limits))
     return verdicts, rows
+
+
+def limits_of(claim, content):
+    """Return what the surrogate's labels can say, behind what its run was too short for where no method had arrived."""
+    short = "" if content.get("kept") in CONVERGED else claim.get("short", "")
+    return f"{short} {claim['limits']}".strip()
 
 
 def _said(claim):
@@ -209,10 +226,6 @@ def summary_tables(claims, rows):
     return lines
 
 
-ORDERED = ("energy", "force", "stress", "magmom")
-"""Columns of Table 1 whose pairs of methods are compared material by material."""
-
-
 def order_of_methods(content, column):
     """Return "4 < 1 = 2 < 3" from a run's results: "=" where the paired difference of neighbours is unclear.
 
@@ -226,13 +239,9 @@ def order_of_methods(content, column):
     order = sorted(mean, key=mean.get)
     signs = []
     for one, other in itertools.pairwise(order):
-        keys = (f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}")
-        row = next((found[key] for key in keys if key in found), None)
-        sign = "?"
-        if row:
-            low, high = row["interval"] or (-1, 1)
-            sign = "=" if low <= 0 <= high else "<"
-        signs.append(sign)
+        interval, is_known = pair_of_methods(found, column, one, other)
+        low, high = interval or (-1, 1)
+        signs.append("?" if not is_known else "=" if low <= 0 <= high else "<")
     return _with_signs(order, signs)
 
 
@@ -251,24 +260,80 @@ def _with_signs(order, signs):
     return order[0] + "".join(f" {sign} {name}" for sign, name in zip(signs, order[1:], strict=True))
 
 
+def pair_of_methods(found, column, one, other):
+    """Return the interval of one method's error minus another's, or None, and whether a run recorded the difference."""
+    for first, second, sign in ((one, other, 1), (other, one, -1)):
+        if row := found.get(f"{column}_{first}_minus_{second}"):
+            return row["interval"] and sorted(sign * end for end in row["interval"]), True
+    return None, False
+
+
+ORDER_VERDICTS = ("agrees", "unclear", "contradicts")
+
+
+def order_verdict(content, column, claims=()):
+    """Return whether a run's paired differences have the signs of the paper's numbers, and how each pair comes out.
+
+    Over the pairs of methods whose numbers differ in the paper: "contradicts" where one of them is clearly the other
+    way round, "agrees" where all are clearly as in the paper, else "unclear". "" for both without the paper's numbers.
+    A pair that one of `claims` is about is unclear where the run cannot judge that claim, see `unmet_need`.
+    """
+    found = {row["key"]: row for row in content["results"]}
+    errors = {k: found.get(f"{column}_mae_method_{k}", {}).get("paper") for k in "1234"}
+    if None in errors.values():
+        return "", ""
+    pairs = {verdict: [] for verdict in ORDER_VERDICTS}
+    too_early = {claim["result"].partition(":")[2] for claim in claims if unmet_need(claim, content)}
+    for one, other in itertools.combinations(sorted(errors, key=errors.get), 2):
+        if errors[one] == errors[other]:
+            continue
+        interval, _ = pair_of_methods(found, column, one, other)
+        is_early = too_early & {f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}"}
+        low, high = (-1, 1) if is_early or not interval else interval
+        verdict = ORDER_VERDICTS[0 if high < 0 else 2 if low > 0 else 1]
+        pairs[verdict].append(f"{other} < {one}" if verdict == ORDER_VERDICTS[2] else f"{one} < {other}")
+    agreeing, open_ones, turned = (pairs[verdict] for verdict in ORDER_VERDICTS)
+    verdict = ORDER_VERDICTS[2 if turned else 1 if open_ones else 0]
+    said = [f"clear and as in the paper: {', '.join(agreeing) or 'none'}"]
+    said += [f"the other way round: {', '.join(turned)}"] if turned else []
+    said += [f"unclear: {', '.join(open_ones)}"] if open_ones else []
+    return verdict, "; ".join(said)
+
+
 class MethodOrders(SphinxDirective):
-    """The order of the four methods in each column, by paired intervals, on each kind of labels and in the paper."""
+    """The order of the four methods in each column of Table 1, by paired intervals, and a verdict on the paper's."""
 
     def run(self):
         """Write it as MyST."""
-        root = Path(self.config.crossfunc_root)
-        on = results_by_labels(root, self.config.crossfunc_profile, "04_four_methods")
-        kinds = [kind for kind in KINDS if kind in on]
-        rows = [
-            (
-                column,
-                *(order_of_methods(on[kind], column) for kind in kinds),
-                next((text for kind in kinds if (text := order_in_paper(on[kind], column)) != "—"), "—"),
-            )
-            for column in ORDERED
+        rows, kinds = order_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
+        header = [
+            "Error in",
+            "paper, Table 1",
+            *(f"{KINDS[kind]}: order, and verdict on the paper's" for kind in kinds),
         ]
-        header = ["Error in", *(KINDS[kind] for kind in kinds), "paper, Table 1"]
         return parse_lines(self, list_table(header, rows, caption="Methods from best to worst"), "xf-claims")
+
+
+def order_rows(root, profile, find=None, claims=None):
+    """Return a row of cells for each column of Table 1, and the kinds of labels that have any."""
+    found, claims = {}, read_claims(root) if claims is None else claims
+    for column, _, lesson, beginning in TABLE_1:
+        found[column] = beginning.removesuffix("_mae_"), (find or results_by_labels)(root, profile, lesson)
+    kinds = [
+        kind
+        for kind in KINDS
+        if any(kind in on and order_of_methods(on[kind], key) != "—" for key, on in found.values())
+    ]
+    rows = []
+    for column, (key, on) in found.items():
+        papers = (order_in_paper(content, key) for content in on.values())
+        row = [column, next((text for text in papers if text != "—"), "—")]
+        for kind in kinds:
+            order = order_of_methods(on[kind], key) if kind in on else "—"
+            verdict, pairs = order_verdict(on[kind], key, claims) if order != "—" else ("", "")
+            row.append(f"{order}<br>**{verdict}**; {pairs}" if verdict else order)
+        rows.append(tuple(row))
+    return rows, kinds
 
 
 class ClaimsSummary(SphinxDirective):

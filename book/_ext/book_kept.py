@@ -5,11 +5,13 @@
 ``LESSON:KEY@PROFILE``          is one number of it, for the role ``{result}``
 
 ``python book/build.py --profile PROFILE --keep LESSON`` (``make keep``) copies a fresh run there: results, tables,
-static figures with their words. Nothing in the folder is written by hand.
+and those static figures, with their words, that a page shows: write the page first. Nothing in the folder is written by
+hand.
 """
 
 import base64
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -22,8 +24,7 @@ CONVERGED = ("converged", "converged-surrogate")
 """Profiles whose runs go on until every method has arrived: their verdicts come before those of short ones."""
 OTHER_LABELS = ("surrogate", "sevennet", "dft")
 """Profiles that are kept for their verdicts on other labels than this build's."""
-NUMBERS_ONLY = (*OTHER_LABELS, "real")
-"""Profiles that are kept for the claims page: numbers and tables, because no page shows their figures."""
+_SHOWN = re.compile(r"\{lesson-figure\} (\S+) (fig-[\w-]+)\n(?:# )?:kept: (\S+)$", re.M)
 
 
 def kept_folder(root, profile):
@@ -49,8 +50,10 @@ def keep_run(root, profile, lesson):
         if file.suffix in {".json", ".csv"}:
             shutil.copy2(file, folder / file.name)
     figures = {}
-    shown = [] if profile in NUMBERS_ONLY else static_figures(plan.notebook)
-    for name, png, note in shown:
+    shown = shown_figures(root, profile, stem)
+    for name, png, note in static_figures(plan.notebook) if shown else []:
+        if name not in shown:
+            continue
         (folder / f"{stem}.{name}.png").write_bytes(png)
         figures[name] = {key: note[key] for key in ("alt", "caption", "width") if key in note}
     about = {
@@ -63,6 +66,13 @@ def keep_run(root, profile, lesson):
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def shown_figures(root, profile, lesson):
+    """Return the names of the figures of a kept run that pages and lessons show; no other is worth its bytes."""
+    pages = [*(Path(root) / "book").glob("*.md"), *(Path(root) / "notebooks").glob("[0-9]*.py")]
+    found = [match for page in sorted(pages) for match in _SHOWN.findall(page.read_text(encoding="utf-8"))]
+    return {name for of_lesson, name, kept in found if (of_lesson, kept) == (lesson, profile)}
 
 
 def data_of(dataset):
@@ -136,7 +146,9 @@ def kept_figure(root, profile, lesson, name):
     notes = about["figures"]
     if name not in notes:
         raise LookupError(
-            f"{lesson}, kept from {profile}: no figure {name!r}; there are: {', '.join(notes) or 'none'}."
+            f"{lesson}, kept from {profile}: no figure {name!r}; there are: {', '.join(notes) or 'none'}. Only figures "
+            "that a page shows are kept, so once this page is written, keep the run again: "
+            f"{_recipe(profile, lesson)}"
         )
     png, note = (kept_folder(root, profile) / f"{lesson}.{name}.png").read_bytes(), notes[name]
     if older := older_labels(about):

@@ -14,8 +14,10 @@ import pandas as pd
 from crossfunc.bootstrap import Estimate, mean_error, paired_difference
 from crossfunc.datasets import Dataset
 from crossfunc.energies import correlation_text, published_tables_apply
+from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed
+from crossfunc.lessons.run_histories import STILL_FALLING
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -314,6 +316,7 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
     LessonError
         Units of one seed that began with different networks.
     """
+    run_histories.check_one_start({key: planned[key] for key in runs}, runs.values())
     splits = splits_of(planned)
     judged = Judged(frames, splits, seed)
     for (name, of_seed), run in runs.items():
@@ -467,19 +470,21 @@ def rankings(judged: Judged) -> pd.Series:
     return pd.Series(found, name="order of the methods, here")
 
 
+def has_factor(judged: Judged) -> bool:
+    """Whether a factor of Methods 3 and 4 in energy may be quoted: both are below references that cost no training."""
+    energy = judged.mean[ENERGY]
+    return bool(max(energy["3"], energy["4"]) < energy["model-aware"])
+
+
 def headline_of_errors(judged: Judged) -> str:
     """Say how far Method 3 is behind Method 4 in energy, or that what costs nothing is better than one of them."""
     energy = judged.mean[ENERGY]
     three, four, free = energy["3"], energy["4"], energy["model-aware"]
-    if max(three, four) < free:
+    if has_factor(judged):
         return f"Without new references, {three / four:.1f} times the energy error (Method 3 over 4); ticks: the paper"
     above = [f"Method {m}" for m in "34" if energy[m] >= free]
     end = "ends" if len(above) == 1 else "end"
     return f"In energy, {listed(above)} {end} above model-aware references, which cost no training; ticks: the paper"
-
-
-STILL_FALLING = 0.05
-"""A run whose validation error falls by more than this share in its last fifth has not arrived."""
 
 
 def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
@@ -493,15 +498,12 @@ def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each method that trains, a column for each seed: 1 - end / before, from the last validation that the
-        first four fifths hold; negative where the error rose.
+        A row for each method that trains, a column for each seed, as `run_histories.last_fifth` has it.
     """
     found: dict[str, dict[int, float]] = {}
     for (name, seed), run in runs.items():
-        history = run.history[["step", f"validation_{metric}"]].dropna()
-        before = history[history["step"] <= 0.8 * history["step"].max()]
-        if name in "1234" and len(history) > 1 and len(before):
-            found.setdefault(name, {})[seed] = 1 - history.iloc[-1, 1] / before.iloc[-1, 1]
+        if name in "1234" and np.isfinite(fallen := run_histories.last_fifth(run.history, metric)):
+            found.setdefault(name, {})[seed] = fallen
     return pd.DataFrame(found).T
 
 
@@ -542,6 +544,7 @@ def record_differences(results, judged: Judged) -> dict[str, str]:
         for pair in pairs
     ]
     compared += [(f"force_{m}_minus_untrained", m, start, FORCE) for m in "234"]
+    compared += [("force_1_minus_zero", "1", ZERO, FORCE), ("stress_1_minus_zero", "1", ZERO, STRESS)]
     compared += [("force_aware_minus_untrained", AWARE, start, FORCE), ("force_aware_minus_4", AWARE, "4", FORCE)]
     compared += [("energy_table_minus_4", PAPERS_TABLE, "4", ENERGY), ("energy_aware_minus_4", AWARE, "4", ENERGY)]
     compared += [("energy_aware_minus_references", AWARE, "model-aware", ENERGY)]
@@ -571,10 +574,12 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
         ends = (values.min(), values.max()) if n_seeds > 1 else None
         results.record(f"{key}", values.mean(), ends, repeats=repeats)
 
-    for name in "1234":
-        of_seeds = [runs[name, s].history[f"train_{ENERGY}"].min() for s in judged.splits]
+    training = {n: np.array([runs[n, s].history[f"train_{ENERGY}"].min() for s in judged.splits]) for n in "1234"}
+    for name, of_seeds in training.items():
         record(f"train_energy_mae_method_{name}", of_seeds)
-    record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
+    record("train_energy_4_minus_3", training["4"] - training["3"])  # the same frames, seed by seed
+    if has_factor(judged):
+        record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
     if FORCE in metrics:
         record("force_3_to_untrained", scores.loc["3"][FORCE] / scores.loc[start][FORCE])
         for name in ("1", "3", "4", start):

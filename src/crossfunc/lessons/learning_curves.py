@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import mean_error, paired_over_seeds
+from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
-from crossfunc.training.baselines import frame_errors, why_not_quote, zero_errors
+from crossfunc.training.baselines import frame_errors, predict_zero, why_not_quote, zero_errors
 from crossfunc.training.evaluate import evaluate, predict_frames
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
@@ -283,6 +284,58 @@ def overfit(runs: pd.DataFrame, n_seen: int) -> pd.DataFrame:
     return table.rename_axis("N").rename_axis(None, axis=1)
 
 
+FEWEST_LOOKS = 5
+"""With fewer validations a run has no last fifth."""
+
+
+def last_fifths(units: Mapping[tuple, Any], done: Sequence) -> pd.DataFrame:
+    """By how much of itself each run's errors fell in the last fifth of its steps: `method`, `n`, `seed`, `energy` ...
+
+    Parameters
+    ----------
+    units : dict
+        (curve, N, seed) to unit.
+    done : sequence of FinetuneResult
+        In the same order.
+
+    Returns
+    -------
+    DataFrame
+        Without a row where a run has fewer than `FEWEST_LOOKS` validations after its first step.
+    """
+    rows = [
+        {"method": name, "n": n, "seed": seed}
+        | {metric: run_histories.last_fifth(run.history, COLUMNS[metric]) for metric in DRAWN}
+        for (name, n, seed), run in zip(units, done, strict=True)
+        if (run.history["step"] > 0).sum() >= FEWEST_LOOKS
+    ]
+    return pd.DataFrame(rows, columns=["method", "n", "seed", *DRAWN])
+
+
+def record_last_fifths(results, units: Mapping[tuple, Any], done: Sequence) -> str:
+    """Record `last_fifths` at the largest N in percent, and say which runs have not arrived, if any."""
+    fallen = last_fifths(units, done)
+    if fallen.empty:
+        few = f"fewer than {FEWEST_LOOKS} times (`n_looks`)"
+        return f"These runs were looked at {few}, so whether they have arrived cannot be said."
+    limit, said = f"{run_histories.STILL_FALLING:.0%}", []
+    for metric in DRAWN:
+        for name in fallen["method"].unique():
+            percent = 100 * at_largest(fallen, name)[metric]
+            if percent.notna().all():
+                ends = (percent.min(), percent.max()) if len(percent) > 1 else None
+                results.record(f"{metric}_last_fifth_{key_of(name)}", percent.mean(), ends, n=fallen["n"].max())
+        mean = fallen.groupby(["method", "n"], sort=False)[metric].mean()
+        late = mean[mean > run_histories.STILL_FALLING]
+        whose = [f"{name} at N = {n:,} ({value:.0%})" for (name, n), value in late.items()]
+        said.append(
+            f"the {metric} error still falls by more than {limit} for {listed(whose)}"
+            if whose
+            else f"no {metric} error falls by more than {limit}"
+        )
+    return f"In the last fifth of the steps, mean over seeds, {'; '.join(said)}. More is not converged."
+
+
 # --- the schedule ---
 
 
@@ -340,7 +393,7 @@ def record_errors(results, at_zero, untrained, errors, finals, validation: Label
 
 
 def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
-    """Record what scratch at its largest N gets wrong beyond transfer, with and without training, frame by frame.
+    """Record what scratch at its largest N gets wrong beyond transfer, trained or not, and beyond predicting zero.
 
     Parameters
     ----------
@@ -354,11 +407,14 @@ def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, valida
         return
     seen = {name: [predict_frames(run.last_model, validation) for run in finals[name]] for name in (TRANSFER, SCRATCH)}
     seen["n0"] = [predict_frames(untrained["refitted"].model, validation)] * len(finals[TRANSFER])
-    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
+    seen["zero"] = [predict_zero(one.frames) for one in seen["n0"]]
+    pairs = [(SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")]
+    of_forces = [*pairs, (SCRATCH, "zero")]  # zero is no answer to an energy
+    for metric, target, compared in zip(DRAWN, ("energy", "forces"), (pairs, of_forces), strict=True):
         errors = {name: [frame_errors(one, target) for one in several] for name, several in seen.items()}
         ids = [one.frames.material_ids for one in seen["n0"]]
         weights = [one.frames.label_counts[target] for one in seen["n0"]]
-        for one, other in ((SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")):
+        for one, other in compared:
             e = paired_over_seeds(errors[one], errors[other], ids, weights=weights)
             results.record(f"{metric}_{one}_minus_{other}", e.value, e.interval, n=e.n_materials)
 

@@ -1,6 +1,7 @@
 """Models judged by their own hulls (lesson 6): phases, each model's verdicts on them, how often it errs."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -389,8 +390,8 @@ class Compared:
 
 
 JUDGED = ("decomposition", "formation")
-PAIRED = (("Method 4", "Method 3"), ("Method 4", "Method 1"), ("Method 4", GGA), ("Method 3", GGA), (GGA, ZERO))
-"""Whose errors are compared with whose: methods, each with what costs no training, and that with no model at all."""
+PAIRED = (*combinations(METHODS[::-1], 2), ("Method 4", GGA), ("Method 3", GGA), (GGA, ZERO))
+"""Whose errors are compared with whose: methods, two with what costs no training, and that with no model at all."""
 
 _SHORT = {**{name: name[-1] for name in METHODS}, GGA: "untrained", ZERO: "zero"}
 
