@@ -12,6 +12,7 @@ from crossfunc.dft.checks import run_checks
 from crossfunc.dft.engine import (
     CONVERGENCE,
     EngineError,
+    NotConverged,
     _both,
     check_engine,
     make_atoms,
@@ -114,8 +115,27 @@ def test_barium_is_a_metal():
 @needs_gpaw
 def test_a_metal_whose_bands_are_all_full_is_refused(monkeypatch):
     monkeypatch.setattr("crossfunc.dft.engine._bands", lambda frame: {})
-    with pytest.raises(RuntimeError, match="highest of 5 bands of this metal holds electrons"):
+    with pytest.raises(NotConverged, match="highest of 5 bands of this metal holds electrons"):
         _both(_barium(), 250.0, derivatives=False)
+
+
+@needs_gpaw
+@pytest.mark.parametrize("symbol", ["Ba", "O"])
+def test_a_density_that_is_not_found_is_a_result_and_no_fault_of_the_machine(monkeypatch, symbol):
+    """A crystal is tried with slow mixing once more, a free atom has no density to mix."""
+    import gpaw
+
+    tried = []
+
+    def diverge(frame, cutoff_ev, *, careful):
+        tried.append(careful)
+        raise gpaw.KohnShamConvergenceError("Did not converge!")
+
+    monkeypatch.setattr("crossfunc.dft.engine._run", diverge)
+    frame = _barium() if symbol == "Ba" else _small_atom(symbol)
+    with pytest.raises(NotConverged, match=r"no self-consistent density was found \(Did not converge!\)"):
+        _both(frame, 250.0)
+    assert tried == ([False, True] if symbol == "Ba" else [False])
 
 
 def _small_atom(symbol: str):

@@ -17,7 +17,7 @@ from crossfunc.dft.vacuum import make_functional
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
-__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "compute_frame", "refuse_uncomputable"]
+__all__ = ["FUNCTIONALS", "EngineError", "NotConverged", "check_engine", "compute_frame", "refuse_uncomputable"]
 
 FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
 """GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
@@ -46,6 +46,10 @@ OLDEST_LIBXC = (4, 3)
 
 class EngineError(DatasetError):
     """GPAW cannot compute this here; the message says why and what to do."""
+
+
+class NotConverged(EngineError):  # noqa: N818 - a result, not a mistake
+    """GPAW works and gives this frame no labels: it would not on any machine, so the frame belongs into the ledger."""
 
 
 def check_engine(materials: list[Material] | None = None) -> dict[str, str]:
@@ -131,8 +135,8 @@ def compute_frame(frame: Frame) -> dict:
 
     Raises
     ------
-    RuntimeError
-        No self-consistent density was found, with slow mixing either.
+    NotConverged
+        No self-consistent density was found, with slow mixing either, or a metal has too few bands.
     """
     record: dict = {
         "frame_id": frame.frame_id,
@@ -245,12 +249,13 @@ def _both(frame: Frame, cutoff_ev: float, **what) -> dict[str, dict]:
     """Both functionals; once more with slow mixing where the fast one fails and densities are mixed at all."""
     from gpaw import KohnShamConvergenceError
 
-    try:
-        return _run(frame, cutoff_ev, careful=False, **what)
-    except KohnShamConvergenceError:
-        if _direct_minimisation(frame):
-            raise
-        return _run(frame, cutoff_ev, careful=True, **what)  # what it raises goes to the ledger
+    reason = ""
+    for careful in (False,) if _direct_minimisation(frame) else (False, True):
+        try:
+            return _run(frame, cutoff_ev, careful=careful, **what)
+        except KohnShamConvergenceError as error:
+            reason = str(error)
+    raise NotConverged(f"no self-consistent density was found ({reason})")
 
 
 def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, dict]:
@@ -301,7 +306,7 @@ def _check_bands(frame: Frame, calculator) -> None:
     weights = calculator.get_k_point_weights()
     top = max(calculator.get_occupation_numbers(k)[-1] / w for k, w in enumerate(weights))
     if top > 2 * FULL:
-        raise RuntimeError(
+        raise NotConverged(
             f"the highest of {calculator.get_number_of_bands()} bands of this metal holds electrons "
             f"({top / 2:.2g} of a full band), so higher ones are missing; raise EMPTY_BANDS in crossfunc.dft.engine."
         )
