@@ -41,7 +41,8 @@ FULL = 1e-4
 """Share of a band's electrons in the highest band of a metal above which higher ones are missing."""
 CUTOFF_STEP_EV = 25.0
 """Half the difference of the two cutoffs that give dE/dcutoff, the Pulay part of the stress."""
-OLDEST_LIBXC = (4, 3)
+OLDEST_LIBXC = "5.1.0"
+"""The first with r2SCAN (2021-01-19): its ChangeLog adds X_R2SCAN and C_R2SCAN."""
 
 
 class EngineError(DatasetError):
@@ -83,8 +84,8 @@ def check_engine(materials: list[Material] | None = None) -> dict[str, str]:
         XC(FUNCTIONALS["r2scan"])
     except (NameError, KeyError, ValueError) as error:
         raise EngineError(
-            f"GPAW's libxc does not know r2SCAN ({error}): it came with libxc {'.'.join(map(str, OLDEST_LIBXC))}.5. "
-            "Install a newer libxc and build GPAW again."
+            f"GPAW's libxc does not know r2SCAN ({str(error).rstrip('.')}): it came with libxc {OLDEST_LIBXC}. "
+            "Install that or a newer libxc and build GPAW again."
         ) from error
     elements = {e for m in materials or () for e in m.elements}
     missing = sorted(e for e in elements if not _has_dataset(e))
