@@ -43,6 +43,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 import crossfunc as xf
+from crossfunc.datasets import coverage
 from crossfunc.dft import checks, evidence
 from crossfunc.energies import correlation_text, pearson
 from crossfunc.lessons import LessonResults, figures, own_data
@@ -74,7 +75,7 @@ for key, value in counts.items():
 pd.Series(counts).to_frame("how many").T
 
 # %%
-by_element = evidence.materials_per_element(frames)
+by_element = coverage.materials_per_element(frames)
 figures.show(
     figures.periodic_table_interactive(
         by_element, "n_materials", fmt=".0f"

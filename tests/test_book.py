@@ -293,7 +293,14 @@ def test_datasheet_counts_what_the_tables_hold():
             "generator": {"seed": 7, "max_steps": 500, "elements": ["Li", "O"]},
         },
         pairs=pairs,
-        elements=pd.DataFrame({"element": ["Li", "Li", "O"]}),
+        elements=pd.DataFrame(
+            {
+                "element": ["Li", "Li", "O"],
+                "functional": ["pbe", "r2scan", "pbe"],
+                "energy_kind": ["mp2020", "raw", "mp2020"],
+                "energy_per_atom_ev": [-1.0, -2.0, -3.0],
+            }
+        ),
         frames=None,
         rejected=pd.DataFrame({"id": ["x"]}),
         functionals=functionals,
@@ -306,7 +313,8 @@ def test_datasheet_counts_what_the_tables_hold():
     assert facts["Atoms per cell"] == "1 to 4"
     known = facts["r²SCAN references fitted on 80 % of the materials, pairs"]
     assert known == "rank 4 for 4 elements; mean error 0.000 eV/atom on 2 held-out materials"  # exactly linear
-    assert facts["Elemental ground states"] == "2 elements"
+    assert facts["Elemental references"] == "2 elements"
+    assert "Hulls of three elements" not in facts  # no system has its three elements
     assert facts["Rows left out, with a reason each"] == "1"
     assert (facts["Licence"], facts["Functionals"]) == (
         "MIT",

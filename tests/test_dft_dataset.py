@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from crossfunc.datasets import open_dataset
+from crossfunc.datasets import check_dataset, open_dataset
+from crossfunc.datasets.coverage import ENOUGH_MATERIALS, HEAVY_Z, count_structures, materials_per_element
 from crossfunc.dft.engine import FUNCTIONALS
-from crossfunc.dft.evidence import HEAVY_Z, count, materials_per_element
+from crossfunc.dft.evidence import count
 from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, free_atoms
 from crossfunc.lessons.dft_hulls import ternary_systems
 from crossfunc.symbols import ATOMIC_NUMBERS
@@ -26,8 +27,9 @@ def frames(shipped):
     return shipped.need_frames().to_pandas()
 
 
-def test_structures_and_materials(frames):
+def test_structures_and_materials(shipped, frames):
     counts = count(frames)
+    assert count_structures(shipped.frames) == counts["structures"]
     assert counts["structures"] >= 800
     assert counts["materials"] >= 100
 
@@ -42,7 +44,7 @@ def test_every_structure_has_both_functionals_with_energy_forces_and_stress(fram
 
 def test_elements_are_in_enough_materials_the_heavy_ones_too(frames):
     common = materials_per_element(frames)
-    common = common[common >= 6]
+    common = common[common >= ENOUGH_MATERIALS]
     assert len(common) >= 28
     assert sum(ATOMIC_NUMBERS[symbol] >= HEAVY_Z for symbol in common.index) >= 6
 
@@ -51,6 +53,19 @@ def test_two_ternary_systems_have_eight_phases_elements_included(shipped):
     systems = ternary_systems(shipped)
     whole = systems[[not missing for missing in systems["missing"]]]
     assert (whole["n_compounds"] + 3 >= 8).sum() >= 2
+
+
+def test_the_check_prints_what_the_bars_are_about(shipped, frames):
+    said = "\n".join(finding.message for finding in check_dataset(shipped.path).findings)
+    counts, common = count(frames), materials_per_element(frames)
+    heavy = [symbol for symbol in common.index if ATOMIC_NUMBERS[symbol] >= HEAVY_Z]
+    assert f"{counts['structures']} structures of {counts['materials']} materials" in said
+    assert f"{counts['heavy_elements']} of them heavy (Z >= 55): {' '.join(heavy)}" in said
+    enough = common[common >= ENOUGH_MATERIALS]
+    n_heavy = len(set(enough.index) & set(heavy))
+    assert f"{len(enough)} elements in 6 materials or more, {n_heavy} of them heavy" in said
+    (system, n_compounds, _), *_ = ternary_systems(shipped).itertuples(index=False)
+    assert f"{'-'.join(system)} {n_compounds + 3}" in said
 
 
 def test_every_element_has_a_reference_and_a_free_atom_in_both_functionals(shipped, frames):

@@ -11,6 +11,7 @@ import pytest
 from small_frames import small_frames
 
 from crossfunc.datasets import DatasetError
+from crossfunc.datasets.coverage import materials_per_element
 from crossfunc.dft import evidence
 from crossfunc.dft.checks import BETWEEN, CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
 from crossfunc.dft.labels import records_table
@@ -48,7 +49,7 @@ def test_free_atoms_explain_a_gap_or_do_not():
 
 def test_structures_are_counted_once_and_caesium_is_heavy():
     assert evidence.count(TABLE) == {"structures": 3, "materials": 2, "elements": 2, "heavy_elements": 1}
-    assert evidence.materials_per_element(TABLE).to_dict() == {"Cl": 2, "Cs": 1}
+    assert materials_per_element(TABLE).to_dict() == {"Cl": 2, "Cs": 1}
 
 
 def test_same_structures_leaves_out_what_one_functional_lacks():

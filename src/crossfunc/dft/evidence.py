@@ -9,6 +9,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import FEWEST, Estimate, mean_error
 from crossfunc.datasets import Dataset
+from crossfunc.datasets.coverage import HEAVY_Z
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.checks import BETWEEN
 from crossfunc.dft.engine import FUNCTIONALS
@@ -27,7 +28,6 @@ from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 LARGEST_NET_FORCE_MEV_PER_A = 1000 * LARGEST_NET_FORCE_EV_PER_A
-HEAVY_Z = 55
 
 
 def count(frames: pd.DataFrame) -> dict[str, int]:
@@ -39,14 +39,6 @@ def count(frames: pd.DataFrame) -> dict[str, int]:
         "elements": len(numbers),
         "heavy_elements": int((numbers >= HEAVY_Z).sum()),
     }
-
-
-def materials_per_element(frames: pd.DataFrame) -> pd.Series:
-    """Return how many materials hold each element; index symbol, in order of atomic number."""
-    first = frames.drop_duplicates("material_id")
-    numbers = np.concatenate([np.unique(row) for row in first["atomic_numbers"]])
-    found, counts = np.unique(numbers, return_counts=True)
-    return pd.Series(counts, index=[ELEMENT_SYMBOLS[z - 1] for z in found], name="n_materials")
 
 
 def energy_curve(dataset: Dataset, material_id: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
