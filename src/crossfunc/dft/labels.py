@@ -257,7 +257,7 @@ def rejection(record: dict) -> str | None:
     for name in FUNCTIONALS:
         net = record[name]["net_force_ev_per_a"]
         if net > LARGEST_NET_FORCE_EV_PER_A:
-            return f"net force of {1000 * net:.0f} meV/Å in {name}: more than {1000 * LARGEST_NET_FORCE_EV_PER_A:.0f}"
+            return f"net force of {1000 * net:.1f} meV/Å in {name}: more than {1000 * LARGEST_NET_FORCE_EV_PER_A:.0f}"
     return None
 
 
