@@ -513,6 +513,37 @@ def test_each_kind_of_labels_has_a_verdict_of_its_own_run(tmp_path):
     assert of_another.endswith("(`surrogate-sevennet`)")
 
 
+@pytest.mark.parametrize(
+    ("on_dft", "said"),
+    [
+        ([0.65, 0.75], "Of 1 claims that both kinds of labels judge, 1 has another verdict on DFT than on surrogate"),
+        ([0.5, 0.75], "and in 0 of these DFT contradicts them:"),
+        ([0.41, 0.52], "DFT gives all 1 claims that both kinds of labels judge the verdict of surrogate labels."),
+    ],
+)
+def test_the_page_says_where_dft_contradicts_the_surrogate(tmp_path, on_dft, said):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    assert book_claims.differences_in_words(book_claims.verdicts_in_both(root, "p")) == []  # on one kind only
+    keep_beside(root, interval=on_dft)
+    lines = book_claims.differences_in_words(book_claims.verdicts_in_both(root, "p"))
+    assert said in lines[0]
+    if on_dft[0] > 0.6:
+        assert "in 1 of these DFT contradicts them" in lines[0]
+        assert lines[-1] == "- They agree. (Fig. 9): **does not hold here** on DFT, *holds* on surrogate labels."
+
+
+def test_claims_that_dft_contradicts_come_before_those_it_leaves_open():
+    claim = {"claim": "A.", "where": "Fig. 1"}
+    both = [
+        (claim, "unclear", "holds"),
+        (claim, "holds", "holds"),
+        (claim | {"claim": "B."}, "holds", "does not hold here"),
+    ]
+    lines = book_claims.differences_in_words(both)
+    assert "Of 3 claims" in lines[0]
+    assert [line[2] for line in lines[2:]] == ["B", "A"]
+
+
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):
     root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55], only="DFT")
     verdicts, [row] = book_claims.summary_rows(root, "p")
