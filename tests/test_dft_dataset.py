@@ -5,9 +5,9 @@ import pytest
 
 from crossfunc.datasets import check_dataset, open_dataset
 from crossfunc.datasets.coverage import ENOUGH_MATERIALS, HEAVY_Z, count_structures, materials_per_element
-from crossfunc.dft.engine import FUNCTIONALS
 from crossfunc.dft.evidence import count
 from crossfunc.dft.labels import LARGEST_NET_FORCE_EV_PER_A, free_atoms
+from crossfunc.dft.settings import FUNCTIONALS
 from crossfunc.lessons.dft_hulls import ternary_systems
 from crossfunc.symbols import ATOMIC_NUMBERS
 

@@ -1,16 +1,19 @@
 """The engine: refused before anything is computed, and the shipped labels computed again where GPAW is installed."""
 
+import ast
 import builtins
 import dataclasses
 import importlib.util
 import os
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crossfunc.dft import settings
 from crossfunc.dft.checks import run_checks
 from crossfunc.dft.engine import (
-    CONVERGENCE,
     EngineError,
     NotConverged,
     _both,
@@ -21,6 +24,7 @@ from crossfunc.dft.engine import (
     refuse_uncomputable,
 )
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
+from crossfunc.dft.settings import CONVERGENCE
 
 FRAMES = plan_frames(n_steps=1)
 HAS_GPAW = importlib.util.find_spec("gpaw") is not None
@@ -45,6 +49,33 @@ def test_a_missing_gpaw_is_said_with_what_to_install(monkeypatch):
         check_engine()
     with pytest.raises(EngineError, match=r"crossfunc\[dft\]"):
         run_checks(("derivatives",))
+
+
+def test_every_way_to_install_names_the_release_that_labels_come_from():
+    root = Path(__file__).resolve().parents[1]
+    extra = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dft"]
+    major, minor = map(int, settings.GPAW_RELEASE.split("."))
+    assert f"gpaw>={settings.GPAW_RELEASE},<{major}.{minor + 1}" in extra
+    of_conda = f"conda install -c conda-forge gpaw={settings.GPAW_RELEASE} gpaw-data"
+    for file in ("book/datasets.md", "src/crossfunc/cli.py"):
+        text = " ".join((root / file).read_text(encoding="utf-8").split())
+        assert of_conda in text, file
+        assert "apt-get install libxc-dev libopenblas-dev libfftw3-dev" in text, file
+
+
+def test_every_numerical_setting_is_in_one_module_with_its_reason():
+    """A literal in capitals elsewhere in the engine or the grid's functional would be a setting without its place."""
+    folder = Path(settings.__file__).parent
+    tree = ast.parse((folder / "settings.py").read_text(encoding="utf-8"))
+    for number, node in enumerate(tree.body):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) != "__all__":
+            reason = tree.body[number + 1]
+            assert isinstance(reason, ast.Expr), ast.unparse(node.targets[0])
+            assert isinstance(reason.value, ast.Constant)
+    for name in ("engine.py", "vacuum.py"):
+        body = ast.parse((folder / name).read_text(encoding="utf-8")).body
+        set_here = [ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)]
+        assert set(set_here) <= {"__all__", "REACH_A"}, name  # REACH_A refuses, and enters no label
 
 
 @needs_gpaw

@@ -15,16 +15,9 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.engine import (
-    CONVERGENCE,
-    CUTOFF_STEP_EV,
-    FUNCTIONALS,
-    check_engine,
-    make_atoms,
-    make_calculator,
-    pulay_gpa,
-)
+from crossfunc.dft.engine import check_engine, make_atoms, make_calculator, pulay_gpa
 from crossfunc.dft.plan import Frame, Material, Settings, plan_frames, plan_materials, three_ints
+from crossfunc.dft.settings import CONVERGENCE, CUTOFF_STEP_EV, FUNCTIONALS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = [

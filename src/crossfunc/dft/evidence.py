@@ -12,7 +12,6 @@ from crossfunc.datasets import Dataset
 from crossfunc.datasets.coverage import HEAVY_Z
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.checks import BETWEEN
-from crossfunc.dft.engine import FUNCTIONALS
 from crossfunc.dft.equation_of_state import _birch_murnaghan
 from crossfunc.dft.labels import (
     IN_PROSE,
@@ -24,6 +23,7 @@ from crossfunc.dft.labels import (
     read_records,
 )
 from crossfunc.dft.plan import plan_materials
+from crossfunc.dft.settings import FUNCTIONALS
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 

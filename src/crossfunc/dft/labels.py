@@ -11,27 +11,21 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
-from crossfunc.dft.engine import (
+from crossfunc.dft.engine import pulay_gpa
+from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
+from crossfunc.dft.plan import RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
+from crossfunc.dft.settings import (
     ATOM_CONVERGENCE,
     CONVERGENCE,
+    CUTOFF_EV,
     CUTOFF_STEP_EV,
     EMPTY_BANDS,
     EMPTY_BANDS_PER_ATOM,
     FUNCTIONALS,
-    pulay_gpa,
-)
-from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
-from crossfunc.dft.plan import (
-    CUTOFF_EV,
     GRID_SPACING_A,
     K_LENGTH_A,
     METAL_K_LENGTH_A,
-    RECIPE,
     WIDTH_EV,
-    Material,
-    dft_prototypes,
-    materials_of_frames,
-    plan_materials,
 )
 from crossfunc.stability import formation_energy_per_atom_ev
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
