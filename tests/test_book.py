@@ -317,7 +317,14 @@ def test_datasheet_counts_what_the_tables_hold():
             "generator": {"seed": 7, "max_steps": 500, "elements": ["Li", "O"]},
         },
         pairs=pairs,
-        elements=pd.DataFrame({"element": ["Li", "Li", "O"]}),
+        elements=pd.DataFrame(
+            {
+                "element": ["Li", "Li", "O"],
+                "functional": ["pbe", "r2scan", "pbe"],
+                "energy_kind": ["mp2020", "raw", "mp2020"],
+                "energy_per_atom_ev": [-1.0, -2.0, -3.0],
+            }
+        ),
         frames=None,
         rejected=pd.DataFrame({"id": ["x"]}),
         functionals=functionals,
@@ -330,7 +337,8 @@ def test_datasheet_counts_what_the_tables_hold():
     assert facts["Atoms per cell"] == "1 to 4"
     known = facts["r²SCAN references fitted on 80 % of the materials, pairs"]
     assert known == "rank 4 for 4 elements; mean error 0.000 eV/atom on 2 held-out materials"  # exactly linear
-    assert facts["Elemental ground states"] == "2 elements"
+    assert facts["Elemental references"] == "2 elements"
+    assert "Hulls of three elements" not in facts  # no system has its three elements
     assert facts["Rows left out, with a reason each"] == "1"
     assert (facts["Licence"], facts["Functionals"]) == (
         "MIT",
@@ -610,6 +618,37 @@ def test_a_kept_run_that_is_older_than_a_claim_is_passed_over(tmp_path):
     assert verdicts["surrogate"] == ["holds"]
     assert "converged" not in row[4]
     assert (verdicts["DFT"], row[3]) == ([], "—")
+
+
+@pytest.mark.parametrize(
+    ("on_dft", "said"),
+    [
+        ([0.65, 0.75], "Of 1 claims that both kinds of labels judge, 1 has another verdict on DFT than on surrogate"),
+        ([0.5, 0.75], "and in 0 of these DFT contradicts them:"),
+        ([0.41, 0.52], "DFT gives all 1 claims that both kinds of labels judge the verdict of surrogate labels."),
+    ],
+)
+def test_the_page_says_where_dft_contradicts_the_surrogate(tmp_path, on_dft, said):
+    root = claims_checkout(tmp_path, "< 0.6", [0.4, 0.55])
+    assert book_claims.differences_in_words(book_claims.verdicts_in_both(root, "p")) == []  # on one kind only
+    keep_beside(root, interval=on_dft)
+    lines = book_claims.differences_in_words(book_claims.verdicts_in_both(root, "p"))
+    assert said in lines[0]
+    if on_dft[0] > 0.6:
+        assert "in 1 of these DFT contradicts them" in lines[0]
+        assert lines[-1] == "- They agree. (Fig. 9): **does not hold here** on DFT, *holds* on surrogate labels."
+
+
+def test_claims_that_dft_contradicts_come_before_those_it_leaves_open():
+    claim = {"claim": "A.", "where": "Fig. 1"}
+    both = [
+        (claim, "unclear", "holds"),
+        (claim, "holds", "holds"),
+        (claim | {"claim": "B."}, "holds", "does not hold here"),
+    ]
+    lines = book_claims.differences_in_words(both)
+    assert "Of 3 claims" in lines[0]
+    assert [line[2] for line in lines[2:]] == ["B", "A"]
 
 
 def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp_path):

@@ -132,6 +132,41 @@ def test_crystals_made_on_a_cluster_whose_worker_is_killed_half_way_are_the_same
     assert json.loads(json.dumps(made["together"])) == json.loads(json.dumps(made["alone"]))
 
 
+# --- our own DFT ---
+
+
+def small_labels(frame):
+    """Labels of a stand-in, in the layout of the engine's."""
+    in_box, n_atoms = frame.material.binding in ("molecule", "atom"), len(frame.atomic_numbers)
+    labels = {
+        "energy_ev": -1.0, "free_energy_ev": -1.0, "forces_ev_per_a": [0.0] * (3 * n_atoms),
+        "raw_stress_gpa": None if in_box else [0.0] * 9, "net_force_ev_per_a": 0.0, "iterations": 9, "k_points": 4,
+        "cpu_s": 0.1, "de_dcutoff": -1e-4,
+    }  # fmt: skip
+    return {"pbe": labels, "r2scan": dict(labels), "peak_memory_gb": 0.1, "where": os.getcwd()}  # noqa: PTH109
+
+
+def test_frames_of_a_relative_folder_are_written_there_by_workers_that_are_elsewhere(tmp_path, monkeypatch):
+    from crossfunc.dft.make import make_dft
+    from crossfunc.dft.run import load_records
+
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
+    with distributed.LocalCluster(n_workers=2, **options) as apart:
+        with distributed.Client(apart, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=30)
+            client.run(os.chdir, str(elsewhere))
+        with use_cluster(apart.scheduler_address):
+            done = make_dft("out", only=("MgO-",), n_steps=3, fresh=True, engine=small_labels, progress=False)
+    assert (done.done, done.computed) == (3, 3)
+    records = load_records(here / "out-run")
+    assert {record["where"] for record in records} == {str(elsewhere)}
+    assert not list(elsewhere.rglob("*.json"))
+
+
 # --- the option ---
 
 

@@ -29,7 +29,7 @@ def test_every_check_is_applied_to_frames_of_the_plan():
 
 
 def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch):
-    monkeypatch.setattr(checks, "check_engine", lambda: pytest.fail("looked for the engine"))
+    monkeypatch.setattr(checks, "check_engine", lambda materials: pytest.fail("looked for the engine"))
     with pytest.raises(
         DatasetError,
         match="no check bands, phonons: choose from derivatives, convergence, k-points, total-energy, grid",
@@ -39,11 +39,30 @@ def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch
 
 def test_checks_run_case_by_case_and_say_so(monkeypatch):
     told = []
-    monkeypatch.setattr(checks, "check_engine", lambda: told.append("engine"))
+    monkeypatch.setattr(checks, "check_engine", lambda materials: told.append("engine"))
     monkeypatch.setattr(checks, "CHECKS", {"one": (twice, ("a", "b")), "other": (None, ("c",))})
     tables = checks.run_checks(("one",), report=told.append)
     assert told == ["engine", "one: a", "one: b"]
     assert tables == {"one": [{"frame_id": f"{c}-01", "off": off} for c in "ab" for off in (0.0, 1.0)]}
+
+
+def test_elements_of_the_cases_that_are_missing_must_have_a_dataset(monkeypatch):
+    """Before: the first frame of such an element ended the command with a traceback of GPAW."""
+    asked = []
+    monkeypatch.setattr(checks, "check_engine", asked.extend)
+    monkeypatch.setattr(
+        checks, "CHECKS", {"one": (twice, ("LiAu-B2-01", "MgO-rock-salt-01")), "two": (twice, lambda: ("Pt-fcc",))}
+    )
+    checks.run_checks(("one", "two"), known={"one": [{"frame_id": "MgO-rock-salt-01"}]})
+    assert {material.material_id for material in asked} == {"LiAu-B2", "Pt-fcc"}
+
+
+def test_of_derivatives_symmetry_makes_some_alike_or_zero_as_the_check_says():
+    table = kept_check("derivatives").set_index(["frame_id", "functional", "quantity"])["analytical"]
+    for functional in ("pbe", "r2scan"):
+        gallium = table["GaAs-zinc-blende-01", functional]
+        assert gallium["force x"] == pytest.approx(gallium["force z"], abs=1e-3)
+        assert table["LiAu-B2-01", functional, "force x"] == pytest.approx(0, abs=1e-3)
 
 
 def twice(case):
@@ -52,7 +71,7 @@ def twice(case):
 
 def test_a_long_check_keeps_each_case_as_it_ends_and_goes_on_where_it_was(monkeypatch):
     told, kept = [], []
-    monkeypatch.setattr(checks, "check_engine", lambda: None)
+    monkeypatch.setattr(checks, "check_engine", lambda materials: None)
     monkeypatch.setattr(checks, "CHECKS", {"one": (twice, lambda: ("a", "b", "c"))})
     whole = checks.run_checks(keep=lambda tables: kept.append(json.loads(json.dumps(tables))), names=("one",))
     assert [len(tables["one"]) for tables in kept] == [2, 4, 6]

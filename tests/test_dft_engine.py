@@ -1,17 +1,21 @@
 """The engine: refused before anything is computed, and the shipped labels computed again where GPAW is installed."""
 
+import ast
 import builtins
 import dataclasses
 import importlib.util
 import os
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crossfunc.dft import settings
 from crossfunc.dft.checks import run_checks
 from crossfunc.dft.engine import (
-    CONVERGENCE,
     EngineError,
+    NotConverged,
     _both,
     check_engine,
     make_atoms,
@@ -20,6 +24,7 @@ from crossfunc.dft.engine import (
     refuse_uncomputable,
 )
 from crossfunc.dft.plan import Material, plan_atoms, plan_frames
+from crossfunc.dft.settings import CONVERGENCE
 
 FRAMES = plan_frames(n_steps=1)
 HAS_GPAW = importlib.util.find_spec("gpaw") is not None
@@ -46,6 +51,33 @@ def test_a_missing_gpaw_is_said_with_what_to_install(monkeypatch):
         run_checks(("derivatives",))
 
 
+def test_every_way_to_install_names_the_release_that_labels_come_from():
+    root = Path(__file__).resolve().parents[1]
+    extra = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dft"]
+    major, minor = map(int, settings.GPAW_RELEASE.split("."))
+    assert f"gpaw>={settings.GPAW_RELEASE},<{major}.{minor + 1}" in extra
+    of_conda = f"conda install -c conda-forge gpaw={settings.GPAW_RELEASE} gpaw-data"
+    for file in ("book/datasets.md", "src/crossfunc/cli.py"):
+        text = " ".join((root / file).read_text(encoding="utf-8").split())
+        assert of_conda in text, file
+        assert "apt-get install libxc-dev libopenblas-dev libfftw3-dev" in text, file
+
+
+def test_every_numerical_setting_is_in_one_module_with_its_reason():
+    """A literal in capitals elsewhere in the engine or the grid's functional would be a setting without its place."""
+    folder = Path(settings.__file__).parent
+    tree = ast.parse((folder / "settings.py").read_text(encoding="utf-8"))
+    for number, node in enumerate(tree.body):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) != "__all__":
+            reason = tree.body[number + 1]
+            assert isinstance(reason, ast.Expr), ast.unparse(node.targets[0])
+            assert isinstance(reason.value, ast.Constant)
+    for name in ("engine.py", "vacuum.py"):
+        body = ast.parse((folder / name).read_text(encoding="utf-8")).body
+        set_here = [ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)]
+        assert set(set_here) <= {"__all__", "REACH_A"}, name  # REACH_A refuses, and enters no label
+
+
 @needs_gpaw
 def test_an_old_libxc_is_said(monkeypatch):
     import gpaw.xc
@@ -54,8 +86,9 @@ def test_an_old_libxc_is_said(monkeypatch):
         raise NameError(f'Unknown functional: "{name}".')
 
     monkeypatch.setattr(gpaw.xc, "XC", unknown)
-    with pytest.raises(EngineError, match=r"does not know r2SCAN.*newer libxc"):
+    with pytest.raises(EngineError, match=r"does not know r2SCAN.*came with libxc 5\.1\.0\. .*build GPAW") as caught:
         check_engine()
+    assert ".)" not in str(caught.value)
 
 
 @needs_gpaw
@@ -63,6 +96,15 @@ def test_an_element_without_a_dataset_is_named():
     plutonium = Material("Pu-fcc", "fcc", ("Pu",), "metal")
     with pytest.raises(EngineError, match=r"No PBE dataset for Pu"):
         check_engine([plutonium])
+
+
+@needs_gpaw
+def test_a_check_names_the_elements_without_a_dataset(monkeypatch):
+    import gpaw
+
+    monkeypatch.setattr(gpaw, "setup_paths", [])
+    with pytest.raises(EngineError, match=r"No PBE dataset for .*Li.*pip install gpaw-data"):
+        run_checks(("derivatives",))
 
 
 @needs_gpaw
@@ -114,8 +156,27 @@ def test_barium_is_a_metal():
 @needs_gpaw
 def test_a_metal_whose_bands_are_all_full_is_refused(monkeypatch):
     monkeypatch.setattr("crossfunc.dft.engine._bands", lambda frame: {})
-    with pytest.raises(RuntimeError, match="highest of 5 bands of this metal holds electrons"):
+    with pytest.raises(NotConverged, match="highest of 5 bands of this metal holds electrons"):
         _both(_barium(), 250.0, derivatives=False)
+
+
+@needs_gpaw
+@pytest.mark.parametrize("symbol", ["Ba", "O"])
+def test_a_density_that_is_not_found_is_a_result_and_no_fault_of_the_machine(monkeypatch, symbol):
+    """A crystal is tried with slow mixing once more, a free atom has no density to mix."""
+    import gpaw
+
+    tried = []
+
+    def diverge(frame, cutoff_ev, *, careful):
+        tried.append(careful)
+        raise gpaw.KohnShamConvergenceError("Did not converge!")
+
+    monkeypatch.setattr("crossfunc.dft.engine._run", diverge)
+    frame = _barium() if symbol == "Ba" else _small_atom(symbol)
+    with pytest.raises(NotConverged, match=r"no self-consistent density was found \(Did not converge!\)"):
+        _both(frame, 250.0)
+    assert tried == ([False, True] if symbol == "Ba" else [False])
 
 
 def _small_atom(symbol: str):

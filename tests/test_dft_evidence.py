@@ -11,9 +11,10 @@ import pytest
 from small_frames import small_frames
 
 from crossfunc.datasets import DatasetError
+from crossfunc.datasets.coverage import materials_per_element
 from crossfunc.dft import evidence
 from crossfunc.dft.checks import BETWEEN, CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
-from crossfunc.dft.labels import records_table
+from crossfunc.dft.labels import read_records, records_table
 from crossfunc.dft.plan import plan_materials
 from crossfunc.energies import composition_matrix, published_atomref
 from crossfunc.energies.free_atoms import vasp_free_atoms
@@ -49,7 +50,7 @@ def test_free_atoms_explain_a_gap_or_do_not():
 
 def test_structures_are_counted_once_and_caesium_is_heavy():
     assert evidence.count(TABLE) == {"structures": 3, "materials": 2, "elements": 2, "heavy_elements": 1}
-    assert evidence.materials_per_element(TABLE).to_dict() == {"Cl": 2, "Cs": 1}
+    assert materials_per_element(TABLE).to_dict() == {"Cl": 2, "Cs": 1}
 
 
 def test_same_structures_leaves_out_what_one_functional_lacks():
@@ -305,6 +306,72 @@ def test_costs_are_of_both_functionals_together():
 def test_costs_are_summed_up_as_median_hours_and_largest_memory():
     table = pd.DataFrame({"cpu_s": [100.0, 200.0, 6900.0], "peak_memory_gb": [1.0, 3.0, 2.0]})
     assert evidence.cost_summary(table) == pytest.approx({"cpu_median": 200.0, "cpu_hours": 2.0, "memory": 3.0})
+
+
+def costs_of(seconds, *, noise=0.0):
+    """Crystals of 1 to 8 atoms and 1 to 9 k-points, two frames each, and an atom in a box that is no crystal."""
+    rng = np.random.default_rng(0)
+    sizes = [(n, k) for n in (1, 2, 4, 8) for k in (1, 3, 9)]
+    rows = [
+        {"material_id": f"m{i}", "kind": "equilibrium", "is_crystal": True, "n_atoms": n, "k_points": k,
+         "cpu_s": seconds(n, k) * np.exp(noise * rng.normal()), "peak_memory_gb": 1.0 + i + j}
+        for i, (n, k) in enumerate(sizes) for j in range(2)
+    ]  # fmt: skip
+    box = {"material_id": "O-atom", "is_crystal": False, "n_atoms": 1, "k_points": 1, "cpu_s": 1e6}
+    return pd.DataFrame([*rows, box | {"kind": "equilibrium", "peak_memory_gb": 0.1}])
+
+
+def test_exponents_of_the_time_are_those_it_was_made_with():
+    found = evidence.cost_exponents(costs_of(lambda n, k: 7 * n**1.5 * k**0.5), n=50)
+    assert found["atoms"].value == pytest.approx(1.5)
+    assert found["k_points"].value == pytest.approx(0.5)
+    assert found["atoms"].interval == pytest.approx((1.5, 1.5))
+    assert found["atoms"].n_materials == 12
+    noisy = evidence.cost_exponents(costs_of(lambda n, k: 7 * n**1.5 * k**0.5, noise=0.3), n=200)
+    low, high = noisy["atoms"].interval
+    assert low < 1.5 < high
+    assert 0.05 < high - low < 1
+    one_size = costs_of(lambda n, k: 1.0).query("n_atoms == 2")
+    assert evidence.cost_exponents(one_size) == {}
+
+
+def test_the_smallest_record_of_a_crystal_bounds_its_memory():
+    table = evidence.memory_bounds(costs_of(lambda n, k: 1.0))
+    assert table["crystals"].to_dict() == {"1 or 2": 6, "3 or 4": 3, "5 or more": 3, "all": 12}
+    assert table["median_gb"].tolist() == [3.5, 8.0, 11.0, 6.5]  # m0 to m11 have 1 to 12 GB; the box has no say
+
+
+def test_frames_are_counted_by_kind_with_their_largest_labels():
+    rows = [
+        ("a-00", "a", "equilibrium", [0.0, 0.01, 0.0], 1.0), ("a-01", "a", "rattled", [0.0, -3.0, 1.0], -20.0),
+        ("b-00", "b", "equilibrium", [0.0, 0.0, 0.0], 2.0),
+    ]  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {"frame_id": f"{i}/{key}", "material_id": m, "source": kind, "forces_ev_per_a": np.array(f) * (1 + k),
+             "stress_gpa": [s] * 9, "atomic_numbers": [3] * len(m)}
+            for i, m, kind, f, s in rows for k, key in enumerate(("pbe", "r2scan"))
+        ]
+    )  # fmt: skip
+    found = evidence.frames_by_kind(table)
+    assert found["structures"].to_dict() == {"equilibrium": 2, "rattled": 1, "all": 3}
+    assert found["materials"].to_dict() == {"equilibrium": 2, "rattled": 1, "all": 2}
+    assert found.loc["all", "largest_force_in"] == "a-01"
+    assert found.drop(columns="largest_force_in").loc["all"].tolist()[2:] == pytest.approx([6.0, 20.0, 200 / 3])
+    assert found.loc["equilibrium", "without_force"] == 100  # 0.02 eV/Å itself is none above it
+    still = evidence.without_rattled(table)
+    assert still.loc["other"].to_dict() == {"materials": 2, "without_rattled": 1, "of_one_atom": 1}
+
+
+def test_what_was_computed_adds_up_in_the_shipped_dataset():
+    from crossfunc.datasets import open_dataset
+
+    dataset = open_dataset("pbe-r2scan", verify=False)
+    found, (_, failures) = evidence.account(dataset), read_records(dataset.records)
+    assert found.drop("all").sum() == found["all"] == dataset.records.num_rows - len(failures)
+    assert found["shipped"] == evidence.count(dataset.frames.to_pandas())["structures"]
+    assert found["in_ledger"] == len(dataset.rejected) - len(failures)
+    assert f"{found['all']} structures of the plan" in dataset.meta["provenance"]
 
 
 # --- against measurements, and checks that were kept ---

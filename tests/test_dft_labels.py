@@ -160,8 +160,9 @@ def test_a_net_force_at_the_limit_is_shipped_and_one_above_it_is_named_with_its_
         return labels.rejection({"pbe": {"net_force_ev_per_a": pbe}, "r2scan": {"net_force_ev_per_a": r2scan}})
 
     assert reason(0.0, 0.020) is None
-    assert reason(0.0, 0.021) == "net force of 21 meV/Å in r2scan: more than 20"
-    assert reason(0.03, 0.04) == "net force of 30 meV/Å in pbe: more than 20"
+    assert reason(0.0, 0.021) == "net force of 21.0 meV/Å in r2scan: more than 20"
+    assert reason(0.03, 0.04) == "net force of 30.0 meV/Å in pbe: more than 20"
+    assert reason(0.0, 0.02037) == "net force of 20.4 meV/Å in r2scan: more than 20"
 
 
 def test_frames_are_the_same_structures_in_both_functionals(made):
@@ -176,7 +177,7 @@ def test_frames_are_the_same_structures_in_both_functionals(made):
 def test_a_net_force_keeps_a_frame_out_and_the_ledger_says_so(made):
     assert not any(i.startswith("MgO-rock-salt-01/") for i in made.frames["frame_id"].to_pylist())
     (row,) = [r for r in made.rejected.to_dict("records") if r["id"] == "MgO-rock-salt-01"]
-    assert "net force of 50 meV/Å" in row["reason"]
+    assert "net force of 50.0 meV/Å" in row["reason"]
     assert f"{1000 * LARGEST_NET_FORCE_EV_PER_A:.0f}" in row["reason"]
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from crossfunc.dft.plan import (
-    HARD,
     LOWEST_DISTANCE,
     RECIPE,
     _shortest,
@@ -17,6 +16,7 @@ from crossfunc.dft.plan import (
     plan_materials,
     plan_run,
 )
+from crossfunc.dft.settings import HARD
 from crossfunc.symbols import ATOMIC_NUMBERS
 
 PLAN = plan_frames()

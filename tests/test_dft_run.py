@@ -1,8 +1,10 @@
 """A run of our own DFT: one file a frame, killed at any time, never the same work twice. The engine is a stand-in."""
 
+import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossfunc.dft.engine import NotConverged
 from crossfunc.dft.labels import by_material, read_records, records_table
 from crossfunc.dft.plan import plan_frames
-from crossfunc.dft.run import compute_frames, load_failures, load_records
+from crossfunc.dft.run import FrameError, compute_frames, load_failures, load_records
+from crossfunc.endings import describe_ending
 from crossfunc.files import FolderInUse, locked_folder
 
 FRAMES = plan_frames(n_steps=1)[:20]
@@ -24,7 +28,7 @@ def stand_in(frame):
     """Numbers that depend on the structure alone, in the layout of the engine's."""
     time.sleep(0.02)
     if frame.frame_id.startswith("Pt-"):
-        raise RuntimeError("did not converge in 250 iterations")
+        raise NotConverged("did not converge in 250 iterations")
     volume = abs(np.linalg.det(np.reshape(frame.lattice_a, (3, 3))))
     n_atoms = len(frame.atomic_numbers)
     labels = {
@@ -58,7 +62,52 @@ def undisturbed(tmp_path_factory):
 def test_frames_that_do_not_converge_go_to_the_ledger_with_their_reason(undisturbed):
     (failure,) = load_failures(undisturbed)
     assert failure["frame_id"] == "Pt-fcc-00"
-    assert failure["reason"] == "RuntimeError: did not converge in 250 iterations"
+    assert failure["reason"] == "did not converge in 250 iterations"
+
+
+def without_gpaw(frame):
+    raise ModuleNotFoundError("No module named 'gpaw'")
+
+
+def without_memory(frame):
+    raise MemoryError
+
+
+def full_disk(frame):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the record")
+
+
+def broken(frame):
+    return {"pbe": object()}
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "ending", "said"),
+    [
+        (1, without_gpaw, "ModuleNotFoundError: No module named 'gpaw'"),
+        (1, without_memory, "not enough memory; give it more"),
+        (1, full_disk, "the record: No space left on device; make room"),
+        (1, broken, "TypeError: Object of type object is not JSON serializable"),
+        (2, without_memory, "not enough memory; give it more"),
+    ],
+)
+def test_what_is_not_the_frames_doing_ends_the_run_and_is_not_in_the_ledger(tmp_path, n_jobs, ending, said):
+    """Else one bad worker would mark every frame failed for good, and the run would end with status 0."""
+    bad = FRAMES[5].frame_id
+
+    def engine(frame):
+        return ending(frame) if frame.frame_id == bad else stand_in(frame)
+
+    with pytest.raises(FrameError, match=f"{bad}: {re.escape(said)}.*the same command goes on") as caught:
+        compute_frames(FRAMES[:8], tmp_path, engine=engine, n_jobs=n_jobs, progress=False)
+    assert describe_ending(caught.value) == str(caught.value)  # the command prints it, with status 1
+    assert load_failures(tmp_path) == []
+    kept = [record["frame_id"] for record in load_records(tmp_path)]
+    assert len(kept) >= 6 - n_jobs  # five are before it, and another worker may be at one of them
+    assert bad not in kept
+    again = compute_frames(FRAMES[:8], tmp_path, engine=stand_in, progress=False)
+    assert again.complete
+    assert again.computed == 8 - len(kept)
 
 
 def test_a_second_call_computes_nothing(undisturbed):

@@ -5,7 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from crossfunc.dft.vacuum import LOWEST_DENSITY, lift_to_weizsaecker, make_functional
+from crossfunc.dft.settings import LOWEST_DENSITY
+from crossfunc.dft.vacuum import lift_to_weizsaecker, make_functional
 
 
 def energy(n, sigma, tau):

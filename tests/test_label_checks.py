@@ -187,6 +187,40 @@ def test_the_slope_of_the_energy_gives_unit_and_sign_without_a_model(factor):
 # --- energies ---
 
 
+def test_frames_of_one_material_at_very_different_places_spoil_no_measurement():
+    """Labels that agree with finite differences: rattled frames beside each other once made them 0.6 x dE, unsure."""
+    frames = open_dataset("pbe-r2scan", verify=False).frames
+    for functional in ("pbe", "r2scan"):
+        some = units.read_labels(frames.filter(pc.equal(frames["functional"], functional)))
+        scale = units.stress_scale_from_energies(some)
+        assert scale.is_conclusive
+        assert scale.cosine > 0.99
+        assert scale.factor == pytest.approx(1, abs=0.05)
+        assert scale.n > 200
+        wrong = dataclasses.replace(some, stress_gpa=-0.1 * some.stress_gpa)
+        assert units.stress_scale_from_energies(wrong).factor == pytest.approx(-0.1, abs=0.005)
+
+
+def test_a_cell_and_the_same_one_larger_and_smaller_by_three_percent_tell_the_stress():
+    """Equilibrium against both strained cells of a material, its rattled frames in between."""
+    frames = open_dataset("pbe-r2scan", verify=False).frames
+    kinds = pc.is_in(frames["source"], pa.array(["equilibrium", "volume"]))
+    frames = frames.filter(pc.and_(pc.equal(frames["functional"], "pbe"), kinds))
+    scale = units.stress_scale_from_energies(units.read_labels(frames))
+    assert scale.factor == pytest.approx(1, abs=0.03)
+    assert scale.cosine > 0.999
+
+
+def test_a_sample_of_labels_with_their_own_zero_tells_per_atom_from_total():
+    """The sample once held fewer materials than elements, of a dataset with many."""
+    report = faults.add_label_findings(check_dataset("pbe-r2scan"), open_dataset("pbe-r2scan", verify=False))
+    said = {finding.file: finding for finding in report.findings}
+    for functional in ("pbe", "r2scan"):
+        assert said[f"{functional} energy_per_atom_ev"].message.startswith("eV/atom: the median distance")
+        assert said[f"{functional} stress_gpa"].message.startswith("GPa, tension positive, as measured")
+        assert "cannot be told" not in said[f"{functional} stress_gpa"].message
+
+
 def test_good_energies_are_told_to_be_good(labels):
     assert only(faults.check_energies(labels)).level == "info"
 

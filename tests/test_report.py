@@ -84,7 +84,18 @@ def test_a_good_dataset_is_usable_and_told_in_numbers(tiny):
         "pairs.parquet: 2 rows",
         "elements.parquet: 8 rows",
         "tiny: 4 elements: Li N F Ni",
+        "tiny: frames of 1 structures of 1 materials",  # one cell with two labels
+        "tiny: 0 elements in 6 materials or more, 0 of them heavy",
     ]
+
+
+def test_heavy_elements_and_whole_systems_of_three_are_told(tmp_path):
+    pairs = pd.concat([pairs_frame(), pairs_frame().assign(material_id=["m2", "m3"], composition=["Ba2LiF4", "BaF2"])])
+    elements = elements_frame(("Li", "F", "Ni", "N", "Ba"))
+    report = check_dataset(write_dataset(tmp_path / "tiny", meta=META, pairs=pairs, elements=elements).path)
+    told = levels(report, "info")
+    assert "tiny: 1 of them heavy (Z >= 55): Ba" in told
+    assert told[-1] == "tiny: 1 systems of three elements with all three; phases, elements included: Li-F-Ba 6"
 
 
 def test_the_report_reads_as_lines_and_as_json(tiny):

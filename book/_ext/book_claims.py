@@ -197,6 +197,33 @@ def limits_of(claim, content):
     return f"{short} {claim['limits']}".strip()
 
 
+def verdicts_in_both(root, profile):
+    """Return the claims that DFT and surrogate labels both judge, as (claim, verdict on DFT, verdict on surrogate)."""
+    found = []
+    for claim in read_claims(root):
+        on = results_by_labels(root, profile, claim["result"].partition(":")[0])
+        if not claim.get("only") and {"DFT", "surrogate"} <= set(on):
+            found.append((claim, *(judged(claim, on[kind])[0] for kind in ("DFT", "surrogate"))))
+    return found
+
+
+def differences_in_words(both):
+    """Return lines that name the claims whose verdict on DFT is not that on surrogate labels, contradictions first."""
+    other = [(claim, dft, surrogate) for claim, dft, surrogate in both if dft != surrogate]
+    if not both:
+        return []
+    if not other:
+        return [f"DFT gives all {len(both)} claims that both kinds of labels judge the verdict of surrogate labels."]
+    against = [row for row in other if VERDICTS[1] not in row[1:]]
+    lines = [
+        f"Of {len(both)} claims that both kinds of labels judge, {len(other)} {'has' if len(other) == 1 else 'have'} "
+        f"another verdict on DFT than on surrogate labels, and in {len(against)} of these DFT contradicts them:",
+        "",
+    ]
+    rows = against + [row for row in other if row not in against]
+    return lines + [f"- {_said(c)}: **{dft}** on DFT, *{surrogate}* on surrogate labels." for c, dft, surrogate in rows]
+
+
 def _said(claim):
     return f"{claim['claim']} ({claim['where']})"
 
@@ -337,14 +364,16 @@ def order_rows(root, profile, find=None, claims=None):
 
 
 class ClaimsSummary(SphinxDirective):
-    """A sentence that counts the verdicts on each kind of labels, and the table."""
+    """A sentence that counts the verdicts on each kind of labels, where they differ, and the table."""
 
     def run(self):
-        """Write both as MyST."""
-        verdicts, rows = summary_rows(Path(self.config.crossfunc_root), self.config.crossfunc_profile)
-        table = summary_tables(read_claims(Path(self.config.crossfunc_root)), rows)
+        """Write them as MyST."""
+        root, profile = Path(self.config.crossfunc_root), self.config.crossfunc_profile
+        verdicts, rows = summary_rows(root, profile)
+        table = summary_tables(read_claims(root), rows)
         counted = [f"{KINDS[kind]}, {count_verdicts(found)}" for kind, found in verdicts.items() if found]
-        lines = [f"Of {len(rows)} claims: {'; '.join(counted)}.", "", *table]
+        differences = differences_in_words(verdicts_in_both(root, profile))
+        lines = [f"Of {len(rows)} claims: {'; '.join(counted)}.", "", *differences, "", *table]
         return parse_lines(self, lines, "xf-claims", "xf-summary")
 
 

@@ -11,6 +11,8 @@ HIDDEN = {"files", "sha256", "path", "folder", "format", "functionals"}
 
 def datasheet_rows(dataset):
     """Return (fact, value) pairs: what the tables hold, then what the dataset says of itself."""
+    from crossfunc.datasets import coverage
+
     pairs, elements = dataset.pairs, dataset.elements
     low, high = dataset.functionals
     rows = [("Functionals", f"{low.full_name} (low) and {high.full_name} (high)")]
@@ -27,8 +29,13 @@ def datasheet_rows(dataset):
         names = {one.key: one.name for one in dataset.functionals}
         words = ", ".join(f"{names[key]}: {n:,}" for key, n in sorted(counts.items()))
         rows.append(("Labelled frames", words))
+        rows += _coverage_rows(dataset.frames)
     if elements is not None and len(elements):
-        rows.append(("Elemental ground states", f"{elements['element'].nunique():,} elements"))
+        rows.append(("Elemental references", f"{elements['element'].nunique():,} elements"))
+        if pairs is not None and len(pairs):
+            known = coverage.known_elements(elements, dataset.functionals)
+            systems = coverage.describe_systems(coverage.ternary_systems(pairs["composition"], known))
+            rows += [("Hulls of three elements", systems)] if systems else []
     rows += reference_rows(dataset)
     rejected = 0 if dataset.rejected is None else len(dataset.rejected)
     rows.append(("Rows left out, with a reason each", f"{rejected:,}"))
@@ -36,6 +43,24 @@ def datasheet_rows(dataset):
         if key not in HIDDEN:
             rows += _facts(_words(key), value)
     return rows
+
+
+def _coverage_rows(frames):
+    """Structures and materials of the frames, and how many elements are heavy or in enough materials."""
+    from crossfunc.datasets import coverage
+    from crossfunc.symbols import ATOMIC_NUMBERS
+
+    per_element = coverage.materials_per_element(frames.select(["material_id", "atomic_numbers"]).to_pandas())
+    n_materials = len(set(frames["material_id"].to_pylist()))
+    heavy = [symbol for symbol in per_element.index if ATOMIC_NUMBERS[symbol] >= coverage.HEAVY_Z]
+    enough = per_element.index[per_element >= coverage.ENOUGH_MATERIALS]
+    n_heavy = len(set(heavy) & set(enough))
+    label = f"Elements in {coverage.ENOUGH_MATERIALS} materials or more"
+    return [
+        ("Structures of the frames", f"{coverage.count_structures(frames):,} of {n_materials:,} materials"),
+        (f"Heavy elements (Z ≥ {coverage.HEAVY_Z})", f"{len(heavy)}: {' '.join(heavy)}" if heavy else "none"),
+        (label, f"{len(enough)}, of them {n_heavy} heavy"),
+    ]
 
 
 def reference_rows(dataset):

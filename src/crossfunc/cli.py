@@ -493,8 +493,9 @@ def make_dft(
     """Compute energies, forces and stress in PBE and r²SCAN with GPAW, and write them as a dataset.
 
     Needs GPAW: `pip install 'crossfunc[dft]'` after `apt-get install libxc-dev libopenblas-dev libfftw3-dev` on Debian,
-    or `conda install -c conda-forge gpaw`. What the shipped dataset pbe-r2scan holds is taken from it and only the rest
-    is computed; a run that was stopped goes on where it was with the same command. Status 1 while frames are missing.
+    or `conda install -c conda-forge gpaw=25.7 gpaw-data`. What the shipped dataset pbe-r2scan holds is taken from it
+    and only the rest is computed; a run that was stopped goes on where it was with the same command. Status 1 while
+    frames are missing.
     """
     from crossfunc.cluster import use_cluster
     from crossfunc.dft import make

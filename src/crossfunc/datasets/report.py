@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crossfunc.datasets import coverage
 from crossfunc.datasets.schema import TABLES, DatasetError, validate_table
 from crossfunc.datasets.store import Dataset, find_dataset, open_dataset
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
@@ -135,9 +136,16 @@ def _check_coverage(good: dict[str, pa.Table | None], dataset: Dataset, report: 
     if not present:
         return
     symbols = sorted(present, key=ATOMIC_NUMBERS.__getitem__)
-    report.findings.append(Finding("info", report.path.name, f"{len(symbols)} elements: {' '.join(symbols)}"))
+    heavy = [s for s in symbols if ATOMIC_NUMBERS[s] >= coverage.HEAVY_Z]
+    _tell(report, f"{len(symbols)} elements: {' '.join(symbols)}")
+    if heavy:
+        _tell(report, f"{len(heavy)} of them heavy (Z >= {coverage.HEAVY_Z}): {' '.join(heavy)}")
+    if good["frames"] is not None and good["frames"].num_rows:
+        _count_frames(good["frames"], set(heavy), report)
     if good["elements"] is None:
         return
+    if good["pairs"] is not None:
+        _count_systems(good["pairs"], good["elements"], dataset, report)
     for functional in dataset.functionals:
         mine = pc.equal(good["elements"]["functional"], functional.key)
         known = good["elements"].filter(mine)["element"].to_pylist()
@@ -145,3 +153,25 @@ def _check_coverage(good: dict[str, pa.Table | None], dataset: Dataset, report: 
         if lacking:
             text = f"no {functional.name} ground state of {' '.join(lacking)}: no formation energies of their compounds"
             report.findings.append(Finding("warning", "elements.parquet", text))
+
+
+def _tell(report: CheckReport, message: str) -> None:
+    report.findings.append(Finding("info", report.path.name, message))
+
+
+def _count_frames(frames: pa.Table, heavy: set[str], report: CheckReport) -> None:
+    """Say how many structures and materials the frames are of, and how many elements are in enough materials."""
+    per_element = coverage.materials_per_element(frames.select(["material_id", "atomic_numbers"]).to_pandas())
+    n_materials = len(pc.unique(frames["material_id"]))
+    _tell(report, f"frames of {coverage.count_structures(frames)} structures of {n_materials} materials")
+    enough = set(per_element.index[per_element >= coverage.ENOUGH_MATERIALS])
+    text = f"{len(enough)} elements in {coverage.ENOUGH_MATERIALS} materials or more"
+    _tell(report, f"{text}, {len(enough & heavy)} of them heavy")
+
+
+def _count_systems(pairs: pa.Table, elements: pa.Table, dataset: Dataset, report: CheckReport) -> None:
+    """Say which systems of three elements have most phases; nothing where none has its three elements."""
+    known = coverage.known_elements(elements.to_pandas(), dataset.functionals)
+    systems = coverage.ternary_systems(pairs["composition"].to_pylist(), known)
+    if said := coverage.describe_systems(systems):
+        _tell(report, said)

@@ -1,7 +1,6 @@
-"""Energies, forces and stress of one frame in PBE and r2SCAN by GPAW: every numerical setting, its reason and source.
+"""Energies, forces and stress of one frame in PBE and r2SCAN by GPAW, with the settings of `crossfunc.dft.settings`.
 
-Plane waves and the projector augmented-wave method, through ASE. What was measured for each setting stands on the page
-"Our own DFT" of the book and is computed again by `crossfunc.dft.checks`.
+Plane waves and the projector augmented-wave method, through ASE.
 """
 
 import os
@@ -12,40 +11,37 @@ from importlib import metadata
 import numpy as np
 
 from crossfunc.datasets.schema import DatasetError
-from crossfunc.dft.plan import K_LENGTH_A, METALLIC, Frame, Material
+from crossfunc.dft.plan import Frame, Material
+from crossfunc.dft.settings import (
+    ATOM_CONVERGENCE,
+    CAREFUL_MIXING,
+    CONVERGENCE,
+    CUTOFF_STEP_EV,
+    EMPTY_BANDS,
+    EMPTY_BANDS_PER_ATOM,
+    FULL,
+    FUNCTIONALS,
+    GPAW_RELEASE,
+    K_LENGTH_A,
+    MAX_ITERATIONS,
+    METALLIC,
+    MIXING,
+    OLDEST_LIBXC,
+    SYMMETRY_TOLERANCE,
+)
 from crossfunc.dft.vacuum import make_functional
 from crossfunc.symbols import ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
-__all__ = ["FUNCTIONALS", "EngineError", "check_engine", "compute_frame", "refuse_uncomputable"]
-
-FUNCTIONALS = {"pbe": "PBE", "r2scan": "MGGA_X_R2SCAN+MGGA_C_R2SCAN"}
-"""GPAW's names. r2SCAN starts from the converged PBE density; both use the PBE datasets, as the Materials Project's
-r2SCAN calculations use PBE pseudopotentials (there is no r2SCAN set)."""
-CONVERGENCE = {"density": 1e-5, "eigenstates": 5e-7, "energy": 1e-4}
-"""GPAW's default density criterion (1e-4) left net forces of 39 meV/Å in NaCl; this one leaves 0.5."""
-MIXING = (0.5, 5, 1.0)
-"""Small cells need no damping: 8 to 12 iterations instead of 15 to 19."""
-CAREFUL_MIXING = (0.05, 8, 50.0)
-"""GPAW's default, with a longer memory: for the few frames that the fast mixing does not bring to convergence."""
-MAX_ITERATIONS = (80, 250)
-ATOM_CONVERGENCE = {"density": 1e-4, "eigenstates": 1e-5, "energy": 1e-5}
-"""Of free atoms, which have no forces: energies are exact to 0.1 meV, and the criteria stay above the noise that vacuum
-leaves in r2SCAN, where caesium's orbitals got no better than 3e-6 eV² and then worse."""
-SYMMETRY_TOLERANCE = 1e-5
-"""Start cells are rounded to 8 digits; GPAW's default of 1e-7 would miss symmetries by that rounding."""
-EMPTY_BANDS, EMPTY_BANDS_PER_ATOM = 4, 3
-"""Empty bands of a metal. GPAW by itself takes no more bands than its datasets have bound orbitals: barium, strontium
-and calcium get five for their ten electrons, all full, as if they were insulators."""
-FULL = 1e-4
-"""Share of a band's electrons in the highest band of a metal above which higher ones are missing."""
-CUTOFF_STEP_EV = 25.0
-"""Half the difference of the two cutoffs that give dE/dcutoff, the Pulay part of the stress."""
-OLDEST_LIBXC = (4, 3)
+__all__ = ["FUNCTIONALS", "EngineError", "NotConverged", "check_engine", "compute_frame", "refuse_uncomputable"]
 
 
 class EngineError(DatasetError):
     """GPAW cannot compute this here; the message says why and what to do."""
+
+
+class NotConverged(EngineError):  # noqa: N818 - a result, not a mistake
+    """GPAW works and gives this frame no labels: it would not on any machine, so the frame belongs into the ledger."""
 
 
 def check_engine(materials: list[Material] | None = None) -> dict[str, str]:
@@ -72,15 +68,15 @@ def check_engine(materials: list[Material] | None = None) -> dict[str, str]:
     except ImportError as error:
         raise EngineError(
             f"DFT needs GPAW ({error}). On Debian: apt-get install libxc-dev libopenblas-dev libfftw3-dev, then "
-            "pip install 'crossfunc[dft]'; with conda: conda install -c conda-forge gpaw. The shipped dataset "
-            "pbe-r2scan needs neither."
+            f"pip install 'crossfunc[dft]'; with conda: conda install -c conda-forge gpaw={GPAW_RELEASE} gpaw-data. "
+            "The shipped dataset pbe-r2scan needs neither."
         ) from error
     try:
         XC(FUNCTIONALS["r2scan"])
     except (NameError, KeyError, ValueError) as error:
         raise EngineError(
-            f"GPAW's libxc does not know r2SCAN ({error}): it came with libxc {'.'.join(map(str, OLDEST_LIBXC))}.5. "
-            "Install a newer libxc and build GPAW again."
+            f"GPAW's libxc does not know r2SCAN ({str(error).rstrip('.')}): it came with libxc {OLDEST_LIBXC}. "
+            "Install that or a newer libxc and build GPAW again."
         ) from error
     elements = {e for m in materials or () for e in m.elements}
     missing = sorted(e for e in elements if not _has_dataset(e))
@@ -131,8 +127,8 @@ def compute_frame(frame: Frame) -> dict:
 
     Raises
     ------
-    RuntimeError
-        No self-consistent density was found, with slow mixing either.
+    NotConverged
+        No self-consistent density was found, with slow mixing either, or a metal has too few bands.
     """
     record: dict = {
         "frame_id": frame.frame_id,
@@ -245,12 +241,13 @@ def _both(frame: Frame, cutoff_ev: float, **what) -> dict[str, dict]:
     """Both functionals; once more with slow mixing where the fast one fails and densities are mixed at all."""
     from gpaw import KohnShamConvergenceError
 
-    try:
-        return _run(frame, cutoff_ev, careful=False, **what)
-    except KohnShamConvergenceError:
-        if _direct_minimisation(frame):
-            raise
-        return _run(frame, cutoff_ev, careful=True, **what)  # what it raises goes to the ledger
+    reason = ""
+    for careful in (False,) if _direct_minimisation(frame) else (False, True):
+        try:
+            return _run(frame, cutoff_ev, careful=careful, **what)
+        except KohnShamConvergenceError as error:
+            reason = str(error)
+    raise NotConverged(f"no self-consistent density was found ({reason})")
 
 
 def _run(frame: Frame, cutoff_ev: float, *, careful: bool, **what) -> dict[str, dict]:
@@ -301,9 +298,9 @@ def _check_bands(frame: Frame, calculator) -> None:
     weights = calculator.get_k_point_weights()
     top = max(calculator.get_occupation_numbers(k)[-1] / w for k, w in enumerate(weights))
     if top > 2 * FULL:
-        raise RuntimeError(
+        raise NotConverged(
             f"the highest of {calculator.get_number_of_bands()} bands of this metal holds electrons "
-            f"({top / 2:.2g} of a full band), so higher ones are missing; raise EMPTY_BANDS in crossfunc.dft.engine."
+            f"({top / 2:.2g} of a full band), so higher ones are missing; raise EMPTY_BANDS in crossfunc.dft.settings."
         )
 
 

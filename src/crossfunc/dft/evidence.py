@@ -9,9 +9,9 @@ import pandas as pd
 
 from crossfunc.bootstrap import FEWEST, Estimate, mean_error
 from crossfunc.datasets import Dataset
+from crossfunc.datasets.coverage import HEAVY_Z
 from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.checks import BETWEEN
-from crossfunc.dft.engine import FUNCTIONALS
 from crossfunc.dft.equation_of_state import _birch_murnaghan
 from crossfunc.dft.labels import (
     IN_PROSE,
@@ -23,11 +23,11 @@ from crossfunc.dft.labels import (
     read_records,
 )
 from crossfunc.dft.plan import plan_materials
+from crossfunc.dft.settings import FUNCTIONALS
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 LARGEST_NET_FORCE_MEV_PER_A = 1000 * LARGEST_NET_FORCE_EV_PER_A
-HEAVY_Z = 55
 
 
 def count(frames: pd.DataFrame) -> dict[str, int]:
@@ -41,12 +41,94 @@ def count(frames: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def materials_per_element(frames: pd.DataFrame) -> pd.Series:
-    """Return how many materials hold each element; index symbol, in order of atomic number."""
-    first = frames.drop_duplicates("material_id")
-    numbers = np.concatenate([np.unique(row) for row in first["atomic_numbers"]])
-    found, counts = np.unique(numbers, return_counts=True)
-    return pd.Series(counts, index=[ELEMENT_SYMBOLS[z - 1] for z in found], name="n_materials")
+def frames_by_kind(frames: pd.DataFrame) -> pd.DataFrame:
+    """Count structures and materials by kind of frame, and say how large their forces and stresses are.
+
+    Parameters
+    ----------
+    frames : DataFrame
+        Of a dataset, in both functionals.
+
+    Returns
+    -------
+    DataFrame
+        Index kind, with "all" at the end; `structures`, `materials`, `largest_force_ev_per_a` (component) and
+        `largest_force_in` (the structure that has it), `largest_stress_gpa` (component), and `without_force`, the
+        percentage of structures in which no functional has a force component above 0.02 eV/Å.
+    """
+    table = pd.DataFrame(
+        {
+            "structure": frames["frame_id"].str.rsplit("/", n=1).str[0],
+            "material_id": frames["material_id"],
+            "kind": frames["source"],
+            "force": [np.abs(forces).max() for forces in frames["forces_ev_per_a"]],
+            "stress": [np.abs(stress).max() for stress in frames["stress_gpa"]],
+        }
+    )
+    groups = [(kind, table[table["kind"] == kind]) for kind in table["kind"].value_counts().index]
+    rows = {}
+    for kind, some in [*groups, ("all", table)]:
+        of_structures = some.groupby("structure")["force"].max()
+        rows[kind] = {
+            "structures": len(of_structures),
+            "materials": some["material_id"].nunique(),
+            "largest_force_ev_per_a": some["force"].max(),
+            "largest_force_in": some.loc[some["force"].idxmax(), "structure"],
+            "largest_stress_gpa": some["stress"].max(),
+            "without_force": 100 * float((of_structures <= _MOVED_EV_PER_A).mean()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def without_rattled(frames: pd.DataFrame) -> pd.DataFrame:
+    """Count materials and those without a rattled frame, and how many of the latter have one atom per cell.
+
+    Parameters
+    ----------
+    frames : DataFrame
+        Of a dataset.
+
+    Returns
+    -------
+    DataFrame
+        Index kind of crystal, as the plan has it; `materials`, `without_rattled`, `of_one_atom`.
+    """
+    bindings = {material.material_id: material.binding for material in plan_materials()}
+    first = frames.drop_duplicates("material_id").set_index("material_id")
+    rattled = frames.loc[frames["source"] == "rattled", "material_id"]
+    table = pd.DataFrame({"binding": [bindings.get(name, "other") for name in first.index]}, index=first.index)
+    table["without"] = ~table.index.isin(rattled)
+    table["of_one"] = table["without"] & (first["atomic_numbers"].map(len) == 1)
+    groups = table.groupby("binding")
+    return pd.DataFrame(
+        {"materials": groups.size(), "without_rattled": groups["without"].sum(), "of_one_atom": groups["of_one"].sum()}
+    )
+
+
+def account(dataset: Dataset) -> pd.Series:
+    """Say where each structure is that was computed: in the frames, in the ledger, a molecule or an isolated atom.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With its records.
+
+    Returns
+    -------
+    Series
+        `shipped` (structures of the frames), `in_ledger` (crystals whose labels are not shipped), `molecules`,
+        `isolated_atoms`, and `all`, their sum.
+    """
+    records, _ = read_records(dataset.records)
+    structures = set(dataset.need_frames().to_pandas()["frame_id"].str.rsplit("/", n=1).str[0])
+    found = dict.fromkeys(["shipped", "in_ledger", "molecules", "isolated_atoms"], 0)
+    for record in records:
+        if record["pbe"]["raw_stress_gpa"] is None:
+            where = "isolated_atoms" if len(record["atomic_numbers"]) == 1 else "molecules"
+        else:
+            where = "shipped" if record["frame_id"] in structures else "in_ledger"
+        found[where] += 1
+    return pd.Series({**found, "all": len(records)})
 
 
 def energy_curve(dataset: Dataset, material_id: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -157,7 +239,7 @@ def solid_errors(solids: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def published_solids(dataset: Dataset) -> pd.DataFrame:
-    """Compare crystals with published PBE and r2SCAN values of other codes, as kept in `published_solids.csv`.
+    """Compare crystals with PBE and r2SCAN values of other codes, as kept in `published_solids.csv`.
 
     Returns
     -------
@@ -168,9 +250,11 @@ def published_solids(dataset: Dataset) -> pd.DataFrame:
 
     Notes
     -----
-    PBE: mean of two all-electron codes for cubic oxides, E. Bosoni et al., Nat. Rev. Phys. 6, 45 (2024). r2SCAN: cells
-    of the elements of the same verification set for r2SCAN01 (eta = 0.01 instead of 0.001), from the repository
-    aiidateam/acwf-verification-scripts (MIT), commit 78be1b4.
+    PBE: mean of two all-electron codes for cubic oxides, E. Bosoni et al., Nat. Rev. Phys. 6, 45 (2024). r2SCAN:
+    lattice parameters of elements for r2SCAN01 (eta = 0.01 instead of 0.001), which the same project keeps in its
+    repository aiidateam/acwf-verification-scripts (MIT), commit 78be1b4, as
+    0-preliminary-do-not-run/unaries/lattice_parameters_unaries-verification-r2SCAN01-v1.json: preliminary, and not part
+    of the publication.
     """
     pairs = dataset.need_pairs().drop_duplicates("material_id").set_index("material_id")
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
@@ -540,11 +624,20 @@ def _agreement(predicted, seed: int, n: int) -> dict[str, float]:
 
 
 def costs(dataset: Dataset) -> pd.DataFrame:
-    """Return `kind, n_atoms, k_points, size, cpu_s, peak_memory_gb` of each structure, both functionals together."""
+    """Return what each structure cost, both functionals together.
+
+    Returns
+    -------
+    DataFrame
+        `material_id, kind, is_crystal` (no box), `n_atoms, k_points` (irreducible), `size` (their product), `cpu_s`
+        (without the two further cutoffs of equilibrium frames) and `peak_memory_gb` (largest of the process so far).
+    """
     records, _ = read_records(dataset.records)
     rows = [
         {
+            "material_id": r["material_id"],
             "kind": r["kind"],
+            "is_crystal": r["pbe"]["raw_stress_gpa"] is not None,
             "n_atoms": len(r["atomic_numbers"]),
             "k_points": r["pbe"]["k_points"],
             "size": len(r["atomic_numbers"]) * r["pbe"]["k_points"],
@@ -563,3 +656,67 @@ def cost_summary(table: pd.DataFrame) -> dict[str, float]:
         "cpu_hours": table["cpu_s"].sum() / 3600,
         "memory": table["peak_memory_gb"].max(),
     }
+
+
+def cost_exponents(table: pd.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[str, Estimate]:
+    """Fit log t = c + a log(atoms) + b log(irreducible k-points) to the processor times of crystals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `costs`.
+    n, seed : int
+        Of the bootstrap over materials.
+
+    Returns
+    -------
+    dict of str to Estimate
+        `atoms` and `k_points`, the exponents; empty where atoms or k-points do not vary.
+    """
+    crystals = table[table["is_crystal"] & (table["cpu_s"] > 0)]
+    sizes = np.log(crystals[["n_atoms", "k_points"]].to_numpy(dtype=float))
+    X, y = np.column_stack([np.ones(len(sizes)), sizes]), np.log(crystals["cpu_s"].to_numpy(dtype=float))
+    if np.linalg.matrix_rank(X) < X.shape[1]:
+        return {}
+    _, group = np.unique(crystals["material_id"], return_inverse=True)
+    n_materials = int(group.max()) + 1
+    draws = np.full((n, 3), np.nan)
+    shares = np.full(n_materials, 1 / n_materials)
+    for k, times in enumerate(np.random.default_rng(seed).multinomial(n_materials, shares, n)):
+        root = np.sqrt(times[group])
+        draws[k], _, rank, _ = np.linalg.lstsq(X * root[:, None], y * root)
+        if rank < X.shape[1]:
+            draws[k] = np.nan
+    whole = np.linalg.lstsq(X, y)[0]
+    ends = np.nanquantile(draws, _ENDS, axis=0) if n_materials >= FEWEST else np.full((2, 3), np.nan)
+    return {
+        key: Estimate(float(whole[k]), float(ends[0, k]), float(ends[1, k]), n_materials)
+        for k, key in ((1, "atoms"), (2, "k_points"))
+    }
+
+
+_CELL_SIZES = {"1 or 2": (1, 2), "3 or 4": (3, 4), "5 or more": (5, 10_000), "all": (1, 10_000)}
+
+
+def memory_bounds(table: pd.DataFrame) -> pd.DataFrame:
+    """Bound the memory of crystals from above: the smallest record among the frames of each.
+
+    A process records the largest memory that it has held so far, for the frame at hand or for one before it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `costs`.
+
+    Returns
+    -------
+    DataFrame
+        Index atoms in the cell, with "all" at the end; `crystals`, and `median_gb` of their bounds.
+    """
+    crystals = table[table["is_crystal"]].groupby("material_id").agg({"n_atoms": "first", "peak_memory_gb": "min"})
+    rows = {}
+    for name, (fewest, most) in _CELL_SIZES.items():
+        bounds = crystals.loc[crystals["n_atoms"].between(fewest, most), "peak_memory_gb"]
+        if len(bounds):
+            rows[name] = {"crystals": len(bounds), "median_gb": float(bounds.median())}
+    return pd.DataFrame.from_dict(rows, orient="index")

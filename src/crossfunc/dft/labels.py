@@ -11,27 +11,21 @@ import pyarrow as pa
 from crossfunc.datasets import Dataset, DatasetError, write_dataset
 from crossfunc.datasets.functionals import describe_functionals
 from crossfunc.datasets.schema import FRAMES, REJECTED_COLUMNS
-from crossfunc.dft.engine import (
+from crossfunc.dft.engine import pulay_gpa
+from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
+from crossfunc.dft.plan import RECIPE, Material, dft_prototypes, materials_of_frames, plan_materials
+from crossfunc.dft.settings import (
     ATOM_CONVERGENCE,
     CONVERGENCE,
+    CUTOFF_EV,
     CUTOFF_STEP_EV,
     EMPTY_BANDS,
     EMPTY_BANDS_PER_ATOM,
     FUNCTIONALS,
-    pulay_gpa,
-)
-from crossfunc.dft.equation_of_state import EquationOfState, fit_bond, fit_equation_of_state
-from crossfunc.dft.plan import (
-    CUTOFF_EV,
     GRID_SPACING_A,
     K_LENGTH_A,
     METAL_K_LENGTH_A,
-    RECIPE,
     WIDTH_EV,
-    Material,
-    dft_prototypes,
-    materials_of_frames,
-    plan_materials,
 )
 from crossfunc.stability import formation_energy_per_atom_ev
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
@@ -257,7 +251,7 @@ def rejection(record: dict) -> str | None:
     for name in FUNCTIONALS:
         net = record[name]["net_force_ev_per_a"]
         if net > LARGEST_NET_FORCE_EV_PER_A:
-            return f"net force of {1000 * net:.0f} meV/Å in {name}: more than {1000 * LARGEST_NET_FORCE_EV_PER_A:.0f}"
+            return f"net force of {1000 * net:.1f} meV/Å in {name}: more than {1000 * LARGEST_NET_FORCE_EV_PER_A:.0f}"
     return None
 
 

@@ -9,44 +9,25 @@ from importlib import resources
 
 import numpy as np
 
+from crossfunc.dft.settings import (
+    ATOM_BOX_A,
+    BOX_A,
+    CUTOFF_EV,
+    GRID_SPACING_A,
+    HARD,
+    K_LENGTH_A,
+    LONG_A,
+    METAL_K_LENGTH_A,
+    WIDTH_EV,
+)
 from crossfunc.errors import InputError
 from crossfunc.surrogate.prototypes import Prototype, prototypes, read_prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 __all__ = ["RECIPE", "Frame", "Material", "Settings", "Step", "plan_atoms", "plan_frames", "plan_materials", "plan_run"]
 
-HARD = frozenset("B C N O F".split())
-"""Elements whose 2p states need the higher cutoff; with all others 500 eV changes no energy difference by 0.5 meV."""
-CUTOFF_EV = {True: 700.0, False: 500.0}
-GRID_SPACING_A = {True: 0.155, False: 0.175}
-"""Along each cell vector. At 0.18 r2SCAN's forces in barium fluoride were 16 meV/Å off, at 0.155 1.5; PBE's 4 and 0."""
-WIDTH_EV = {
-    "insulator": 0.05,
-    "semiconductor": 0.05,
-    "semimetal": 0.1,
-    "metal": 0.1,
-    "molecule": 0.0,
-    "atom": 0.0,
-}
-"""Width of the Fermi function."""
-METALLIC = ("semimetal", "metal")
-"""Crystals with partly filled bands."""
 THREEFOLD = ("semiconductor", "semimetal")
 """Crystals whose rattled frames keep a threefold axis where there is one, which pays for their meshes."""
-K_LENGTH_A = {"insulator": 9.0, "semiconductor": 19.5, "semimetal": 30.0, "metal": 20.0}
-"""Number of k-points along an axis times the distance of the lattice planes there: at least this, or what the plan's
-table has for a material. All meshes hold the zone's centre: what shifted ones leave out cancels in cubic cells only; in
-a sheared NaCl they left 1.4 GPa. At 10 to 13 Å denser meshes changed forces by 160 meV/Å in rattled BAs, 210 in TiS2
-and 70 in sulphur; at 9 Å by 330 in KTaO3 and 60 in TiO2, at 13.5 by 65 and at most 10: perovskites of small gaps are
-"semiconductors" here, and insulators that the checks found far off have 13.5 Å. Lesson 10 lists what is left."""
-METAL_K_LENGTH_A = {1: 36.0, 2: 30.0}
-"""For metals of so many atoms per cell, which cost little: at 16 the volume of barium came out 10 % too large, at 26
-E(V) of barium and tantalum still scattered by 2.6 meV/atom; at 20 stresses of LiAu and magnesium were 0.9 GPa off."""
-LONG_A = 6.5
-"""Along axes with lattice planes closer than this there are at least two k-points."""
-BOX_A = (8.0, 8.2, 8.4)
-"""Sides of the box of a molecule; all differ, so that no symmetry of the box holds an open shell."""
-ATOM_BOX_A = (9.0, 9.2, 9.4)
 BOND_A = {"H": 0.741, "N": 1.098, "O": 1.208, "F": 1.412, "Cl": 1.988}
 """Measured bond lengths of the molecules (Huber and Herzberg 1979), where their frames start."""
 UNPAIRED_MOLECULES = {"O": 2}

@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfunc.dft.engine import check_engine, compute_frame, refuse_uncomputable
+from crossfunc.dft.engine import EngineError, NotConverged, check_engine, compute_frame, refuse_uncomputable
 from crossfunc.dft.plan import Frame
+from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 
-__all__ = ["Progress", "compute_frames", "load_failures", "load_records"]
+__all__ = ["FrameError", "Progress", "compute_frames", "load_failures", "load_records"]
 
 FRAMES, FAILED = "frames", "failed"
 Engine = Callable[[Frame], dict]
+
+
+class FrameError(EngineError):
+    """A frame ended a run, for a reason that is not the frame's; names it, the reason and how to go on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def compute_frames(
     frames : list of Frame
         In the order in which they are to be computed.
     folder : str or path
-        Gets `frames/ID.json`, and `failed/ID.json` with the reason of frames that did not converge.
+        Gets `frames/ID.json`, and `failed/ID.json` with the reason of frames that did not converge. Workers of a
+        cluster need to see it under the same path.
     known : iterable of dict
         Records and failures of earlier runs: what they hold of the same structures and settings is not computed again.
     n_jobs : int
@@ -77,6 +83,9 @@ def compute_frames(
     ------
     EngineError
         GPAW is missing or lacks something, or a frame cannot be labelled, before anything is computed.
+    FrameError
+        A frame could not be computed or written for another reason than that it does not converge: a worker without
+        GPAW, too little memory, a full disk. It is not in the ledger, and frames that were finished stay.
     FolderInUse
         Another run writes this folder.
     """
@@ -86,7 +95,7 @@ def compute_frames(
     refuse_uncomputable(frames)
     if engine is compute_frame:
         check_engine([frame.material for frame in frames])
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # workers of a cluster are in a folder of their own
     with locked_folder(folder):
         for name in (FRAMES, FAILED):
             (folder / name).mkdir(exist_ok=True)
@@ -121,21 +130,24 @@ def _until(frames: Iterable[Frame], when: float):
 
 
 def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
-    """Compute a frame and write it whole, or the reason why there is none."""
-    if _is_done(frame, folder):  # by a worker of a run that was killed a moment ago
-        return False
-    start = time.monotonic()
+    """Write a frame whole, or the reason why it has no labels; anything else names the frame and ends the run."""
     try:
-        record = engine(frame)
+        if _is_done(frame, folder):  # by a worker of a run that was killed a moment ago
+            return False
+        start = time.monotonic()
+        try:
+            record, where = engine(frame), FRAMES
+            record["wall_s"] = round(time.monotonic() - start, 2)
+        except NotConverged as error:
+            record, where = {"reason": " ".join(str(error).split())}, FAILED
+        text = json.dumps({**record, **_names(frame), **_inputs(frame)})
+        write_atomically(folder / where / f"{frame.frame_id}.json", text)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        text = json.dumps({**_names(frame), **_inputs(frame), "reason": reason})
-        write_atomically(folder / FAILED / f"{frame.frame_id}.json", text)
-        return True
-    record["wall_s"] = round(time.monotonic() - start, 2)
-    write_atomically(
-        folder / FRAMES / f"{frame.frame_id}.json", json.dumps({**record, **_names(frame), **_inputs(frame)})
-    )
+        said = describe_ending(error) or f"{type(error).__name__}: {' '.join(str(error).split())}."
+        raise FrameError(
+            f"{frame.frame_id}: {said} This is not the frame's doing, so it is not in the ledger; finished frames are "
+            "kept, and the same command goes on once the cause is removed."
+        ) from error
     return True
 
 

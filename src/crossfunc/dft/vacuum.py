@@ -4,10 +4,9 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["LOWEST_DENSITY", "lift_to_weizsaecker", "make_functional"]
+from crossfunc.dft.settings import LOWEST_DENSITY
 
-LOWEST_DENSITY = 1e-6
-"""Electrons per bohr³; below it no exchange and correlation is counted, in a hydrogen molecule's box 0.03 meV."""
+__all__ = ["LOWEST_DENSITY", "lift_to_weizsaecker", "make_functional"]
 
 
 @cache

@@ -236,15 +236,16 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     if not report.ok or dataset.frames is None:
         return report
     report.findings += find_frame_faults(dataset.frames)
-    sample = Sample()
+    # Only these were calculated with the settings of the models' own training data.
+    low, high = dataset.functionals
+    absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
+    # Where every element's zero is fitted, more materials than elements are needed.
+    sample = Sample() if absolute else Sample(n_frames=512, n_per_material=8)
     for start in range(0, dataset.frames.num_rows, _BATCH_ROWS):
         sample.add(dataset.frames.slice(start, _BATCH_ROWS))
     if sample.frames is None:
         report.findings.append(Finding("warning", "frames.parquet", sample.note))
         return report
-    # Only these were calculated with the settings of the models' own training data.
-    low, high = dataset.functionals
-    absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
     report.findings += find_label_faults(
         sample.frames, absolute=absolute, use_model=use_model, high=high.key, model=model
     )

@@ -5,6 +5,7 @@ need not be good to tell them apart, only better than that. What it cannot tell 
 """
 
 import itertools
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,28 +180,56 @@ def stress_scale_from_energies(labels: Labels) -> Scale:
 
 
 def _strain_work(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """V stress : strain and dE + F . du (eV) of neighbouring frames of a material that differ little."""
-    crystals, pairs = labels.crystals, []
+    """V stress : strain and dE + F . du (eV) of neighbouring frames of a material that differ little.
+
+    The mean of both ends' forces and stress stands for all between, which is wrong for steps as long as those between
+    two rattled frames: where there are enough pairs whose atoms stay nearly in place, they alone are taken.
+    """
+    volumes = np.abs(np.linalg.det(labels.crystals.lattices_a))
+    pairs, steps = [], []
+    for a, b, strain, moved in _neighbours(labels):
+        forces = (labels.forces_ev_per_a[a] + labels.forces_ev_per_a[b]) / 2
+        stress = (volumes[a] * labels.stress_gpa[a] + volumes[b] * labels.stress_gpa[b]) / 2 / EV_PER_A3_TO_GPA
+        gained = (labels.energy_per_atom_ev[b] - labels.energy_per_atom_ev[a]) * len(forces)
+        pair = (np.sum(stress * strain.T), gained + np.sum(forces * moved))
+        if np.isfinite(pair).all():
+            pairs.append(pair)
+            steps.append(np.abs(moved).max())
+    found, short = np.array(pairs).reshape(-1, 2), np.array(steps) < _SHORT_STEP_A
+    if short.sum() >= MIN_FRAMES:
+        found = found[short]
+    return found[:, 0], found[:, 1]
+
+
+_LARGEST_STRAIN, _LONGEST_STEP_A, _SHORT_STEP_A = 0.1, 0.3, 0.1
+
+
+def _neighbours(labels: Labels) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Each frame with the nearest one of its material that is strained against it: rows, strain, and moves in Å."""
+    crystals = labels.crystals
+    found: dict[tuple[int, int], tuple[int, int, np.ndarray, np.ndarray]] = {}
     coords, lattices = crystals.split(crystals.frac_coords), crystals.lattices_a
-    numbers = crystals.split(crystals.atomic_numbers)
-    volumes = np.abs(np.linalg.det(lattices))
-    for material in np.unique(labels.materials):
-        rows = np.flatnonzero(labels.materials == material)
-        for a, b in itertools.pairwise(rows):
-            if not np.array_equal(numbers[a], numbers[b]):
-                continue
-            mean = (lattices[a] + lattices[b]) / 2
-            strain = np.linalg.solve(mean, lattices[b] - lattices[a])
-            moved = coords[b] - coords[a]
-            moved = (moved - np.rint(moved)) @ mean
-            if np.abs(strain).max() > 0.1 or np.abs(moved).max() > 0.3 or np.abs(strain).max() < 1e-5:
-                continue
-            forces = (labels.forces_ev_per_a[a] + labels.forces_ev_per_a[b]) / 2
-            stress = (volumes[a] * labels.stress_gpa[a] + volumes[b] * labels.stress_gpa[b]) / 2 / EV_PER_A3_TO_GPA
-            gained = (labels.energy_per_atom_ev[b] - labels.energy_per_atom_ev[a]) * len(numbers[a])
-            pairs.append((np.sum(stress * strain.T), gained + np.sum(forces * moved)))
-    pairs = np.array([p for p in pairs if np.isfinite(p).all()]).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for row, numbers in enumerate(crystals.split(crystals.atomic_numbers)):
+        groups[labels.materials[row], numbers.tobytes()].append(row)
+    for rows in groups.values():
+        best: dict[int, tuple[float, int, int]] = {}
+        for a, b in itertools.combinations(rows, 2):
+            strain, moved = _difference(lattices, coords, a, b)
+            largest, step = np.abs(strain).max(), np.abs(moved).max()
+            if 1e-5 <= largest <= _LARGEST_STRAIN and step <= _LONGEST_STEP_A:
+                apart = (largest / _LARGEST_STRAIN + step / _LONGEST_STEP_A, a, b)
+                for row in (a, b):
+                    best[row] = min(apart, best.get(row, apart))
+        found |= {(a, b): (a, b, *_difference(lattices, coords, a, b)) for _, a, b in best.values()}
+    return list(found.values())
+
+
+def _difference(lattices: np.ndarray, coords: list, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+    """Strain from one frame to another, and how far its atoms move against the cell."""
+    mean = (lattices[a] + lattices[b]) / 2
+    moved = coords[b] - coords[a]
+    return np.linalg.solve(mean, lattices[b] - lattices[a]), (moved - np.rint(moved)) @ mean
 
 
 def check_stress(labels: Labels, declared: str | None = None, *, use_energies: bool = True) -> list[Finding]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_difference
-from crossfunc.datasets import Dataset
+from crossfunc.datasets import Dataset, coverage
 from crossfunc.dft.plan import plan_materials
 from crossfunc.lessons.own_data import open_if_there
 from crossfunc.lessons.verdicts import phase_diagram
@@ -33,22 +33,9 @@ def ternary_systems(dataset: Dataset) -> pd.DataFrame:
         `system` (tuple of symbols by atomic number), `n_compounds` of these elements in both functionals and `missing`
         (tuple of the symbols without an elemental energy in both); those that lack nothing first, then by compounds.
     """
-    systems = _elements_of(dataset.pairs)
-    compounds = [system for system in systems if len(system) > 1]
-    known = _known_elements(dataset)
+    known = coverage.known_elements(cast("pd.DataFrame", dataset.elements), dataset.functionals)
     planned = {frozenset(material.elements) for material in plan_materials()}
-    rows: list[dict[str, Any]] = []
-    for system in {s for s in {*systems, *planned} if len(s) == 3}:
-        symbols = tuple(sorted(system, key=lambda symbol: ATOMIC_NUMBERS[symbol]))
-        n_compounds = sum(compound <= system for compound in compounds)
-        missing = tuple(symbol for symbol in symbols if symbol not in known)
-        rows.append({"system": symbols, "n_compounds": n_compounds, "missing": missing})
-    table = pd.DataFrame(rows, columns=["system", "n_compounds", "missing"])
-    order = sorted(
-        range(len(table)),
-        key=lambda k: (bool(rows[k]["missing"]), -rows[k]["n_compounds"], len(rows[k]["missing"]), rows[k]["system"]),
-    )
-    return table.iloc[order].reset_index(drop=True)
+    return coverage.ternary_systems(dataset.need_pairs()["composition"], known, also=planned)
 
 
 def describe_lack(systems: pd.DataFrame, name: str, n_shown: int = 3) -> str:
@@ -194,13 +181,3 @@ def _elements_of(pairs: pd.DataFrame) -> list[frozenset]:
 def _compounds(dataset: Dataset, system) -> pd.DataFrame:
     pairs: Any = dataset.pairs
     return pairs[[len(elements) > 1 and elements <= set(system) for elements in _elements_of(pairs)]]
-
-
-def _known_elements(dataset: Dataset) -> set[str]:
-    """Elements with an energy in both functionals."""
-    of_each, table = [], cast("pd.DataFrame", dataset.elements)
-    for one in dataset.functionals:
-        rows = table[table["functional"] == one.key]
-        rows = rows[rows["energy_kind"] == one.energy_kind]
-        of_each.append(set(rows.loc[rows["energy_per_atom_ev"].notna(), "element"]))
-    return set.intersection(*of_each)

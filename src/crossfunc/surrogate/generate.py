@@ -162,7 +162,7 @@ def _run_chunks(chunks: list[list[Material]], parts: Path, seed: int, n_jobs: in
     from tqdm import tqdm
 
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_run_chunk)(chunk, parts / f"{k:04d}.json", seed) for k, chunk in enumerate(chunks)
+        delayed(_run_chunk)(chunk, parts.absolute() / f"{k:04d}.json", seed) for k, chunk in enumerate(chunks)
     )
     done = list(tqdm(jobs, total=len(chunks), desc="relax and label", disable=not progress))
     return [record for chunk in done for record in chunk]

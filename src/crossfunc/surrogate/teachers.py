@@ -217,7 +217,7 @@ def label_chunks(
         for start in range(0, frames.num_rows, CHUNK)
     ]
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_run_chunk)(teacher, side, chunk, parts) for side, chunk in tasks
+        delayed(_run_chunk)(teacher, side, chunk, parts and parts.absolute()) for side, chunk in tasks
     )
     found: dict = {}
     for chunk in tqdm(jobs, total=len(tasks), desc=f"label with {teacher.name}", disable=not progress):

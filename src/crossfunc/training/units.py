@@ -160,7 +160,7 @@ def run_units(
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
         found = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(run_unit)(unit, frames, folder, model, with_results=with_results)
+            delayed(run_unit)(unit, frames, folder and folder.absolute(), model, with_results=with_results)
             for unit, model in zip(wave, models, strict=True)
         )
         for unit, run in zip(wave, found, strict=True):
