@@ -60,7 +60,6 @@ from crossfunc.training.dimers import find_dimers
 from crossfunc.training.source import (
     make_source,
     other_functional,
-    split_source,
     without_labels,
 )
 
@@ -91,7 +90,7 @@ if source_key is None:
 names = "seed n_seeds n_train n_eval n_source max_atoms n_start_epochs n_epochs batch_size learning_rate n_jobs keep_runs"
 parameters = {name: globals()[name] for name in names.split()}
 planned = forgetting.plan_runs(ds, parameters)
-target, source, splits, _ = planned
+target, source, splits = planned[:3]
 print(f"{len(target)} target frames to choose from,")
 print(f"{len(source)} of the source")
 
@@ -117,17 +116,23 @@ print(f"{len(source)} of the source")
 # So the frames to judge by come in kinds, from near to far.
 
 # %%
-origin = split_source(source, target, None, target, splits[seed])
-pd.Series(
-    {"to hold on to": len(origin.pool)}
-    | {kind: len(frames) for kind, frames in origin.held_out.items()},
-    name="source frames",
-).to_frame()
+origin = planned.origin(seed)
+parts = {"to hold on to": origin.pool} | origin.held_out
+counts = {
+    kind: (len(of_kind), len(np.unique(of_kind.material_ids)))
+    for kind, of_kind in parts.items()
+}
+columns = ["source frames", "materials"]
+pd.DataFrame.from_dict(counts, orient="index", columns=columns)
 
 # %% [markdown]
-# "Held-out materials" have the chemistry of the target but are not trained on.
-# "Other chemistry" holds combinations of elements that no training frame has, "other stoichiometry" such as training has, in a ratio that it has not.
+# "Held-out materials" are above all those of the target's own validation and test: no step trains on them, though they are small cells like those of training.
+# "Other chemistry" holds combinations of elements that no training frame has, in structure types that training has; "other prototype" holds the structure types that it lacks, most of them with other elements as well.
+# Where the data name no prototypes, a ratio of counts that training lacks ("other stoichiometry") stands in.
 # Frames with large forces or stresses count as "far from equilibrium", where there are any.
+#
+# Source cells may be larger than the target's, for within its limit the target holds almost every material.
+# A larger cell is most often of another structure type and of other elements at once, so where the data are few, as on `pbe-r2scan`, hardly a frame is of other chemistry alone: the table counts them, and a mean over so few says little.
 #
 # :::{admonition} Whose labels are the source's?
 # :class: note
@@ -275,7 +280,7 @@ for key, row in means.iterrows():
 # And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
 #
 # Each of these is a difference of two errors on the same frames, with an interval from materials that are drawn again and again: against training everything from the *same* model-aware references, so that nothing but the remedy differs.
-# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other stoichiometry, large forces.
+# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces.
 
 # %%
 lines = {}
@@ -391,8 +396,7 @@ forgetting.choices(learned)
 # %% tags=["hide-cell"]
 # Solution: errors as they come hold the offset that the network has learned; the refit takes it out.
 bent = runs["3", seed]
-origin_3 = split_source(source, target, None, target, splits[seed])
-kind, judged_by = next(iter(origin_3.held_out.items()))
+kind, judged_by = next(iter(planned.origin(seed).held_out.items()))
 raw = xf.evaluate(bent.model, judged_by)[forgetting.ENERGY]
 table = bent.forgetting.table
 refitted = table.loc[kind, f"{forgetting.ENERGY}_after"]

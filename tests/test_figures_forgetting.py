@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -16,13 +17,15 @@ import crossfunc as xf
 from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import figures, forgetting
 from crossfunc.lessons.figures.forgetting import LOOKS, draw_plane
+from crossfunc.lessons.profiles import load_profile, resolve_parameters
+from crossfunc.lessons.sources import find_lessons, select_lessons
 from crossfunc.potential import element_references
 from crossfunc.potential.direct import DirectModel
 from crossfunc.training import start_model
 from crossfunc.training.dimers import DIMERS_FILE
 from crossfunc.training.forgetting import COLUMNS
 from crossfunc.training.methods import find_method
-from crossfunc.training.source import KINDS
+from crossfunc.training.source import FORMS, KINDS
 from crossfunc.training.units import identify, run_unit
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
@@ -287,8 +290,9 @@ def test_a_unit_with_another_source_or_strength_is_another(planned):
     fewer = replace(unit, source=planned.source.take(np.arange(10)))
     stronger = replace(unit, options={"n_frames": 3})
     frozen = replace(unit, frozen=True)
-    named = {identify(u, planned.target) for u in (unit, fewer, stronger, frozen)}
-    assert len(named) == 4
+    unnamed = replace(unit, prototypes=None)
+    named = {identify(u, planned.target) for u in (unit, fewer, stronger, frozen, unnamed)}
+    assert len(named) == 5
     assert identify(replace(unit, also=planned.target), planned.target) == identify(unit, planned.target)
 
 
@@ -296,8 +300,32 @@ def test_source_frames_fill_up_where_the_target_has_all_materials():
     dataset = xf.open_dataset("pbe-r2scan")
     target, source = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
     assert len(source) == 20
-    assert set(source.material_ids) <= set(target.material_ids)
+    assert len(set(source.material_ids) - set(target.material_ids)) > 0
     assert max(target.crystals.n_atoms) <= 2
+
+
+@pytest.mark.parametrize("profile", ["laptop", "converged"])
+def test_every_seed_is_judged_on_every_kind_of_source_frames(profile):
+    """The page and the claim on replay speak of other chemistry, other prototypes and large forces."""
+    folder = Path(__file__).parents[1] / "notebooks"
+    (lesson,) = select_lessons(find_lessons(folder), ["09"])
+    parameters = resolve_parameters(lesson, load_profile(folder, profile))
+    planned = forgetting.plan_runs(xf.open_dataset(parameters["dataset"]), parameters)
+    for seed in planned.splits:
+        held_out = planned.origin(seed).held_out
+        assert set(held_out) == set(KINDS) - {FORMS[1]}
+        assert len(np.unique(held_out[FORMS[0]].material_ids)) >= 10
+        trained = set(planned.target.material_ids[planned.splits[seed]["train"]])
+        of_trained = {planned.prototypes[m] for m in trained if m in planned.prototypes}
+        assert not of_trained & {planned.prototypes[m] for m in held_out[FORMS[0]].material_ids}
+
+
+def test_source_cells_may_be_larger_than_the_targets_and_never_smaller():
+    dataset, options = xf.open_dataset("pbe-r2scan"), {"n_wanted": 16, "n_source": 1000, "seed": 0}
+    target, source = forgetting.choose_frames(dataset, "pbe", max_atoms=3, **options)
+    assert (max(target.crystals.n_atoms), max(source.crystals.n_atoms)) == (3, forgetting.SOURCE_MAX_ATOMS)
+    _, source = forgetting.choose_frames(dataset, "pbe", max_atoms=1000, **options)
+    assert max(source.crystals.n_atoms) > forgetting.SOURCE_MAX_ATOMS
 
 
 def test_splits_keep_materials_apart():

@@ -21,7 +21,9 @@ from crossfunc.training.dimers import read_dimers
 from crossfunc.training.forgetting import COLUMNS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
 from crossfunc.training.run_folder import find_model_file
 from crossfunc.training.source import (
+    FORMS,
     KINDS,
+    find_prototypes,
     has_labels,
     label_with_model,
     other_functional,
@@ -98,7 +100,9 @@ def test_labels_of_the_starting_model_are_called_degenerate(start, labelled):
     assert found.table[f"{COLUMNS[1]}_before"].iloc[0] == 0
     degenerate, absent = found.notes
     assert degenerate.startswith("Degenerate: held-out materials carry the starting model's own labels")
-    assert absent == "No source frames of these kinds: other stoichiometry, far from equilibrium, dimers."
+    assert (
+        absent == "No source frames of these kinds: other prototype, other stoichiometry, far from equilibrium, dimers."
+    )
 
 
 def test_at_most_so_many_frames_of_a_kind_are_drawn(start, labelled):
@@ -148,7 +152,7 @@ def test_source_frames_are_parted_by_what_the_target_trains_on():
     found = split_source(source, target, "r2scan", target, parts)
     assert found.functional is None
     held = {kind: set(frames.material_ids) for kind, frames in found.held_out.items()}
-    assert set(held) == set(KINDS)
+    assert set(held) == set(KINDS) - {FORMS[0]}  # no prototype is named
     assert held["held-out materials"] == {"NaCl", "Fe"}
     assert held["far from equilibrium"] == {"Fe"}
     assert held["other chemistry"] < {name for name, _ in new}
@@ -158,6 +162,44 @@ def test_source_frames_are_parted_by_what_the_target_trains_on():
     assert {"MgO"} < set(found.pool.material_ids)
     again = split_source(source, target, "r2scan", target, parts)
     assert list(again.pool.frame_ids) == list(found.pool.frame_ids)
+
+
+def test_a_structure_type_that_training_lacks_goes_before_a_chemistry_that_it_lacks():
+    target = plain(["MgO", "NaCl", "Fe"], [[12, 8], [11, 17], [26]])
+    parts = {"train": np.array([0]), "validation": np.array([1]), "test": np.array([2])}
+    known = [(f"known-{k}", [30 + k, 8]) for k in range(4)]  # other elements in the structure of MgO
+    other = [(f"other-{k}", [40 + k, 8]) for k in range(4)]
+    forms = [(f"form-{k}", [12, 8, 8]) for k in range(4)]  # the target's elements in another structure
+    blank = [(f"blank-{k}", [50 + k, 8]) for k in range(4)]  # no name for the structure
+    names, compositions = zip(("MgO", [12, 8]), ("NaCl", [11, 17]), *known, *other, *forms, *blank, strict=True)
+    source = plain(names, compositions)
+    prototypes = {"MgO": "rock-salt", "NaCl": "cesium-chloride"}
+    prototypes |= {name: "rock-salt" for name, _ in known} | {name: "wurtzite" for name, _ in (*other, *forms)}
+    found = split_source(source, target, None, target, parts, prototypes=prototypes)
+    held = {kind: sorted({name.split("-")[0] for name in f.material_ids}) for kind, f in found.held_out.items()}
+    assert held == {
+        "held-out materials": ["NaCl"],
+        "other chemistry": ["blank", "known"],
+        "other prototype": ["form", "other"],
+    }
+    assert len(found.held_out["other chemistry"]) == len(found.held_out["other prototype"]) == 4  # half of each
+    assert split_source(found, target, None, target, parts) is found
+    unknown = {name: p for name, p in prototypes.items() if name != "MgO"}  # nothing to compare with
+    again = split_source(source, target, None, target, parts, prototypes=unknown)
+    assert set(again.held_out) == {"held-out materials", "other chemistry", "other stoichiometry"}
+
+
+def test_prototypes_are_those_that_a_dataset_names(dataset):
+    target = xf.open_dataset("pbe-r2scan")
+    named = find_prototypes(target)
+    assert named["SrTiO3-perovskite"] == "perovskite"
+    assert find_prototypes(dataset) == {}
+    assert find_prototypes(dataset, target) == named
+    frames = LabelledFrames.from_dataset(target, "high")
+    parts = xf.split_by_material(frames.material_ids)
+    for given in (target, "pbe-r2scan"):
+        found = split_source(target, given, "high", frames, parts)
+        assert "other stoichiometry" not in found.held_out
 
 
 def test_without_source_frames_the_targets_own_structures_stand_in_without_their_labels(labelled):

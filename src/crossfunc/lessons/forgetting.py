@@ -28,7 +28,7 @@ from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.forgetting import DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS
-from crossfunc.training.source import KINDS, join_frames, other_functional, split_source
+from crossfunc.training.source import KINDS, SourceSplit, find_prototypes, join_frames, other_functional, split_source
 from crossfunc.training.units import Unit, run_units
 
 ENERGY, FORCE = METRICS["energy"], METRICS["forces"]
@@ -45,6 +45,11 @@ STIFF, STIFF_STRENGTH = "l2-sp, stiff", 0.1
 
 LOOKS_EVERY = 2
 """Epochs from one validation to the next."""
+
+SOURCE_MAX_ATOMS = 8
+"""Atoms of a source cell at most, or the target's own limit where that is higher. The target trains on every material
+within its limit, so that only larger cells can be of a chemistry or a prototype that it does not hold; of eight atoms
+they still cost no more than a few cells of the target."""
 
 DIMER_ELEMENTS = ("O", "Fe", "Na")
 DIMERS_OF = ("3", "model-aware-trained", "replay")
@@ -83,7 +88,7 @@ def choose_frames(
     n_source : int
         Frames of the source at most: half of materials that the target does not have, where there are so many.
     max_atoms : int
-        Of a cell.
+        Of a cell of the target; `SOURCE_MAX_ATOMS` are allowed in a cell of the source.
     seed : int
         Of the draw from the source.
 
@@ -95,7 +100,7 @@ def choose_frames(
     usable = target.labelled("forces") & target.labelled("energy")
     limit = fit_size_limit(target.crystals.n_atoms[usable], max_atoms, n_wanted)
     target = target.take(np.flatnonzero(usable & (target.crystals.n_atoms <= limit)))
-    source = source.take(np.flatnonzero(source.crystals.n_atoms <= limit))
+    source = source.take(np.flatnonzero(source.crystals.n_atoms <= max(limit, SOURCE_MAX_ATOMS)))
     rows = np.random.default_rng(seed).permutation(len(source))
     is_near = np.isin(source.material_ids[rows], target.material_ids)
     far = rows[~is_near][: n_source // 2]
@@ -110,12 +115,20 @@ def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_e
 
 
 class Planned(NamedTuple):
-    """What lesson 9 trains and judges by: frames of both functionals, the split of each seed, (case, seed) -> Unit."""
+    """What lesson 9 trains and judges by.
+
+    Frames of both functionals, the split of each seed, (case, seed) -> Unit, and material -> prototype.
+    """
 
     target: LabelledFrames
     source: LabelledFrames
     splits: dict[int, dict[str, np.ndarray]]
     units: dict[tuple[str, int], Unit]
+    prototypes: dict[str, str]
+
+    def origin(self, seed: int) -> SourceSplit:
+        """Source frames to hold on to and to judge by, as the runs of a seed have them."""
+        return split_source(self.source, self.target, None, self.target, self.splits[seed], prototypes=self.prototypes)
 
 
 def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
@@ -149,32 +162,34 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     )
     splits, low = split_frames(target, seeds, n_train, n_eval), taught_labels(dataset, target, parameters)
     units: dict[tuple[str, int], Unit] = {}
+    planned = Planned(target, source, splits, units, find_prototypes(dataset))
     first, dimers = seeds[0], _few_dimers()
     for seed, split in splits.items():
         start = None if low is None else replace(start_unit(low, split, seed, parameters), also=dimers)
         if start is not None:
             units[TAUGHT, seed] = start
         for case in (PRETRAINED, RIDGE, *CASES, *([STIFF] if seed == first else [])):
-            units[case, seed] = _unit_of(case, seed, split, source, parameters, start)
+            units[case, seed] = _unit_of(case, seed, planned, parameters, start)
     for case in (PRETRAINED, *DIMERS_OF):
         units[case, first] = replace(units[case, first], also=dimers)
-    judged_by = next(iter(split_source(source, target, None, target, splits[first]).held_out.values()))
+    judged_by = next(iter(planned.origin(first).held_out.values()))
     bent = units["3", first]  # exercise 1 asks it about these
     units["3", first] = replace(bent, also=judged_by if dimers is None else join_frames(judged_by, dimers))
-    return Planned(target, source, splits, units)
+    return planned
 
 
-def _unit_of(case: str, seed: int, split: Mapping, source: LabelledFrames, parameters: Mapping, start) -> Unit:
+def _unit_of(case: str, seed: int, planned: Planned, parameters: Mapping, start: Unit | None) -> Unit:
     budget = {name: parameters[name] for name in ("n_epochs", "batch_size", "learning_rate")}
     trained = case not in (PRETRAINED, RIDGE)
     return Unit(
         name=unit_name(case, seed),
         method="l2-sp" if case == STIFF else case if trained else "model-aware",
         seed=seed,
-        split=split,
+        split=planned.splits[seed],
         settings=budget | {"validate_every_n_epochs": LOOKS_EVERY} if trained else {},
         start=start,
-        source=source,
+        source=planned.source,
+        prototypes=planned.prototypes,
         options={"strength": STIFF_STRENGTH} if case == STIFF else {},
         frozen=case == RIDGE,
     )
@@ -284,7 +299,7 @@ class Learned:
         return table[table["kind"].isin(kinds) if kinds else table["kind"] != DIMERS]
 
     def far_kinds(self) -> list[str]:
-        """Kinds of source frames, there in every run, that lie far from training: chemistry, stoichiometry, forces."""
+        """Kinds of source frames, there in every run, that lie far from training: chemistry, structure, forces."""
         there = [set(run.forgetting.frame_errors["kind"]) for run in self.runs.values()]
         return [kind for kind in KINDS[1:] if all(kind in kinds for kinds in there)]
 
