@@ -23,7 +23,7 @@ from crossfunc.potential import element_references
 from crossfunc.potential.direct import DirectModel
 from crossfunc.training import start_model
 from crossfunc.training.dimers import DIMERS_FILE
-from crossfunc.training.forgetting import COLUMNS
+from crossfunc.training.forgetting import COLUMNS, COUNTS
 from crossfunc.training.methods import find_method
 from crossfunc.training.source import FORMS, KINDS
 from crossfunc.training.units import identify, run_unit
@@ -95,9 +95,11 @@ def run_of(model, energies, forces, materials=tuple("abcdef")):
     """A run as far as `Learned` looks at it: its model, and what it has forgotten."""
     kinds = ["near"] * (len(materials) - 1) + ["dimers"]
     each = {"kind": kinds, "material_id": materials, COLUMNS[0]: energies, COLUMNS[1]: forces}
-    errors = pd.DataFrame(each)
-    rows = errors.groupby("kind")[list(COLUMNS[:2])].mean().add_suffix("_after")
-    rows = rows.join(0 * rows.add_suffix("_").rename(columns=lambda c: c.replace("_after_", "_before")))
+    errors = pd.DataFrame(each | {"n_energies": 1, "n_force_components": [3, 6, 9, 12, 15, 6]})
+    means = {c: errors.groupby("kind").apply(lambda g, c=c: np.average(g[c], weights=g[COUNTS[c]])) for c in COUNTS}
+    rows = pd.DataFrame(means).add_suffix("_after").join(errors.groupby("kind")[[*COUNTS.values()]].sum())
+    for column in COUNTS:
+        rows[f"{column}_before"] = 0.0
     rows["n_frames"] = errors.groupby("kind").size()
     return SimpleNamespace(model=model, forgetting=SimpleNamespace(table=rows, frame_errors=errors))
 
@@ -116,17 +118,18 @@ def learned():
         ("l2-sp, stiff", 0): SimpleNamespace(model=None, forgetting=None),
         ("4", 0): run_of(model, [4.0, 4, 4, 4, 4, 900], [8.0] * 6),
         ("replay", 0): run_of(other, [1.0, 1, 1, 1, 6, 900], [7.0] * 6),
+        ("ewc", 0): run_of(other, [1.0] * 6, [10.0, 9, 8, 7, 6, 5]),
     }
     return forgetting.Learned(runs, frames, splits)
 
 
 def test_points_hold_the_pretrained_model_first_and_no_dimers(learned):
     points = learned.points.set_index("method")
-    assert list(points.index) == ["pretrained", "4", "replay"]
-    assert points["source_energy"].tolist() == [0, 4, 2]  # before training; then means without the dimer
-    assert points["source_force"].tolist() == [0, 8, 7]
+    assert list(points.index) == ["pretrained", "4", "replay", "ewc"]
+    assert points["source_energy"].tolist() == [0, 4, 2, 1]  # before training; then means without the dimer
+    assert points["source_force"].tolist()[:3] == [0, 8, 7]
     assert points.loc["4", "target_force"] != points.loc["replay", "target_force"]
-    assert learned.by_kind.to_dict() == {"near": {"4": 4.0, "replay": 2.0}}
+    assert learned.by_kind.to_dict() == {"near": {"4": 4.0, "replay": 2.0, "ewc": 1.0}}
     assert learned.ranges().loc["Method 4", "source energy"] == "4 (4–4)"
 
 
@@ -141,6 +144,27 @@ def test_differences_are_paired_by_material(learned):
     assert force.n_materials > 1
     assert np.isfinite(force.value)
     assert np.sign(force.value) == np.sign(points["replay"] - points["4"])
+
+
+def test_a_difference_is_that_of_the_tabulated_errors(learned):
+    """Forces by component: a frame of many atoms has many of them."""
+    points = learned.points.set_index("method")
+    for where in ("target", "source"):
+        for what in ("energy", "force"):
+            for one, other in (("ewc", "4"), ("replay", "ewc")):
+                column = points[f"{where}_{what}"]
+                found = learned.difference(where, what, one, other).value
+                assert found == pytest.approx(column[one] - column[other], rel=1e-5), (where, what)
+    by_frame = np.mean([10, 9, 8, 7, 6])
+    assert points.loc["ewc", "source_force"] == pytest.approx((30 + 54 + 72 + 84 + 90) / 45)
+    assert points.loc["ewc", "source_force"] != pytest.approx(by_frame)
+
+
+def test_no_kinds_are_no_frames_and_not_all_of_them(learned):
+    for kinds in ([], ["a kind that nobody has"]):
+        found = learned.difference("source", "energy", "replay", "4", kinds)
+        assert np.isnan(found.value)
+        assert (found.n_materials, found.interval, found.verdict) == (0, None, "unclear")
 
 
 def test_what_is_kept_far_from_training_is_judged_there_alone(learned):
@@ -165,17 +189,21 @@ def test_a_method_is_named_best_only_where_both_differences_are_clear(learned, m
         return Estimate(value, value - 0.5, value + 0.5, 9)
 
     monkeypatch.setattr(learned, "difference", difference)
-    assert learned.better_than("4", "energy") == {"replay": "better, better"}
+    assert learned.better_than("4", "energy") == {"replay": "better, better", "ewc": "better, better"}
     said = forgetting.best_in_words(learned)
-    assert "**Energy**: clearly lower than Method 4 in target *and* source: replay." in said
+    assert (
+        "**Energy**: clearly lower than Method 4 in target *and* source: elastic weight consolidation and replay."
+        in said
+    )
     assert "**Force**: no method is clearly lower than Method 4 in target *and* source; in one" in said
 
 
 def test_a_choice_names_the_lowest_error_and_all_that_cannot_be_told_from_it(learned):
     table = forgetting.choices(learned)
     assert list(table.index) == ["energy, target", "force, target", "energy, source", "force, source"]
-    assert table.loc["energy, source"].tolist() == ["replay", "Method 4"]  # 2 against 4, and the interval holds zero
-    assert table.loc["force, source"].tolist() == ["replay", "none"]  # lower by 1 on every material
+    names = forgetting.NAMES
+    assert table.loc["energy, source"].tolist() == [names["ewc"], "replay"]  # 1 against 2, and the interval holds zero
+    assert table.loc["force, source"].tolist() == ["replay", names["ewc"]]  # Method 4 is higher on every material
 
 
 def test_validation_and_test_hold_no_element_that_training_lacks():
@@ -264,9 +292,10 @@ def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planne
     for runs in (made, kept, back):
         learned = forgetting.Learned(runs, few.target, few.splits)
         tables.append(learned.points.set_index("method"))
-        assert learned.difference("source", "energy", "replay", "3").value == pytest.approx(
-            tables[-1].loc["replay", "source_energy"] - tables[-1].loc["3", "source_energy"], rel=0.3
-        )
+        for what in ("energy", "force"):
+            column = tables[-1][f"source_{what}"]
+            found = learned.difference("source", what, "replay", "3").value
+            assert found == pytest.approx(column["replay"] - column["3"], rel=1e-3, abs=2e-4)  # kept to 1e-4
     assert list(tables[0].index) == ["pretrained", "delta-ridge", "3", "replay"]
     pd.testing.assert_frame_equal(tables[0], tables[1], rtol=2e-4)
     pd.testing.assert_frame_equal(tables[1], tables[2])

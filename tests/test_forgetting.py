@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.datasets import DatasetError
+from crossfunc.errors import InputError
 from crossfunc.potential import Crystals, element_references, load_model, set_element_references
 from crossfunc.training import LabelledFrames, finetune
 from crossfunc.training.dimers import read_dimers
-from crossfunc.training.forgetting import COLUMNS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
+from crossfunc.training.forgetting import COLUMNS, COUNTS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
 from crossfunc.training.run_folder import find_model_file
 from crossfunc.training.source import (
     FORMS,
@@ -341,6 +342,27 @@ def test_errors_of_each_frame_have_the_means_of_the_table(start, labelled):
     assert set(each["kind"]) == {KINDS[0]}
     assert each["material_id"].tolist() == labelled.material_ids.tolist()
     assert each[COLUMNS[0]].mean() == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[0]}_after"])
-    weighted = np.average(each[COLUMNS[1]], weights=labelled.crystals.n_atoms)
-    assert weighted == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[1]}_after"])
+    assert each["n_force_components"].tolist() == (3 * labelled.crystals.n_atoms).tolist()
+    for name, count in COUNTS.items():
+        weighted = np.average(each[name], weights=each[count])
+        assert weighted == pytest.approx(found.table.loc[KINDS[0], f"{name}_after"])
+        assert each[count].sum() == found.table.loc[KINDS[0], count]
     assert Forgetting.from_dict(found.to_dict()).frame_errors is None
+    whole = json.loads(json.dumps(found.to_dict(with_frames=True)))
+    pd.testing.assert_frame_equal(Forgetting.from_dict(whole).frame_errors, each.round(4), check_dtype=False)
+    for of_version in (whole["frames"], whole["kinds"][KINDS[0]]):  # one that counted no labels
+        count = of_version.pop("n_force_components")
+        with pytest.raises(InputError, match="earlier version, which kept no counts of labels; delete the file"):
+            Forgetting.from_dict(whole)
+        of_version["n_force_components"] = count
+
+
+def test_a_run_of_a_version_that_counted_no_labels_is_measured_again(dataset, tmp_path):
+    settings = {"n_epochs": 0, "progress": False, "out": tmp_path / "run", "source": "auto"}
+    first = finetune("references-only", dataset, **settings)
+    file = tmp_path / "run" / "run.json"
+    about = json.loads(file.read_text())
+    del about["forgetting"]["frames"]["n_energies"]
+    file.write_text(json.dumps(about))
+    again = finetune("references-only", dataset, **settings)
+    pd.testing.assert_frame_equal(again.forgetting.frame_errors, first.forgetting.frame_errors)

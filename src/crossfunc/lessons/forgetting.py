@@ -25,7 +25,7 @@ from crossfunc.lessons.units import (
 from crossfunc.potential import predict
 from crossfunc.potential.recorded import NotRecordedError
 from crossfunc.training.dimers import find_dimers, read_dimers
-from crossfunc.training.forgetting import DIMERS
+from crossfunc.training.forgetting import COUNTS, DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS
 from crossfunc.training.source import KINDS, SourceSplit, find_prototypes, join_frames, other_functional, split_source
@@ -65,6 +65,10 @@ NAMES = {key: METHODS[key].name for key in LATER} | {
 """What tables and legends call a method."""
 
 QUANTITIES = {"energy": ENERGY, "force": FORCE}
+UNITS = {"energy": "meV/atom", "force": "meV/Å"}
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
+"""A difference on frames that are not there."""
+
 PLAIN = "model-aware-trained"
 """Training without a remedy, from the same references as the later methods: what a remedy is compared with."""
 
@@ -286,17 +290,26 @@ class Learned:
             Methods.
         kinds : sequence of str, optional
             Of source frames; left out, all but dimers.
+
+        Returns
+        -------
+        Estimate
+            Of a mean over labels, as the errors of `points` are: a frame of many atoms has many force components.
+            Nothing of no material, and unclear, where a seed has no label of these kinds.
         """
         column = QUANTITIES[what]
         if where == "target":
             return self._judged.difference(one, other, column)
         tables = {key: [self._of_frames(key, seed, kinds) for seed in self.splits] for key in (one, other)}
+        ids, weights = ([table[name] for table in tables[one]] for name in ("material_id", COUNTS[column]))
+        if not all(weight.sum() for weight in weights):
+            return NOTHING
         errors, others = ([table[column] for table in tables[key]] for key in (one, other))
-        return paired_over_seeds(errors, others, [table["material_id"] for table in tables[one]])
+        return paired_over_seeds(errors, others, ids, weights=weights)
 
     def _of_frames(self, method: str, seed: int, kinds: Sequence[str] | None) -> pd.DataFrame:
         table = self.runs[method, seed].forgetting.frame_errors
-        return table[table["kind"].isin(kinds) if kinds else table["kind"] != DIMERS]
+        return table[table["kind"] != DIMERS if kinds is None else table["kind"].isin(kinds)]
 
     def far_kinds(self) -> list[str]:
         """Kinds of source frames, there in every run, that lie far from training: chemistry, structure, forces."""
@@ -370,9 +383,10 @@ def choices(learned: Learned) -> pd.DataFrame:
 
 
 def lost(table: pd.DataFrame, column: str, when: str = "after") -> float:
-    """Mean error over the frames of all kinds but dimers, from the table of a `Forgetting`."""
+    """Mean error over the labels of all kinds but dimers, from the table of a `Forgetting`; NaN without a label."""
     table = table.drop(index=DIMERS, errors="ignore")
-    return float(np.average(table[f"{column}_{when}"], weights=table["n_frames"]))
+    table = table[table[COUNTS[column]] > 0]
+    return float(np.average(table[f"{column}_{when}"], weights=table[COUNTS[column]])) if len(table) else np.nan
 
 
 def curves_of_dimers(path, models: Mapping, elements: Sequence[str]) -> dict:

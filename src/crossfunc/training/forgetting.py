@@ -13,6 +13,7 @@ import numpy as np
 
 from crossfunc.datasets import Dataset, open_dataset, split_by_material
 from crossfunc.energies import fit_atomref
+from crossfunc.errors import InputError
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import N_ELEMENTS
 from crossfunc.training.baselines import frame_errors, slope_and_cosine
@@ -33,6 +34,9 @@ _DIGITS_OF_FRAMES = 4  # of meV, where the error of every frame is kept
 COLUMNS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub")
 """Errors that the table has before (`..._before`) and after training (`..._after`)."""
 
+COUNTS = {COLUMNS[0]: "n_energies", COLUMNS[1]: "n_force_components"}
+"""How many labels an error is the mean of, in the table and in the errors of frames: its weight in any further mean."""
+
 
 @dataclass(frozen=True, eq=False)
 class Forgetting:
@@ -42,13 +46,15 @@ class Forgetting:
     ----------
     table : pandas.DataFrame
         One row per kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
-        `labels` ("data" or "starting model"), each of `COLUMNS` with `_before` and `_after`, and
-        `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
+        `n_energies` and `n_force_components` (labels), `labels` ("data" or "starting model"), each of `COLUMNS` with
+        `_before` and `_after`, and `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1
+        where nothing is forgotten.
     notes : tuple of str
         Which kinds are not there, and which cannot show more than a distance from the starting model.
     frame_errors : pandas.DataFrame or None
-        Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, and of `COLUMNS` the
-        energy (refitted, as in the table) and the force. None where a file keeps means alone.
+        Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, of `COLUMNS` the
+        energy (refitted, as in the table) and the force, and how many labels each is the mean of (`COUNTS`). None where
+        a file keeps means alone.
     """
 
     table: "pd.DataFrame"
@@ -67,14 +73,31 @@ class Forgetting:
 
     @classmethod
     def from_dict(cls, given: Mapping) -> "Forgetting":
-        """Build it back from plain values."""
+        """Build it back from plain values.
+
+        Raises
+        ------
+        InputError
+            Values of a version that did not count labels: their means over kinds or frames could not be told.
+        """
         import pandas as pd
 
+        if not cls.is_counted(given):
+            raise InputError(
+                "what was forgotten: these values are of an earlier version, which kept no counts of labels; delete "
+                "the file that holds them to measure again."
+            )
         table = pd.DataFrame.from_dict(given["kinds"], orient="index")
         numeric = [column for column in table.columns if column != "labels"]
         table[numeric] = table[numeric].apply(pd.to_numeric)
         each = given.get("frames") and pd.DataFrame(given["frames"]).astype(dict.fromkeys(COLUMNS[:2], float))
         return cls(table, tuple(given["notes"]), each)
+
+    @staticmethod
+    def is_counted(given: Mapping) -> bool:
+        """Whether plain values hold how many labels each error is the mean of."""
+        counted = [given.get("frames"), *given["kinds"].values()]
+        return all(values is None or set(COUNTS.values()) <= set(values) for values in counted)
 
     def report(self) -> str:
         """Return it as text."""
@@ -202,11 +225,15 @@ def measure_forgetting(
             if not np.isnan(of_frames[when]).all():
                 errors[when] |= {COLUMNS[0]: float(np.nanmean(of_frames[when]))}
         columns = {COLUMNS[0]: of_frames["after"], COLUMNS[1]: frame_errors(after, "forces")}
+        labels = after.frames.label_counts
+        counts = dict(zip(COUNTS.values(), (labels["energy"], labels["forces"]), strict=True))
+        columns |= counts
         each.append(pd.DataFrame({"kind": kind, "material_id": after.frames.material_ids, **columns}))
         same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
         row: dict[str, object] = {
             "n_frames": len(before.frames),
             "n_materials": len(np.unique(before.frames.material_ids)),
+            **{name: int(count.sum()) for name, count in counts.items()},
             "labels": "starting model" if same else "data",
         }
         row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
