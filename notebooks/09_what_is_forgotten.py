@@ -159,7 +159,7 @@ pd.DataFrame.from_dict(counts, orient="index", columns=columns)
 # | `lora` | thin changes | $W = W_0 + BA$, with $B$ and $A$ of rank 8 |
 # | `l2-sp` | pulled to the start | $L + \frac\lambda2 \lvert\theta - \theta^0\rvert^2$ |
 # | `ewc` | pulled where it matters to the source | $L + \frac\lambda2 \sum_i F_i (\theta_i - \theta^0_i)^2$ |
-# | `replay` | source frames in every step | $\langle L \rangle$ over target and source |
+# | `replay` | source frames among the others | $\langle L \rangle$ over target and source |
 # | `two-readouts` | a readout each, one backbone | $E^f = \sum_i g^f(h_i) + X c^f$ |
 # | `delta` | a small network beside a frozen one | $E = E_0 + \Delta E_\theta$ |
 # | kernel ridge | a regression beside a frozen one, no training | $E = E_0 + \sum_i a_i k(x, x_i)$ |
@@ -363,7 +363,7 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts add a fifth of the batch to each step, one frame at least, so as much again where a step has one frame; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts read a source frame for every five of the target, so where a step has one frame every fifth has two; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #

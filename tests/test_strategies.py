@@ -294,7 +294,7 @@ def test_without_labels_there_is_nothing_to_weigh(frames, pretrained):
 
 def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames):
     loader = step_loader(
-        frames, range(8), batch_size=4, source=np.array([8, 9, 10]), n_source=2, source_apart=True, seed=3
+        frames, range(8), batch_size=4, source=np.array([8, 9, 10]), source_share=0.5, source_apart=True, seed=3
     )
     seen = []
     for epoch in (0, 1, 2):
@@ -306,6 +306,7 @@ def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames)
             assert len(others) == 4
             assert batch.n_frames == 6
             assert batch.n_labels["energy"] == 6
+            assert batch.weight == 1
             seen += drawn.tolist()
     assert [sorted(seen[k : k + 3]) for k in range(0, 12, 3)] == [[8, 9, 10]] * 4
     loader.set_epoch(1)
@@ -313,8 +314,51 @@ def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames)
     assert [k for rows in again for k in rows] == seen[4:8]
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.29, 1.0, 1.7])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 16])
+def test_the_share_of_source_frames_is_the_asked_one_at_every_batch_size(frames, batch_size, share):
+    """Over every epoch to one frame, and each source frame in turn, also where a step has room for a part of one."""
+    source, n_epochs = np.array([9, 10, 11]), 12
+    loader = step_loader(
+        frames, range(9), batch_size=batch_size, source=source, source_share=share, source_apart=True, seed=3
+    )
+    drawn, targets, weights = [], [], 0.0
+    for epoch in range(n_epochs):
+        loader.set_epoch(epoch)
+        before, n_seen = len(drawn), len(targets)
+        for batch in loader:
+            of_step = [int(k) for part in batch.micro if part.is_source for k in part.indices]
+            others = [int(k) for part in batch.micro if not part.is_source for k in part.indices]
+            assert abs(len(of_step) - share * len(others)) < 1
+            assert batch.n_frames == len(of_step) + len(others)
+            assert batch.weight == pytest.approx(batch.n_frames / (len(others) * (1 + share)))
+            weights += batch.weight * len(others) / batch.n_frames  # of the mean over a step, what its target has
+            drawn += of_step
+            targets += others
+        assert sorted(targets[n_seen:]) == list(range(9))
+        assert abs(len(drawn) - before - share * 9) <= 1
+    assert len(drawn) == int(round(share * 9 * n_epochs, 6))
+    assert weights == pytest.approx(len(list(loader)) * n_epochs / (1 + share))
+    times = [drawn.count(frame) for frame in source]
+    assert max(times) - min(times) <= 1
+    ranks = [
+        list(
+            step_loader(
+                frames, range(9), batch_size=batch_size, source=source, source_share=share, rank=r, world_size=2, seed=3
+            )
+        )
+        for r in (0, 1)
+    ]
+    loader.set_epoch(0)
+    for batch, pair in zip(loader, zip(*ranks, strict=True), strict=True):
+        assert sorted(k for part in batch.micro for k in part.indices) == sorted(
+            k for one in pair for part in one.micro for k in part.indices
+        )
+        assert [one.weight for one in pair] == [batch.weight] * 2
+
+
 def test_source_frames_share_batches_with_the_others_where_one_readout_reads_all(frames):
-    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 2}
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "source_share": 0.5}
     apart = list(step_loader(frames, range(8), source_apart=True, **options))
     for one, two in zip(step_loader(frames, range(8), **options), apart, strict=True):
         assert not any(part.is_source for part in one.micro)
@@ -324,7 +368,7 @@ def test_source_frames_share_batches_with_the_others_where_one_readout_reads_all
 
 
 def test_shares_of_several_processes_make_up_the_step(frames):
-    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 3, "source_apart": True}
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "source_share": 0.6, "source_apart": True}
     whole = [sorted(k for p in b.micro for k in p.indices) for b in step_loader(frames, range(8), **options)]
     ranks = [list(step_loader(frames, range(8), rank=r, world_size=2, **options)) for r in (0, 1)]
     both = [sorted(k for b in pair for p in b.micro for k in p.indices) for pair in zip(*ranks, strict=True)]

@@ -224,7 +224,7 @@ class _Run:
             self.notes = (*self.notes, f"{len(source.frames)} source frames with {labels}.")
         if strategy is None:
             return None, None
-        if not strategy.n_source_frames(self.settings.batch_size):
+        if not strategy.source_share:
             return strategy.stiffness(model, source, loss_settings(self.settings)), None
         replayed = source.frames
         if not strategy.has_source_readout:
