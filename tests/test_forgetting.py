@@ -20,7 +20,7 @@ from crossfunc.potential import Crystals, element_references, load_model, set_el
 from crossfunc.training import LabelledFrames, finetune
 from crossfunc.training.dimers import read_dimers
 from crossfunc.training.forgetting import COLUMNS, COUNTS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
-from crossfunc.training.run_folder import find_model_file
+from crossfunc.training.run_folder import find_model_file, read_start
 from crossfunc.training.source import (
     FORMS,
     KINDS,
@@ -322,6 +322,41 @@ def test_the_command_reports_what_was_forgotten_and_each_readout_is_evaluated(da
         frames = LabelledFrames.from_dataset(dataset, source)
         errors[functional] = xf.evaluate(model, frames)["energy_mae_mev_per_atom"]
     assert errors[source] < errors[about["functional"]] / 10  # each has references of its own functional
+
+
+def test_the_command_measures_from_the_model_and_the_split_that_the_run_started_with(dataset, tmp_path, monkeypatch):
+    """Not from 0.3.0 and the split of seed 0, which are what a run starts with by default."""
+    from crossfunc.cli import app
+
+    monkeypatch.delenv("CROSSFUNC_DATA", raising=False)
+    settings = {"n_epochs": 0, "progress": False, "source": "auto", "split_seed": 3}
+    other = tmp_path / "other.pt"
+    xf.save_model(bent(load_model("0.3.0")), other)
+    runs = {"published": finetune("references-only", dataset, out=tmp_path / "a", pretrained="r2scan", **settings)}
+    runs["file"] = finetune("references-only", dataset, out=tmp_path / "b", pretrained=str(other), **settings)
+
+    def evaluate(run, *more):
+        command = ["evaluate", "--model", str(run.out), "--dataset", str(dataset.path), "--source", "auto", "--json"]
+        return CliRunner().invoke(app, [*command, *more])
+
+    def is_of(done, run):
+        assert done.exit_code == 0, done.output
+        row = json.loads(done.stdout)["forgetting"]["kinds"]["held-out materials"]
+        expected = run.forgetting.table.loc["held-out materials"]
+        names = ("n_frames", "n_force_components", f"{COLUMNS[0]}_after", f"{COLUMNS[1]}_after", f"{COLUMNS[1]}_zero")
+        return all(row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-3) for name in names)
+
+    assert is_of(evaluate(runs["published"]), runs["published"])
+    for other_than_recorded in (["--start", "0.3.0"], ["--split-seed", "0"]):
+        assert not is_of(evaluate(runs["published"], *other_than_recorded), runs["published"])
+    nameless = evaluate(runs["file"])
+    assert nameless.exit_code != 0
+    assert "the run started from a file of its own, of which run.json has a hash alone" in nameless.output
+    assert is_of(evaluate(runs["file"], "--start", str(other)), runs["file"])
+    wrong = evaluate(runs["file"], "--start", str(runs["published"].out / "best.pt"))
+    assert "the run started from another file" in wrong.output
+    seeds = [read_start(run.out).split_seed for run in runs.values()]
+    assert seeds == [3, 3]
 
 
 def test_a_run_can_be_asked_later_what_it_forgot(dataset, tmp_path):
