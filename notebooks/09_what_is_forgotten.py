@@ -48,12 +48,11 @@ keep_runs = False  # take runs made by crossfunc units, and keep them
 # %%
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, forgetting, own_data
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
-from crossfunc.lessons.results import format_value
 from crossfunc.potential.low_rank import share_of_low_rank
 from crossfunc.training import start_model
 from crossfunc.training.dimers import find_dimers
@@ -164,6 +163,8 @@ pd.DataFrame.from_dict(counts, orient="index", columns=columns)
 # | `delta` | a small network beside a frozen one | $E = E_0 + \Delta E_\theta$ |
 # | kernel ridge | a regression beside a frozen one, no training | $E = E_0 + \sum_i a_i k(x, x_i)$ |
 #
+# All but the last are keys of `xf.METHODS`, for `xf.finetune` and the command line; kernel ridge takes no steps, so it is a function of the library alone, `xf.fit_frozen_model`.
+#
 # $F$ needs a word.
 # The usual choice, the mean squared gradient of the source loss, vanishes where the model itself made the labels, as on the surrogate: no error, no gradient.
 # The *Gauss-Newton* diagonal, $F_i = \langle\sum_k w_k (\partial \hat y_k/\partial\theta_i)^2\rangle$, asks instead how much predictions change when a parameter moves, and needs no labels at all.
@@ -218,6 +219,12 @@ print(
 )
 
 # %% [markdown]
+# Have the runs arrived?
+
+# %% tags=["hide-input"]
+Markdown(forgetting.record_arrival(results, runs))
+
+# %% [markdown]
 # ## What is gained, what is lost?
 
 # %%
@@ -233,7 +240,7 @@ in_words = "; ".join(
 
 # %%
 figures.show(
-    figures.gained_and_lost(points, NAMES),
+    figures.gained_and_lost(points, NAMES, learned.zero),
     alt="Two scatter plots, energies and forces: error on the target's test frames against error on source frames, a point for each method and seed. "
     f"Mean energy errors, target and source, in meV/atom: {in_words}.",
     caption="Gained to the left, lost to the top: errors in target and source after training",
@@ -244,7 +251,8 @@ figures.show(
 # %% [markdown]
 # Read {numref}`fig-09-plane` from its corners.
 # The pretrained model with new references is where everything starts: it has lost nothing, and its forces in the target are as good as they come for free.
-# A network from scratch is the opposite corner: it had nothing to lose.
+# A network from scratch is the opposite corner: it had nothing to lose, and where it comes near the dotted lines it knows no more of forces than that they are zero.
+# A plain refit of references without any training (lesson 3) has the forces of the first corner and, because references are no part of what is forgotten, its errors in the source too: the two differ in target energies alone.
 # A good method goes left without going up.
 # One that goes left *and down* has learned something that is true in both functionals, which only real source labels can show.
 #
@@ -263,14 +271,8 @@ learned.ranges()
 Markdown(forgetting.best_in_words(learned))
 
 # %% tags=["remove-cell"]
-grouped = points.drop(columns="seed").groupby("method", sort=False)
-low, high = grouped.min(), grouped.max()
-for key, row in means.iterrows():
-    short = key.replace("-", "_")
-    for name in ("target_energy", "source_energy", "source_force"):
-        ends = (low.loc[key, name], high.loc[key, name])
-        ends = ends if n_seeds > 1 else None
-        results.record(f"{name}_{short}", row[name], ends, n=n_seeds)
+forgetting.record_errors(results, learned)
+forgetting.record_differences(results, learned)
 
 # %% [markdown]
 # ## What do others say?
@@ -283,18 +285,7 @@ for key, row in means.iterrows():
 # What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces.
 
 # %%
-lines = {}
-for key, where in forgetting.PUBLISHED.items():
-    for what, unit in (("energy", "meV/atom"), ("force", "meV/Å")):
-        kinds = learned.far_kinds() if where == "source" else None
-        gap = learned.difference(where, what, key, forgetting.PLAIN, kinds)
-        ends, short = gap.interval, key.replace("-", "_")
-        name = f"{where}_{what}_{short}_minus_plain"
-        results.record(name, gap.value, ends, n=gap.n_materials)
-        said = format_value(gap.value, ends, unit)
-        lines[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
-columns = ["error minus that of plain training", "verdict"]
-pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+forgetting.compare_published(results, learned)
 
 # %% [markdown]
 # "Unclear" means that the interval holds zero, or that there are too few materials for one.
@@ -345,6 +336,15 @@ else:
     )
 
 # %% [markdown]
+# The same in numbers, over all dimers that there are curves of: energies after a refit to each curve in meV/atom, forces in meV/Å.
+
+# %% tags=["hide-input"]
+if len(learned.dimers):
+    display(learned.dimers.style.format("{:.0f}"))
+else:
+    print("These runs were not asked about dimers.")
+
+# %% [markdown]
 # ## What does it cost?
 
 # %%
@@ -377,7 +377,8 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 # | both functionals in one model | one backbone for two | `two-readouts` |
 # | a model you may not touch | a correction beside it | `delta`; drop it, and nothing was forgotten |
 #
-# The table says what each method is *made for*; {numref}`fig-09-plane` says how far it gets on these data, within these steps.
+# This table follows from no result: it says what each method is *made for*, as its equation has it.
+# {numref}`fig-09-plane` says how far each gets on these data, within these steps, and where the two disagree, what is measured goes first.
 # And which of them could you take here? For each error the method with the lowest mean, and those that paired differences over materials cannot tell from it:
 
 # %%

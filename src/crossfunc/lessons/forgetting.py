@@ -1,6 +1,7 @@
 """What methods have learned of the target beside what they have lost of the source (lesson 9)."""
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.datasets import Dataset
+from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
 from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
-from crossfunc.lessons.results import listed
+from crossfunc.lessons.results import LessonResults, format_value, listed
 from crossfunc.lessons.units import (
     LESSON_9,
     TAUGHT,
@@ -24,6 +26,7 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.potential import predict
 from crossfunc.potential.recorded import NotRecordedError
+from crossfunc.training.baselines import zero_errors
 from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.forgetting import COUNTS, DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
@@ -39,7 +42,11 @@ LATER = (
 """Methods after the paper's, as keys of `crossfunc.METHODS`."""
 
 CASES = ("1", "3", "4", *LATER)
-PRETRAINED, RIDGE = "pretrained", "delta-ridge"
+PRETRAINED, REFIT, RIDGE = "pretrained", "references-only", "delta-ridge"
+UNTRAINED = (PRETRAINED, REFIT, RIDGE)
+"""Model-aware references, a plain refit, and a kernel ridge beside the former; no step is taken for any of them."""
+
+ZERO = "predicting no force"
 STIFF, STIFF_STRENGTH = "l2-sp, stiff", 0.1
 """Exercise 2: a pull to the start that is a hundred times as strong."""
 
@@ -60,6 +67,7 @@ NAMES = {key: METHODS[key].name for key in LATER} | {
     "3": "Method 3",
     "4": "Method 4",
     PRETRAINED: "pretrained, not trained",
+    REFIT: "plain refit, not trained",
     RIDGE: "delta learning, kernel ridge",
 }
 """What tables and legends call a method."""
@@ -152,7 +160,7 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     Returns
     -------
     Planned
-        Units of `CASES`, of `PRETRAINED` and `RIDGE`, which train nothing, and for the first seed of `STIFF`.
+        Units of `CASES`, of `UNTRAINED`, and for the first seed of `STIFF`.
     """
     seeds = range(parameters["seed"], parameters["seed"] + parameters["n_seeds"])
     n_train, n_eval = parameters["n_train"], parameters["n_eval"]
@@ -172,7 +180,7 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
         start = None if low is None else replace(start_unit(low, split, seed, parameters), also=dimers)
         if start is not None:
             units[TAUGHT, seed] = start
-        for case in (PRETRAINED, RIDGE, *CASES, *([STIFF] if seed == first else [])):
+        for case in (*UNTRAINED, *CASES, *([STIFF] if seed == first else [])):
             units[case, seed] = _unit_of(case, seed, planned, parameters, start)
     for case in (PRETRAINED, *DIMERS_OF):
         units[case, first] = replace(units[case, first], also=dimers)
@@ -184,10 +192,10 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
 
 def _unit_of(case: str, seed: int, planned: Planned, parameters: Mapping, start: Unit | None) -> Unit:
     budget = {name: parameters[name] for name in ("n_epochs", "batch_size", "learning_rate")}
-    trained = case not in (PRETRAINED, RIDGE)
+    trained = case not in UNTRAINED
     return Unit(
         name=unit_name(case, seed),
-        method="l2-sp" if case == STIFF else case if trained else "model-aware",
+        method={STIFF: "l2-sp", PRETRAINED: "model-aware", RIDGE: "model-aware"}.get(case, case),
         seed=seed,
         split=planned.splits[seed],
         settings=budget | {"validate_every_n_epochs": LOOKS_EVERY} if trained else {},
@@ -267,8 +275,34 @@ class Learned:
         table = pd.concat(tables, axis=1).T.drop(columns=DIMERS, errors="ignore")
         return table.groupby(level=0).mean().loc[self.methods]
 
+    @property
+    def zero(self) -> dict[str, float]:
+        """Force errors of predicting none, `target_force` and `source_force`, mean over seeds; NaN without labels."""
+        of_target = [zero_errors(self._judged.frames.take(split["test"]))[FORCE] for split in self.splits.values()]
+        of_source = [lost(self.runs[PRETRAINED, seed].forgetting.table, FORCE, "zero") for seed in self.splits]
+        pairs = {"target_force": of_target, "source_force": of_source}
+        return {name: float(np.mean([np.nan if e is None else e for e in errors])) for name, errors in pairs.items()}
+
+    @property
+    def dimers(self) -> pd.DataFrame:
+        """Errors on dimers before training and after each method, mean over seeds; without rows where there are none.
+
+        Columns `energy` (meV/atom, after a refit to each curve) and `force` (meV/Å).
+        """
+        rows: dict[str, list] = {}
+        for (method, _), run in self.runs.items():
+            table = run.forgetting.table
+            if DIMERS not in table.index:
+                continue
+            times = {"before training": "before"} if method == PRETRAINED else {NAMES[method]: "after"}
+            for name, when in times.items():
+                row = [table.loc[DIMERS, f"{column}_{when}"] for column in QUANTITIES.values()]
+                rows.setdefault(name, []).append(row)
+        means = {name: np.mean(found, axis=0) for name, found in rows.items()}
+        return pd.DataFrame.from_dict(means, orient="index", columns=list(QUANTITIES))
+
     def ranges(self) -> pd.DataFrame:
-        """Mean and range over seeds in words, a row for each method by its name."""
+        """Mean and range over seeds in words, a row for each method by its name, and one for predicting no force."""
         grouped = self.points.drop(columns="seed").groupby("method", sort=False)
         mean, low, high = grouped.mean(), grouped.min(), grouped.max()
         table = {
@@ -277,7 +311,10 @@ class Learned:
             ]
             for column in mean
         }
-        return pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
+        found = pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
+        zero = {name.replace("_", " "): f"{value:.0f}" for name, value in self.zero.items()}
+        found.loc[ZERO] = [zero.get(column, "–") for column in found]
+        return found
 
     def difference(self, where: str, what: str, one: str, other: str, kinds: Sequence[str] | None = None) -> Estimate:
         """Error of one method minus that of another on the same frames, with an interval over materials.
@@ -336,6 +373,88 @@ class Learned:
             for key in (*LATER, RIDGE)
             if key in self.methods and key != other
         }
+
+
+def record_errors(results: LessonResults, learned: Learned) -> None:
+    """Record every method's errors in target and source, mean and range over seeds, and those of predicting no force.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+    """
+    n = len(learned.splits)
+    grouped = learned.points.drop(columns="seed").groupby("method", sort=False)
+    mean, low, high = grouped.mean(), grouped.min(), grouped.max()
+    for key in mean.index:
+        for name in mean:
+            if np.isfinite(mean.loc[key, name]):
+                ends = (low.loc[key, name], high.loc[key, name]) if n > 1 else None
+                results.record(f"{name}_{key.replace('-', '_')}", mean.loc[key, name], ends, n=n)
+    for name, value in learned.zero.items():
+        if np.isfinite(value):
+            results.record(f"{name}_zero", value)
+
+
+def record_differences(results: LessonResults, learned: Learned, other: str = "4") -> None:
+    """Record how far each later method's errors are from those of another, on the same frames, in target and source.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+    other : str
+        Method.
+    """
+    for key in [key for key in (*LATER, RIDGE) if key in learned.methods]:
+        for where, what in itertools.product(("target", "source"), QUANTITIES):
+            gap = learned.difference(where, what, key, other)
+            if gap.n_materials:
+                name = f"{where}_{what}_{key.replace('-', '_')}_minus_{other}"
+                results.record(name, gap.value, gap.interval, n=gap.n_materials)
+
+
+def compare_published(results: LessonResults, learned: Learned) -> pd.DataFrame:
+    """Record the differences that published claims are about, and return them in words with their verdicts.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+
+    Returns
+    -------
+    DataFrame
+        A row for each claim and quantity. Where these data have no frames far from training, none is recorded of what
+        is kept there, and the verdict is "unclear".
+    """
+    rows = {}
+    for (key, where), (what, unit) in itertools.product(PUBLISHED.items(), UNITS.items()):
+        kinds = learned.far_kinds() if where == "source" else None
+        gap, said = learned.difference(where, what, key, PLAIN, kinds), "no such frames"
+        if gap.n_materials:
+            name = f"{where}_{what}_{key.replace('-', '_')}_minus_plain"
+            results.record(name, gap.value, gap.interval, n=gap.n_materials)
+            said = format_value(gap.value, gap.interval, unit)
+        rows[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
+    columns = ["error minus that of plain training", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def record_arrival(results: LessonResults, runs: Mapping) -> str:
+    """Record by how much each method's validation error fell in the last fifth of its steps, and say who still falls.
+
+    Parameters
+    ----------
+    results : LessonResults
+    runs : dict of (str, int) to FinetuneResult
+
+    Returns
+    -------
+    str
+    """
+    fallen = last_fifth(runs, methods=CASES)
+    return record_last_fifth(results, fallen, NAMES, more="") if len(fallen) else "No run has steps enough to tell."
 
 
 def best_in_words(learned: Learned) -> str:

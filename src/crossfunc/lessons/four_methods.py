@@ -482,42 +482,60 @@ STILL_FALLING = 0.05
 """A run whose validation error falls by more than this share in its last fifth has not arrived."""
 
 
-def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
+_ON_REFERENCES = ", and not that references had steps enough: the next page compares the two ways"
+
+
+def last_fifth(runs, metric: str = ENERGY, methods=tuple("1234")) -> pd.DataFrame:
     """Return by how much of itself each run's validation error fell in the last fifth of its steps.
 
     Parameters
     ----------
     runs : dict of (str, int) to FinetuneResult
     metric : str
+    methods : collection of str
+        Those to look at; runs of others are passed over.
 
     Returns
     -------
     DataFrame
-        A row for each method that trains, a column for each seed: 1 - end / before, from the last validation that the
+        A row for each of these methods, a column for each seed: 1 - end / before, from the last validation that the
         first four fifths hold; negative where the error rose.
     """
     found: dict[str, dict[int, float]] = {}
     for (name, seed), run in runs.items():
         history = run.history[["step", f"validation_{metric}"]].dropna()
         before = history[history["step"] <= 0.8 * history["step"].max()]
-        if name in "1234" and len(history) > 1 and len(before):
+        if name in methods and len(history) > 1 and len(before):
             found.setdefault(name, {})[seed] = 1 - history.iloc[-1, 1] / before.iloc[-1, 1]
     return pd.DataFrame(found).T
 
 
-def record_last_fifth(results, fallen: pd.DataFrame) -> str:
-    """Record the mean over seeds in percent, and say which methods have not arrived."""
+def record_last_fifth(
+    results, fallen: pd.DataFrame, names: Mapping[str, str] | None = None, more: str = _ON_REFERENCES
+) -> str:
+    """Record the mean over seeds in percent, and say which methods have not arrived.
+
+    Parameters
+    ----------
+    results : LessonResults
+    fallen : DataFrame
+        From `last_fifth`.
+    names : mapping of str to str, optional
+        What the text calls a method; left out, "Method 1" and so on.
+    more : str, optional
+        End of the sentence where all have arrived, after "so this says that the schedule is over".
+    """
     for name, row in fallen.iterrows():
         ends = (100 * row.min(), 100 * row.max()) if len(row) > 1 else None
-        results.record(f"last_fifth_method_{name}", 100 * row.mean(), ends)
-    mean = fallen.mean(axis=1)
-    said = ", ".join(f"{round(100 * value) + 0:.0f}% (Method {name})" for name, value in mean.items())
-    late = [f"Method {name}" for name in mean.index[mean > STILL_FALLING]]
+        results.record(f"last_fifth_{short_name(name)}", 100 * row.mean(), ends)
+    mean, called = fallen.mean(axis=1), {name: f"Method {name}" for name in fallen.index} | dict(names or {})
+    said = ", ".join(f"{round(100 * value) + 0:.0f}% ({called[name]})" for name, value in mean.items())
+    late = [called[name] for name in mean.index[mean > STILL_FALLING]]
     verdict = (
         f"More than {STILL_FALLING:.0%} is not converged: the errors of {listed(late)} measure the budget as well."
         if late
         else f"None falls by more than {STILL_FALLING:.0%}. The learning rate has come down by then, so this says that "
-        "the schedule is over, and not that references had steps enough: the next page compares the two ways."
+        f"the schedule is over{more}."
     )
     return f"In the last fifth of its steps a run's validation energy error still falls by {said}. {verdict}"
 

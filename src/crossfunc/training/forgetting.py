@@ -16,7 +16,7 @@ from crossfunc.energies import fit_atomref
 from crossfunc.errors import InputError
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import N_ELEMENTS
-from crossfunc.training.baselines import frame_errors, slope_and_cosine
+from crossfunc.training.baselines import frame_errors, slope_and_cosine, zero_errors
 from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
@@ -47,8 +47,8 @@ class Forgetting:
     table : pandas.DataFrame
         One row per kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
         `n_energies` and `n_force_components` (labels), `labels` ("data" or "starting model"), each of `COLUMNS` with
-        `_before` and `_after`, and `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1
-        where nothing is forgotten.
+        `_before` and `_after`, the force error of predicting none (`_zero`), and `force_slope_after`,
+        `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
     notes : tuple of str
         Which kinds are not there, and which cannot show more than a distance from the starting model.
     frame_errors : pandas.DataFrame or None
@@ -237,6 +237,7 @@ def measure_forgetting(
             "labels": "starting model" if same else "data",
         }
         row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
+        row[f"{COLUMNS[1]}_zero"] = zero_errors(after.frames)[COLUMNS[1]]
         rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), slope_and_cosine(after), strict=True))
     notes += _note_own_labels(rows)
     told = FORMS if rows.keys() & set(FORMS) else ()  # by one of them: the other is not asked
