@@ -278,10 +278,10 @@ class Learned:
     @property
     def zero(self) -> dict[str, float]:
         """Force errors of predicting none, `target_force` and `source_force`, mean over seeds; NaN without labels."""
-        of_target = [zero_errors(self._judged.frames.take(split["test"]))[FORCE] for split in self.splits.values()]
+        tests = [self._judged.frames.take(split["test"]) for split in self.splits.values()]
+        of_target = [np.nan if (e := zero_errors(test)[FORCE]) is None else e for test in tests]
         of_source = [lost(self.runs[PRETRAINED, seed].forgetting.table, FORCE, "zero") for seed in self.splits]
-        pairs = {"target_force": of_target, "source_force": of_source}
-        return {name: float(np.mean([np.nan if e is None else e for e in errors])) for name, errors in pairs.items()}
+        return {"target_force": float(np.mean(of_target)), "source_force": float(np.mean(of_source))}
 
     @property
     def dimers(self) -> pd.DataFrame:
