@@ -107,7 +107,7 @@ print(f"{len(source)} of the source")
 # ```
 #
 # with labels $y$ of the source, energies $E_\theta$ and references $c_\theta$ of the trained model, and $c_0$ of the pretrained one.
-# $r$ is fitted to other materials than those it is subtracted from.
+# $r$ is fitted to other materials than those it is subtracted from, of all kinds of frames together, for a model has one table of references.
 # Forces need none of this: a derivative knows no references.
 #
 # And *where* do you measure it?

@@ -94,6 +94,37 @@ def test_a_refit_takes_out_what_is_linear_in_composition_and_is_not_fitted_where
     assert (within**2).mean() < (noise**2).mean()
 
 
+def test_a_kind_of_one_material_takes_its_refit_from_the_other_kinds(start, labelled):
+    """By itself it could fix no reference, and what is no forgetting would count as much."""
+    shifted = copy.deepcopy(start)
+    with torch.no_grad():
+        shifted.mlp.layers[-1].bias += 2.0  # a shift of every atom in the network, which references take up
+    rows = np.arange(len(labelled))
+    one = labelled.material_ids == labelled.material_ids[0]
+    held_out = {KINDS[0]: labelled.take(rows[~one]), KINDS[1]: labelled.take(rows[one])}
+    found = {
+        name: measure_forgetting(m, start, held_out).table for name, m in (("as it is", start), ("moved", shifted))
+    }
+    raw = xf.evaluate(shifted, labelled)[COLUMNS[0]] - xf.evaluate(start, labelled)[COLUMNS[0]]
+    assert abs(raw) > 500
+    for kind in held_out:
+        before, after = (table.loc[kind, f"{COLUMNS[0]}_after"] for table in found.values())
+        assert after == pytest.approx(before, abs=1.0)
+
+
+def test_frames_far_from_equilibrium_take_the_refit_without_a_part_in_it():
+    X = csr_array(np.tile(np.eye(94)[[3, 7]], (10, 1)))
+    left = np.tile([1.0, -2.0], 10)
+    is_far = np.arange(20) >= 16
+    left[is_far] += 100.0
+    materials = np.arange(20).astype(str)
+    rest = left - _refitted(X, left, materials, ~is_far, within=False, seed=0)
+    assert np.abs(rest[~is_far]).max() < 1e-2
+    assert np.abs(rest[is_far] - 100).max() < 1e-2
+    alone = _refitted(X[is_far], left[is_far], materials[is_far], np.zeros(4, bool), within=False, seed=0)
+    assert np.abs(alone).min() > 50  # where there are no others, they are fitted to
+
+
 def test_labels_of_the_starting_model_are_called_degenerate(start, labelled):
     held_out = {KINDS[0]: without_labels(labelled), KINDS[1]: labelled}
     found = measure_forgetting(bent(start), start, held_out)

@@ -205,22 +205,28 @@ def measure_forgetting(
     The energy error of a model with references c, on labels y, is that of :math:`y - E + X (c - c_0) - X r`: the
     starting model's references :math:`c_0` in place of its own, then a refit r. r is fitted to the residuals of the
     other four fifths of the materials, so an error cannot be fitted away where it is measured (elements that these do
-    not have move by the mean); for dimers, one element each, to the curve itself, which leaves its shape. Forces,
-    stresses and moments know nothing of references.
+    not have move by the mean). It is one refit for all kinds, as a model has one table of references: a kind of few
+    materials could not fix its own. Frames far from equilibrium take it without a part in it. For dimers, one element
+    each, r is fitted to the curve itself, which leaves its shape. Forces, stresses and moments know nothing of
+    references.
     """
     import pandas as pd
 
     rows, notes, each = {}, [], []
-    references_ev = np.nan_to_num(element_references(start))
+    seen: dict[str, dict[str, FramePredictions]] = {}
+    is_own: dict[str, bool] = {}
     for kind, all_frames in held_out.items():
         frames = all_frames.take(_draw(all_frames, max_frames, seed))
-        own = not has_labels(frames)
-        frames = label_with_model(start, _with_graph(frames)) if own else frames
-        before, after = (predict_frames(m, frames, progress=progress) for m in (start, model))
-        theirs = {"before": references_ev, "after": np.nan_to_num(element_references(model))}
+        is_own[kind] = not has_labels(frames)
+        frames = label_with_model(start, _with_graph(frames)) if is_own[kind] else frames
+        models = {"before": start, "after": model}
+        seen[kind] = {when: predict_frames(m, frames, progress=progress) for when, m in models.items()}
+    energies = {when: _energy_errors(seen, when, is_own, start, m, seed) for when, m in models.items()} if seen else {}
+    for kind, predictions in seen.items():
+        before, after = predictions["before"], predictions["after"]
         errors, of_frames = {}, {}
-        for when, predicted in (("before", before), ("after", after)):
-            of_frames[when] = _energy_errors(predicted, theirs[when], references_ev, kind, seed)
+        for when, predicted in predictions.items():
+            of_frames[when] = energies[when][kind]
             errors[when] = predicted.metrics()
             if not np.isnan(of_frames[when]).all():
                 errors[when] |= {COLUMNS[0]: float(np.nanmean(of_frames[when]))}
@@ -229,7 +235,7 @@ def measure_forgetting(
         counts = dict(zip(COUNTS.values(), (labels["energy"], labels["forces"]), strict=True))
         columns |= counts
         each.append(pd.DataFrame({"kind": kind, "material_id": after.frames.material_ids, **columns}))
-        same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
+        same = is_own[kind] or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
         row: dict[str, object] = {
             "n_frames": len(before.frames),
             "n_materials": len(np.unique(before.frames.material_ids)),
@@ -276,30 +282,53 @@ def _with_graph(frames: LabelledFrames) -> LabelledFrames:
     return frames.take(np.setdiff1d(np.arange(len(frames)), list(refused)))
 
 
-def _energy_errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int) -> np.ndarray:
-    """Absolute energy error of each frame after the refit, meV/atom; NaN without a label."""
-    frames = predicted.frames
-    rows, found = np.flatnonzero(frames.labelled("energy")), np.full(len(frames), np.nan)
-    if len(rows):
-        X = frames.composition[rows]
-        left = (frames.energy_per_atom_ev - predicted.energy_per_atom_ev)[rows] + X @ (own_ev - start_ev)
-        left = left - _refitted(X, left, frames.material_ids[rows], within=kind == DIMERS, seed=seed)
-        found[rows] = 1000 * np.abs(left)
+def _energy_errors(seen: Mapping, when: str, is_own: Mapping[str, bool], start, model, seed: int) -> dict:
+    """Absolute energy errors of the frames of each kind after the refit, meV/atom; NaN without a label."""
+    from scipy.sparse import vstack
+
+    start_ev, own_ev = (np.nan_to_num(element_references(m)) for m in (start, model))
+    found = {}
+    for together in _refitted_together(seen, is_own):
+        parts = [seen[kind][when] for kind in together]
+        rows = [np.flatnonzero(part.frames.labelled("energy")) for part in parts]
+        X = vstack([part.frames.composition[k] for part, k in zip(parts, rows, strict=True)]).tocsr()
+        left = np.concatenate(
+            [(p.frames.energy_per_atom_ev - p.energy_per_atom_ev)[k] for p, k in zip(parts, rows, strict=True)]
+        )
+        ids = np.concatenate([part.frames.material_ids[k] for part, k in zip(parts, rows, strict=True)])
+        is_far = np.repeat([kind == KINDS[-1] for kind in together], [len(k) for k in rows])
+        left = left + X @ (own_ev - start_ev)
+        if len(left):
+            left = left - _refitted(X, left, ids, ~is_far, within=together == [DIMERS], seed=seed)
+        ends = np.cumsum([len(k) for k in rows])[:-1]
+        for kind, part, k, errors in zip(together, parts, rows, np.split(left, ends), strict=True):
+            found[kind] = np.full(len(part.frames), np.nan)
+            found[kind][k] = 1000 * np.abs(errors)
     return found
 
 
-def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, seed: int) -> np.ndarray:
-    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these."""
+def _refitted_together(seen: Mapping, is_own: Mapping[str, bool]) -> list[list[str]]:
+    """Kinds that one refit is for: dimers alone, and no labels of the starting model among those of a dataset."""
+    others = [kind for kind in seen if kind != DIMERS]
+    groups = [[DIMERS] if DIMERS in seen else [], *([k for k in others if is_own[k] is own] for own in (False, True))]
+    return [group for group in groups if group]
+
+
+def _refitted(X, left: np.ndarray, material_ids, is_fitted_to=None, *, within: bool, seed: int) -> np.ndarray:
+    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these.
+
+    Of other materials, those rows alone that are to be fitted to, or all where there are none.
+    """
     if within:
         return X @ _fit(X, left, material_ids, ridge=0.0)
     materials, group = np.unique(material_ids, return_inverse=True)
-    if len(materials) < 2:
-        return np.zeros(len(left))
-    fold = np.random.default_rng([seed, len(materials)]).permutation(len(materials)) % min(_N_FOLDS, len(materials))
+    fold = np.random.default_rng([seed, len(materials)]).permutation(len(materials)) % _N_FOLDS
     taken = np.zeros(len(left))
     for k in range(fold.max() + 1):
         here = fold[group] == k
-        taken[here] = X[here] @ _fit(X[~here], left[~here], material_ids[~here], ridge=_RIDGE)
+        rest = ~here if is_fitted_to is None or not (~here & is_fitted_to).any() else ~here & is_fitted_to
+        if rest.any():
+            taken[here] = X[here] @ _fit(X[rest], left[rest], material_ids[rest], ridge=_RIDGE)
     return taken
 
 
