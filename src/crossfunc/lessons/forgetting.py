@@ -479,6 +479,8 @@ def best_in_words(learned: Learned) -> str:
 def choices(learned: Learned) -> pd.DataFrame:
     """Which method has the lowest error, and which others cannot be told from it on the same frames, by quantity.
 
+    References alone, without a step of training, are what methods are measured against, and not among them.
+
     Returns
     -------
     DataFrame
@@ -488,7 +490,7 @@ def choices(learned: Learned) -> pd.DataFrame:
     rows = {}
     for where in ("target", "source"):
         for what in QUANTITIES:
-            of = means[f"{where}_{what}"].drop(PRETRAINED).dropna()
+            of = means[f"{where}_{what}"].drop([PRETRAINED, REFIT], errors="ignore").dropna()
             if of.empty:
                 continue
             best = of.idxmin()
