@@ -48,19 +48,17 @@ keep_runs = False  # take runs made by crossfunc units, and keep them
 # %%
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, forgetting, own_data
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
-from crossfunc.lessons.results import format_value
 from crossfunc.potential.low_rank import share_of_low_rank
 from crossfunc.training import start_model
 from crossfunc.training.dimers import find_dimers
 from crossfunc.training.source import (
     make_source,
     other_functional,
-    split_source,
     without_labels,
 )
 
@@ -91,7 +89,7 @@ if source_key is None:
 names = "seed n_seeds n_train n_eval n_source max_atoms n_start_epochs n_epochs batch_size learning_rate n_jobs keep_runs"
 parameters = {name: globals()[name] for name in names.split()}
 planned = forgetting.plan_runs(ds, parameters)
-target, source, splits, _ = planned
+target, source, splits = planned[:3]
 print(f"{len(target)} target frames to choose from,")
 print(f"{len(source)} of the source")
 
@@ -109,7 +107,7 @@ print(f"{len(source)} of the source")
 # ```
 #
 # with labels $y$ of the source, energies $E_\theta$ and references $c_\theta$ of the trained model, and $c_0$ of the pretrained one.
-# $r$ is fitted to other materials than those it is subtracted from.
+# $r$ is fitted to other materials than those it is subtracted from, of all kinds of frames together, for a model has one table of references.
 # Forces need none of this: a derivative knows no references.
 #
 # And *where* do you measure it?
@@ -117,17 +115,23 @@ print(f"{len(source)} of the source")
 # So the frames to judge by come in kinds, from near to far.
 
 # %%
-origin = split_source(source, target, None, target, splits[seed])
-pd.Series(
-    {"to hold on to": len(origin.pool)}
-    | {kind: len(frames) for kind, frames in origin.held_out.items()},
-    name="source frames",
-).to_frame()
+origin = planned.origin(seed)
+parts = {"to hold on to": origin.pool} | origin.held_out
+counts = {
+    kind: (len(of_kind), len(np.unique(of_kind.material_ids)))
+    for kind, of_kind in parts.items()
+}
+columns = ["source frames", "materials"]
+pd.DataFrame.from_dict(counts, orient="index", columns=columns)
 
 # %% [markdown]
-# "Held-out materials" have the chemistry of the target but are not trained on.
-# "Other chemistry" holds combinations of elements that no training frame has, "other stoichiometry" such as training has, in a ratio that it has not.
+# "Held-out materials" are above all those of the target's own validation and test: no step trains on them, though they are small cells like those of training.
+# "Other chemistry" holds combinations of elements that no training frame has, in structure types that training has; "other prototype" holds the structure types that it lacks, most of them with other elements as well.
+# Where the data name no prototypes, a ratio of counts that training lacks ("other stoichiometry") stands in.
 # Frames with large forces or stresses count as "far from equilibrium", where there are any.
+#
+# Source cells may be larger than the target's, for within its limit the target holds almost every material.
+# A larger cell is most often of another structure type and of other elements at once, so where the data are few, as on `pbe-r2scan`, hardly a frame is of other chemistry alone: the table counts them, and a mean over so few says little.
 #
 # :::{admonition} Whose labels are the source's?
 # :class: note
@@ -154,10 +158,12 @@ pd.Series(
 # | `lora` | thin changes | $W = W_0 + BA$, with $B$ and $A$ of rank 8 |
 # | `l2-sp` | pulled to the start | $L + \frac\lambda2 \lvert\theta - \theta^0\rvert^2$ |
 # | `ewc` | pulled where it matters to the source | $L + \frac\lambda2 \sum_i F_i (\theta_i - \theta^0_i)^2$ |
-# | `replay` | source frames in every step | $\langle L \rangle$ over target and source |
+# | `replay` | source frames among the others | $\langle L \rangle$ over target and source |
 # | `two-readouts` | a readout each, one backbone | $E^f = \sum_i g^f(h_i) + X c^f$ |
 # | `delta` | a small network beside a frozen one | $E = E_0 + \Delta E_\theta$ |
 # | kernel ridge | a regression beside a frozen one, no training | $E = E_0 + \sum_i a_i k(x, x_i)$ |
+#
+# All but the last are keys of `xf.METHODS`, for `xf.finetune` and the command line; kernel ridge takes no steps, so it is a function of the library alone, `xf.fit_frozen_model`.
 #
 # $F$ needs a word.
 # The usual choice, the mean squared gradient of the source loss, vanishes where the model itself made the labels, as on the surrogate: no error, no gradient.
@@ -213,6 +219,12 @@ print(
 )
 
 # %% [markdown]
+# Have the runs arrived?
+
+# %% tags=["hide-input"]
+Markdown(forgetting.record_arrival(results, runs))
+
+# %% [markdown]
 # ## What is gained, what is lost?
 
 # %%
@@ -228,7 +240,7 @@ in_words = "; ".join(
 
 # %%
 figures.show(
-    figures.gained_and_lost(points, NAMES),
+    figures.gained_and_lost(points, NAMES, learned.zero),
     alt="Two scatter plots, energies and forces: error on the target's test frames against error on source frames, a point for each method and seed. "
     f"Mean energy errors, target and source, in meV/atom: {in_words}.",
     caption="Gained to the left, lost to the top: errors in target and source after training",
@@ -239,7 +251,8 @@ figures.show(
 # %% [markdown]
 # Read {numref}`fig-09-plane` from its corners.
 # The pretrained model with new references is where everything starts: it has lost nothing, and its forces in the target are as good as they come for free.
-# A network from scratch is the opposite corner: it had nothing to lose.
+# A network from scratch is the opposite corner: it had nothing to lose, and where it comes near the dotted lines it knows no more of forces than that they are zero.
+# A plain refit of references without any training (lesson 3) has the forces of the first corner and, because references are no part of what is forgotten, its errors in the source too: the two differ in target energies alone.
 # A good method goes left without going up.
 # One that goes left *and down* has learned something that is true in both functionals, which only real source labels can show.
 #
@@ -258,14 +271,8 @@ learned.ranges()
 Markdown(forgetting.best_in_words(learned))
 
 # %% tags=["remove-cell"]
-grouped = points.drop(columns="seed").groupby("method", sort=False)
-low, high = grouped.min(), grouped.max()
-for key, row in means.iterrows():
-    short = key.replace("-", "_")
-    for name in ("target_energy", "source_energy", "source_force"):
-        ends = (low.loc[key, name], high.loc[key, name])
-        ends = ends if n_seeds > 1 else None
-        results.record(f"{name}_{short}", row[name], ends, n=n_seeds)
+forgetting.record_errors(results, learned)
+forgetting.record_differences(results, learned)
 
 # %% [markdown]
 # ## What do others say?
@@ -275,21 +282,10 @@ for key, row in means.iterrows():
 # And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
 #
 # Each of these is a difference of two errors on the same frames, with an interval from materials that are drawn again and again: against training everything from the *same* model-aware references, so that nothing but the remedy differs.
-# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other stoichiometry, large forces.
+# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces.
 
 # %%
-lines = {}
-for key, where in forgetting.PUBLISHED.items():
-    for what, unit in (("energy", "meV/atom"), ("force", "meV/Å")):
-        kinds = learned.far_kinds() if where == "source" else None
-        gap = learned.difference(where, what, key, forgetting.PLAIN, kinds)
-        ends, short = gap.interval, key.replace("-", "_")
-        name = f"{where}_{what}_{short}_minus_plain"
-        results.record(name, gap.value, ends, n=gap.n_materials)
-        said = format_value(gap.value, ends, unit)
-        lines[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
-columns = ["error minus that of plain training", "verdict"]
-pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+forgetting.compare_published(results, learned)
 
 # %% [markdown]
 # "Unclear" means that the interval holds zero, or that there are too few materials for one.
@@ -340,6 +336,15 @@ else:
     )
 
 # %% [markdown]
+# The same in numbers, over all dimers that there are curves of: energies after a refit to each curve in meV/atom, forces in meV/Å.
+
+# %% tags=["hide-input"]
+if len(learned.dimers):
+    display(learned.dimers.style.format("{:.0f}"))
+else:
+    print("These runs were not asked about dimers.")
+
+# %% [markdown]
 # ## What does it cost?
 
 # %%
@@ -358,7 +363,7 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 
 # %% [markdown]
 # "In all" has the start (references, labels of source frames, the diagonal $F$) and the measuring of what was forgotten in it.
-# Replay and two readouts add a fifth of the batch to each step, one frame at least, so as much again where a step has one frame; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
+# Replay and two readouts read a source frame for every five of the target, so where a step has one frame every fifth has two; the others cost about a plain step, and `crossfunc bench train --methods` measures by how much.
 #
 # ## Which one, then?
 #
@@ -372,7 +377,8 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 # | both functionals in one model | one backbone for two | `two-readouts` |
 # | a model you may not touch | a correction beside it | `delta`; drop it, and nothing was forgotten |
 #
-# The table says what each method is *made for*; {numref}`fig-09-plane` says how far it gets on these data, within these steps.
+# This table follows from no result: it says what each method is *made for*, as its equation has it.
+# {numref}`fig-09-plane` says how far each gets on these data, within these steps, and where the two disagree, what is measured goes first.
 # And which of them could you take here? For each error the method with the lowest mean, and those that paired differences over materials cannot tell from it:
 
 # %%
@@ -391,8 +397,7 @@ forgetting.choices(learned)
 # %% tags=["hide-cell"]
 # Solution: errors as they come hold the offset that the network has learned; the refit takes it out.
 bent = runs["3", seed]
-origin_3 = split_source(source, target, None, target, splits[seed])
-kind, judged_by = next(iter(origin_3.held_out.items()))
+kind, judged_by = next(iter(planned.origin(seed).held_out.items()))
 raw = xf.evaluate(bent.model, judged_by)[forgetting.ENERGY]
 table = bent.forgetting.table
 refitted = table.loc[kind, f"{forgetting.ENERGY}_after"]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -14,15 +15,18 @@ from small_frames import small_frames
 
 import crossfunc as xf
 from crossfunc.bootstrap import Estimate
-from crossfunc.lessons import figures, forgetting
+from crossfunc.lessons import LessonResults, figures, forgetting
+from crossfunc.lessons.declared import read_declarations
 from crossfunc.lessons.figures.forgetting import LOOKS, draw_plane
+from crossfunc.lessons.profiles import load_profile, resolve_parameters
+from crossfunc.lessons.sources import find_lessons, own_lessons, select_lessons
 from crossfunc.potential import element_references
 from crossfunc.potential.direct import DirectModel
 from crossfunc.training import start_model
 from crossfunc.training.dimers import DIMERS_FILE
-from crossfunc.training.forgetting import COLUMNS
+from crossfunc.training.forgetting import COLUMNS, COUNTS
 from crossfunc.training.methods import find_method
-from crossfunc.training.source import KINDS
+from crossfunc.training.source import FORMS, KINDS
 from crossfunc.training.units import identify, run_unit
 
 pytestmark = pytest.mark.usefixtures("fresh_style")
@@ -40,7 +44,7 @@ POINTS = pd.DataFrame(
 
 
 def test_every_method_has_a_name_and_a_look():
-    assert set(LOOKS) == set(forgetting.NAMES) == {forgetting.PRETRAINED, forgetting.RIDGE, *forgetting.CASES}
+    assert set(LOOKS) == set(forgetting.NAMES) == {*forgetting.UNTRAINED, *forgetting.CASES}
 
 
 def test_gained_and_lost_is_energies_beside_forces_one_legend_for_both():
@@ -52,6 +56,12 @@ def test_gained_and_lost_is_energies_beside_forces_one_legend_for_both():
     assert [t.get_text() for t in forces.get_legend().get_texts()] == ["pretrained, not trained", "Method 4"]
     assert energies.get_xlabel() == "energy error, target (meV/atom)"
     assert energies.get_ylim()[0] <= 0  # an error of zero is on the axis
+    assert not forces.lines
+    zero = {"target_force": 120.0, "source_force": 40.0}
+    _, forces = figures.gained_and_lost(POINTS, forgetting.NAMES, zero).axes
+    upright, level = forces.lines
+    assert (upright.get_xdata()[0], level.get_ydata()[0]) == (120, 40)
+    assert forces.get_legend().get_texts()[-1].get_text() == "no force predicted"
 
 
 def test_a_plane_is_linear_over_a_small_span_and_each_method_has_its_own_marker():
@@ -92,9 +102,12 @@ def run_of(model, energies, forces, materials=tuple("abcdef")):
     """A run as far as `Learned` looks at it: its model, and what it has forgotten."""
     kinds = ["near"] * (len(materials) - 1) + ["dimers"]
     each = {"kind": kinds, "material_id": materials, COLUMNS[0]: energies, COLUMNS[1]: forces}
-    errors = pd.DataFrame(each)
-    rows = errors.groupby("kind")[list(COLUMNS[:2])].mean().add_suffix("_after")
-    rows = rows.join(0 * rows.add_suffix("_").rename(columns=lambda c: c.replace("_after_", "_before")))
+    errors = pd.DataFrame(each | {"n_energies": 1, "n_force_components": [3, 6, 9, 12, 15, 6]})
+    means = {c: errors.groupby("kind").apply(lambda g, c=c: np.average(g[c], weights=g[COUNTS[c]])) for c in COUNTS}
+    rows = pd.DataFrame(means).add_suffix("_after").join(errors.groupby("kind")[[*COUNTS.values()]].sum())
+    for column in COUNTS:
+        rows[f"{column}_before"] = 0.0
+    rows[f"{COLUMNS[1]}_zero"] = 50.0
     rows["n_frames"] = errors.groupby("kind").size()
     return SimpleNamespace(model=model, forgetting=SimpleNamespace(table=rows, frame_errors=errors))
 
@@ -113,18 +126,78 @@ def learned():
         ("l2-sp, stiff", 0): SimpleNamespace(model=None, forgetting=None),
         ("4", 0): run_of(model, [4.0, 4, 4, 4, 4, 900], [8.0] * 6),
         ("replay", 0): run_of(other, [1.0, 1, 1, 1, 6, 900], [7.0] * 6),
+        ("ewc", 0): run_of(other, [1.0] * 6, [10.0, 9, 8, 7, 6, 5]),
     }
     return forgetting.Learned(runs, frames, splits)
 
 
 def test_points_hold_the_pretrained_model_first_and_no_dimers(learned):
     points = learned.points.set_index("method")
-    assert list(points.index) == ["pretrained", "4", "replay"]
-    assert points["source_energy"].tolist() == [0, 4, 2]  # before training; then means without the dimer
-    assert points["source_force"].tolist() == [0, 8, 7]
+    assert list(points.index) == ["pretrained", "4", "replay", "ewc"]
+    assert points["source_energy"].tolist() == [0, 4, 2, 1]  # before training; then means without the dimer
+    assert points["source_force"].tolist()[:3] == [0, 8, 7]
     assert points.loc["4", "target_force"] != points.loc["replay", "target_force"]
-    assert learned.by_kind.to_dict() == {"near": {"4": 4.0, "replay": 2.0}}
-    assert learned.ranges().loc["Method 4", "source energy"] == "4 (4–4)"
+    assert learned.by_kind.to_dict() == {"near": {"4": 4.0, "replay": 2.0, "ewc": 1.0}}
+    ranges = learned.ranges()
+    assert ranges.loc["Method 4", "source energy"] == "4 (4–4)"
+    test = learned._judged.frames.take(learned.splits[0]["test"])
+    of_target = 1000 * np.nanmean(np.abs(test.forces_ev_per_a))
+    assert learned.zero == {"target_force": pytest.approx(of_target, rel=1e-5), "source_force": 50}
+    assert ranges.loc["predicting no force"].tolist() == ["–", "–", f"{of_target:.0f}", "50"]
+
+
+def test_what_methods_lost_on_dimers_is_a_table_with_the_start_first(learned):
+    table = learned.dimers
+    assert list(table.index) == ["before training", "Method 4", "replay", forgetting.NAMES["ewc"]]
+    assert table["energy"].tolist() == [0, 900, 900, 1]
+    assert table["force"].tolist() == [0, 8, 7, 5]
+
+
+def test_all_that_pages_may_quote_is_recorded_under_declared_keys(learned):
+    results = LessonResults("09_what_is_forgotten", None, xf.open_dataset("pbe-r2scan"))
+    forgetting.record_errors(results, learned)
+    forgetting.record_differences(results, learned)
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    names = {"target_energy", "target_force", "source_energy", "source_force"}
+    errors = {f"{name}_{key}" for name in names for key in ("pretrained", "4", "replay", "ewc")}
+    zero = {"target_force_zero", "source_force_zero"}
+    assert set(found) == errors | zero | {f"{name}_{key}_minus_4" for name in names for key in ("replay", "ewc")}
+    assert found["source_energy_replay_minus_4"]["value"] == -2
+    assert found["source_force_ewc_minus_4"]["value"] == pytest.approx((30 + 54 + 72 + 84 + 90) / 45 - 8)
+    promised = set(read_declarations(own_lessons() / "results.yml")["09_what_is_forgotten"])
+    later = [key.replace("-", "_") for key in (*forgetting.LATER, forgetting.RIDGE)]
+    assert promised >= {f"{name}_{key}_minus_4" for name in names for key in later}
+    methods = [key.replace("-", "_") for key in (*forgetting.UNTRAINED, *forgetting.CASES)]
+    assert promised >= {f"{name}_{key}" for name in names for key in methods}
+
+
+def test_a_claim_without_source_frames_far_from_training_is_unclear_and_not_recorded(learned, monkeypatch):
+    monkeypatch.setattr(forgetting, "PUBLISHED", {"replay": "source", "ewc": "target"})
+    monkeypatch.setattr(forgetting, "PLAIN", "4")
+    results = LessonResults("a_lesson_of_its_own", None, xf.open_dataset("pbe-r2scan"))
+    recorded = []
+    monkeypatch.setattr(results, "record", lambda key, *_, **__: recorded.append(key))
+    assert learned.far_kinds() == []
+    table = forgetting.compare_published(results, learned)
+    assert table.loc["energy in the source: replay"].tolist() == ["no such frames", "unclear"]
+    assert recorded == ["target_energy_ewc_minus_plain", "target_force_ewc_minus_plain"]
+
+
+def test_the_page_says_which_methods_still_fall():
+    def run(*errors):
+        steps = np.arange(len(errors)) * 10
+        return SimpleNamespace(history=pd.DataFrame({"step": steps, f"validation_{forgetting.ENERGY}": errors}))
+
+    runs = {("1", 0): run(100, 90, 80, 70, 60, 30), ("replay", 0): run(*[9] * 6), ("pretrained", 0): run(5)}
+    results = LessonResults("09_what_is_forgotten", None, xf.open_dataset("pbe-r2scan"))
+    said = forgetting.record_arrival(results, runs)
+    assert "50% (Method 1 (scratch)), 0% (replay)" in said
+    assert "the errors of Method 1 (scratch) measure the budget as well" in said
+    found = {one["key"]: one["value"] for one in results.to_dict()["results"]}
+    assert found == {"last_fifth_method_1": 50, "last_fifth_replay": 0}
+    said = forgetting.record_arrival(LessonResults("09_what_is_forgotten"), {("replay", 0): run(*[9] * 6)})
+    assert said.endswith("so this says that the schedule is over.")
+    assert forgetting.record_arrival(results, {("pretrained", 0): run(5)}) == "No run has steps enough to tell."
 
 
 def test_differences_are_paired_by_material(learned):
@@ -138,6 +211,27 @@ def test_differences_are_paired_by_material(learned):
     assert force.n_materials > 1
     assert np.isfinite(force.value)
     assert np.sign(force.value) == np.sign(points["replay"] - points["4"])
+
+
+def test_a_difference_is_that_of_the_tabulated_errors(learned):
+    """Forces by component: a frame of many atoms has many of them."""
+    points = learned.points.set_index("method")
+    for where in ("target", "source"):
+        for what in ("energy", "force"):
+            for one, other in (("ewc", "4"), ("replay", "ewc")):
+                column = points[f"{where}_{what}"]
+                found = learned.difference(where, what, one, other).value
+                assert found == pytest.approx(column[one] - column[other], rel=1e-5), (where, what)
+    by_frame = np.mean([10, 9, 8, 7, 6])
+    assert points.loc["ewc", "source_force"] == pytest.approx((30 + 54 + 72 + 84 + 90) / 45)
+    assert points.loc["ewc", "source_force"] != pytest.approx(by_frame)
+
+
+def test_no_kinds_are_no_frames_and_not_all_of_them(learned):
+    for kinds in ([], ["a kind that nobody has"]):
+        found = learned.difference("source", "energy", "replay", "4", kinds)
+        assert np.isnan(found.value)
+        assert (found.n_materials, found.interval, found.verdict) == (0, None, "unclear")
 
 
 def test_what_is_kept_far_from_training_is_judged_there_alone(learned):
@@ -162,17 +256,21 @@ def test_a_method_is_named_best_only_where_both_differences_are_clear(learned, m
         return Estimate(value, value - 0.5, value + 0.5, 9)
 
     monkeypatch.setattr(learned, "difference", difference)
-    assert learned.better_than("4", "energy") == {"replay": "better, better"}
+    assert learned.better_than("4", "energy") == {"replay": "better, better", "ewc": "better, better"}
     said = forgetting.best_in_words(learned)
-    assert "**Energy**: clearly lower than Method 4 in target *and* source: replay." in said
+    assert (
+        "**Energy**: clearly lower than Method 4 in target *and* source: elastic weight consolidation and replay."
+        in said
+    )
     assert "**Force**: no method is clearly lower than Method 4 in target *and* source; in one" in said
 
 
 def test_a_choice_names_the_lowest_error_and_all_that_cannot_be_told_from_it(learned):
     table = forgetting.choices(learned)
     assert list(table.index) == ["energy, target", "force, target", "energy, source", "force, source"]
-    assert table.loc["energy, source"].tolist() == ["replay", "Method 4"]  # 2 against 4, and the interval holds zero
-    assert table.loc["force, source"].tolist() == ["replay", "none"]  # lower by 1 on every material
+    names = forgetting.NAMES
+    assert table.loc["energy, source"].tolist() == [names["ewc"], "replay"]  # 1 against 2, and the interval holds zero
+    assert table.loc["force, source"].tolist() == ["replay", names["ewc"]]  # Method 4 is higher on every material
 
 
 def test_validation_and_test_hold_no_element_that_training_lacks():
@@ -216,7 +314,7 @@ def planned(dimers, monkeypatch):
 
 def test_a_seed_has_a_unit_for_each_case_and_all_differ_in_the_method_alone(planned):
     assert {seed for _, seed in planned.units} == set(planned.splits) == {3, 4}
-    cases = ["taught start", "pretrained", "delta-ridge", *forgetting.CASES]
+    cases = ["taught start", "pretrained", "references-only", "delta-ridge", *forgetting.CASES]
     assert [case for case, seed in planned.units if seed == 4] == cases
     assert [case for case, seed in planned.units if seed == 3] == [*cases, "l2-sp, stiff"]
     for (case, seed), unit in planned.units.items():
@@ -228,8 +326,9 @@ def test_a_seed_has_a_unit_for_each_case_and_all_differ_in_the_method_alone(plan
         assert unit.start is start
         assert unit.split is planned.splits[seed]
         assert unit.source is planned.source
-        untrained = case in ("pretrained", "delta-ridge")
-        assert (unit.method, unit.frozen) == ("model-aware", case == "delta-ridge") if untrained else True
+        untrained = case in forgetting.UNTRAINED
+        method = case if case == "references-only" else "model-aware"
+        assert (unit.method, unit.frozen) == (method, case == "delta-ridge") if untrained else True
         assert (unit.settings == {}) is untrained
     stiff, plain = planned.units["l2-sp, stiff", 3], planned.units["l2-sp", 3]
     assert (stiff.method, stiff.options) == ("l2-sp", {"strength": 100 * find_method("l2-sp").strategy.strength})
@@ -245,7 +344,7 @@ def test_nothing_is_taught_where_no_epoch_is_asked_for(dimers, monkeypatch):
 
 
 def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planned, dimers, tmp_path, monkeypatch):
-    some = ("taught start", "pretrained", "delta-ridge", "3", "replay", "l2-sp, stiff")
+    some = ("taught start", "pretrained", "references-only", "delta-ridge", "3", "replay", "l2-sp, stiff")
     few = planned._replace(
         splits={3: planned.splits[3]},
         units={(case, seed): unit for (case, seed), unit in planned.units.items() if case in some and seed == 3},
@@ -261,10 +360,15 @@ def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planne
     for runs in (made, kept, back):
         learned = forgetting.Learned(runs, few.target, few.splits)
         tables.append(learned.points.set_index("method"))
-        assert learned.difference("source", "energy", "replay", "3").value == pytest.approx(
-            tables[-1].loc["replay", "source_energy"] - tables[-1].loc["3", "source_energy"], rel=0.3
-        )
-    assert list(tables[0].index) == ["pretrained", "delta-ridge", "3", "replay"]
+        for what in ("energy", "force"):
+            column = tables[-1][f"source_{what}"]
+            found = learned.difference("source", what, "replay", "3").value
+            assert found == pytest.approx(column["replay"] - column["3"], rel=1e-3, abs=2e-4)  # kept to 1e-4
+    assert list(tables[0].index) == ["pretrained", "references-only", "delta-ridge", "3", "replay"]
+    plain = tables[2].loc["references-only"]
+    for name in ("target_force", "source_energy", "source_force"):  # references alone
+        assert plain[name] == pytest.approx(tables[2].loc["pretrained", name], rel=1e-3, abs=1e-2)
+    assert abs(plain["target_energy"] - tables[2].loc["pretrained", "target_energy"]) > 1
     pd.testing.assert_frame_equal(tables[0], tables[1], rtol=2e-4)
     pd.testing.assert_frame_equal(tables[1], tables[2])
     assert back["3", 3].seconds_in_all > back["3", 3].seconds > 0
@@ -287,8 +391,9 @@ def test_a_unit_with_another_source_or_strength_is_another(planned):
     fewer = replace(unit, source=planned.source.take(np.arange(10)))
     stronger = replace(unit, options={"n_frames": 3})
     frozen = replace(unit, frozen=True)
-    named = {identify(u, planned.target) for u in (unit, fewer, stronger, frozen)}
-    assert len(named) == 4
+    unnamed = replace(unit, prototypes=None)
+    named = {identify(u, planned.target) for u in (unit, fewer, stronger, frozen, unnamed)}
+    assert len(named) == 5
     assert identify(replace(unit, also=planned.target), planned.target) == identify(unit, planned.target)
 
 
@@ -296,8 +401,32 @@ def test_source_frames_fill_up_where_the_target_has_all_materials():
     dataset = xf.open_dataset("pbe-r2scan")
     target, source = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
     assert len(source) == 20
-    assert set(source.material_ids) <= set(target.material_ids)
+    assert len(set(source.material_ids) - set(target.material_ids)) > 0
     assert max(target.crystals.n_atoms) <= 2
+
+
+@pytest.mark.parametrize("profile", ["laptop", "converged"])
+def test_every_seed_is_judged_on_every_kind_of_source_frames(profile):
+    """The page and the claim on replay speak of other chemistry, other prototypes and large forces."""
+    folder = Path(__file__).parents[1] / "notebooks"
+    (lesson,) = select_lessons(find_lessons(folder), ["09"])
+    parameters = resolve_parameters(lesson, load_profile(folder, profile))
+    planned = forgetting.plan_runs(xf.open_dataset(parameters["dataset"]), parameters)
+    for seed in planned.splits:
+        held_out = planned.origin(seed).held_out
+        assert set(held_out) == set(KINDS) - {FORMS[1]}
+        assert len(np.unique(held_out[FORMS[0]].material_ids)) >= 10
+        trained = set(planned.target.material_ids[planned.splits[seed]["train"]])
+        of_trained = {planned.prototypes[m] for m in trained if m in planned.prototypes}
+        assert not of_trained & {planned.prototypes[m] for m in held_out[FORMS[0]].material_ids}
+
+
+def test_source_cells_may_be_larger_than_the_targets_and_never_smaller():
+    dataset, options = xf.open_dataset("pbe-r2scan"), {"n_wanted": 16, "n_source": 1000, "seed": 0}
+    target, source = forgetting.choose_frames(dataset, "pbe", max_atoms=3, **options)
+    assert (max(target.crystals.n_atoms), max(source.crystals.n_atoms)) == (3, forgetting.SOURCE_MAX_ATOMS)
+    _, source = forgetting.choose_frames(dataset, "pbe", max_atoms=1000, **options)
+    assert max(source.crystals.n_atoms) > forgetting.SOURCE_MAX_ATOMS
 
 
 def test_splits_keep_materials_apart():

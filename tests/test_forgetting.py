@@ -15,13 +15,16 @@ from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.datasets import DatasetError
+from crossfunc.errors import InputError
 from crossfunc.potential import Crystals, element_references, load_model, set_element_references
 from crossfunc.training import LabelledFrames, finetune
 from crossfunc.training.dimers import read_dimers
-from crossfunc.training.forgetting import COLUMNS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
-from crossfunc.training.run_folder import find_model_file
+from crossfunc.training.forgetting import COLUMNS, COUNTS, DIMERS, Forgetting, _refitted, forgetting, measure_forgetting
+from crossfunc.training.run_folder import find_model_file, read_start
 from crossfunc.training.source import (
+    FORMS,
     KINDS,
+    find_prototypes,
     has_labels,
     label_with_model,
     other_functional,
@@ -91,6 +94,37 @@ def test_a_refit_takes_out_what_is_linear_in_composition_and_is_not_fitted_where
     assert (within**2).mean() < (noise**2).mean()
 
 
+def test_a_kind_of_one_material_takes_its_refit_from_the_other_kinds(start, labelled):
+    """By itself it could fix no reference, and what is no forgetting would count as much."""
+    shifted = copy.deepcopy(start)
+    with torch.no_grad():
+        shifted.mlp.layers[-1].bias += 2.0  # a shift of every atom in the network, which references take up
+    rows = np.arange(len(labelled))
+    one = labelled.material_ids == labelled.material_ids[0]
+    held_out = {KINDS[0]: labelled.take(rows[~one]), KINDS[1]: labelled.take(rows[one])}
+    found = {
+        name: measure_forgetting(m, start, held_out).table for name, m in (("as it is", start), ("moved", shifted))
+    }
+    raw = xf.evaluate(shifted, labelled)[COLUMNS[0]] - xf.evaluate(start, labelled)[COLUMNS[0]]
+    assert abs(raw) > 500
+    for kind in held_out:
+        before, after = (table.loc[kind, f"{COLUMNS[0]}_after"] for table in found.values())
+        assert after == pytest.approx(before, abs=1.0)
+
+
+def test_frames_far_from_equilibrium_take_the_refit_without_a_part_in_it():
+    X = csr_array(np.tile(np.eye(94)[[3, 7]], (10, 1)))
+    left = np.tile([1.0, -2.0], 10)
+    is_far = np.arange(20) >= 16
+    left[is_far] += 100.0
+    materials = np.arange(20).astype(str)
+    rest = left - _refitted(X, left, materials, ~is_far, within=False, seed=0)
+    assert np.abs(rest[~is_far]).max() < 1e-2
+    assert np.abs(rest[is_far] - 100).max() < 1e-2
+    alone = _refitted(X[is_far], left[is_far], materials[is_far], np.zeros(4, bool), within=False, seed=0)
+    assert np.abs(alone).min() > 50  # where there are no others, they are fitted to
+
+
 def test_labels_of_the_starting_model_are_called_degenerate(start, labelled):
     held_out = {KINDS[0]: without_labels(labelled), KINDS[1]: labelled}
     found = measure_forgetting(bent(start), start, held_out)
@@ -98,7 +132,9 @@ def test_labels_of_the_starting_model_are_called_degenerate(start, labelled):
     assert found.table[f"{COLUMNS[1]}_before"].iloc[0] == 0
     degenerate, absent = found.notes
     assert degenerate.startswith("Degenerate: held-out materials carry the starting model's own labels")
-    assert absent == "No source frames of these kinds: other stoichiometry, far from equilibrium, dimers."
+    assert (
+        absent == "No source frames of these kinds: other prototype, other stoichiometry, far from equilibrium, dimers."
+    )
 
 
 def test_at_most_so_many_frames_of_a_kind_are_drawn(start, labelled):
@@ -148,7 +184,7 @@ def test_source_frames_are_parted_by_what_the_target_trains_on():
     found = split_source(source, target, "r2scan", target, parts)
     assert found.functional is None
     held = {kind: set(frames.material_ids) for kind, frames in found.held_out.items()}
-    assert set(held) == set(KINDS)
+    assert set(held) == set(KINDS) - {FORMS[0]}  # no prototype is named
     assert held["held-out materials"] == {"NaCl", "Fe"}
     assert held["far from equilibrium"] == {"Fe"}
     assert held["other chemistry"] < {name for name, _ in new}
@@ -158,6 +194,44 @@ def test_source_frames_are_parted_by_what_the_target_trains_on():
     assert {"MgO"} < set(found.pool.material_ids)
     again = split_source(source, target, "r2scan", target, parts)
     assert list(again.pool.frame_ids) == list(found.pool.frame_ids)
+
+
+def test_a_structure_type_that_training_lacks_goes_before_a_chemistry_that_it_lacks():
+    target = plain(["MgO", "NaCl", "Fe"], [[12, 8], [11, 17], [26]])
+    parts = {"train": np.array([0]), "validation": np.array([1]), "test": np.array([2])}
+    known = [(f"known-{k}", [30 + k, 8]) for k in range(4)]  # other elements in the structure of MgO
+    other = [(f"other-{k}", [40 + k, 8]) for k in range(4)]
+    forms = [(f"form-{k}", [12, 8, 8]) for k in range(4)]  # the target's elements in another structure
+    blank = [(f"blank-{k}", [50 + k, 8]) for k in range(4)]  # no name for the structure
+    names, compositions = zip(("MgO", [12, 8]), ("NaCl", [11, 17]), *known, *other, *forms, *blank, strict=True)
+    source = plain(names, compositions)
+    prototypes = {"MgO": "rock-salt", "NaCl": "cesium-chloride"}
+    prototypes |= {name: "rock-salt" for name, _ in known} | {name: "wurtzite" for name, _ in (*other, *forms)}
+    found = split_source(source, target, None, target, parts, prototypes=prototypes)
+    held = {kind: sorted({name.split("-")[0] for name in f.material_ids}) for kind, f in found.held_out.items()}
+    assert held == {
+        "held-out materials": ["NaCl"],
+        "other chemistry": ["blank", "known"],
+        "other prototype": ["form", "other"],
+    }
+    assert len(found.held_out["other chemistry"]) == len(found.held_out["other prototype"]) == 4  # half of each
+    assert split_source(found, target, None, target, parts) is found
+    unknown = {name: p for name, p in prototypes.items() if name != "MgO"}  # nothing to compare with
+    again = split_source(source, target, None, target, parts, prototypes=unknown)
+    assert set(again.held_out) == {"held-out materials", "other chemistry", "other stoichiometry"}
+
+
+def test_prototypes_are_those_that_a_dataset_names(dataset):
+    target = xf.open_dataset("pbe-r2scan")
+    named = find_prototypes(target)
+    assert named["SrTiO3-perovskite"] == "perovskite"
+    assert find_prototypes(dataset) == {}
+    assert find_prototypes(dataset, target) == named
+    frames = LabelledFrames.from_dataset(target, "high")
+    parts = xf.split_by_material(frames.material_ids)
+    for given in (target, "pbe-r2scan"):
+        found = split_source(target, given, "high", frames, parts)
+        assert "other stoichiometry" not in found.held_out
 
 
 def test_without_source_frames_the_targets_own_structures_stand_in_without_their_labels(labelled):
@@ -281,6 +355,41 @@ def test_the_command_reports_what_was_forgotten_and_each_readout_is_evaluated(da
     assert errors[source] < errors[about["functional"]] / 10  # each has references of its own functional
 
 
+def test_the_command_measures_from_the_model_and_the_split_that_the_run_started_with(dataset, tmp_path, monkeypatch):
+    """Not from 0.3.0 and the split of seed 0, which are what a run starts with by default."""
+    from crossfunc.cli import app
+
+    monkeypatch.delenv("CROSSFUNC_DATA", raising=False)
+    settings = {"n_epochs": 0, "progress": False, "source": "auto", "split_seed": 3}
+    other = tmp_path / "other.pt"
+    xf.save_model(bent(load_model("0.3.0")), other)
+    runs = {"published": finetune("references-only", dataset, out=tmp_path / "a", pretrained="r2scan", **settings)}
+    runs["file"] = finetune("references-only", dataset, out=tmp_path / "b", pretrained=str(other), **settings)
+
+    def evaluate(run, *more):
+        command = ["evaluate", "--model", str(run.out), "--dataset", str(dataset.path), "--source", "auto", "--json"]
+        return CliRunner().invoke(app, [*command, *more])
+
+    def is_of(done, run):
+        assert done.exit_code == 0, done.output
+        row = json.loads(done.stdout)["forgetting"]["kinds"]["held-out materials"]
+        expected = run.forgetting.table.loc["held-out materials"]
+        names = ("n_frames", "n_force_components", f"{COLUMNS[0]}_after", f"{COLUMNS[1]}_after", f"{COLUMNS[1]}_zero")
+        return all(row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-3) for name in names)
+
+    assert is_of(evaluate(runs["published"]), runs["published"])
+    for other_than_recorded in (["--start", "0.3.0"], ["--split-seed", "0"]):
+        assert not is_of(evaluate(runs["published"], *other_than_recorded), runs["published"])
+    nameless = evaluate(runs["file"])
+    assert nameless.exit_code != 0
+    assert "the run started from a file of its own, of which run.json has a hash alone" in nameless.output
+    assert is_of(evaluate(runs["file"], "--start", str(other)), runs["file"])
+    wrong = evaluate(runs["file"], "--start", str(runs["published"].out / "best.pt"))
+    assert "the run started from another file" in wrong.output
+    seeds = [read_start(run.out).split_seed for run in runs.values()]
+    assert seeds == [3, 3]
+
+
 def test_a_run_can_be_asked_later_what_it_forgot(dataset, tmp_path):
     settings = {"n_epochs": 0, "progress": False, "out": tmp_path / "run"}
     first = finetune("references-only", dataset, **settings)
@@ -299,6 +408,27 @@ def test_errors_of_each_frame_have_the_means_of_the_table(start, labelled):
     assert set(each["kind"]) == {KINDS[0]}
     assert each["material_id"].tolist() == labelled.material_ids.tolist()
     assert each[COLUMNS[0]].mean() == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[0]}_after"])
-    weighted = np.average(each[COLUMNS[1]], weights=labelled.crystals.n_atoms)
-    assert weighted == pytest.approx(found.table.loc[KINDS[0], f"{COLUMNS[1]}_after"])
+    assert each["n_force_components"].tolist() == (3 * labelled.crystals.n_atoms).tolist()
+    for name, count in COUNTS.items():
+        weighted = np.average(each[name], weights=each[count])
+        assert weighted == pytest.approx(found.table.loc[KINDS[0], f"{name}_after"])
+        assert each[count].sum() == found.table.loc[KINDS[0], count]
     assert Forgetting.from_dict(found.to_dict()).frame_errors is None
+    whole = json.loads(json.dumps(found.to_dict(with_frames=True)))
+    pd.testing.assert_frame_equal(Forgetting.from_dict(whole).frame_errors, each.round(4), check_dtype=False)
+    for of_version in (whole["frames"], whole["kinds"][KINDS[0]]):  # one that counted no labels
+        count = of_version.pop("n_force_components")
+        with pytest.raises(InputError, match="earlier version, which kept no counts of labels; delete the file"):
+            Forgetting.from_dict(whole)
+        of_version["n_force_components"] = count
+
+
+def test_a_run_of_a_version_that_counted_no_labels_is_measured_again(dataset, tmp_path):
+    settings = {"n_epochs": 0, "progress": False, "out": tmp_path / "run", "source": "auto"}
+    first = finetune("references-only", dataset, **settings)
+    file = tmp_path / "run" / "run.json"
+    about = json.loads(file.read_text())
+    del about["forgetting"]["frames"]["n_energies"]
+    file.write_text(json.dumps(about))
+    again = finetune("references-only", dataset, **settings)
+    pd.testing.assert_frame_equal(again.forgetting.frame_errors, first.forgetting.frame_errors)

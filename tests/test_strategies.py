@@ -215,25 +215,74 @@ def test_gradients_on_chgnet_are_those_of_finite_differences(key, frames, source
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_pull_moves_the_first_step_of_chgnet_by_its_gradient(frames):
-    seen = {}
+class Gradients(Callback):
+    """Keeps the gradient, the trained parameters and the stiffness before every step."""
 
-    class Gradient(Callback):
-        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-            parameters = torch.cat([p.detach().flatten() for p in pl_module._trainable]).clone()
-            seen.setdefault(self.key, []).append((pl_module._gradient.clone(), parameters))
+    def __init__(self):
+        self.seen = []
 
-    for strength in (0.0, 2.0):
-        callback = Gradient()
-        callback.key = strength
-        options = {"strength": strength}
-        settings = {"max_steps": 2, "optimizer": "adam", "progress": False, "callbacks": [callback]}
-        finetune("l2-sp", frames, split=SPLIT, options=options, **settings)
-    (free_1, start), (free_2, moved) = seen[0.0]
-    (pulled_1, _), (pulled_2, moved_too) = seen[2.0]
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        parameters = torch.cat([p.detach().flatten() for p in pl_module._trainable]).clone()
+        stiffness = pl_module.pull_stiffness.clone() if pl_module.is_pulled else None
+        self.seen.append((pl_module._gradient.clone(), parameters, stiffness))
+
+
+def gradients_of(key, frames, n_steps=2, options=None, **settings):
+    callback = Gradients()
+    settings = {"max_steps": n_steps, "optimizer": "adam", "progress": False, "callbacks": [callback], **settings}
+    finetune(key, frames, split=SPLIT, options=options, **settings)
+    return callback.seen
+
+
+@pytest.mark.parametrize("key", ["l2-sp", "ewc"])
+def test_the_pull_moves_the_first_step_of_chgnet_by_its_gradient(key, frames, source):
+    free, pulled = (gradients_of(key, frames, options={"strength": strength}) for strength in (0.0, 2.0))
+    (free_1, start, _), (free_2, moved, _) = free
+    (pulled_1, _, stiffness), (pulled_2, moved_too, _) = pulled
     assert torch.equal(free_1, pulled_1)  # at the start there is nothing to pull
     assert torch.equal(moved, moved_too)
-    torch.testing.assert_close(pulled_2 - free_2, 2.0 * (moved - start), rtol=1e-4, atol=1e-6)
+    expected = 2.0 * torch.ones_like(start)
+    if key == "ewc":
+        model = start_model(key, frames.take(SPLIT["train"]), source=source).model
+        diagonal = gauss_newton_diagonal(model, source.frames, LossSettings(), seed=source.seed)
+        expected = 2.0 * torch.cat([values.flatten() for values in diagonal.values()])
+        torch.testing.assert_close(stiffness, expected)
+        assert (expected > 0).float().mean() > 0.5
+    pull = expected * (moved - start)
+    torch.testing.assert_close(pulled_2 - free_2, pull, rtol=1e-4, atol=1e-6 * max(1.0, float(free_2.abs().max())))
+    assert pull.abs().max() > 1e-4  # far above that tolerance
+
+
+def test_a_frame_counts_the_same_in_a_step_with_source_frames_and_in_one_without(frames):
+    """Steps of one frame: a share of a half joins the second alone, and has no error at the start."""
+    settings = {"batch_size": 1, "learning_rate": 1e-12}
+    settings |= {"force_weight": 0.0, "stress_weight": 0.0, "magmom_weight": 0.0}
+    plain = [gradient for gradient, *_ in gradients_of("model-aware-trained", frames, **settings)]
+    replayed = [gradient for gradient, *_ in gradients_of("replay", frames, options={"share": 0.5}, **settings)]
+    for one, other in zip(replayed, plain, strict=True):
+        torch.testing.assert_close(1.5 * one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+        assert other.abs().max() > 0
+
+
+@pytest.mark.parametrize("key", ["l2-sp", "ewc"])
+def test_the_gradient_of_the_pull_is_that_of_finite_differences_on_chgnet(key, frames, source, pretrained):
+    model = start_model(key, frames, pretrained=pretrained, source=source).model.double()
+    stiffness = METHODS[key].strategy.stiffness(model, source, LossSettings())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    start = torch.cat([p.detach().flatten() for p in parameters]).clone()
+    pull = Pull(start, stiffness)
+    generator = torch.Generator().manual_seed(0)
+    now, direction = (0.1 * torch.randn(len(start), generator=generator, dtype=torch.float64) for _ in range(2))
+    now += start
+    with torch.no_grad():
+        torch.nn.utils.vector_to_parameters(now, parameters)
+    there = torch.cat([p.detach().flatten() for p in parameters])
+    step = 1e-4
+    slope = (pull.value(there + step * direction) - pull.value(there - step * direction)) / (2 * step)
+    expected = float(pull.gradient(there) @ direction)
+    assert slope.item() == pytest.approx(expected, rel=1e-6)
+    assert float((stiffness * (now - start) * direction).sum()) == pytest.approx(expected, rel=1e-12)
+    assert abs(expected) > 1e-6
 
 
 # --- the Gauss-Newton diagonal ---
@@ -294,7 +343,7 @@ def test_without_labels_there_is_nothing_to_weigh(frames, pretrained):
 
 def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames):
     loader = step_loader(
-        frames, range(8), batch_size=4, source=np.array([8, 9, 10]), n_source=2, source_apart=True, seed=3
+        frames, range(8), batch_size=4, source=np.array([8, 9, 10]), source_share=0.5, source_apart=True, seed=3
     )
     seen = []
     for epoch in (0, 1, 2):
@@ -306,6 +355,7 @@ def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames)
             assert len(others) == 4
             assert batch.n_frames == 6
             assert batch.n_labels["energy"] == 6
+            assert batch.weight == 1
             seen += drawn.tolist()
     assert [sorted(seen[k : k + 3]) for k in range(0, 12, 3)] == [[8, 9, 10]] * 4
     loader.set_epoch(1)
@@ -313,8 +363,51 @@ def test_every_step_gets_its_share_of_source_frames_each_of_them_in_turn(frames)
     assert [k for rows in again for k in rows] == seen[4:8]
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.29, 1.0, 1.7])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 16])
+def test_the_share_of_source_frames_is_the_asked_one_at_every_batch_size(frames, batch_size, share):
+    """Over every epoch to one frame, and each source frame in turn, also where a step has room for a part of one."""
+    source, n_epochs = np.array([9, 10, 11]), 12
+    loader = step_loader(
+        frames, range(9), batch_size=batch_size, source=source, source_share=share, source_apart=True, seed=3
+    )
+    drawn, targets, weights = [], [], 0.0
+    for epoch in range(n_epochs):
+        loader.set_epoch(epoch)
+        before, n_seen = len(drawn), len(targets)
+        for batch in loader:
+            of_step = [int(k) for part in batch.micro if part.is_source for k in part.indices]
+            others = [int(k) for part in batch.micro if not part.is_source for k in part.indices]
+            assert abs(len(of_step) - share * len(others)) < 1
+            assert batch.n_frames == len(of_step) + len(others)
+            assert batch.weight == pytest.approx(batch.n_frames / (len(others) * (1 + share)))
+            weights += batch.weight * len(others) / batch.n_frames  # of the mean over a step, what its target has
+            drawn += of_step
+            targets += others
+        assert sorted(targets[n_seen:]) == list(range(9))
+        assert abs(len(drawn) - before - share * 9) <= 1
+    assert len(drawn) == int(round(share * 9 * n_epochs, 6))
+    assert weights == pytest.approx(len(list(loader)) * n_epochs / (1 + share))
+    times = [drawn.count(frame) for frame in source]
+    assert max(times) - min(times) <= 1
+    ranks = [
+        list(
+            step_loader(
+                frames, range(9), batch_size=batch_size, source=source, source_share=share, rank=r, world_size=2, seed=3
+            )
+        )
+        for r in (0, 1)
+    ]
+    loader.set_epoch(0)
+    for batch, pair in zip(loader, zip(*ranks, strict=True), strict=True):
+        assert sorted(k for part in batch.micro for k in part.indices) == sorted(
+            k for one in pair for part in one.micro for k in part.indices
+        )
+        assert [one.weight for one in pair] == [batch.weight] * 2
+
+
 def test_source_frames_share_batches_with_the_others_where_one_readout_reads_all(frames):
-    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 2}
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "source_share": 0.5}
     apart = list(step_loader(frames, range(8), source_apart=True, **options))
     for one, two in zip(step_loader(frames, range(8), **options), apart, strict=True):
         assert not any(part.is_source for part in one.micro)
@@ -324,7 +417,7 @@ def test_source_frames_share_batches_with_the_others_where_one_readout_reads_all
 
 
 def test_shares_of_several_processes_make_up_the_step(frames):
-    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "n_source": 3, "source_apart": True}
+    options = {"batch_size": 4, "source": np.array([8, 9, 10]), "source_share": 0.6, "source_apart": True}
     whole = [sorted(k for p in b.micro for k in p.indices) for b in step_loader(frames, range(8), **options)]
     ranks = [list(step_loader(frames, range(8), rank=r, world_size=2, **options)) for r in (0, 1)]
     both = [sorted(k for b in pair for p in b.micro for k in p.indices) for pair in zip(*ranks, strict=True)]

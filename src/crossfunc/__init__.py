@@ -26,6 +26,7 @@ _HOME = {
     "fetch_dataset": "crossfunc.datasets",
     "finetune": "crossfunc.training",
     "fit_atomref": "crossfunc.energies",
+    "fit_frozen_model": "crossfunc.training",
     "fit_model_aware_atomref": "crossfunc.energies",
     "fit_power_law": "crossfunc.training",
     "forgetting": "crossfunc.training",

@@ -41,6 +41,7 @@ from crossfunc.training import LabelledFrames as LabelledFrames
 from crossfunc.training import data_efficiency as data_efficiency
 from crossfunc.training import evaluate as evaluate
 from crossfunc.training import finetune as finetune
+from crossfunc.training import fit_frozen_model as fit_frozen_model
 from crossfunc.training import fit_power_law as fit_power_law
 from crossfunc.training import forgetting as forgetting
 from crossfunc.training import start_model as start_model

@@ -855,7 +855,14 @@ def evaluate(
     by_split: Annotated[
         bool, typer.Option("--by-split", help="Add the errors of the 8:1:1 split by material that training uses.")
     ] = False,
-    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split that --by-split reports on.")] = 0,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of the split that --by-split and --source go by; default: that of the run whose folder --model "
+            "is, else 0.",
+        ),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -864,9 +871,14 @@ def evaluate(
             "the other functional of --dataset.",
         ),
     ] = None,
-    start: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="With --source: the model before training.")] = (
-        "0.3.0"
-    ),
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="With --source: the model before training; default: the one that the run whose folder --model is "
+            "started from, else 0.3.0.",
+        ),
+    ] = None,
     jobs: CalculatorJobs = 1,
     allow_download: AllowDownload = False,
     cluster: OnCluster = None,
@@ -882,19 +894,23 @@ def evaluate(
     from crossfunc.training.evaluate import evaluate as measure
     from crossfunc.training.forgetting import forgetting
     from crossfunc.training.labels import LabelledFrames
-    from crossfunc.training.run_folder import find_model_file
+    from crossfunc.training.run_folder import RunStart, find_model_file, read_start
 
+    begun = RunStart("0.3.0", 0)
     if model is not None and Path(model).is_dir():
+        begun = read_start(model)
         model = str(find_model_file(model, open_dataset(dataset).functional(functional or "high").key))
+    before = source and begun.find_model(start)
     chosen = _model(model, calculator, calculator_args, jobs, allow_download)
     opened = open_dataset(dataset)
     frames = LabelledFrames.from_dataset(opened, functional)
-    split = split_by_material(frames.material_ids, seed=split_seed) if by_split else None
+    seed = begun.split_seed if split_seed is None else split_seed
+    split = split_by_material(frames.material_ids, seed=seed) if by_split else None
     bars = not as_json and sys.stderr.isatty()
     with use_cluster(cluster):
         measured = measure(chosen, frames, by_element=by_element, split=split, progress=bars)
         lost = source and forgetting(
-            chosen, opened, start=start, functional=functional, source=source, split_seed=split_seed
+            chosen, opened, start=before, functional=functional, source=source, split_seed=seed
         )
     if as_json:
         measured |= {"forgetting": lost.to_dict()} if lost else {}

@@ -38,7 +38,7 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
     -------
     dict
         `ms_per_step`, `ratio` (to the plain step), `seconds_to_first_step`, `n_trained` (parameters) by method;
-        frames of a batch, `n_source_frames` that join it, rounds, threads, versions.
+        frames of a batch, `n_source_frames` that join it on average, rounds, threads, versions.
     """
     import torch
 
@@ -71,7 +71,7 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
         "ratio": {key: value / ms[PLAIN] for key, value in ms.items()},
         "seconds_to_first_step": {key: statistics.median(values) for key, values in starts.items()},
         "n_trained": counts,
-        "n_source_frames": {key: s.n_source_frames(n_frames) if s else 0 for key, s in strategies.items()},
+        "n_source_frames": {key: s.source_share * n_frames if s else 0 for key, s in strategies.items()},
         "frames": n_frames,
         "steps": n_steps,
         "rounds": rounds,
@@ -89,11 +89,16 @@ def format_report(report: dict) -> str:
     ]
     for key, ms in report["ms_per_step"].items():
         columns = [report[name][key] for name in ("ratio", "seconds_to_first_step", "n_trained", "n_source_frames")]
-        lines.append(f"{key:<22}{ms:>10.1f}{columns[0]:>8.2f}{columns[1]:>17.1f}{columns[2]:>10}{columns[3]:>15}")
+        lines.append(f"{key:<22}{ms:>10.1f}{columns[0]:>8.2f}{columns[1]:>17.1f}{columns[2]:>10}{columns[3]:>15.3g}")
     slow = [key for key, ratio in report["ratio"].items() if ratio > LIMIT]
     lines += [
-        f"{key}: more than {LIMIT} x a plain step; {report['n_source_frames'][key]} source frames join every step"
+        f"{key}: more than {LIMIT} x a plain step; {report['n_source_frames'][key]:.3g} source frames join a step"
         for key in slow
+    ]
+    rare = [key for key, n in report["n_source_frames"].items() if 0 < n < 1]
+    lines += [
+        f"{key}: a source frame joins one step in several, which a median does not show; take more frames per step"
+        for key in rare
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """What methods have learned of the target beside what they have lost of the source (lesson 9)."""
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.datasets import Dataset
+from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
 from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
-from crossfunc.lessons.results import listed
+from crossfunc.lessons.results import LessonResults, format_value, listed
 from crossfunc.lessons.units import (
     LESSON_9,
     TAUGHT,
@@ -24,11 +26,12 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.potential import predict
 from crossfunc.potential.recorded import NotRecordedError
+from crossfunc.training.baselines import zero_errors
 from crossfunc.training.dimers import find_dimers, read_dimers
-from crossfunc.training.forgetting import DIMERS
+from crossfunc.training.forgetting import COUNTS, DIMERS
 from crossfunc.training.labels import METRICS, LabelledFrames
 from crossfunc.training.methods import METHODS
-from crossfunc.training.source import KINDS, join_frames, other_functional, split_source
+from crossfunc.training.source import KINDS, SourceSplit, find_prototypes, join_frames, other_functional, split_source
 from crossfunc.training.units import Unit, run_units
 
 ENERGY, FORCE = METRICS["energy"], METRICS["forces"]
@@ -39,12 +42,21 @@ LATER = (
 """Methods after the paper's, as keys of `crossfunc.METHODS`."""
 
 CASES = ("1", "3", "4", *LATER)
-PRETRAINED, RIDGE = "pretrained", "delta-ridge"
+PRETRAINED, REFIT, RIDGE = "pretrained", "references-only", "delta-ridge"
+UNTRAINED = (PRETRAINED, REFIT, RIDGE)
+"""Model-aware references, a plain refit, and a kernel ridge beside the former; no step is taken for any of them."""
+
+ZERO = "predicting no force"
 STIFF, STIFF_STRENGTH = "l2-sp, stiff", 0.1
 """Exercise 2: a pull to the start that is a hundred times as strong."""
 
 LOOKS_EVERY = 2
 """Epochs from one validation to the next."""
+
+SOURCE_MAX_ATOMS = 8
+"""Atoms of a source cell at most, or the target's own limit where that is higher. The target trains on every material
+within its limit, so that only larger cells can be of a chemistry or a prototype that it does not hold; of eight atoms
+they still cost no more than a few cells of the target."""
 
 DIMER_ELEMENTS = ("O", "Fe", "Na")
 DIMERS_OF = ("3", "model-aware-trained", "replay")
@@ -55,11 +67,16 @@ NAMES = {key: METHODS[key].name for key in LATER} | {
     "3": "Method 3",
     "4": "Method 4",
     PRETRAINED: "pretrained, not trained",
+    REFIT: "plain refit, not trained",
     RIDGE: "delta learning, kernel ridge",
 }
 """What tables and legends call a method."""
 
 QUANTITIES = {"energy": ENERGY, "force": FORCE}
+UNITS = {"energy": "meV/atom", "force": "meV/Å"}
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
+"""A difference on frames that are not there."""
+
 PLAIN = "model-aware-trained"
 """Training without a remedy, from the same references as the later methods: what a remedy is compared with."""
 
@@ -83,7 +100,7 @@ def choose_frames(
     n_source : int
         Frames of the source at most: half of materials that the target does not have, where there are so many.
     max_atoms : int
-        Of a cell.
+        Of a cell of the target; `SOURCE_MAX_ATOMS` are allowed in a cell of the source.
     seed : int
         Of the draw from the source.
 
@@ -95,7 +112,7 @@ def choose_frames(
     usable = target.labelled("forces") & target.labelled("energy")
     limit = fit_size_limit(target.crystals.n_atoms[usable], max_atoms, n_wanted)
     target = target.take(np.flatnonzero(usable & (target.crystals.n_atoms <= limit)))
-    source = source.take(np.flatnonzero(source.crystals.n_atoms <= limit))
+    source = source.take(np.flatnonzero(source.crystals.n_atoms <= max(limit, SOURCE_MAX_ATOMS)))
     rows = np.random.default_rng(seed).permutation(len(source))
     is_near = np.isin(source.material_ids[rows], target.material_ids)
     far = rows[~is_near][: n_source // 2]
@@ -110,12 +127,20 @@ def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_e
 
 
 class Planned(NamedTuple):
-    """What lesson 9 trains and judges by: frames of both functionals, the split of each seed, (case, seed) -> Unit."""
+    """What lesson 9 trains and judges by.
+
+    Frames of both functionals, the split of each seed, (case, seed) -> Unit, and material -> prototype.
+    """
 
     target: LabelledFrames
     source: LabelledFrames
     splits: dict[int, dict[str, np.ndarray]]
     units: dict[tuple[str, int], Unit]
+    prototypes: dict[str, str]
+
+    def origin(self, seed: int) -> SourceSplit:
+        """Source frames to hold on to and to judge by, as the runs of a seed have them."""
+        return split_source(self.source, self.target, None, self.target, self.splits[seed], prototypes=self.prototypes)
 
 
 def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
@@ -135,7 +160,7 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     Returns
     -------
     Planned
-        Units of `CASES`, of `PRETRAINED` and `RIDGE`, which train nothing, and for the first seed of `STIFF`.
+        Units of `CASES`, of `UNTRAINED`, and for the first seed of `STIFF`.
     """
     seeds = range(parameters["seed"], parameters["seed"] + parameters["n_seeds"])
     n_train, n_eval = parameters["n_train"], parameters["n_eval"]
@@ -149,32 +174,34 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     )
     splits, low = split_frames(target, seeds, n_train, n_eval), taught_labels(dataset, target, parameters)
     units: dict[tuple[str, int], Unit] = {}
+    planned = Planned(target, source, splits, units, find_prototypes(dataset))
     first, dimers = seeds[0], _few_dimers()
     for seed, split in splits.items():
         start = None if low is None else replace(start_unit(low, split, seed, parameters), also=dimers)
         if start is not None:
             units[TAUGHT, seed] = start
-        for case in (PRETRAINED, RIDGE, *CASES, *([STIFF] if seed == first else [])):
-            units[case, seed] = _unit_of(case, seed, split, source, parameters, start)
+        for case in (*UNTRAINED, *CASES, *([STIFF] if seed == first else [])):
+            units[case, seed] = _unit_of(case, seed, planned, parameters, start)
     for case in (PRETRAINED, *DIMERS_OF):
         units[case, first] = replace(units[case, first], also=dimers)
-    judged_by = next(iter(split_source(source, target, None, target, splits[first]).held_out.values()))
+    judged_by = next(iter(planned.origin(first).held_out.values()))
     bent = units["3", first]  # exercise 1 asks it about these
     units["3", first] = replace(bent, also=judged_by if dimers is None else join_frames(judged_by, dimers))
-    return Planned(target, source, splits, units)
+    return planned
 
 
-def _unit_of(case: str, seed: int, split: Mapping, source: LabelledFrames, parameters: Mapping, start) -> Unit:
+def _unit_of(case: str, seed: int, planned: Planned, parameters: Mapping, start: Unit | None) -> Unit:
     budget = {name: parameters[name] for name in ("n_epochs", "batch_size", "learning_rate")}
-    trained = case not in (PRETRAINED, RIDGE)
+    trained = case not in UNTRAINED
     return Unit(
         name=unit_name(case, seed),
-        method="l2-sp" if case == STIFF else case if trained else "model-aware",
+        method={STIFF: "l2-sp", PRETRAINED: "model-aware", RIDGE: "model-aware"}.get(case, case),
         seed=seed,
-        split=split,
+        split=planned.splits[seed],
         settings=budget | {"validate_every_n_epochs": LOOKS_EVERY} if trained else {},
         start=start,
-        source=source,
+        source=planned.source,
+        prototypes=planned.prototypes,
         options={"strength": STIFF_STRENGTH} if case == STIFF else {},
         frozen=case == RIDGE,
     )
@@ -194,10 +221,18 @@ def make_runs(planned: Planned, parameters: Mapping[str, Any], results_dir=None)
     parameters : mapping
         `n_jobs`, and `keep_runs`: whether the runs are units that may be made apart from the page.
     results_dir : path, optional
+
+    Raises
+    ------
+    LessonError
+        Units of one start that began with different networks.
     """
     folder = units_folder(results_dir, LESSON_9) if parameters["keep_runs"] else None
     done = run_units(list(planned.units.values()), planned.target, folder, n_jobs=parameters["n_jobs"])
-    return dict(zip(planned.units, done, strict=True))
+    runs = dict(zip(planned.units, done, strict=True))
+    moved = {case: unit for case, unit in planned.units.items() if not unit.frozen}  # the regression adds forces
+    check_one_start(moved, [runs[case] for case in moved])
+    return runs
 
 
 def model_before(planned: Planned, runs: Mapping, seed: int):
@@ -248,8 +283,34 @@ class Learned:
         table = pd.concat(tables, axis=1).T.drop(columns=DIMERS, errors="ignore")
         return table.groupby(level=0).mean().loc[self.methods]
 
+    @property
+    def zero(self) -> dict[str, float]:
+        """Force errors of predicting none, `target_force` and `source_force`, mean over seeds; NaN without labels."""
+        tests = [self._judged.frames.take(split["test"]) for split in self.splits.values()]
+        of_target = [np.nan if (e := zero_errors(test)[FORCE]) is None else e for test in tests]
+        of_source = [lost(self.runs[PRETRAINED, seed].forgetting.table, FORCE, "zero") for seed in self.splits]
+        return {"target_force": float(np.mean(of_target)), "source_force": float(np.mean(of_source))}
+
+    @property
+    def dimers(self) -> pd.DataFrame:
+        """Errors on dimers before training and after each method, mean over seeds; without rows where there are none.
+
+        Columns `energy` (meV/atom, after a refit to each curve) and `force` (meV/Å).
+        """
+        rows: dict[str, list] = {}
+        for (method, _), run in self.runs.items():
+            table = run.forgetting.table
+            if DIMERS not in table.index:
+                continue
+            times = {"before training": "before"} if method == PRETRAINED else {NAMES[method]: "after"}
+            for name, when in times.items():
+                row = [table.loc[DIMERS, f"{column}_{when}"] for column in QUANTITIES.values()]
+                rows.setdefault(name, []).append(row)
+        means = {name: np.mean(found, axis=0) for name, found in rows.items()}
+        return pd.DataFrame.from_dict(means, orient="index", columns=list(QUANTITIES))
+
     def ranges(self) -> pd.DataFrame:
-        """Mean and range over seeds in words, a row for each method by its name."""
+        """Mean and range over seeds in words, a row for each method by its name, and one for predicting no force."""
         grouped = self.points.drop(columns="seed").groupby("method", sort=False)
         mean, low, high = grouped.mean(), grouped.min(), grouped.max()
         table = {
@@ -258,7 +319,10 @@ class Learned:
             ]
             for column in mean
         }
-        return pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
+        found = pd.DataFrame(table, index=[NAMES[key] for key in mean.index])
+        zero = {name.replace("_", " "): f"{value:.0f}" for name, value in self.zero.items()}
+        found.loc[ZERO] = [zero.get(column, "–") for column in found]
+        return found
 
     def difference(self, where: str, what: str, one: str, other: str, kinds: Sequence[str] | None = None) -> Estimate:
         """Error of one method minus that of another on the same frames, with an interval over materials.
@@ -271,20 +335,29 @@ class Learned:
             Methods.
         kinds : sequence of str, optional
             Of source frames; left out, all but dimers.
+
+        Returns
+        -------
+        Estimate
+            Of a mean over labels, as the errors of `points` are: a frame of many atoms has many force components.
+            Nothing of no material, and unclear, where a seed has no label of these kinds.
         """
         column = QUANTITIES[what]
         if where == "target":
             return self._judged.difference(one, other, column)
         tables = {key: [self._of_frames(key, seed, kinds) for seed in self.splits] for key in (one, other)}
+        ids, weights = ([table[name] for table in tables[one]] for name in ("material_id", COUNTS[column]))
+        if not all(weight.sum() for weight in weights):
+            return NOTHING
         errors, others = ([table[column] for table in tables[key]] for key in (one, other))
-        return paired_over_seeds(errors, others, [table["material_id"] for table in tables[one]])
+        return paired_over_seeds(errors, others, ids, weights=weights)
 
     def _of_frames(self, method: str, seed: int, kinds: Sequence[str] | None) -> pd.DataFrame:
         table = self.runs[method, seed].forgetting.frame_errors
-        return table[table["kind"].isin(kinds) if kinds else table["kind"] != DIMERS]
+        return table[table["kind"] != DIMERS if kinds is None else table["kind"].isin(kinds)]
 
     def far_kinds(self) -> list[str]:
-        """Kinds of source frames, there in every run, that lie far from training: chemistry, stoichiometry, forces."""
+        """Kinds of source frames, there in every run, that lie far from training: chemistry, structure, forces."""
         there = [set(run.forgetting.frame_errors["kind"]) for run in self.runs.values()]
         return [kind for kind in KINDS[1:] if all(kind in kinds for kinds in there)]
 
@@ -310,6 +383,88 @@ class Learned:
         }
 
 
+def record_errors(results: LessonResults, learned: Learned) -> None:
+    """Record every method's errors in target and source, mean and range over seeds, and those of predicting no force.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+    """
+    n = len(learned.splits)
+    grouped = learned.points.drop(columns="seed").groupby("method", sort=False)
+    mean, low, high = grouped.mean(), grouped.min(), grouped.max()
+    for key in mean.index:
+        for name in mean:
+            if np.isfinite(mean.loc[key, name]):
+                ends = (low.loc[key, name], high.loc[key, name]) if n > 1 else None
+                results.record(f"{name}_{key.replace('-', '_')}", mean.loc[key, name], ends, n=n)
+    for name, value in learned.zero.items():
+        if np.isfinite(value):
+            results.record(f"{name}_zero", value)
+
+
+def record_differences(results: LessonResults, learned: Learned, other: str = "4") -> None:
+    """Record how far each later method's errors are from those of another, on the same frames, in target and source.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+    other : str
+        Method.
+    """
+    for key in [key for key in (*LATER, RIDGE) if key in learned.methods]:
+        for where, what in itertools.product(("target", "source"), QUANTITIES):
+            gap = learned.difference(where, what, key, other)
+            if gap.n_materials:
+                name = f"{where}_{what}_{key.replace('-', '_')}_minus_{other}"
+                results.record(name, gap.value, gap.interval, n=gap.n_materials)
+
+
+def compare_published(results: LessonResults, learned: Learned) -> pd.DataFrame:
+    """Record the differences that published claims are about, and return them in words with their verdicts.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+
+    Returns
+    -------
+    DataFrame
+        A row for each claim and quantity. Where these data have no frames far from training, none is recorded of what
+        is kept there, and the verdict is "unclear".
+    """
+    rows = {}
+    for (key, where), (what, unit) in itertools.product(PUBLISHED.items(), UNITS.items()):
+        kinds = learned.far_kinds() if where == "source" else None
+        gap, said = learned.difference(where, what, key, PLAIN, kinds), "no such frames"
+        if gap.n_materials:
+            name = f"{where}_{what}_{key.replace('-', '_')}_minus_plain"
+            results.record(name, gap.value, gap.interval, n=gap.n_materials)
+            said = format_value(gap.value, gap.interval, unit)
+        rows[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
+    columns = ["error minus that of plain training", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def record_arrival(results: LessonResults, runs: Mapping) -> str:
+    """Record by how much each method's validation error fell in the last fifth of its steps, and say who still falls.
+
+    Parameters
+    ----------
+    results : LessonResults
+    runs : dict of (str, int) to FinetuneResult
+
+    Returns
+    -------
+    str
+    """
+    fallen = last_fifth(runs, methods=CASES)
+    return record_last_fifth(results, fallen, NAMES, more="") if len(fallen) else "No run has steps enough to tell."
+
+
 def best_in_words(learned: Learned) -> str:
     """Say which methods are clearly better than Method 4 in target and source at once, or that there is none."""
     lines = []
@@ -332,6 +487,8 @@ def best_in_words(learned: Learned) -> str:
 def choices(learned: Learned) -> pd.DataFrame:
     """Which method has the lowest error, and which others cannot be told from it on the same frames, by quantity.
 
+    References alone, without a step of training, are what methods are measured against, and not among them.
+
     Returns
     -------
     DataFrame
@@ -341,7 +498,7 @@ def choices(learned: Learned) -> pd.DataFrame:
     rows = {}
     for where in ("target", "source"):
         for what in QUANTITIES:
-            of = means[f"{where}_{what}"].drop(PRETRAINED).dropna()
+            of = means[f"{where}_{what}"].drop([PRETRAINED, REFIT], errors="ignore").dropna()
             if of.empty:
                 continue
             best = of.idxmin()
@@ -355,9 +512,10 @@ def choices(learned: Learned) -> pd.DataFrame:
 
 
 def lost(table: pd.DataFrame, column: str, when: str = "after") -> float:
-    """Mean error over the frames of all kinds but dimers, from the table of a `Forgetting`."""
+    """Mean error over the labels of all kinds but dimers, from the table of a `Forgetting`; NaN without a label."""
     table = table.drop(index=DIMERS, errors="ignore")
-    return float(np.average(table[f"{column}_{when}"], weights=table["n_frames"]))
+    table = table[table[COUNTS[column]] > 0]
+    return float(np.average(table[f"{column}_{when}"], weights=table[COUNTS[column]])) if len(table) else np.nan
 
 
 def curves_of_dimers(path, models: Mapping, elements: Sequence[str]) -> dict:

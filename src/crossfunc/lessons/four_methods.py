@@ -3,7 +3,7 @@
 Nothing here knows how a comparison ends. Sentences about its outcome are formed from the verdicts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -487,39 +487,57 @@ def headline_of_errors(judged: Judged) -> str:
     return f"In energy, {listed(above)} {end} above model-aware references, which cost no training; ticks: the paper"
 
 
-def last_fifth(runs, metric: str = ENERGY) -> pd.DataFrame:
+_ON_REFERENCES = ", and not that references had steps enough: the next page compares the two ways"
+
+
+def last_fifth(runs, metric: str = ENERGY, methods: Collection[str] = tuple("1234")) -> pd.DataFrame:
     """Return by how much of itself each run's validation error fell in the last fifth of its steps.
 
     Parameters
     ----------
     runs : dict of (str, int) to FinetuneResult
     metric : str
+    methods : collection of str
+        Those to look at; runs of others are passed over.
 
     Returns
     -------
     DataFrame
-        A row for each method that trains, a column for each seed, as `run_histories.last_fifth` has it.
+        A row for each of these methods, a column for each seed, as `run_histories.last_fifth` has it.
     """
     found: dict[str, dict[int, float]] = {}
     for (name, seed), run in runs.items():
-        if name in "1234" and np.isfinite(fallen := run_histories.last_fifth(run.history, metric)):
+        if name in methods and np.isfinite(fallen := run_histories.last_fifth(run.history, metric)):
             found.setdefault(name, {})[seed] = fallen
     return pd.DataFrame(found).T
 
 
-def record_last_fifth(results, fallen: pd.DataFrame) -> str:
-    """Record the mean over seeds in percent, and say which methods have not arrived."""
+def record_last_fifth(
+    results, fallen: pd.DataFrame, names: Mapping[str, str] | None = None, more: str = _ON_REFERENCES
+) -> str:
+    """Record the mean over seeds in percent, and say which methods have not arrived.
+
+    Parameters
+    ----------
+    results : LessonResults
+    fallen : DataFrame
+        From `last_fifth`.
+    names : mapping of str to str, optional
+        What the text calls a method; left out, "Method 1" and so on.
+    more : str, optional
+        End of the sentence where all have arrived, after "so this says that the schedule is over".
+    """
     for name, row in fallen.iterrows():
         ends = (100 * row.min(), 100 * row.max()) if len(row) > 1 else None
-        results.record(f"last_fifth_method_{name}", 100 * row.mean(), ends)
-    mean = fallen.mean(axis=1)
-    said = ", ".join(f"{round(100 * value) + 0:.0f}% (Method {name})" for name, value in mean.items())
-    late = [f"Method {name}" for name in mean.index[mean > STILL_FALLING]]
+        results.record(f"last_fifth_{short_name(name)}", 100 * row.mean(), ends)
+    mean, called = fallen.mean(axis=1), {name: f"Method {name}" for name in fallen.index} | dict(names or {})
+    said = ", ".join(f"{round(100 * value) + 0:.0f}% ({called[name]})" for name, value in mean.items())
+    late = [called[name] for name in mean.index[mean > STILL_FALLING]]
     verdict = (
         f"More than {STILL_FALLING:.0%} is not converged: the errors of {listed(late)} measure the budget as well."
         if late
         else f"None falls by more than {STILL_FALLING:.0%}. The learning rate has come down by then, so this says that "
-        "the schedule is over, and not that references had steps enough: the next page compares the two ways."
+        f"the schedule is over{more}."
     )
     return f"In the last fifth of its steps a run's validation energy error still falls by {said}. {verdict}"
 

@@ -12,7 +12,13 @@ from crossfunc.training.baselines import (
 from crossfunc.training.evaluate import EvaluationError, FramePredictions, evaluate, predict_frames
 from crossfunc.training.fit import FinetuneResult, finetune
 from crossfunc.training.forgetting import Forgetting, forgetting, measure_forgetting
-from crossfunc.training.frozen import FrozenCorrection, cross_validate_frozen, fit_frozen_correction
+from crossfunc.training.frozen import (
+    FrozenCorrection,
+    FrozenModel,
+    cross_validate_frozen,
+    fit_frozen_correction,
+    fit_frozen_model,
+)
 from crossfunc.training.labels import TARGETS, LabelledFrames
 from crossfunc.training.methods import (
     METHODS,
@@ -40,6 +46,7 @@ __all__ = [
     "Forgetting",
     "FramePredictions",
     "FrozenCorrection",
+    "FrozenModel",
     "LabelledFrames",
     "Method",
     "MethodError",
@@ -56,6 +63,7 @@ __all__ = [
     "find_method",
     "finetune",
     "fit_frozen_correction",
+    "fit_frozen_model",
     "fit_power_law",
     "fit_references",
     "forgetting",

@@ -4,9 +4,10 @@ The frames of a step are a pure function of (seed, epoch, step), whatever the nu
 a run resumes without the state of any random generator.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from crossfunc.potential.graphs import ATOM_CUTOFF_A, Bonds, GraphBatch, GraphEr
 from crossfunc.training.labels import TARGETS, LabelledFrames
 
 _NAMED_AT_MOST = 3
+_DIGITS_OF_SHARE = 6  # 0.29 times 100 frames are 29, which floating point misses
+_DIGITS_OF_WEIGHT = 12  # 1 where the share is a whole number
 _KEPT_BONDS = 500_000  # 72 bytes each
 _CONTACT_A = 0.5  # closer pairs get the full look that decides whether there is a graph
 
@@ -62,15 +65,19 @@ class StepBatch:
         Numbers labelled in the whole step, all processes together, for each of `TARGETS`.
     n_frames : int
         Frames in the whole step.
+    weight : float
+        Factor on the step's gradient: frames in the step over those of a step with its exact share of source frames,
+        so that every frame counts the same where that share is no whole number.
     """
 
     micro: list[MicroBatch]
     n_labels: dict[str, int]
     n_frames: int
+    weight: float = 1.0
 
     def to(self, device=None, dtype=None) -> "StepBatch":
         """Return a copy on another device; `dtype` applies to the floating-point tensors."""
-        return StepBatch([part.to(device, dtype) for part in self.micro], self.n_labels, self.n_frames)
+        return replace(self, micro=[part.to(device, dtype) for part in self.micro])
 
 
 class StepLoader(DataLoader):
@@ -99,7 +106,7 @@ def step_loader(
     n_parts: int = 1,
     n_workers: int = 0,
     source: np.ndarray | None = None,
-    n_source: int = 0,
+    source_share: float = 0.0,
     source_apart: bool = False,
     keep_bonds: bool = False,
     with_incidences: bool = False,
@@ -125,8 +132,9 @@ def step_loader(
         Processes that build graphs ahead; 0 builds them in this one.
     source : array_like of int, optional
         Frames that join the steps beside those of `indices`.
-    n_source : int
-        How many of them each step gets; in an order drawn from the seed, over and over again.
+    source_share : float
+        How many of them join for each frame of `indices`, in an order drawn from the seed, over and over again. A step
+        gets what is due after its frames and was not before it: none in most steps of one frame.
     source_apart : bool
         Put them into micro-batches of their own, marked `is_source`, for a readout of their own.
     keep_bonds : bool
@@ -153,7 +161,7 @@ def step_loader(
     options |= {"keep_bonds": keep_bonds, "with_incidences": with_incidences}
     steps = _Steps(frames, np.asarray(indices, dtype=np.int64), batch_size, seed, shuffle, rank, world_size, options)
     if source is not None and len(source):
-        steps.add_source(np.asarray(source, dtype=np.int64), n_source, source_apart)
+        steps.add_source(np.asarray(source, dtype=np.int64), source_share, source_apart)
     return StepLoader(
         steps,
         batch_size=None,
@@ -177,10 +185,10 @@ class _Steps(Dataset):
         self.options = options  # of build_graphs
         self.counts = np.stack([frames.label_counts[target] for target in TARGETS])
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
-        self.source, self.n_source, self.source_apart = np.empty(0, dtype=np.int64), 0, False
+        self.source, self.source_share, self.source_apart = np.empty(0, dtype=np.int64), 0.0, False
 
-    def add_source(self, source: np.ndarray, n_source: int, apart: bool) -> None:
-        self.source, self.n_source, self.source_apart = source, n_source, apart
+    def add_source(self, source: np.ndarray, share: float, apart: bool) -> None:
+        self.source, self.source_share, self.source_apart = source, share, apart
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
@@ -191,7 +199,7 @@ class _Steps(Dataset):
             order = step_order(len(self.indices), seed=self.seed, epoch=epoch, shuffle=self.shuffle)
             self.epoch, self.order = epoch, self.indices[order]
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        replayed = self._replayed(epoch, step)
+        replayed = self._replayed(epoch * len(self.order) + step * self.batch_size, len(chosen))
         counts = self.counts[:, np.concatenate([chosen, replayed])].sum(axis=1)
         n_labels = {target: int(count) for target, count in zip(TARGETS, counts, strict=True)}
         shares = [rows[self.rank :: self.world_size] for rows in (chosen, replayed)]
@@ -199,15 +207,21 @@ class _Steps(Dataset):
             micro = self._micro_batches(shares[0], False) + self._micro_batches(shares[1], True)
         else:
             micro = self._micro_batches(np.concatenate(shares), False)
-        return StepBatch(micro, n_labels, len(chosen) + len(replayed))
+        n_frames = len(chosen) + len(replayed)
+        weight = round(n_frames / (len(chosen) * (1 + self.source_share)), _DIGITS_OF_WEIGHT)
+        return StepBatch(micro, n_labels, n_frames, weight)
 
-    def _replayed(self, epoch: int, step: int) -> np.ndarray:
-        """Source frames of a step: the next `n_source` of an endless row of permutations."""
-        first, n = (epoch * len(self) + step) * self.n_source, len(self.source)
-        places = np.arange(first, first + self.n_source)
+    def _replayed(self, n_before: int, n_chosen: int) -> np.ndarray:
+        """Source frames of a step, the next of an endless row of permutations, from the target frames before it."""
+        n = len(self.source)
+        places = np.arange(*(self._n_due(n_target) for n_target in (n_before, n_before + n_chosen)))
         rounds = np.unique(places // max(n, 1))
         orders = {r: np.random.default_rng([self.seed, int(r), n]).permutation(n) for r in rounds}
         return self.source[[orders[p // n][p % n] for p in places]]
+
+    def _n_due(self, n_target: int) -> int:
+        """Source frames that are due after so many of the target."""
+        return math.floor(round(self.source_share * n_target, _DIGITS_OF_SHARE))
 
     def _micro_batches(self, share: np.ndarray, is_source: bool) -> list[MicroBatch]:
         if not len(share):

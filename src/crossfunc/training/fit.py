@@ -74,7 +74,7 @@ def finetune(
         published table, with which the paper's own Method 4 was trained.
     prior : str or array_like, shape (94,)
         What refitted references are pulled to: "auto", "trend", "published" or shifts in eV; see `start_model`.
-    source : LabelledFrames, Dataset, str or path, optional
+    source : LabelledFrames, Dataset, SourceSplit, str or path, optional
         Frames of the functional that the pretrained model comes from, for methods that hold on to it and for the
         report of what was forgotten; "auto" takes those of the dataset's other functional or, where it has none, the
         training structures with the pretrained model's own labels. None: "auto" for methods that need them, else no
@@ -224,7 +224,7 @@ class _Run:
             self.notes = (*self.notes, f"{len(source.frames)} source frames with {labels}.")
         if strategy is None:
             return None, None
-        if not strategy.n_source_frames(self.settings.batch_size):
+        if not strategy.source_share:
             return strategy.stiffness(model, source, loss_settings(self.settings)), None
         replayed = source.frames
         if not strategy.has_source_readout:

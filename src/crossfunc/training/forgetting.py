@@ -13,13 +13,14 @@ import numpy as np
 
 from crossfunc.datasets import Dataset, open_dataset, split_by_material
 from crossfunc.energies import fit_atomref
+from crossfunc.errors import InputError
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.symbols import N_ELEMENTS
-from crossfunc.training.baselines import frame_errors, slope_and_cosine
+from crossfunc.training.baselines import frame_errors, slope_and_cosine, zero_errors
 from crossfunc.training.dimers import find_dimers, read_dimers
 from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.source import KINDS, has_labels, label_with_model, split_source
+from crossfunc.training.source import FORMS, KINDS, has_labels, label_with_model, split_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,9 @@ _DIGITS_OF_FRAMES = 4  # of meV, where the error of every frame is kept
 COLUMNS = ("energy_mae_mev_per_atom", "force_mae_mev_per_a", "stress_mae_gpa", "magmom_mae_mub")
 """Errors that the table has before (`..._before`) and after training (`..._after`)."""
 
+COUNTS = {COLUMNS[0]: "n_energies", COLUMNS[1]: "n_force_components"}
+"""How many labels an error is the mean of, in the table and in the errors of frames: its weight in any further mean."""
+
 
 @dataclass(frozen=True, eq=False)
 class Forgetting:
@@ -42,13 +46,15 @@ class Forgetting:
     ----------
     table : pandas.DataFrame
         One row per kind of frames (see `crossfunc.training.source.KINDS`, and "dimers"): `n_frames`, `n_materials`,
-        `labels` ("data" or "starting model"), each of `COLUMNS` with `_before` and `_after`, and
-        `force_slope_after`, `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
+        `n_energies` and `n_force_components` (labels), `labels` ("data" or "starting model"), each of `COLUMNS` with
+        `_before` and `_after`, the force error of predicting none (`_zero`), and `force_slope_after`,
+        `force_cosine_after`: of predicted against labelled forces, 1 where nothing is forgotten.
     notes : tuple of str
         Which kinds are not there, and which cannot show more than a distance from the starting model.
     frame_errors : pandas.DataFrame or None
-        Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, and of `COLUMNS` the
-        energy (refitted, as in the table) and the force. None where a file keeps means alone.
+        Errors after training of every frame, to be drawn again by material: `kind`, `material_id`, of `COLUMNS` the
+        energy (refitted, as in the table) and the force, and how many labels each is the mean of (`COUNTS`). None where
+        a file keeps means alone.
     """
 
     table: "pd.DataFrame"
@@ -67,14 +73,31 @@ class Forgetting:
 
     @classmethod
     def from_dict(cls, given: Mapping) -> "Forgetting":
-        """Build it back from plain values."""
+        """Build it back from plain values.
+
+        Raises
+        ------
+        InputError
+            Values of a version that did not count labels: their means over kinds or frames could not be told.
+        """
         import pandas as pd
 
+        if not cls.is_counted(given):
+            raise InputError(
+                "what was forgotten: these values are of an earlier version, which kept no counts of labels; delete "
+                "the file that holds them to measure again."
+            )
         table = pd.DataFrame.from_dict(given["kinds"], orient="index")
         numeric = [column for column in table.columns if column != "labels"]
         table[numeric] = table[numeric].apply(pd.to_numeric)
         each = given.get("frames") and pd.DataFrame(given["frames"]).astype(dict.fromkeys(COLUMNS[:2], float))
         return cls(table, tuple(given["notes"]), each)
+
+    @staticmethod
+    def is_counted(given: Mapping) -> bool:
+        """Whether plain values hold how many labels each error is the mean of."""
+        counted = [given.get("frames"), *given["kinds"].values()]
+        return all(values is None or set(COUNTS.values()) <= set(values) for values in counted)
 
     def report(self) -> str:
         """Return it as text."""
@@ -182,37 +205,49 @@ def measure_forgetting(
     The energy error of a model with references c, on labels y, is that of :math:`y - E + X (c - c_0) - X r`: the
     starting model's references :math:`c_0` in place of its own, then a refit r. r is fitted to the residuals of the
     other four fifths of the materials, so an error cannot be fitted away where it is measured (elements that these do
-    not have move by the mean); for dimers, one element each, to the curve itself, which leaves its shape. Forces,
-    stresses and moments know nothing of references.
+    not have move by the mean). It is one refit for all kinds, as a model has one table of references: a kind of few
+    materials could not fix its own. Frames far from equilibrium take it without a part in it. For dimers, one element
+    each, r is fitted to the curve itself, which leaves its shape. Forces, stresses and moments know nothing of
+    references.
     """
     import pandas as pd
 
     rows, notes, each = {}, [], []
-    references_ev = np.nan_to_num(element_references(start))
+    seen: dict[str, dict[str, FramePredictions]] = {}
+    is_own: dict[str, bool] = {}
     for kind, all_frames in held_out.items():
         frames = all_frames.take(_draw(all_frames, max_frames, seed))
-        own = not has_labels(frames)
-        frames = label_with_model(start, _with_graph(frames)) if own else frames
-        before, after = (predict_frames(m, frames, progress=progress) for m in (start, model))
-        theirs = {"before": references_ev, "after": np.nan_to_num(element_references(model))}
+        is_own[kind] = not has_labels(frames)
+        frames = label_with_model(start, _with_graph(frames)) if is_own[kind] else frames
+        models = {"before": start, "after": model}
+        seen[kind] = {when: predict_frames(m, frames, progress=progress) for when, m in models.items()}
+    energies = {when: _energy_errors(seen, when, is_own, start, m, seed) for when, m in models.items()} if seen else {}
+    for kind, predictions in seen.items():
+        before, after = predictions["before"], predictions["after"]
         errors, of_frames = {}, {}
-        for when, predicted in (("before", before), ("after", after)):
-            of_frames[when] = _energy_errors(predicted, theirs[when], references_ev, kind, seed)
+        for when, predicted in predictions.items():
+            of_frames[when] = energies[when][kind]
             errors[when] = predicted.metrics()
             if not np.isnan(of_frames[when]).all():
                 errors[when] |= {COLUMNS[0]: float(np.nanmean(of_frames[when]))}
         columns = {COLUMNS[0]: of_frames["after"], COLUMNS[1]: frame_errors(after, "forces")}
+        labels = after.frames.label_counts
+        counts = dict(zip(COUNTS.values(), (labels["energy"], labels["forces"]), strict=True))
+        columns |= counts
         each.append(pd.DataFrame({"kind": kind, "material_id": after.frames.material_ids, **columns}))
-        same = own or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
+        same = is_own[kind] or (errors["before"][COLUMNS[0]] or 0) < _OWN_LABELS_MEV
         row: dict[str, object] = {
             "n_frames": len(before.frames),
             "n_materials": len(np.unique(before.frames.material_ids)),
+            **{name: int(count.sum()) for name, count in counts.items()},
             "labels": "starting model" if same else "data",
         }
         row |= {f"{name}_{when}": errors[when][name] for name in COLUMNS for when in ("before", "after")}
+        row[f"{COLUMNS[1]}_zero"] = zero_errors(after.frames)[COLUMNS[1]]
         rows[kind] = row | dict(zip(("force_slope_after", "force_cosine_after"), slope_and_cosine(after), strict=True))
     notes += _note_own_labels(rows)
-    absent = [kind for kind in (*KINDS, DIMERS) if kind not in rows]
+    told = FORMS if rows.keys() & set(FORMS) else ()  # by one of them: the other is not asked
+    absent = [kind for kind in (*KINDS, DIMERS) if kind not in rows and kind not in told]
     if absent:
         notes.append(f"No source frames of these kinds: {', '.join(absent)}.")
     of_all = pd.concat(each, ignore_index=True) if each else None
@@ -247,30 +282,53 @@ def _with_graph(frames: LabelledFrames) -> LabelledFrames:
     return frames.take(np.setdiff1d(np.arange(len(frames)), list(refused)))
 
 
-def _energy_errors(predicted: FramePredictions, own_ev, start_ev, kind: str, seed: int) -> np.ndarray:
-    """Absolute energy error of each frame after the refit, meV/atom; NaN without a label."""
-    frames = predicted.frames
-    rows, found = np.flatnonzero(frames.labelled("energy")), np.full(len(frames), np.nan)
-    if len(rows):
-        X = frames.composition[rows]
-        left = (frames.energy_per_atom_ev - predicted.energy_per_atom_ev)[rows] + X @ (own_ev - start_ev)
-        left = left - _refitted(X, left, frames.material_ids[rows], within=kind == DIMERS, seed=seed)
-        found[rows] = 1000 * np.abs(left)
+def _energy_errors(seen: Mapping, when: str, is_own: Mapping[str, bool], start, model, seed: int) -> dict:
+    """Absolute energy errors of the frames of each kind after the refit, meV/atom; NaN without a label."""
+    from scipy.sparse import vstack
+
+    start_ev, own_ev = (np.nan_to_num(element_references(m)) for m in (start, model))
+    found = {}
+    for together in _refitted_together(seen, is_own):
+        parts = [seen[kind][when] for kind in together]
+        rows = [np.flatnonzero(part.frames.labelled("energy")) for part in parts]
+        X = vstack([part.frames.composition[k] for part, k in zip(parts, rows, strict=True)]).tocsr()
+        left = np.concatenate(
+            [(p.frames.energy_per_atom_ev - p.energy_per_atom_ev)[k] for p, k in zip(parts, rows, strict=True)]
+        )
+        ids = np.concatenate([part.frames.material_ids[k] for part, k in zip(parts, rows, strict=True)])
+        is_far = np.repeat([kind == KINDS[-1] for kind in together], [len(k) for k in rows])
+        left = left + X @ (own_ev - start_ev)
+        if len(left):
+            left = left - _refitted(X, left, ids, ~is_far, within=together == [DIMERS], seed=seed)
+        ends = np.cumsum([len(k) for k in rows])[:-1]
+        for kind, part, k, errors in zip(together, parts, rows, np.split(left, ends), strict=True):
+            found[kind] = np.full(len(part.frames), np.nan)
+            found[kind][k] = 1000 * np.abs(errors)
     return found
 
 
-def _refitted(X, left: np.ndarray, material_ids: np.ndarray, *, within: bool, seed: int) -> np.ndarray:
-    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these."""
+def _refitted_together(seen: Mapping, is_own: Mapping[str, bool]) -> list[list[str]]:
+    """Kinds that one refit is for: dimers alone, and no labels of the starting model among those of a dataset."""
+    others = [kind for kind in seen if kind != DIMERS]
+    groups = [[DIMERS] if DIMERS in seen else [], *([k for k in others if is_own[k] is own] for own in (False, True))]
+    return [group for group in groups if group]
+
+
+def _refitted(X, left: np.ndarray, material_ids, is_fitted_to=None, *, within: bool, seed: int) -> np.ndarray:
+    """What a refit of references takes out of residuals: fitted to other materials, or `within` to these.
+
+    Of other materials, those rows alone that are to be fitted to, or all where there are none.
+    """
     if within:
         return X @ _fit(X, left, material_ids, ridge=0.0)
     materials, group = np.unique(material_ids, return_inverse=True)
-    if len(materials) < 2:
-        return np.zeros(len(left))
-    fold = np.random.default_rng([seed, len(materials)]).permutation(len(materials)) % min(_N_FOLDS, len(materials))
+    fold = np.random.default_rng([seed, len(materials)]).permutation(len(materials)) % _N_FOLDS
     taken = np.zeros(len(left))
     for k in range(fold.max() + 1):
         here = fold[group] == k
-        taken[here] = X[here] @ _fit(X[~here], left[~here], material_ids[~here], ridge=_RIDGE)
+        rest = ~here if is_fitted_to is None or not (~here & is_fitted_to).any() else ~here & is_fitted_to
+        if rest.any():
+            taken[here] = X[here] @ _fit(X[rest], left[rest], material_ids[rest], ridge=_RIDGE)
     return taken
 
 

@@ -75,7 +75,7 @@ class TrainingModule(pl.LightningModule):
     stiffness : Tensor or float, optional
         Of the strategy's pull to the weights that the model has now.
     source_rows : ndarray, optional
-        Frames that join every step beside those of the split.
+        Frames that join the steps beside those of the split, as many as the strategy says.
     n_parts : int, optional
         Cut every step into a multiple of this many parts; default: one for each thread. Not how many are computed at
         a time: with equal parts, a run has equal weights whatever number of threads it has.
@@ -187,6 +187,8 @@ class TrainingModule(pl.LightningModule):
             found = [(v, g) for v, g in zip(self._views, part.gradients, strict=True) if g is not None]
             torch._foreach_add_(*map(list, zip(*found, strict=True)))
         self._tally.count(batch.n_labels)
+        if batch.weight != 1:  # so that a frame counts the same in a step with source frames and in one without
+            self._gradient *= batch.weight
         self._step()
         return {"loss": total}
 
@@ -299,7 +301,7 @@ class TrainingModule(pl.LightningModule):
             n_parts=self.n_parts or n_batches_at_a_time(self.device),
             n_workers=self.settings.n_workers,
             source=self.source_rows if shuffle else None,
-            n_source=self.strategy.n_source_frames(self.settings.batch_size) if self.source_rows is not None else 0,
+            source_share=self.strategy.source_share,
             source_apart=self.strategy.has_source_readout,
             keep_bonds=True,
             with_incidences=not native,

@@ -110,7 +110,8 @@ def read_back(folder: RunFolder, finished: dict, method: Method, settings: Setti
     path = folder.path
     (best, *_), (last, *_) = folder.best_files, folder.last_files
     source = path / SOURCE_FILE
-    forgetting = finished.get("forgetting")
+    kept = finished.get("forgetting")
+    forgetting = kept if kept and Forgetting.is_counted(kept) else None  # an earlier version's is measured again
     references = AtomRefFit.from_json(path / REFERENCES_FILE) if (path / REFERENCES_FILE).exists() else None
     return FinetuneResult(
         _read_model(path / best),

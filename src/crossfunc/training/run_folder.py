@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -233,6 +233,60 @@ def plain_models(model, strategy: Strategy) -> tuple:
     return target, source
 
 
+class RunStart(NamedTuple):
+    """What a run started from."""
+
+    pretrained: str
+    """Name of a published model; of a file or a model in memory a hash, "file ..." or "model ..."."""
+    split_seed: int
+    """Seed of its split by material."""
+
+    def find_model(self, given: str | None = None) -> str:
+        """Name or path of the model before training.
+
+        Parameters
+        ----------
+        given : str, optional
+            A name or path in place of the recorded one.
+
+        Raises
+        ------
+        RunError
+            A hash alone is recorded and nothing is given, or another file.
+        """
+        kind = self.pretrained.partition(" ")[0]
+        if given is None and kind in ("file", "model"):
+            raise RunError(
+                f"the run started from a {kind} of its own, of which {RUN_FILE} has a hash alone; name it with --start."
+            )
+        if given is not None and kind == "file" and _identify(given) != self.pretrained:
+            raise RunError(f"{given}: the run started from another file; name that one with --start.")
+        return self.pretrained if given is None else given
+
+
+def read_start(run: str | os.PathLike) -> RunStart:
+    """What the run in a folder started from.
+
+    Raises
+    ------
+    RunError
+        No run in this folder.
+    """
+    about = _read_run(run)
+    return RunStart(about["pretrained"], about["settings"]["split_seed"])
+
+
+def _read_run(run: str | os.PathLike) -> dict[str, Any]:
+    """What a run's folder says of it."""
+    folder = RunFolder(run, {})
+    if not (folder.path / RUN_FILE).is_file():
+        raise RunError(
+            f"{folder.path}: no folder of a run, {RUN_FILE} is missing; give a model's file, or what --out of "
+            "`crossfunc finetune` named."
+        )
+    return folder._read()
+
+
 def find_model_file(run: str | os.PathLike, functional: str) -> Path:
     """Path of the best model that a run has for a functional.
 
@@ -241,13 +295,7 @@ def find_model_file(run: str | os.PathLike, functional: str) -> Path:
     RunError
         No run in this folder, or none that has a model for the functional (names those it has).
     """
-    folder = RunFolder(run, {})
-    if not (folder.path / RUN_FILE).is_file():
-        raise RunError(
-            f"{folder.path}: no folder of a run, {RUN_FILE} is missing; give a model's file, or what --out of "
-            "`crossfunc finetune` named."
-        )
-    about = folder._read()
+    about, folder = _read_run(run), RunFolder(run, {})
     files: dict[str | None, tuple[str, ...]] = {about.get("functional"): (BEST_FILE, BEST_TENSORS_FILE)}
     if (folder.path / SOURCE_FILE).exists():
         files[(about.get("source") or {}).get("functional")] = (SOURCE_FILE,)

@@ -11,13 +11,16 @@ from crossfunc.potential import predict
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.training.labels import LabelledFrames
 
-KINDS = ("held-out materials", "other chemistry", "other stoichiometry", "far from equilibrium")
-"""Kinds of source frames that a model is not trained on, from near to far."""
+FORMS = ("other prototype", "other stoichiometry")
+"""Source frames of a structure that training lacks: the first where the data name prototypes, else the second."""
+
+KINDS = ("held-out materials", "other chemistry", *FORMS, "far from equilibrium")
+"""Kinds of source frames that a model is not trained on, from near to far; see `split_source`."""
 
 _FAR_FORCE_EV_PER_A = 3.0  # the largest force of a frame far from equilibrium, or
 _FAR_STRESS_GPA = 20.0  # its largest stress component
 _ENOUGH = 20_000  # source frames to choose from; drawn at random from more
-_HALF = 0.5  # of the materials that the target does not have: for replay, the others to judge by
+_HALF = 0.5  # of the materials of a kind that the target does not have: for replay, the others to judge by
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +127,31 @@ def other_functional(dataset: Dataset, functional: str | None = None) -> str | N
 
 
 def split_source(
-    source, dataset, functional: str | None, frames: LabelledFrames, parts: Mapping[str, np.ndarray], *, seed: int = 0
+    source,
+    dataset,
+    functional: str | None,
+    frames: LabelledFrames,
+    parts: Mapping[str, np.ndarray],
+    *,
+    seed: int = 0,
+    prototypes: Mapping[str, str] | None = None,
 ) -> SourceSplit:
     """Find frames of the source functional, and set aside those to judge by.
 
+    A frame to judge by is of the first of these kinds that it belongs to: "far from equilibrium" with a large force or
+    stress; "held-out materials" where the target keeps its material for validation or test; "other prototype" with a
+    structure type that no training frame has, whatever its elements; "other chemistry" with a combination of elements
+    that no training frame has, in a structure type that training has; and again "held-out materials". The structure
+    comes before the chemistry, because a new structure most often holds new elements as well: the other way round it
+    would hardly ever be counted. Without prototypes "other stoichiometry" stands in for them: a ratio of counts that no
+    training frame has.
+
     Parameters
     ----------
-    source : LabelledFrames, Dataset, str, path or None
+    source : LabelledFrames, Dataset, SourceSplit, str, path or None
         None: frames of the other functional of the target's dataset; where it has none, the target's own structures.
-        A dataset that is given is read with its other functional, or with its only one.
+        A dataset that is given is read with its other functional, or with its only one. A split that is made already
+        is returned as it is.
     dataset : Dataset, str, path or LabelledFrames
         The target's.
     functional : str or None
@@ -140,7 +159,11 @@ def split_source(
     frames : LabelledFrames
         The target's, with `parts` of its split.
     seed : int
-        Which half of the materials that the target does not have goes to the pool.
+        Which half of the materials that the target does not have goes to the pool, half of each kind.
+    prototypes : mapping of str to str, optional
+        Material to the name of its structure type, from one list of names; left out, those in the pairs of the
+        datasets. A source material without a name counts by its chemistry alone; where no training material has one,
+        stoichiometry stands in.
 
     Returns
     -------
@@ -151,12 +174,14 @@ def split_source(
     DatasetError
         A source without any frame that is not of a validation or test material.
     """
-    found, name, is_stand_in = _read_source(source, dataset, functional, frames)
+    if isinstance(source, SourceSplit):
+        return source
+    found, name, is_stand_in, named = _read_source(source, dataset, functional, frames)
     if len(found) > _ENOUGH:
         found = found.take(np.sort(np.random.default_rng([seed, len(found)]).permutation(len(found))[:_ENOUGH]))
     if is_stand_in:
         found = without_labels(found)
-    pool, held_out = _divide(found, frames, parts, seed)
+    pool, held_out = _divide(found, frames, parts, seed, named if prototypes is None else prototypes)
     if not len(pool):
         raise DatasetError(
             f"source: all of its {len(found)} frames are of materials that the split keeps for validation and test; "
@@ -165,46 +190,75 @@ def split_source(
     return SourceSplit(found.take(pool), {kind: found.take(rows) for kind, rows in held_out.items()}, name)
 
 
+def find_prototypes(*datasets) -> dict[str, str]:
+    """Material to the name of its structure type, as the pairs of datasets name them.
+
+    Parameters
+    ----------
+    *datasets : Dataset or LabelledFrames
+        Frames, and datasets whose pairs have no column `prototype`, name none.
+    """
+    named: dict[str, str] = {}
+    for dataset in datasets:
+        pairs = dataset.pairs if isinstance(dataset, Dataset) else None
+        if pairs is not None and "prototype" in pairs:
+            known = pairs[["material_id", "prototype"]].dropna()
+            named |= {m: p for m, p in known.itertuples(index=False) if p}
+    return named
+
+
 def _read_source(source, dataset, functional: str | None, frames: LabelledFrames) -> tuple:
-    """Source frames, what the dataset calls their functional, and whether they are the target's own."""
+    """Source frames, what the dataset calls their functional, whether they are the target's own, and prototypes."""
+    given = _opened(dataset if source is None else source)
+    named = find_prototypes(_opened(dataset), given)
     if isinstance(source, LabelledFrames):
-        return source, None, False
+        return source, None, False, named
     if source is None and isinstance(dataset, LabelledFrames):
-        return frames, None, True
-    given = dataset if source is None else source
-    opened = given if isinstance(given, Dataset) else open_dataset(os.fspath(given))
-    name = other_functional(opened, functional)
+        return frames, None, True, named
+    name = other_functional(given, functional)
     if name is None and source is None:
-        return frames, None, True
-    return (
-        LabelledFrames.from_dataset(opened, name or functional or "high"),
-        name,
-        False,
-    )
+        return frames, None, True, named
+    return LabelledFrames.from_dataset(given, name or functional or "high"), name, False, named
 
 
-def _divide(found: LabelledFrames, frames: LabelledFrames, parts, seed: int) -> tuple[np.ndarray, dict]:
+def _opened(given):
+    return given if isinstance(given, (Dataset, LabelledFrames)) else open_dataset(os.fspath(given))
+
+
+def _divide(
+    found: LabelledFrames, frames: LabelledFrames, parts, seed: int, prototypes: Mapping[str, str]
+) -> tuple[np.ndarray, dict]:
     """Rows of the pool, and rows of each kind to judge by."""
     trained = np.unique(frames.material_ids[parts["train"]])
     kept = np.unique(np.concatenate([frames.material_ids[rows] for p, rows in parts.items() if p != "train"]))
     is_kept = np.isin(found.material_ids, kept)
     is_new = ~np.isin(found.material_ids, trained) & ~is_kept
-    new = np.unique(found.material_ids[is_new])
-    drawn = np.random.default_rng([seed, len(new)]).permutation(new)[: round(_HALF * len(new))]
-    in_pool = ~is_kept & (~is_new | np.isin(found.material_ids, drawn))
-    systems, forms = _systems(found), _stoichiometries(found)
     train = frames.take(parts["train"])
-    other_chemistry = ~np.isin(systems, _systems(train))
-    other_form = ~other_chemistry & ~np.isin(forms, _stoichiometries(train))
-    far = _is_far(found)
-    judged = ~in_pool
+    form, is_of_form = _other_form(found, train, prototypes)
+    is_of_form &= is_new
+    is_of_chemistry = is_new & ~is_of_form & ~np.isin(_systems(found), _systems(train))
+    drawn: list[str] = []
+    for is_of_kind in (is_of_form, is_of_chemistry, is_new & ~is_of_form & ~is_of_chemistry):
+        new = np.unique(found.material_ids[is_of_kind])
+        drawn += list(np.random.default_rng([seed, len(new)]).permutation(new)[: int(_HALF * len(new))])
+    in_pool = ~is_kept & (~is_new | np.isin(found.material_ids, drawn))
+    judged, far = ~in_pool, _is_far(found)
     masks = {
-        KINDS[0]: judged & ~far & ~(is_new & (other_chemistry | other_form)),
-        KINDS[1]: judged & is_new & ~far & other_chemistry,
-        KINDS[2]: judged & is_new & ~far & other_form,
-        KINDS[3]: judged & far,
+        KINDS[0]: judged & ~far & ~is_of_form & ~is_of_chemistry,
+        KINDS[1]: judged & ~far & is_of_chemistry,
+        form: judged & ~far & is_of_form,
+        KINDS[-1]: judged & far,
     }
     return np.flatnonzero(in_pool), {kind: np.flatnonzero(mask) for kind, mask in masks.items() if mask.any()}
+
+
+def _other_form(found: LabelledFrames, train: LabelledFrames, prototypes: Mapping[str, str]) -> tuple[str, np.ndarray]:
+    """Which of `FORMS` can be told, and which frames have a structure that training lacks."""
+    trained = {prototypes[material] for material in np.unique(train.material_ids) if material in prototypes}
+    if not trained:
+        return FORMS[1], ~np.isin(_stoichiometries(found), _stoichiometries(train))
+    of_frames = [prototypes.get(material) for material in found.material_ids]
+    return FORMS[0], np.array([name is not None and name not in trained for name in of_frames], bool)
 
 
 def _systems(frames: LabelledFrames) -> np.ndarray:

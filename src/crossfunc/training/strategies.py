@@ -51,9 +51,10 @@ class Strategy:
         r"""Stiffness :math:`k` of the pull :math:`\frac12 \sum_i k_i (\theta_i - \theta_i^0)^2`: None, one, or all."""
         return None
 
-    def n_source_frames(self, batch_size: int) -> int:  # noqa: ARG002
-        """How many source frames join each step, beside its `batch_size` frames of the target."""
-        return 0
+    @property
+    def source_share(self) -> float:
+        """How many source frames join the steps for each frame of the target."""
+        return 0.0
 
     def export(self, model) -> None:
         """Turn a trained model into a plain one, in place: what files hold and users get."""
@@ -192,7 +193,7 @@ class ElasticWeights(Strategy):
 
 @dataclass(frozen=True)
 class Replay(Strategy):
-    r"""Source frames join every step: the loss is the mean over :math:`D_\mathrm{target} \cup D_\mathrm{source}`.
+    r"""Source frames join the steps: the loss is the mean over :math:`D_\mathrm{target} \cup D_\mathrm{source}`.
 
     Their energies are moved by composition to the references of the target, :math:`y + X(c_\mathrm{target} -
     c_\mathrm{source})`, so that one network with one set of references can fit both.
@@ -200,7 +201,8 @@ class Replay(Strategy):
     Attributes
     ----------
     share : float
-        Source frames per step, as a fraction of the batch: the step costs 1 + share times as much.
+        Source frames for each frame of the target, whatever the size of a batch: training costs 1 + share times as
+        much. Where a batch has fewer than 1 / share frames, a source frame joins one step in several.
     n_frames : int
         Source frames to draw from, over and over again.
     """
@@ -209,17 +211,18 @@ class Replay(Strategy):
     share: float = 0.2
     n_frames: int = 1024
 
-    def n_source_frames(self, batch_size: int) -> int:
-        """A share of the batch, one at least."""
+    @property
+    def source_share(self) -> float:
+        """The share."""
         _check(self.share, "share", 0, math.inf)
-        return max(1, round(self.share * batch_size))
+        return self.share
 
 
 @dataclass(frozen=True)
 class TwoReadouts(Replay):
     r"""One backbone :math:`h`, a readout and references for each functional: :math:`E^f = \sum_i g^f(h_i) + X c^f`.
 
-    Source frames join every step as in replay, and are read by a readout of their own, with the energies they have.
+    Source frames join the steps as in replay, and are read by a readout of their own, with the energies they have.
     That takes batches of their own, so a step can cost more than 1 + share times a plain one.
     """
 

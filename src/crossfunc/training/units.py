@@ -57,6 +57,8 @@ class Unit:
         One for each optimiser step in place of the cosine's, the last one for any after it.
     source : LabelledFrames, optional
         As for `finetune`: frames of the functional that the start comes from, to hold on to and to judge by.
+    prototypes : dict of str to str, optional
+        As for `split_source`: structure types by which some of the source frames are told apart.
     options : dict, optional
         As for `finetune`: other values of the fields of the method's strategy.
     frozen : bool
@@ -78,6 +80,7 @@ class Unit:
     keep: str = "best"
     learning_rates: Sequence[float] | None = field(default=None, repr=False)
     source: LabelledFrames | None = field(default=None, repr=False)
+    prototypes: Mapping[str, str] | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     frozen: bool = False
     also: LabelledFrames | None = field(default=None, repr=False)
@@ -212,7 +215,7 @@ def run_unit(
         pretrained=pretrained,
         references=_references_of(unit, frames, pretrained),
         prior=unit.prior,
-        source=None if unit.frozen else unit.source,  # what the network alone has forgotten is not asked
+        source=None if unit.frozen else _source_of(unit, frames),  # what the network alone has forgotten is not asked
         options=unit.options,
         seed=unit.seed,
         callbacks=() if unit.learning_rates is None else (GivenRates(unit.learning_rates),),
@@ -234,14 +237,23 @@ def _with_ridge(unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrai
     """The run with a kernel ridge beside its untrained network, fitted to the training frames."""
     from crossfunc.training.fit import measure_run
     from crossfunc.training.frozen import fit_frozen_model
-    from crossfunc.training.source import split_source
 
     model = fit_frozen_model(run.model, frames.take(unit.split["train"]), seed=unit.seed)
     done = replace(run, model=model, last_model=model)
+    origin = _source_of(unit, frames)
+    return done if origin is None else measure_run(done, origin, pretrained)
+
+
+def _source_of(unit: Unit, frames: LabelledFrames):
+    """The unit's source frames, parted by its split."""
+    from crossfunc.training.settings import Settings
+    from crossfunc.training.source import split_source
+
     if unit.source is None:
-        return done
-    origin = split_source(unit.source, frames, None, frames, unit.split, seed=run.settings.split_seed)
-    return measure_run(done, origin, pretrained)
+        return None
+    seed = unit.settings.get("split_seed", Settings.split_seed)
+    own = _frames_of(unit, frames)
+    return split_source(unit.source, own, None, own, unit.split, seed=seed, prototypes=unit.prototypes)
 
 
 def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> FinetuneResult | None:
@@ -297,6 +309,7 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
         digest.update(b"rates" + np.ascontiguousarray(unit.learning_rates, dtype=np.float64).tobytes())
     if unit.source is not None:
         digest.update(b"source" + unit.source.fingerprint().encode())
+        digest.update(json.dumps(sorted((unit.prototypes or {}).items())).encode())
     if unit.options or unit.frozen:
         digest.update(json.dumps([sorted(unit.options.items()), unit.frozen]).encode())
     return digest.hexdigest()

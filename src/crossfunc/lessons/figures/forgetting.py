@@ -9,6 +9,7 @@ from crossfunc.lessons.figures.style import COLORS, wide
 
 LOOKS = {
     "pretrained": ("gga", "P"),
+    "references-only": ("gga", "X"),
     "1": ("method_1", "v"),
     "3": ("method_3", "D"),
     "4": ("method_4", "o"),
@@ -31,7 +32,7 @@ _KIND_LOOKS = (("r2scan", "o"), ("fit", "s"), ("method_3", "D"), ("method_1", "v
 _CURVE_LOOKS = (("identity", "o"), ("gga", "-"), ("method_3", "--"), ("fit", "-."), ("r2scan", ":"))
 
 
-def gained_and_lost(points, names: Mapping[str, str]):
+def gained_and_lost(points, names: Mapping[str, str], zero: Mapping[str, float] | None = None):
     """Error in the target against error in the source, energies and forces beside each other.
 
     Parameters
@@ -41,6 +42,8 @@ def gained_and_lost(points, names: Mapping[str, str]):
         `source_force` (meV/Å).
     names : mapping of str to str
         What the legend calls a method.
+    zero : mapping of str to float, optional
+        Force errors of predicting none, `target_force` and `source_force`: dotted lines.
 
     Returns
     -------
@@ -51,6 +54,9 @@ def gained_and_lost(points, names: Mapping[str, str]):
     for ax, what, unit in zip(axes, ("energy", "force"), ("meV/atom", "meV/Å"), strict=True):
         draw_plane(ax, points, names=names, x=f"target_{what}", y=f"source_{what}")
         ax.set(xlabel=f"{what} error, target ({unit})", ylabel=f"{what} error, source ({unit})")
+    if zero:
+        axes[1].axvline(zero["target_force"], color=COLORS["gga"], ls=":", lw=1.0, label="no force predicted")
+        axes[1].axhline(zero["source_force"], color=COLORS["gga"], ls=":", lw=1.0)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     fig.tight_layout()
     return fig
