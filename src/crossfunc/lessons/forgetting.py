@@ -15,6 +15,7 @@ from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
 from crossfunc.lessons.judging import Judged
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.results import LessonResults, format_value, listed
+from crossfunc.lessons.run_histories import check_one_start
 from crossfunc.lessons.units import (
     LESSON_9,
     TAUGHT,
