@@ -9,6 +9,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,15 @@ BETWEEN = "r2scan - pbe"
 
 def find_frame(frame_id: str) -> Frame:
     """Return a frame of the plan by its id."""
-    found = [f for f in plan_frames() if f.frame_id == frame_id]
-    if not found:
+    found = _planned().get(frame_id)
+    if found is None:
         raise DatasetError(f"no frame {frame_id!r} in the plan; ids are MATERIAL-NN, as in the records of a run.")
-    return found[0]
+    return found
+
+
+@cache
+def _planned() -> dict[str, Frame]:
+    return {frame.frame_id: frame for frame in plan_frames()}
 
 
 def check_derivatives(frame: Frame) -> pd.DataFrame:
