@@ -124,6 +124,7 @@ def import_pair(unit):
         energy_kinds=kinds,
         keys=extxyz.Keys(material_id=material_key, stress_unit=unit),
         label_notice=notice,
+        overwrite=True,  # of an earlier run of this cell
         inspect=lambda frames: label_checks.refuse_wrong_labels(
             frames, absolute=False, **options
         ),
@@ -223,7 +224,7 @@ settings = {"seed": seed, "batch_size": batch_size}
 options = {"split": split, "pretrained": pretrained, "progress": False}
 options |= settings
 untrained = xf.finetune("references-only", frames, **options)
-to = {"out": work / "run", "n_epochs": n_epochs}
+to = {"out": tempfile.mkdtemp(dir=work), "n_epochs": n_epochs}
 run = xf.finetune("4", frames, **to, **options)
 print("\n".join(run.notes))
 
@@ -300,8 +301,8 @@ fluorides = work / "fluorides"
 if real is None:
     print(f"{real_file} is not here, so this section is left out.")
 else:
-    check = label_checks.refuse_wrong_labels
-    taken = mp_r2scan.import_mp_frames(real, fluorides, inspect=check)
+    how = {"inspect": label_checks.refuse_wrong_labels, "overwrite": True}
+    taken = mp_r2scan.import_mp_frames(real, fluorides, **how)
     print(f"{taken.n_frames} frames of {taken.n_materials} materials")
 
 # %%
@@ -327,7 +328,7 @@ if real is not None:
     passes = {"n_epochs": n_epochs_real, "max_atoms": max_atoms_real}
     settings_real = settings | passes | {"pretrained": pretrained}
     run_real, errors_real = own_pair.tune(
-        fluorides, work / "run-fluorides", **settings_real
+        fluorides, tempfile.mkdtemp(dir=work), **settings_real
     )
 
 # %%

@@ -164,6 +164,46 @@ def unsafe_names(sources):
     return sorted(name for name in twice if any(name in read for _, read in cells))
 
 
+CHANGERS = {"add", "append", "extend", "insert", "popitem", "setdefault", "update"}
+"""Methods that change what they are called on; `pop`, `remove` and `clear` are names of other methods here as well."""
+
+
+def changed_elsewhere(sources):
+    """What a cell changes in place though another one makes it: a second run of either finds it changed."""
+    makes = [bound_and_read(source)[0] for source in sources]
+    found = set()
+    for k, source in enumerate(sources):
+        others = set().union(*(bound for n, bound in enumerate(makes) if n != k)) - makes[k]
+        found |= {name for name in changed_names(ast.parse(source)) if name in others}
+    return sorted(found)
+
+
+def changed_names(tree):
+    """Names of which an item, an attribute or, by a method of `CHANGERS`, the contents are changed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield owner(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGERS:
+            yield owner(node.func)
+
+
+def owner(node):
+    """The name that a chain of items and attributes starts with."""
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def test_what_is_made_in_one_cell_and_changed_in_another_is_found():
+    assert changed_elsewhere(["options = {}", "options['n'] = 2"]) == ["options"]
+    assert changed_elsewhere(["options = {}", "options['n']['m'] += 2"]) == ["options"]
+    assert changed_elsewhere(["options = {}", "del options['n']"]) == ["options"]
+    assert changed_elsewhere(["atoms = make()", "atoms.calc = 1"]) == ["atoms"]
+    assert changed_elsewhere(["rows = []", "for k in (1, 2):\n    rows.append(k)"]) == ["rows"]
+    assert changed_elsewhere(["options = {}\noptions['n'] = 2", "print(options['n'])"]) == []
+    assert changed_elsewhere(["rows = []", "more = []\nmore.append(rows[0])"]) == []
+
+
 def test_a_name_bound_twice_and_read_elsewhere_is_found():
     assert unsafe_names(["rows = 1", "print(rows)", "rows = 2"]) == ["rows"]
     assert unsafe_names(["rows = 1\nprint(rows)", "rows = 2\nprint(rows)"]) == []
@@ -174,8 +214,10 @@ def test_a_name_bound_twice_and_read_elsewhere_is_found():
 
 @each_lesson
 def test_any_cell_can_be_run_again_after_any_other(path):
-    cells = Lesson(path).notebook().cells
-    found = unsafe_names([cell.source for cell in cells if cell.cell_type == "code"])
+    sources = [cell.source for cell in Lesson(path).notebook().cells if cell.cell_type == "code"]
+    found = changed_elsewhere(sources)
+    assert not found, f"made in one cell and changed in another one; make a new one there: {', '.join(found)}"
+    found = unsafe_names(sources)
     assert not found, f"bound in two cells and read in another one; rename one of each: {', '.join(found)}"
 
 

@@ -83,7 +83,7 @@ def report_table(folder: Path):
     return table.style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
-def tune(folder: Path, out: Path, *, n_epochs: int, pretrained: str, max_atoms: int | None = None, **settings):
+def tune(folder: Path, out: Path | str, *, n_epochs: int, pretrained: str, max_atoms: int | None = None, **settings):
     """Fine-tune by Method 4 on the high functional's frames, and measure the model before, after new references, after.
 
     Parameters
