@@ -505,7 +505,8 @@ for name, row in frozen.items():
 # ## What do later lessons get?
 #
 # The second page of this lesson, {doc}`04b_what_moved`, looks into the networks of these runs: what has moved, what it cost, and why.
-# Lesson 6 asks whether the models can tell a stable crystal from an unstable one.
+# Lesson 6 asks whether models can tell a stable crystal from an unstable one.
+# It takes the models of this lesson where both lessons have the same dataset and the same folder for results, and trains its own otherwise, as in this book.
 # So every model is kept, with its test errors and with the materials that it has not seen.
 
 # %%
