@@ -20,14 +20,32 @@ LEANS = re.compile(
 )
 UNITS = (
     "second|step|optimiser step|epoch|frame|atom|model|core|functional|material|element|row|target|method|worker|"
-    "process|batch|structure|crystal|compound|machine|seed|panel|label|node|GPU"
+    "process|batch|structure|crystal|compound|machine|seed|panel|label|node|GPU|split|line|term|file|curve|size|"
+    "moment|fold|system|dataset|layer|edge|bond|point|lesson"
 )
 COUNTED = (
     "one|once|twice|frames|steps|times|rows?|values?|panels?|pages|features|lines?|arrays?|shifts?|signs|batch|ms|µs|"
-    "kB|MB"
+    "kB|MB|fs|eV|eV/Å|eV/atom|entries|components?|numbers?"
 )
-DISTRIBUTIVE = re.compile(rf"\b({COUNTED}) an? ({UNITS})\b(?! (of|that|which|with|from|for|alone|at a time|to))")
+NUMBER = r"one|two|three|four|five|ten|\d[\d.,]*"
+# Between a number and "a unit" these make another sentence of it: "one part of a split", "one run settles a frame".
+BREAKS = (
+    "is|are|was|has|have|as|than|in|for|by|with|to|on|of a|near|under|from|that|and|or|at|per|into|be|when|if|where|"
+    "what|whether|before|after|which|between|over|without|about|through|but|until|because|how|makes?|gives?|share|leaves|"
+    "settles|cannot|keep|holds?"
+)
+AFTER = "of|that|which|with|from|for|alone|at a time|to"
+DISTRIBUTIVE = re.compile(
+    rf"\b(?:({COUNTED})|({NUMBER})(?: (?!(?:{BREAKS})\b)(?:of each )?[\w²/-]+){{1,3}}) an? ({UNITS})\b(?! ({AFTER}))",
+    re.IGNORECASE,
+)
 ALLOWED = ("Of the ten first elements",)  # "of them, so many": a whole sentence
+NO_RATES = {
+    "Once a model": "as soon as one",
+    "3. Choose a method": "a step's number",
+    "two functionals a dataset": "two of them, which the dataset holds",
+    "src/crossfunc/dft/engine.py": "a comment, to be mended when that file is next changed",
+}
 
 
 def test_the_patterns_find_what_they_are_for():
@@ -35,9 +53,23 @@ def test_the_patterns_find_what_they_are_for():
         assert LEANS.search(text), text
     for text in ("Seed of the split.", "Officially free.", "Order of the frames.", "One per core."):
         assert not LEANS.search(text), text
-    for text in ("frames an optimiser step", "one a core", "times an epoch", "one panel a model", "one a functional"):
+    rates = ("frames an optimiser step", "one a core", "times an epoch", "one panel a model", "one a functional")
+    more = (
+        "One prediction a frame",
+        "one run of each method a split",
+        "2 fs a step",
+        "64 numbers an atom",
+        "One file a functional",
+    )
+    for text in (*rates, *more):
         assert DISTRIBUTIVE.search(text), text
-    for text in ("frames per optimiser step", "times in an epoch", "one of a functional"):
+    for text in (
+        "frames per optimiser step",
+        "times in an epoch",
+        "one of a functional",
+        "one part of a split",
+        "in one file that a model has",
+    ):
         assert not DISTRIBUTIVE.search(text), text
 
 
@@ -95,9 +127,14 @@ def sources():
 
 
 def test_rates_say_per():
-    found = []
+    found, met = [], set()
     for path in sources():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if hit := DISTRIBUTIVE.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0]}")
+                met.add(hit[0])
+                if not {hit[0], str(path.relative_to(ROOT))} & NO_RATES.keys():
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0]}")
+                    continue
+                met.add(str(path.relative_to(ROOT)))
     assert found == []
+    assert NO_RATES.keys() - met == set(), "an exception that nothing needs: take it out"

@@ -942,7 +942,7 @@ def verdict(
 ) -> None:
     """Say which functional a model speaks, what new element references would mend, and what to do before training.
 
-    One prediction a frame and least squares; errors after a fit are of materials that were not fitted.
+    One prediction per frame and least squares; errors after a fit are of materials that were not fitted.
     """
     from crossfunc.advice import verdict as judge
     from crossfunc.cluster import use_cluster
@@ -1391,7 +1391,7 @@ def bench_verdicts(
 def bench_students(
     dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames in both functionals.")],
     out: Annotated[Path, typer.Option(help="Folder to write: book/students/NAME for the book.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run of each method a split.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run per method and split.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 100,
 ) -> None:
     """Compare references before training for SevenNet-0, a network that is no CHGNet, for the book.

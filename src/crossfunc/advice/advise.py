@@ -384,7 +384,7 @@ def _cost(model, dataset: Dataset, frames: LabelledFrames, needed: dict, pilot: 
 
 
 def _seconds_a_frame(model, frames: LabelledFrames, seed: int) -> float:
-    """Time of an epoch over a few frames, a frame; the first epoch loads and compiles, so the second counts."""
+    """Time of an epoch over a few frames, per frame; the first epoch loads and compiles, so the second counts."""
     from crossfunc.training.fit import finetune
 
     rows = np.random.default_rng(seed).permutation(len(frames))[: _TIMED_FRAMES + 4]

@@ -1,6 +1,6 @@
 """A verdict on a model, given labels: which functional it speaks, what references would mend, and what to do.
 
-Nothing is trained. One prediction a frame, then least squares; every error after a fit is of materials that were not
+Nothing is trained. One prediction per frame, then least squares; every error after a fit is of materials that were not
 fitted.
 """
 

@@ -98,7 +98,7 @@ def fit_frozen_correction(
         return 1 / (2 * (width * median) ** 2)
 
     def errors(width):
-        """Mean absolute error of each ridge on held-out crystals, all ridges from one diagonalisation a fold."""
+        """Mean absolute error of each ridge on held-out crystals, all ridges from one diagonalisation per fold."""
         kernel, left = np.exp(-gamma(width) * squared), np.empty((len(RIDGES), len(r)))
         for k in range(n_splits):
             train, held = fold != k, fold == k
