@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "pbe-r2scan"  # name or folder; "surrogate" has 88 elements
 results_dir = None  # folder for the claims table; None keeps nothing
-seed = 0  # drives folds and resampling
+seed = 0  # seed of the folds and of the resampling
 n_splits = 5  # folds of the cross-validation over materials
 n_bootstrap = 1000  # resamples behind each interval
 n_subset = (

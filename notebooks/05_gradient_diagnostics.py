@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "pbe-r2scan"  # name or folder; needs frames with r²SCAN forces
 results_dir = None  # folder for the claims table; None keeps nothing
-seed = 0  # first seed; drives split, choice and order of the frames
+seed = 0  # first seed of split, choice and order of the frames
 n_seeds = 3  # runs behind every spread
 n_epochs = 4  # passes over the frames; gradients most closely in the first
 n_start_epochs = 8  # passes in which a start is taught; 0: not at all

@@ -30,7 +30,7 @@
 # Every step is shown twice: as a command for the terminal, and as the code that this page runs.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # practice files are cut out of this one
+dataset = "surrogate"  # dataset that practice files are cut from
 results_dir = None  # folder for the claims table and the model
 low_file: str | None = None  # file of your first functional (full path)
 high_file: str | None = (
@@ -39,11 +39,11 @@ high_file: str | None = (
 low_name = "low functional"  # name of the first functional in prose
 high_name = "high functional"  # name of the second functional
 low_kind = "raw"  # "mp2020" if the energies hold its corrections
-material_key: str | None = "material"  # comment-line entry; None: formula
-stress_unit = "ev/a3"  # what your files have; ASE's convention is eV/Å³
+material_key: str | None = "material"  # key of a material; None: formula
+stress_unit = "ev/a3"  # unit of stress in the files; ASE writes eV/Å³
 pretrained = "0.3.0"  # the model to start from
 elements = ["Li", "Mg", "Fe", "Co", "O"]  # elements of the practice files
-seed = 0  # split and order of the frames
+seed = 0  # seed of the split and of the frames' order
 n_epochs = 6  # passes over the training frames
 batch_size = 8  # frames per optimiser step
 real_file = "tm_fluorides_r2scan.json"  # DFT, if CROSSFUNC_DATA has it

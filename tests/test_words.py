@@ -15,7 +15,8 @@ from crossfunc.lessons.sources import Lesson
 ROOT = Path(__file__).resolve().parents[1]
 LEANS = re.compile(
     r"^(and|but|or|also|they|it|its|their|theirs|those|of|likewise|as above|the same|the others?|the second one|"
-    r"the first one)\b|\blikewise\b|\bthe same\.$|^as (on|in|for) \w+( \w+)?\.$",
+    r"the first one|drives|wanted|two at least|whose sizes|what your)\b|\blikewise\b|\bthe same\.$|"
+    r"^as (on|in|for) [`\w]+( [`\w]+)?\.$|\b(has that|of these)$|: small ones",
     re.IGNORECASE,
 )
 UNITS = (
@@ -48,8 +49,28 @@ NO_RATES = {
 }
 
 
+ALONE = (
+    "all phases made of these",
+    "DFT and experiment, if it has that",
+    "drives folds and resampling",
+    "As for `crossfunc run`.",
+    "Whose sizes to take.",
+    "Wanted for the energy, in meV/atom.",
+    "Two at least; default: the embedded ones.",
+    "what your files have",
+    "larger frames are left out: small ones are cheap",
+)
+
+
 def test_the_patterns_find_what_they_are_for():
-    for text in ("Of that split.", "raw or mp2020, likewise.", "The same.", "and no longer than this", "Of the data."):
+    for text in (
+        "Of that split.",
+        "raw or mp2020, likewise.",
+        "The same.",
+        "and no longer than this",
+        "Of the data.",
+        *ALONE,
+    ):
         assert LEANS.search(text), text
     for text in ("Seed of the split.", "Officially free.", "Order of the frames.", "One per core."):
         assert not LEANS.search(text), text
