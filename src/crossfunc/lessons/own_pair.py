@@ -135,6 +135,13 @@ def _cell(digits: str):
     return lambda value: "–" if np.isnan(value) else format(value, digits)
 
 
+IN_KEYS = {
+    "what": [*(what for what, _ in QUANTITIES.values()), "frames", "materials"],
+    "result_key(model)": ["as_it_comes", "new_references", "fine_tuned"],
+}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
+
+
 def record_errors(results, errors: Mapping[str, Mapping], **sizes) -> None:
     """Record every error that has a label to be measured against, as `<what>_mae_<model>`.
 
