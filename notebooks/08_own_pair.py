@@ -27,7 +27,7 @@
 #
 # Nothing in the lessons is about GGA/GGA+U and r²SCAN in particular.
 # A *low* functional is one for which a pretrained model exists, a *high* one is where you want to get.
-# Every step is shown twice: as a command for the terminal, and as the code that this page runs.
+# Every step is shown twice: as a command for the terminal, in an activated environment ({doc}`/rerun`), and as the code that this page runs.
 
 # %% tags=["parameters"]
 dataset = "surrogate"  # dataset that practice files are cut from

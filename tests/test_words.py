@@ -159,3 +159,33 @@ def test_rates_say_per():
                 met.add(str(path.relative_to(ROOT)))
     assert found == []
     assert NO_RATES.keys() - met == set(), "an exception that nothing needs: take it out"
+
+
+COMMAND = re.compile(r"^(crossfunc|pytest|python|jupyter|jupytext|papermill)\b", re.MULTILINE)
+ACTIVATES = ("activated environment", "source .venv/bin/activate", "with `.venv` activated", "activate the environment")
+
+
+def first_command(text):
+    """Where a page first tells the reader to type a command of the environment; None if it never does."""
+    blocks = re.finditer(r"^```bash\n.*?^```", text, re.DOTALL | re.MULTILINE)
+    return next((block.start() for block in blocks if COMMAND.search(block[0])), None)
+
+
+def pages():
+    yield from sorted((ROOT / "book").glob("*.md"))
+    yield from (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+    yield from lessons()
+
+
+def test_a_page_says_where_its_commands_live_before_the_first_of_them():
+    assert first_command("Say\n\n```bash\ncrossfunc run 03\n```\n") == 5
+    assert first_command("Say `crossfunc`, then\n\n```bash\nmake book\n```\n") is None
+    lacking = []
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            text = "\n".join(line.removeprefix("# ") for line in text.splitlines())
+        at = len(text) if path.name == "CONTRIBUTING.md" else first_command(text)
+        if at is not None and not any(word in text[:at] for word in ACTIVATES):
+            lacking.append(str(path.relative_to(ROOT)))
+    assert lacking == []
