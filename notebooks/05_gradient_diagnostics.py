@@ -60,7 +60,7 @@ from crossfunc.lessons import (
 from crossfunc.lessons.figures import gradients as draw
 from crossfunc.lessons.figures.widgets import parity_over_epochs
 from crossfunc.lessons.first_epoch import STARTS
-from crossfunc.training import TARGETS, evaluate, start_model
+from crossfunc.training import TARGETS
 from crossfunc.training.batches import step_loader
 from crossfunc.training.gradients import (
     PAPER_LAYERS,
@@ -125,8 +125,8 @@ print(
 models, before = {}, {}
 options = {"pretrained": base, "prior": "trend", "other_frames": held_out}
 for key in STARTS:
-    models[key] = start_model(key, train, **options).model
-    before[key] = evaluate(models[key], train, with_predictions=True)
+    models[key] = xf.start_model(key, train, **options).model
+    before[key] = xf.evaluate(models[key], train, with_predictions=True)
 
 # %%
 first_epoch.errors_at_start(before).style.format("{:,.0f}").set_caption(

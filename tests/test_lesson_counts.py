@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import crossfunc as xf
 from crossfunc.lessons.declared import FILE, read_declarations
 from crossfunc.lessons.sources import Lesson
 
@@ -220,6 +221,22 @@ def test_any_cell_can_be_run_again_after_any_other(path):
     assert not found, f"made in one cell and changed in another one; make a new one there: {', '.join(found)}"
     found = unsafe_names(sources)
     assert not found, f"bound in two cells and read in another one; rename one of each: {', '.join(found)}"
+
+
+# --- one way to say it ---
+
+BY_ANOTHER_WAY = {"07_scaling_laws": {"fit_power_law"}, "09_what_is_forgotten": {"start_model"}}
+"""What lessons still take from a module although `crossfunc` has it; nothing is to be added."""
+
+
+@each_lesson
+def test_what_the_package_offers_is_called_by_that_name(path):
+    imports = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    given = {(alias.name, node.module) for node in imports for alias in node.names}
+    found = {name for name, module in given if xf._HOME.get(name) == module}
+    assert found == BY_ANOTHER_WAY.get(path.stem, set()), "write xf.NAME"
 
 
 # --- what the lessons record ---
