@@ -123,7 +123,7 @@ def verdict(
     name : str, optional
         What to call the model.
     seed : int
-        Of folds and bootstrap.
+        Seed of folds and bootstrap.
     progress : bool
         Show a bar.
 

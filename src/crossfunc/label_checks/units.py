@@ -46,7 +46,7 @@ class Scale:
         Frames or pairs of frames.
     is_conclusive : bool
     spread : float
-        Of the logarithm of the factor over the frames (median absolute deviation); NaN where it is not measured.
+        Median absolute deviation of the factor's logarithm over the frames; NaN where it is not measured.
     """
 
     factor: float

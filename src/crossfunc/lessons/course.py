@@ -656,7 +656,7 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
     ----------
     letter : str
     group : mapping
-        Of `course.yml`.
+        A group of `course.yml`.
     stem : str
         The lesson's file.
     phases : DataFrame

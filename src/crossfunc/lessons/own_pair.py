@@ -98,7 +98,7 @@ def tune(folder: Path, out: Path | str, *, n_epochs: int, pretrained: str, max_a
     max_atoms : int, optional
         Larger crystals are left out.
     settings
-        Of the training: `seed` (of the split, too), `batch_size`.
+        Settings of the training: `seed` (of the split, too), `batch_size`.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def record_published(results, published: Mapping) -> tuple[float, float]:
     ----------
     results : LessonResults
     published : mapping
-        Of `evaluate(..., with_predictions=True)`.
+        Errors from `evaluate(..., with_predictions=True)`.
     """
     predictions = published["predictions"]
     off = np.abs(np.subtract(*predictions.pairs("energy")))

@@ -76,7 +76,7 @@ def write_slides(
     Parameters
     ----------
     plans : iterable of Plan
-        Of executed lessons, one after another in one deck.
+        Plans of executed lessons, one after another in one deck.
     path : path
     titles : mapping, optional
         Titles of the book's pages, from `wording.page_titles`.
@@ -286,7 +286,7 @@ def write_handout(
     Parameters
     ----------
     plans : sequence of Plan
-        Of executed lessons.
+        Plans of executed lessons.
     path : path
     titles : mapping, optional
         Titles of the book's pages.

@@ -51,10 +51,10 @@ class Keys:
         Comment-line entries that say which structure a frame is (to pair the two files) and which material it belongs
         to (never split between training and test).
     energy_unit, force_unit, stress_unit : str
-        Of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
+        One of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
         `VIRIAL_UNITS`. ASE's convention is eV, eV/Å and eV/Å³ with tension positive.
     moments : str
-        Of `MOMENTS`; for three numbers per moment, "length" or the axis to read.
+        One of `MOMENTS`; for three numbers per moment, "length" or the axis to read.
     leave_out : tuple of str
         Columns that are labels, or look like some, and are not wanted.
     """
