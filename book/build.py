@@ -192,10 +192,11 @@ def run_on_real_data(root, profile):
 
 def story_figure(root, profile):
     """Write the README's figure: the one lesson 3 shows under the name `fig-03-story`."""
+    from crossfunc.files import write_atomically
+
     png, _ = lesson_figure(root, profile, STORY_LESSON, STORY_FIGURE)
     target = root / "book" / "_static" / "story.png"
-    target.write_bytes(png)
-    return target
+    return write_atomically(target, png)
 
 
 def main():

@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "surrogate"  # name or folder; "mp-thermo-pairs" is real DFT
 results_dir = None  # folder for the claims table; None keeps nothing
-seed = 0  # drives splits and resampling
+seed = 0  # seed of the splits and of the resampling
 n_bootstrap = 1000  # resamples behind each interval
 
 # %%

@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "pbe-r2scan"  # name or folder; "surrogate" has 88 elements
 results_dir = None  # folder for the claims table; None keeps nothing
-seed = 0  # drives folds and resampling
+seed = 0  # seed of the folds and of the resampling
 n_splits = 5  # folds of the cross-validation over materials
 n_bootstrap = 1000  # resamples behind each interval
 n_subset = (
@@ -222,8 +222,8 @@ figures.show(
 # It stands here where those atoms are known, from the dataset's own records or, for VASP, from `crossfunc.energies.free_atoms`.
 
 # %%
-options["n_bootstrap"] = n_bootstrap
-report = evidence.correlations(ds, **options)
+resampled = options | {"n_bootstrap": n_bootstrap}
+report = evidence.correlations(ds, **resampled)
 report.drop(columns="note").style.format(precision=3)
 
 # %% tags=["remove-cell"]
@@ -253,7 +253,7 @@ mp = own_data.open_if_there("mp-thermo-pairs", "pairs")
 if mp is None:
     print("mp-thermo-pairs is not here, so these lines are left out.")
 else:
-    mp_report = evidence.correlations(mp, **options)
+    mp_report = evidence.correlations(mp, **resampled)
     for stage in ("none", "published", "free atoms"):
         mp_r, *mp_ends = mp_report.iloc[:, :3].loc[stage]
         last = stage.split()[0]

@@ -45,7 +45,7 @@ validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # learning rate of the first step, as in the paper
-max_atoms = 8  # larger frames are left out: small ones are cheap
+max_atoms = 8  # frames of more atoms, which cost more, are left out
 max_atoms_real = 16  # larger crystals of the Materials Project are left out
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
@@ -505,7 +505,8 @@ for name, row in frozen.items():
 # ## What do later lessons get?
 #
 # The second page of this lesson, {doc}`04b_what_moved`, looks into the networks of these runs: what has moved, what it cost, and why.
-# Lesson 6 asks whether the models can tell a stable crystal from an unstable one.
+# Lesson 6 asks whether models can tell a stable crystal from an unstable one.
+# It takes the models of this lesson where both lessons have the same dataset and the same folder for results, and trains its own otherwise, as in this book.
 # So every model is kept, with its test errors and with the materials that it has not seen.
 
 # %%

@@ -47,7 +47,7 @@ validate_every_n_epochs = 1  # epochs between two points of a history
 keep_runs = False  # take the runs from units that were made apart
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # learning rate of the first step, as in the paper
-max_atoms = 8  # larger frames are left out: small ones are cheap
+max_atoms = 8  # frames of more atoms, which cost more, are left out
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 

@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 dataset = "pbe-r2scan"  # name or folder; needs frames with r²SCAN forces
 results_dir = None  # folder for the claims table; None keeps nothing
-seed = 0  # first seed; drives split, choice and order of the frames
+seed = 0  # first seed of split, choice and order of the frames
 n_seeds = 3  # runs behind every spread
 n_epochs = 4  # passes over the frames; gradients most closely in the first
 n_start_epochs = 8  # passes in which a start is taught; 0: not at all
@@ -60,7 +60,7 @@ from crossfunc.lessons import (
 from crossfunc.lessons.figures import gradients as draw
 from crossfunc.lessons.figures.widgets import parity_over_epochs
 from crossfunc.lessons.first_epoch import STARTS
-from crossfunc.training import TARGETS, evaluate, start_model
+from crossfunc.training import TARGETS
 from crossfunc.training.batches import step_loader
 from crossfunc.training.gradients import (
     PAPER_LAYERS,
@@ -125,8 +125,8 @@ print(
 models, before = {}, {}
 options = {"pretrained": base, "prior": "trend", "other_frames": held_out}
 for key in STARTS:
-    models[key] = start_model(key, train, **options).model
-    before[key] = evaluate(models[key], train, with_predictions=True)
+    models[key] = xf.start_model(key, train, **options).model
+    before[key] = xf.evaluate(models[key], train, with_predictions=True)
 
 # %%
 first_epoch.errors_at_start(before).style.format("{:,.0f}").set_caption(

@@ -36,7 +36,7 @@ dataset = "surrogate"  # name or folder of a dataset with r²SCAN frames
 results_dir = None  # folder for claims; may hold lesson 4's models
 dft_dataset = "pbe-r2scan"  # data with a hull in both functionals
 pretrained = "0.3.0"  # the GGA/GGA+U model that lesson 4 started from
-elements = ["Li", "Mg", "Fe", "Co", "O"]  # all phases made of these
+elements = ["Li", "Mg", "Fe", "Co", "O"]  # elements of all phases
 binary = ["Fe", "O"]  # system of the first hull
 ternary = ["Li", "Fe", "O"]  # system of the second hull
 by_hand = "Fe2O3"  # compound of the binary that is done by hand
@@ -51,7 +51,7 @@ fmax = 0.05  # relax until forces are below this, eV/Å
 max_steps = 60  # relaxation steps at most
 n_bins = 4  # parts that the compounds are cut into by distance
 real_entries = "li_fe_o_entries.json.gz"  # DFT, if CROSSFUNC_DATA has it
-real_pairs = "mp-thermo-pairs"  # DFT and experiment, if it has that
+real_pairs = "mp-thermo-pairs"  # dataset of DFT and experiment, if there
 
 # %%
 import itertools

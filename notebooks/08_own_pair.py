@@ -27,10 +27,10 @@
 #
 # Nothing in the lessons is about GGA/GGA+U and r²SCAN in particular.
 # A *low* functional is one for which a pretrained model exists, a *high* one is where you want to get.
-# Every step is shown twice: as a command for the terminal, and as the code that this page runs.
+# Every step is shown twice: as a command for the terminal, in an activated environment ({doc}`/rerun`), and as the code that this page runs.
 
 # %% tags=["parameters"]
-dataset = "surrogate"  # practice files are cut out of this one
+dataset = "surrogate"  # dataset that practice files are cut from
 results_dir = None  # folder for the claims table and the model
 low_file: str | None = None  # file of your first functional (full path)
 high_file: str | None = (
@@ -39,11 +39,11 @@ high_file: str | None = (
 low_name = "low functional"  # name of the first functional in prose
 high_name = "high functional"  # name of the second functional
 low_kind = "raw"  # "mp2020" if the energies hold its corrections
-material_key: str | None = "material"  # comment-line entry; None: formula
-stress_unit = "ev/a3"  # what your files have; ASE's convention is eV/Å³
+material_key: str | None = "material"  # key of a material; None: formula
+stress_unit = "ev/a3"  # unit of stress in the files; ASE writes eV/Å³
 pretrained = "0.3.0"  # the model to start from
 elements = ["Li", "Mg", "Fe", "Co", "O"]  # elements of the practice files
-seed = 0  # split and order of the frames
+seed = 0  # seed of the split and of the frames' order
 n_epochs = 6  # passes over the training frames
 batch_size = 8  # frames per optimiser step
 real_file = "tm_fluorides_r2scan.json"  # DFT, if CROSSFUNC_DATA has it
@@ -124,6 +124,7 @@ def import_pair(unit):
         energy_kinds=kinds,
         keys=extxyz.Keys(material_id=material_key, stress_unit=unit),
         label_notice=notice,
+        overwrite=True,  # of an earlier run of this cell
         inspect=lambda frames: label_checks.refuse_wrong_labels(
             frames, absolute=False, **options
         ),
@@ -223,7 +224,7 @@ settings = {"seed": seed, "batch_size": batch_size}
 options = {"split": split, "pretrained": pretrained, "progress": False}
 options |= settings
 untrained = xf.finetune("references-only", frames, **options)
-to = {"out": work / "run", "n_epochs": n_epochs}
+to = {"out": tempfile.mkdtemp(dir=work), "n_epochs": n_epochs}
 run = xf.finetune("4", frames, **to, **options)
 print("\n".join(run.notes))
 
@@ -300,8 +301,8 @@ fluorides = work / "fluorides"
 if real is None:
     print(f"{real_file} is not here, so this section is left out.")
 else:
-    check = label_checks.refuse_wrong_labels
-    taken = mp_r2scan.import_mp_frames(real, fluorides, inspect=check)
+    how = {"inspect": label_checks.refuse_wrong_labels, "overwrite": True}
+    taken = mp_r2scan.import_mp_frames(real, fluorides, **how)
     print(f"{taken.n_frames} frames of {taken.n_materials} materials")
 
 # %%
@@ -327,7 +328,7 @@ if real is not None:
     passes = {"n_epochs": n_epochs_real, "max_atoms": max_atoms_real}
     settings_real = settings | passes | {"pretrained": pretrained}
     run_real, errors_real = own_pair.tune(
-        fluorides, work / "run-fluorides", **settings_real
+        fluorides, tempfile.mkdtemp(dir=work), **settings_real
     )
 
 # %%

@@ -810,6 +810,25 @@ def test_the_answer_for_another_network_follows_its_paired_differences():
 # --- what rerunners read ---
 
 
+def test_the_lessons_that_a_gpu_helps_are_those_that_train():
+    from crossfunc.lessons.sources import own_lessons
+
+    lessons = own_lessons().glob("[0-9]*.py")
+    trains = sorted({int(path.name[:2]) for path in lessons if "\nbatch_size" in path.read_text(encoding="utf-8")})
+    page = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+    first, last = map(int, re.search(r"Lessons (\d+) to (\d+) train and profit", page).groups())
+    assert trains == list(range(first, last + 1))
+
+
+def test_every_dataset_of_the_package_has_a_heading_on_the_page_of_datasets():
+    page = (ROOT / "book" / "datasets.md").read_text(encoding="utf-8")
+    packaged = ROOT / "src" / "crossfunc" / "datasets" / "packaged"
+    names = {path.name for path in packaged.iterdir() if (path / "dataset.json").is_file()}
+    assert set(re.findall(r"^## .*: `([\w-]+)`$", page, re.MULTILINE)) == names
+    (said,) = re.findall(r"^Three datasets come with the book.*: (.*)\.$", page, re.MULTILINE)
+    assert set(re.findall(r"`([\w-]+)`", said)) == names
+
+
 def test_each_parameter_has_its_meaning_range_default_and_the_values_of_profiles_that_differ(tmp_path):
     from crossfunc.lessons.profiles import Profile
     from crossfunc.lessons.sources import Lesson

@@ -2,13 +2,23 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from crossfunc.files import LOCK_FILE, FolderInUse, check_writable, locked_folder, remove_drafts, write_atomically
+from crossfunc.files import (
+    LOCK_FILE,
+    FolderInUse,
+    check_writable,
+    locked_folder,
+    put_in_place,
+    remove_drafts,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 255, "ä" * 127, "日" * 85, "a b # c", ".hidden"])
@@ -17,6 +27,50 @@ def test_any_name_that_the_file_system_takes_can_be_written(tmp_path, name):
     write_atomically(tmp_path / name, b"new")
     assert (tmp_path / name).read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_draft_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    draft, path, done = tmp_path / "a.part", tmp_path / "a", []
+    draft.write_text("new")
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", lambda number: done.append((os.fstat(number).st_ino, path.read_text())))
+    number = draft.stat().st_ino
+    put_in_place(draft, path)
+    assert done == [(number, "old")]
+    assert (path.read_text(), draft.exists()) == ("new", False)
+
+
+# Not through `write_atomically`, and why.
+WRITES_OTHERWISE = {
+    "src/crossfunc/files.py": "is the writer",
+    "src/crossfunc/potential/checkpoints.py": "its write_bytes calls the writer, and says what a full disk means",
+    "src/crossfunc/training/module.py": "calls that one, as do the next two",
+    "src/crossfunc/training/run_folder.py": "calls that one",
+    "src/crossfunc/training/units.py": "calls that one",
+    "src/crossfunc/datasets/writer.py": "into a hidden folder that takes its name in one step",
+    "src/crossfunc/datasets/migrate.py": "into a hidden folder that takes its name in one step",
+    "src/crossfunc/datasets/store.py": "into a hidden folder that takes its name in one step",
+    "src/crossfunc/bench/memory.py": "made-up data in a temporary folder",
+    "src/crossfunc/bench/imports.py": "made-up data in a temporary folder",
+    "src/crossfunc/bench/progress.py": "a switch of the kernel",
+    "src/crossfunc/lessons/checkout.py": "the checkout that a book is built in, written anew with each call",
+    "book/build.py": "the staging folder of a build, made anew, and pages that take their place in one step",
+    "book/_ext/book_finish.py": "pages of a build that has not been put in place",
+    "book/_ext/book_results.py": "the staging folder of a build",
+    "book/_ext/book_forecasts.py": "the staging folder of a build",
+    "book/_ext/book_benchmarks.py": "the staging folder of a build",
+}
+_WRITES = re.compile(
+    r"\.write_(text|bytes)\(|\bwrite_bytes\(|shutil\.copy(2|file|tree)?\b|\.replace\(folder|savefig\((?!buffer)|"
+    r"\.open\(\"w|\.rename\((?!columns|index|key)"
+)
+
+
+def test_no_file_is_written_but_by_the_one_writer_or_for_a_reason():
+    root = Path(__file__).resolve().parents[1]
+    sources = [*(root / "src").rglob("*.py"), *(root / "book").glob("*.py"), *(root / "book" / "_ext").glob("*.py")]
+    found = {str(path.relative_to(root)) for path in sources if _WRITES.search(path.read_text(encoding="utf-8"))}
+    assert found == WRITES_OTHERWISE.keys()
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import crossfunc as xf
 from crossfunc.cli import app
 from crossfunc.datasets import DatasetError, describe_functionals, open_dataset, store, write_dataset
-from crossfunc.datasets.functionals import functional_key, label_of, parse_functionals
+from crossfunc.datasets.functionals import check_columns, functional_key, label_of, mark_columns, parse_functionals
 from crossfunc.datasets.migrate import migrate_dataset
 
 MP = describe_functionals("GGA/GGA+U", "r²SCAN", energy_kinds=("mp2020", "raw"))
@@ -77,6 +77,43 @@ def test_a_name_of_nothing_but_signs_is_refused():
 def test_side_key_and_name_find_the_same_functional(hybrid, which):
     low = hybrid.functional(which)
     assert (low.side, low.name, low.key, low.energy_kind) == ("low", "PBEsol", "pbesol", "raw")
+
+
+def pairs_of(functionals, column="low_energy_per_atom_ev", values=(-1.0, None)):
+    """A table of pairs whose columns say which functional and kind they hold."""
+    return mark_columns(pa.table({"material_id": ["a", "b"], column: pa.array(values, pa.float64())}), functionals)
+
+
+def test_columns_that_say_what_the_description_says_are_taken():
+    for described in (MP, HYBRID):
+        functionals = parse_functionals(described, "dataset.json")
+        check_columns(pairs_of(functionals), functionals, "pairs.parquet")
+    plain = pa.table({"low_energy_per_atom_ev": [1.0]})  # says nothing, as a table of somebody else's
+    check_columns(plain, parse_functionals(MP, "dataset.json"), "pairs.parquet")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            HYBRID,
+            r"pairs.parquet: column low_energy_per_atom_ev says it holds raw energies of pbesol, .* mp2020 ones of gga",
+        ),
+        (describe_functionals("GGA/GGA+U", "r²SCAN"), r"says it holds raw energies of gga, dataset.json says mp2020"),
+    ],
+    ids=["functional", "kind"],
+)
+def test_columns_of_another_functional_or_kind_are_refused(other, said):
+    table = pairs_of(parse_functionals(other, "dataset.json"))
+    with pytest.raises(DatasetError, match=said):
+        check_columns(table, parse_functionals(MP, "dataset.json"), "pairs.parquet")
+
+
+def test_uncorrected_energies_beside_raw_ones_are_refused_unless_the_column_is_empty():
+    functionals, column = parse_functionals(HYBRID, "dataset.json"), "low_uncorrected_energy_per_atom_ev"
+    check_columns(pa.table({column: pa.array([None, None], pa.float64())}), functionals, "pairs.parquet")
+    with pytest.raises(DatasetError, match=f"{column} holds values although the energies of PBEsol are raw"):
+        check_columns(pa.table({column: [None, -1.0]}), functionals, "pairs.parquet")
 
 
 def test_a_functional_that_is_not_there_is_refused_with_those_that_are(hybrid):

@@ -253,18 +253,18 @@ NINE = '"1 2 3 2 5 6 3 6 9"'
             with_columns(":force:R:3", FORCES, f"virial={NINE}"),
             [
                 "virial (9 numbers): --stress-key virial --stress-unit ev-virial",
-                "force (3 numbers an atom): --forces-key",
+                "force (3 numbers per atom): --forces-key",
             ],
         ),
-        (with_columns(":REF_forces:R:3", FORCES), ["REF_forces (3 numbers an atom): --forces-key REF_forces"]),
+        (with_columns(":REF_forces:R:3", FORCES), ["REF_forces (3 numbers per atom): --forces-key REF_forces"]),
         (block(comment=f"dft_stress={NINE}"), ["dft_stress (9 numbers): --stress-key dft_stress\n"]),
         (block(comment='voigt="1 2 3 4 5 6"'), ["voigt (6 numbers): --stress-key voigt"]),
-        (with_columns(":spins:R:1", [(1.5,), (0.0,)]), ["spins (a number an atom): --magmoms-key spins"]),
-        (with_columns(":magnetisation:R:3", FORCES), ["magnetisation (3 numbers an atom): --magmoms-key"]),
+        (with_columns(":spins:R:1", [(1.5,), (0.0,)]), ["spins (a number per atom): --magmoms-key spins"]),
+        (with_columns(":magnetisation:R:3", FORCES), ["magnetisation (3 numbers per atom): --magmoms-key"]),
         (block("Li F O", comment=f"virials={NINE}"), ["virials (9 numbers): --stress-key virials --stress-unit ev-v"]),
         (
             block("Li F O", columns=":f:R:3", cells=[(1.5, 2, 3)] * 3),  # three atoms: 3 x 3, and no tensor
-            ["f (3 numbers an atom): --forces-key f"],
+            ["f (3 numbers per atom): --forces-key f"],
         ),
     ],
 )
@@ -304,7 +304,7 @@ def test_what_is_named_is_read(tmp_path):
 def test_other_numbers_an_atom_are_noted_and_keep_nothing_from_being_written(tmp_path):
     content = with_columns(":forces:R:3:local_q:R:1:force_other:R:3", [(*f, 0.5, *f) for f in FORCES])
     summary = load(tmp_path, [content])
-    assert summary.notes == ["high.xyz: not read: local_q (a number an atom), force_other (3 numbers an atom)"]
+    assert summary.notes == ["high.xyz: not read: local_q (a number per atom), force_other (3 numbers per atom)"]
     assert "note: high.xyz: not read: local_q" in str(summary)
 
 

@@ -40,6 +40,44 @@ def only(findings):
     return finding
 
 
+# --- scale ---
+
+
+def scale_of(factor, n=16, n_materials=8, noise=0.0, *, zeros=0):
+    """What is measured of labels that are a factor times what the model says, on stresses of two sizes."""
+    random = np.random.default_rng(0)
+    predictions = [random.normal(size=(3, 3)) * (1 if k % 2 else 3) for k in range(n)]
+    labels = [factor * x + noise * random.normal(size=(3, 3)) for x in predictions]
+    labels[:zeros] = [np.zeros((3, 3))] * zeros
+    return units.scale_against_model(labels, predictions, np.array([f"m{k % n_materials}" for k in range(n)]))
+
+
+@pytest.mark.parametrize("factor", [1.0, -0.1, 160.2])
+def test_factor_and_sign_of_labels_are_measured_against_a_model(factor):
+    found = scale_of(factor)
+    assert found.is_conclusive
+    assert found.factor == pytest.approx(factor)
+    assert found.cosine == pytest.approx(np.sign(factor))
+    assert found.n == 8  # the stronger half
+    assert found.spread == pytest.approx(0, abs=1e-9)
+
+
+def test_labels_that_scatter_about_the_model_have_a_spread_and_labels_of_noise_say_nothing():
+    assert 0 < scale_of(1.0, noise=0.3).spread < 0.5
+    assert not scale_of(0.0, noise=1.0).is_conclusive
+
+
+def test_frames_without_a_direction_are_passed_over_and_few_frames_say_nothing():
+    assert scale_of(2.0, zeros=4).n == 6  # half of twelve
+    few = scale_of(2.0, n=units.MIN_FRAMES + 3, zeros=4)
+    assert (few.n, few.is_conclusive) == (units.MIN_FRAMES - 1, False)
+    assert np.isnan(few.factor)
+
+
+def test_many_frames_of_one_material_are_one_vote():
+    assert not scale_of(1.0, n_materials=1).is_conclusive
+
+
 # --- stress ---
 
 

@@ -252,6 +252,11 @@ def test_shift_evidence_draws_the_sources_that_have_values_in_order_of_the_table
     fitted = ax.containers[0].lines[0]
     np.testing.assert_allclose(np.array(fitted.get_ydata(), dtype=float), SHIFTS["fitted"])
     assert "r²SCAN − PBE" in ax.get_ylabel()
+    (bars,) = ax.containers[0].lines[2]
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends.mean(axis=1), SHIFTS["fitted"])
+    np.testing.assert_allclose(np.diff(ends)[:, 0] / 2, SHIFTS["std_error"])
+    assert all(not container.lines[2] for container in ax.containers[1:]), "a bar where no error is known"
 
 
 def test_the_scheme_multiplies_fractions_by_references(ax):

@@ -3,6 +3,7 @@
 import copy
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,3 +192,11 @@ def test_what_a_step_keeps_goes_with_its_graph(double, batch):
     del loss
     gc.collect()
     assert not [one for one in gc.get_objects() if isinstance(one, native._Evaluated)]
+
+
+def test_the_page_for_rerunners_names_the_folder_of_the_library(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    folder = native._own_folder().relative_to(tmp_path)
+    page = (Path(__file__).resolve().parents[1] / "book" / "rerun.md").read_text(encoding="utf-8")
+    assert f"| `~/{folder}`" in page

@@ -74,6 +74,13 @@ def test_a_run_that_goes_on_has_the_rows_of_one_that_was_not_cut(watched, frames
     assert resumed.rows == watched[0].rows
 
 
+def test_a_recorder_that_watches_a_second_run_has_the_rows_of_that_run_alone(watched, frames, split, held_out):
+    recorder = ParityRecorder(held_out, per_epoch=2)
+    for changed in ({"n_epochs": 3, "learning_rate": 1e-2}, {"n_epochs": 2}):
+        finetune("4", frames, split=split, callbacks=[recorder], **changed, **OPTIONS)
+    assert recorder.rows == watched[0].rows
+
+
 def test_recorders_of_other_frames_keep_their_own_rows(held_out):
     assert ParityRecorder(held_out).state_key != ParityRecorder(held_out, 2).state_key
     assert ParityRecorder(held_out).state_key != ParityRecorder(held_out.take([0])).state_key

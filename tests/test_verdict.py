@@ -282,7 +282,7 @@ def test_an_energy_of_the_atom_where_that_of_the_cell_belongs_is_noticed():
     frames = made_up()
     labels = by_elements(frames, -1, -5, -2, -3, -8, -4) + bonding(frames, 0, 0.5)
     found = judged(frames, labels, (labels + bonding(frames, 1, 0.02)) / frames.crystals.n_atoms)
-    assert found.energy["unit"] == "eV an atom"
+    assert found.energy["unit"] == "eV per atom"
 
 
 @pytest.mark.parametrize(

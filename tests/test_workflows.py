@@ -53,12 +53,46 @@ def test_the_source_archive_holds_what_the_two_commands_need():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     included = [name.strip("/") for name in build["sdist"]["include"]]
     assert {"Makefile", "constraints.txt", "environment.yml", "_config.yml", "CONTRIBUTING.md"} <= set(included)
-    assert all((ROOT / name).exists() for name in included)
+    assert "units" in included  # kept units, from which lessons are executed again; the folder comes with the first
+    assert all((ROOT / name).exists() for name in included if name != "units")
     inside = build["wheel"]["force-include"]
     assert inside["notebooks"] == "crossfunc/lessons/notebooks"
     assert inside["book"] == "crossfunc/lessons/book"
     assert {f"crossfunc/lessons/book/{name}" for name in BESIDE} == {inside[name] for name in BESIDE}
     assert all((ROOT / name).exists() for name in inside)
+
+
+@pytest.mark.parametrize("name", ["release", "weekly"])
+def test_a_wheel_alone_builds_the_book_where_nobody_looks(name):
+    said = "\n".join(commands(ROOT / ".github" / "workflows" / f"{name}.yml"))
+    assert "make dist" in said
+    assert re.search(r"pip\" install .*\[book,course,train\]", said)
+    assert re.search(
+        r"cd \"\$RUNNER_TEMP\" && user/bin/crossfunc book --profile smoke --out book\ntest -f book/build", said
+    )
+
+
+def test_the_source_archive_is_checked_before_it_is_released():
+    said = "\n".join(commands(ROOT / ".github" / "workflows" / "release.yml"))
+    assert re.search(r"tar xzf dist/\*\.tar\.gz .*\ncd .* && make check", said)
+
+
+def test_the_book_is_built_for_a_pull_request_that_touches_what_it_is_made_of():
+    content = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    paths = content[True]["pull_request"]["paths"]  # YAML reads the key "on" as a truth value
+    assert {"book/**", "notebooks/**", "src/**", "_config.yml", "pyproject.toml", "constraints.txt"} <= set(paths)
+
+
+def test_actions_and_packages_are_kept_up_to_date():
+    content = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
+    assert {one["package-ecosystem"] for one in content["updates"]} == {"github-actions", "pip"}
+
+
+def test_every_upper_bound_below_the_next_major_version_has_its_reason():
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    bounds = [line for line in lines if re.search(r'^\s+"[\w-]+>=[\d.]+(\.post\d+)?,<', line)]
+    minor = [line for line in bounds if re.search(r",<\d+\.\d+\"", line) and "#" not in line]
+    assert minor == [], "say in a comment why the version that comes next is not taken"
 
 
 def test_issue_forms_and_the_checklist_are_there():

@@ -12,7 +12,6 @@ hand.
 import base64
 import json
 import re
-import shutil
 from pathlib import Path
 
 from book_tables import list_table, parse_lines
@@ -34,6 +33,7 @@ def kept_folder(root, profile):
 
 def keep_run(root, profile, lesson):
     """Copy a fresh run of one lesson to where the book finds it, and return the folder."""
+    from crossfunc.files import write_atomically
     from crossfunc.lessons import LessonError, check_fresh
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.timings import read_timings
@@ -48,13 +48,13 @@ def keep_run(root, profile, lesson):
         old.unlink()
     for file in plan.results_files:
         if file.suffix in {".json", ".csv"}:
-            shutil.copy2(file, folder / file.name)
+            write_atomically(folder / file.name, file.read_bytes())
     figures = {}
     shown = shown_figures(root, profile, stem)
     for name, png, note in static_figures(plan.notebook) if shown else []:
         if name not in shown:
             continue
-        (folder / f"{stem}.{name}.png").write_bytes(png)
+        write_atomically(folder / f"{stem}.{name}.png", png)
         figures[name] = {key: note[key] for key in ("alt", "caption", "width") if key in note}
     about = {
         "parameters": plan.shown,
@@ -64,7 +64,7 @@ def keep_run(root, profile, lesson):
         **({"data": data} if (data := data_of(plan.parameters["dataset"])) else {}),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (folder / f"{stem}.run.json").write_text(text, encoding="utf-8")
+    write_atomically(folder / f"{stem}.run.json", text)
     return folder
 
 

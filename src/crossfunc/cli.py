@@ -475,7 +475,7 @@ def make_dft(
     steps: Annotated[
         int, typer.Option(min=1, max=10, help="Frames of each material, in the order of the recipe.")
     ] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Draws every strain and rattle.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every strain and rattle.")] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only materials whose id begins so (MgO), or -atom for free atoms; may be repeated."),
@@ -960,7 +960,7 @@ def verdict(
 ) -> None:
     """Say which functional a model speaks, what new element references would mend, and what to do before training.
 
-    One prediction a frame and least squares; errors after a fit are of materials that were not fitted.
+    One prediction per frame and least squares; errors after a fit are of materials that were not fitted.
     """
     from crossfunc.advice import verdict as judge
     from crossfunc.cluster import use_cluster
@@ -989,7 +989,7 @@ def advise(
     high: Annotated[
         str, typer.Argument(metavar="HIGH", help="A dataset with some labelled frames of the goal, or a functional.")
     ],
-    error: Annotated[float, typer.Option(help="Wanted for the energy, in meV/atom.")] = 30.0,
+    error: Annotated[float, typer.Option(help="Energy error to reach, in meV/atom.")] = 30.0,
     functional: Annotated[str, typer.Option(help="Whose labels of the dataset: low, high or a key.")] = "high",
     candidates: Annotated[
         str | None,
@@ -1033,9 +1033,10 @@ def advise(
 @app.command()
 def units(
     lesson: Annotated[str, typer.Argument(metavar="LESSON", help="04, 04b (that adds runs of its own), 07 or 09.")],
-    profile: Annotated[str, typer.Option(help="Whose sizes to take.")] = "converged",
+    profile: Annotated[str, typer.Option(help="Profile whose sizes are taken.")] = "converged",
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="As for `crossfunc run`.")
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter of the lesson; may be repeated."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Units whose name holds this text; may be repeated.")
@@ -1044,7 +1045,7 @@ def units(
     cluster: OnCluster = None,
     status: Annotated[bool, typer.Option("--status", help="Run nothing; list what is done.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Copy whole units to units/PROFILE/LESSON, for git.")] = False,
-    out: Annotated[Path | None, typer.Option(help="As for `crossfunc run`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of build/PROFILE; needs no checkout.")] = None,
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
 ) -> None:
     """Make the runs of a lesson one by one, apart from its notebook: each goes on where it was stopped.
@@ -1417,7 +1418,7 @@ def bench_verdicts(
 def bench_students(
     dataset: Annotated[str, typer.Argument(metavar="DIR_OR_NAME", help="Dataset with frames in both functionals.")],
     out: Annotated[Path, typer.Option(help="Folder to write: book/students/NAME for the book.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run of each method a split.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Splits by material, one run per method and split.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 100,
 ) -> None:
     """Compare references before training for SevenNet-0, a network that is no CHGNet, for the book.
@@ -1433,7 +1434,8 @@ def bench_students(
 @bench_app.command("forecasts")
 def bench_forecasts(
     datasets: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR_OR_NAME", help="Two at least; default: the embedded ones.")
+        list[str] | None,
+        typer.Argument(metavar="DIR_OR_NAME", help="Datasets, two at least; default: the embedded ones."),
     ] = None,
     pilot: Annotated[
         int, typer.Option(min=0, help="Hold forecasts against fine-tuning, too, of so many epochs; half an hour.")

@@ -26,8 +26,8 @@ def use_cluster(address: str | None, *, n_workers: int | None = None) -> Iterato
     Parameters
     ----------
     address : str or None
-        Of a scheduler (`tcp://host:8786`), the path of its scheduler file (as `dask scheduler --scheduler-file` and
-        dask-jobqueue write it), or "local" for worker processes on this machine. None: joblib as usual.
+        Address of a scheduler (`tcp://host:8786`), the path of its scheduler file (as `dask scheduler --scheduler-file`
+        and dask-jobqueue write it), or "local" for worker processes on this machine. None: joblib as usual.
     n_workers : int, optional
         Processes of a local cluster; default: one per core.
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["FolderInUse", "check_writable", "locked_folder", "remove_drafts", "write_atomically"]
+__all__ = ["FolderInUse", "check_writable", "locked_folder", "put_in_place", "remove_drafts", "write_atomically"]
 
 LOCK_FILE = ".lock"
 DRAFT_SUFFIX = ".part"
@@ -43,15 +43,26 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         Path(draft).chmod(_file_mode(path))
-        Path(draft).replace(path)
+        put_in_place(Path(draft), path)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(draft).unlink()
         raise
     return path
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Give a file that is whole its name in one step, with its bytes on the disk before anybody finds it there.
+
+    Parameters
+    ----------
+    draft, path : Path
+        In one folder.
+    """
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def check_writable(path: str | os.PathLike) -> None:

@@ -55,7 +55,7 @@ class Advice:
     error_ev_per_atom : float
         Wanted.
     verdict : Verdict
-        Of the model as it comes.
+        What the model as it comes gets wrong, and of which kind that is.
     refit : dict
         `refit`, `reason`, and the errors `before` and `after` new references, eV/atom, on materials not fitted.
     method : dict
@@ -124,7 +124,7 @@ def advise(
     n_next : int
         How many crystals to name.
     pilot_epochs : int
-        Of short fine-tunings on the labels at hand, which correct the stand-in; 0 for none.
+        Epochs of short fine-tunings on the labels at hand, which correct the stand-in; 0 for none.
     keep_source : bool
         Whether the model is to stay good in the functional that it comes from.
     seed : int
@@ -384,7 +384,7 @@ def _cost(model, dataset: Dataset, frames: LabelledFrames, needed: dict, pilot: 
 
 
 def _seconds_a_frame(model, frames: LabelledFrames, seed: int) -> float:
-    """Time of an epoch over a few frames, a frame; the first epoch loads and compiles, so the second counts."""
+    """Time of an epoch over a few frames, per frame; the first epoch loads and compiles, so the second counts."""
     from crossfunc.training.fit import finetune
 
     rows = np.random.default_rng(seed).permutation(len(frames))[: _TIMED_FRAMES + 4]

@@ -42,7 +42,7 @@ class EnergyTask:
     rows : ndarray of int, shape (n_frames,)
         Which of the frames given they are.
     unit : str
-        Of the errors.
+        Unit of the errors.
     """
 
     features: np.ndarray
@@ -59,7 +59,7 @@ class EnergyTask:
         train, held : ndarray of str
             Materials.
         seed : int
-            Of the inner folds.
+            Seed of the inner folds.
         """
         fitted, judged = np.isin(self.material_ids, train), np.isin(self.material_ids, held)
         ids = self.material_ids[fitted]
@@ -157,8 +157,8 @@ def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *
     prior_ev : array_like, shape (94,), optional
         Shift of element references that is known beforehand, which few materials are pulled to.
     seed : int
-        Of the folds: each material's references are fitted to the other folds. One whose references these do not fix,
-        and that has no prior, is left out.
+        Seed of the folds: each material's references are fitted to the other folds. One whose references these do
+        not fix, and that has no prior, is left out.
     """
     X = fractions if not hasattr(fractions, "toarray") else fractions.toarray()
     residual, ids = np.asarray(residual_ev, float), np.asarray(material_ids)
@@ -206,7 +206,7 @@ class LearningCurve:
     n_looked_at : int
         Materials, training and held out.
     unit : str
-        Of the errors.
+        Unit of the errors.
     """
 
     table: object
@@ -226,7 +226,7 @@ def learning_curve(task, materials, sizes, *, n_draws: int = 6, seed: int = 0) -
     ----------
     task : EnergyTask or ForceTask
     materials : array_like of str
-        Of which training and held-out ones are drawn: all that is looked at.
+        Materials that training and held-out ones are drawn from: all that is looked at.
     sizes : sequence of int
         Numbers of training materials; those that leave too few to judge are passed over.
     n_draws, seed : int

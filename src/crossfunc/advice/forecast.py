@@ -63,7 +63,7 @@ class SeenCurve:
     error : float
         Mean error with these, in the curve's unit.
     exponent : float
-        Of the power law through the sizes seen.
+        Exponent of the power law through the sizes seen.
     n_materials : int
         All that were looked at, training and held out.
     """

@@ -93,7 +93,7 @@ def published_zeros(functional: str, energy_kind: str) -> dict[str, np.ndarray]:
     Parameters
     ----------
     functional, energy_kind : str
-        Of the labels.
+        Functional of the labels, and kind of their energies.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def held_out_residuals(sample: Sample, zeros: dict, inside: np.ndarray | None, s
     inside : ndarray, shape (94,), or None
         The references inside the model, where they are known.
     seed : int
-        Of the folds.
+        Seed of the folds.
 
     Returns
     -------

@@ -33,9 +33,9 @@ class Pilot:
     ratio : float
         The first over the second.
     seconds : float
-        Of all draws.
+        Time of all draws.
     n_train_frames : int
-        Of one draw, on average.
+        Training frames of one draw, on average.
     """
 
     n_epochs: int

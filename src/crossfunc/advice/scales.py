@@ -45,7 +45,7 @@ def energy_unit(sample: Sample, n_atoms: np.ndarray) -> dict:
     Returns
     -------
     dict
-        `unit` (one of `ENERGY_FACTORS`, "eV an atom" where the energy of the atom comes for that of the cell, None
+        `unit` (one of `ENERGY_FACTORS`, "eV per atom" where the energy of the atom comes for that of the cell, None
         where there are too few materials to tell), `is_right`, and `median_ev_per_atom`, the median left by each.
     """
     n_elements = int(np.count_nonzero(np.diff(sample.X.tocsc().indptr)))
@@ -55,7 +55,7 @@ def energy_unit(sample: Sample, n_atoms: np.ndarray) -> dict:
     for name, factor in ENERGY_FACTORS.items():
         left[name] = _median_left(sample, sample.predicted_ev / factor)
     if len(np.unique(n_atoms)) > 1:
-        left["eV an atom"] = _median_left(sample, sample.predicted_ev * n_atoms)
+        left["eV per atom"] = _median_left(sample, sample.predicted_ev * n_atoms)
     best = min(left, key=left.__getitem__)
     unit = best if left[best] < 0.2 * left["eV"] else "eV"
     return {"unit": unit, "is_right": unit == "eV", "median_ev_per_atom": left}

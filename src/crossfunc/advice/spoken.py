@@ -106,7 +106,7 @@ def spoken_functional(
     material_ids : ndarray of str
     sets : list of LabelSet
     seed : int
-        Of folds and bootstrap.
+        Seed of folds and bootstrap.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """A verdict on a model, given labels: which functional it speaks, what references would mend, and what to do.
 
-Nothing is trained. One prediction a frame, then least squares; every error after a fit is of materials that were not
+Nothing is trained. One prediction per frame, then least squares; every error after a fit is of materials that were not
 fitted.
 """
 
@@ -123,7 +123,7 @@ def verdict(
     name : str, optional
         What to call the model.
     seed : int
-        Of folds and bootstrap.
+        Seed of folds and bootstrap.
     progress : bool
         Show a bar.
 

@@ -33,7 +33,7 @@ def synthetic_frames(n_frames: int, seed: int = 0):
     -------
     pyarrow.Table
         Columns `material_id`, `atomic_numbers` (list of int16) and `energy_per_atom_ev`: one made-up energy per
-        element plus noise of 0.3 eV/atom a material and 0.02 a frame.
+        element plus noise of 0.3 eV/atom per material and 0.02 per frame.
     """
     import pyarrow as pa
 

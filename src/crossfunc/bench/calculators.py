@@ -23,7 +23,7 @@ def run(n_structures: int = 32, repeats: int = 3, n_jobs: int = 2, checkpoint: s
     n_structures : int
         Distorted crystals of the embedded dataset.
     repeats : int
-        Of each, taken in turns; medians count.
+        Measurements of each model, taken in turns; medians count.
     n_jobs : int
         Processes.
     checkpoint : str

@@ -15,6 +15,7 @@ from pathlib import Path
 from crossfunc.bench.methods import train_and_time
 from crossfunc.bench.progress import tell
 from crossfunc.bench.train import frames_of
+from crossfunc.files import write_atomically
 
 _METHOD = "4"
 
@@ -89,7 +90,7 @@ def main(out: str, devices: str, n_frames: str, n_steps: str) -> None:
     frames = frames_of("surrogate", n * (steps + 2) + 2)
     clock = train_and_time(_METHOD, frames, n, steps, devices=int(devices))
     if is_first_process():
-        Path(out).write_text(json.dumps(clock.seconds), encoding="utf-8")
+        write_atomically(out, json.dumps(clock.seconds))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def run(datasets=DATASETS, checkpoint: str = "0.3.0", seed: int = 0, pilot_epoch
     checkpoint : str
         CHGNet whose features and predictions are used.
     seed : int
-        Of pilots and draws.
+        Seed of pilots and draws.
     pilot_epochs : int
         Hold forecasts against training, too, with fine-tunings of so many epochs; 0: do not.
 

@@ -159,8 +159,8 @@ def format_report(report: dict) -> str:
         "peak memory": peak,
         "per target": f"{report['seconds_per_target'] * 1e3:.2f} ms in one process",
         "pymatgen": f"{report['pymatgen_seconds_per_target'] * 1e3:.1f} ms per target, on the same "
-        f"{report['n_compared']:,} targets (median {report['median_entries_in_system']:.0f} entries a system, largest "
-        f"{report['largest_system']:,})",
+        f"{report['n_compared']:,} targets (median {report['median_entries_in_system']:.0f} entries per system, "
+        f"largest {report['largest_system']:,})",
         "ratio": f"{report['speedup']:.0f} x, of medians {report['speedup_of_medians']:.0f} x",
         "difference": f"at most {report['largest_difference_ev_per_atom']:.1e} eV/atom",
         "pymatgen early": f"{report['n_pymatgen_stopped_early']} targets, up to "

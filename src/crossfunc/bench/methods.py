@@ -24,7 +24,7 @@ def run(n_frames: int = 16, n_steps: int = 6, rounds: int = 3, *, methods=None, 
     Parameters
     ----------
     n_frames : int
-        Of a batch, from the embedded dataset's dense tier.
+        Frames of a batch, from the embedded dataset's dense tier.
     n_steps : int
         Timed in a run, after one that does not count.
     rounds : int
@@ -109,7 +109,7 @@ def train_and_time(key: str, frames, n_frames: int, n_steps: int, **settings: An
     Parameters
     ----------
     key : str
-        Of `METHODS`.
+        Key of a method in `METHODS`.
     frames : LabelledFrames
         At least `n_frames * (n_steps + 2) + 2`.
     n_frames, n_steps : int

@@ -32,7 +32,7 @@ def run(batches: dict[str, int] | None = None, repeats: int = 7, *, threads: int
     repeats : int
         Steps of each, in turns, after one that does not count; medians are reported.
     threads : int, optional
-        Of PyTorch.
+        Threads of PyTorch.
 
     Returns
     -------

@@ -84,7 +84,7 @@ def run(
     -------
     dict
         `one_crystal`: by size, time of energy and forces (ms) of both, and their ratio, for each number of threads, and
-        our time on one thread over that on the most. `molecular_dynamics`: ns/day of both, 2 fs a step, on the most
+        our time on one thread over that on the most. `molecular_dynamics`: ns/day of both, 2 fs per step, on the most
         threads. `large_cells`: seconds, seconds of all cores together, and peak memory (GB) of the process.
         `time_over_linear`, `cpu_time_over_linear`: per atom, the largest large cell against the first.
         `load_average_at_start`: where it is above the number of `cores`, others were working, too, and times and gains

@@ -149,9 +149,9 @@ def run(
     n_seeds : int
         Splits by material, orders of the frames.
     n_steps, batch_size, learning_rate
-        Of Adam, under a cosine that ends at a hundredth.
+        How Adam trains, under a cosine that ends at a hundredth.
     max_atoms, n_train_frames, n_test_frames : int
-        Of the frames.
+        Atoms of a frame at most, and how many frames train and test.
     methods : tuple of str
         Keys of `METHODS`.
     report : callable
@@ -240,7 +240,7 @@ def set_references(student: Student, method: str, high: LabelledFrames, low: Lab
     high, low : LabelledFrames
         The same crystals in both functionals.
     inputs : list
-        Of these crystals.
+        The crystals as the network reads them.
     """
     network = predict(student, high, inputs).energy_per_atom_ev
     known = ~np.isnan(low.energy_per_atom_ev)
@@ -296,11 +296,11 @@ def train_student(
     student : Student
     frames : LabelledFrames
     inputs : list
-        Of all frames.
+        All frames as the network reads them.
     rows : ndarray of int
         Which of them are trained on.
     seed : int
-        Of their order.
+        Seed of the order of the frames.
     trains_references : bool
     n_steps, batch_size, learning_rate
         As for `run`.
@@ -355,7 +355,7 @@ def predict(student: Student, frames: LabelledFrames, inputs: list, *, batch_siz
     student : Student
     frames : LabelledFrames
     inputs : list
-        Of these frames.
+        The frames as the network reads them.
     batch_size : int
 
     Returns

@@ -28,7 +28,7 @@ class Functional:
     key : str
         In tables and options: "gga".
     energy_kind : {"raw", "mp2020"}
-        Of the energies in its columns of the pairs table.
+        Kind of the energies in its columns of the pairs table.
     """
 
     side: str

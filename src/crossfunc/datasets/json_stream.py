@@ -126,7 +126,7 @@ def split_json(source: ByteSource, brackets: str) -> Iterator[Piece]:
     source : ByteSource
     brackets : str
         Those that lie around the values, outermost first: "{{" for `{material: {frame: value}}`, "[" for the members
-        of one array, "" for a file with one value a line.
+        of one array, "" for a file with one value per line.
 
     Yields
     ------

@@ -186,7 +186,7 @@ def nested_subsets(material_ids, sizes, seed: int = 0) -> list[np.ndarray]:
     Returns
     -------
     list of ndarray
-        Sorted row indices, one array a size.
+        Sorted row indices, one array per size.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from crossfunc.datasets.web import (
     read_body,
     shown,
 )
-from crossfunc.files import write_atomically
+from crossfunc.files import put_in_place, write_atomically
 
 SPARE_BYTES = 64_000_000
 """Left free on the disk beyond what the download needs."""
@@ -80,7 +80,7 @@ def download(remote: RemoteFile, folder: Path, *, patience: Patience = PATIENCE,
             _complete(remote, part, patience, bar)
             wrong = find_mismatch(part, remote.checksums)
             if wrong is None:
-                part.replace(folder / remote.name)
+                put_in_place(part, folder / remote.name)
                 _note(part).unlink(missing_ok=True)
                 return folder / remote.name
             _discard(part)

@@ -520,7 +520,7 @@ def _energies(values, name):
     """One-dimensional float64 energies; raise for the first that is missing or not finite."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
-        raise AtomRefError(f"{name} has shape {values.shape}: give one energy per atom a row")
+        raise AtomRefError(f"{name} has shape {values.shape}: give each row one energy per atom")
     wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
         raise AtomRefError(f"row {wrong[0]}: {name} is {values[wrong[0]]} ({wrong.size} such rows): drop these rows")

@@ -113,7 +113,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
         raise InputError(f"{' and '.join(constant)} constant: no correlation is defined")
     group = np.arange(len(x)) if material_ids is None else np.unique(np.asarray(material_ids), return_inverse=True)[1]
     if len(group) != len(x):
-        raise InputError(f"{len(group)} material ids for {len(x)} points: give one a point")
+        raise InputError(f"{len(group)} material ids for {len(x)} points: give one per point")
     n_materials = int(group.max()) + 1
     x, y = x - x.mean(), y - y.mean()
     moments = np.column_stack(

@@ -47,7 +47,7 @@ class Scale:
         Frames or pairs of frames.
     is_conclusive : bool
     spread : float
-        Of the logarithm of the factor over the frames (median absolute deviation); NaN where it is not measured.
+        Median absolute deviation of the factor's logarithm over the frames; NaN where it is not measured.
     """
 
     factor: float
@@ -349,7 +349,7 @@ def check_forces(labels: Labels) -> list[Finding]:
     )
     pushed = np.flatnonzero(nets > 0.05)
     if len(pushed):
-        text = f"{len(pushed)} frames have a net force above 0.05 eV/Å an atom: atoms are missing or out of order"
+        text = f"{len(pushed)} frames have a net force above 0.05 eV/Å per atom: atoms are missing or out of order"
         findings.append(Finding("warning", "forces_ev_per_a", text, tuple(labels.ids[pushed][:ROWS_SHOWN])))
     return findings
 
@@ -383,7 +383,7 @@ def _turned_frames(labels: Labels) -> Finding | None:
         return None
     text = (
         f"forces and structures have different axes: cosine with the model {np.mean(direct):.2f}, but "
-        f"{np.mean(best):.2f} after one rotation a frame. Take both from the same file."
+        f"{np.mean(best):.2f} after one rotation per frame. Take both from the same file."
     )
     return Finding("error", "forces_ev_per_a", text)
 

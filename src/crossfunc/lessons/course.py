@@ -3,12 +3,16 @@
 Everything comes from the lessons' own files and from `notebooks/course.yml`; nothing is typed twice.
 """
 
+import base64
+import builtins
 import copy
 import hashlib
 import json
+import math
 import random
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -55,7 +59,8 @@ _FIELDS = {
     "day": {"from", "to", "what", "lessons", "exercises"},
     "debate": {"claim", "defend", "attack"},
 }
-_OPTIONAL = {"figures": {"skip"}}
+_OPTIONAL = {"figures": {"skip"}, "exercises": {"value"}}
+_OF_VALUE = ({"ask", "expression", "absolute"}, {"ask", "expression", "relative"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Course:
     Attributes
     ----------
     exercises : dict of str to dict
-        "LESSON.EXERCISE" to minutes, ask, choices, right, answer.
+        "LESSON.EXERCISE" to minutes, ask, choices, right, answer; where a number is asked for as well, `value` with
+        ask, expression (Python, of names that the lesson has bound by then) and its tolerance, absolute or relative.
     quiz : dict of str to list of dict
         Number of the lesson to questions: ask, choices, right, because.
     groups : list of dict
@@ -114,7 +120,24 @@ def read_course(path: Path) -> Course:
             raise LessonError(f"{path}: {name}: needs the fields {', '.join(sorted(_FIELDS[kind]))}, and no others.")
         if "right" in entry and entry["right"] not in entry["choices"]:
             raise LessonError(f"{path}: {name}: the right answer {entry['right']!r} is not among the choices.")
+        if "value" in entry:
+            _check_value(entry["value"], f"{path}: {name}")
     return course
+
+
+def _check_value(value: Mapping[str, Any], where: str) -> None:
+    """Raise LessonError unless a number is asked for, can be computed, and has one tolerance."""
+    if set(value) not in _OF_VALUE:
+        raise LessonError(f"{where}: value needs ask, expression and one of absolute and relative, and no others.")
+    near = value.get("absolute", value.get("relative"))
+    if not isinstance(near, int | float) or not near > 0:
+        raise LessonError(
+            f"{where}: the tolerance of value must be a number above zero, not {near!r} (1.0e-6, not 1e-6)."
+        )
+    try:
+        compile(str(value["expression"]), FILE, "eval")
+    except SyntaxError as error:
+        raise LessonError(f"{where}: the expression of value is no Python ({error}).") from error
 
 
 def write_course(
@@ -209,6 +232,7 @@ _START = """# Start
    times in its text are those of the book's own sizes.
 3. Under each exercise is an empty cell for you, and a check. `check("03.2")` lists the choices, and
    `check("03.2", "a little")` says whether an answer is right. It reads `answers.json` in this folder.
+   Where a number is asked for as well, `check("03.2", value=0.5)` compares yours with that of this notebook's own run.
 4. Nothing is lost by running a cell again, in whatever order.
 5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
 """
@@ -335,14 +359,18 @@ def _other_values(plan: Plan) -> str:
 
 
 def _to_do(cell: dict, exercise: str, about: Mapping[str, Any]) -> list[dict]:
-    """An empty cell to work in, and one that checks the answer."""
+    """An empty cell to work in, one that checks the answer, and one for a number where there is one."""
     choices = "\n".join(f"#   {choice}" for choice in shuffled(about["choices"], exercise))
     checked = f"# {about['ask']}\n{choices}\nfrom crossfunc.lessons.course import check\n\ncheck({exercise!r}, ...)"
     common: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    return [
+    cells = [
         {**common, "id": f"{cell.get('id', exercise)}-own", "source": f"# About {about['minutes']} minutes.\n"},
         {**common, "id": f"{cell.get('id', exercise)}-check", "source": checked},
     ]
+    if "value" in about:
+        number = f"# {about['value']['ask']}\ncheck({exercise!r}, value=...)"
+        cells.append({**common, "id": f"{cell.get('id', exercise)}-value", "source": number})
+    return cells
 
 
 def unfold(notebook: dict, titles: Mapping[str, str] | None = None) -> dict:
@@ -360,12 +388,19 @@ def unfold(notebook: dict, titles: Mapping[str, str] | None = None) -> dict:
 
 
 def answers(course: Course, numbers: Sequence[str]) -> dict:
-    """Return what `check` compares with: hashes, so that nobody reads an answer by accident."""
-    return {
-        key: {"ask": one["ask"], "choices": shuffled(one["choices"], key), "right": _hash(key, one["right"])}
-        for key, one in course.exercises.items()
-        if key.partition(".")[0] in numbers
-    }
+    """Return what `check` compares with: hashes and code, so that nobody reads an answer by accident."""
+    found = {}
+    for key, one in course.exercises.items():
+        if key.partition(".")[0] in numbers:
+            found[key] = {
+                "ask": one["ask"],
+                "choices": shuffled(one["choices"], key),
+                "right": _hash(key, one["right"]),
+            }
+            if "value" in one:
+                code = base64.b64encode(str(one["value"]["expression"]).encode()).decode()
+                found[key]["value"] = {**one["value"], "expression": code}
+    return found
 
 
 def shuffled(choices: Sequence[str], key: str) -> list[str]:
@@ -382,7 +417,14 @@ def _bare(answer: Any) -> str:
     return " ".join(re.sub(r"[^\w\s]", " ", str(answer).lower()).split())
 
 
-def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) -> str:
+def check(
+    exercise: str,
+    answer: Any = ...,
+    *,
+    value: Any = None,
+    file: str | Path = ANSWERS_FILE,
+    names: Mapping[str, Any] | None = None,
+) -> str:
     """Say whether an answer to an exercise is right.
 
     Parameters
@@ -391,8 +433,13 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
         "LESSON.EXERCISE", as in "03.2".
     answer : str
         One of the choices; left out, the question and the choices are returned.
+    value : float
+        The number that an exercise asks for, compared with what the notebook's own run comes to; with `...` the
+        question is returned.
     file : str or path
         The `answers.json` that came with the notebook.
+    names : mapping of str, optional
+        What the notebook has bound; default: the names of whoever calls.
 
     Returns
     -------
@@ -402,8 +449,11 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
     Raises
     ------
     LessonError
-        No such file or exercise, or an answer that is none of the choices; lists them.
+        No such file or exercise, or an answer that is none of the choices; lists them. A number where none is asked
+        for, what is no number, or a notebook that has not come as far.
     """
+    if names is None:
+        names = sys._getframe(1).f_globals
     try:
         known = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -411,6 +461,8 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
     if exercise not in known:
         raise LessonError(f"no exercise {exercise!r}; there are: {', '.join(known)}.")
     about = known[exercise]
+    if value is not None:
+        return _check_number(exercise, about.get("value"), value, names)
     listed = "; ".join(about["choices"])
     if answer is ...:
         return f"{about['ask']} {listed}"
@@ -418,6 +470,47 @@ def check(exercise: str, answer: Any = ..., *, file: str | Path = ANSWERS_FILE) 
     if said not in [_bare(choice) for choice in about["choices"]]:
         raise LessonError(f"exercise {exercise}: {answer!r} is none of the choices: {listed}.")
     return "right" if _hash(exercise, said) == about["right"] else "not yet: read question and findings once more"
+
+
+def _check_number(exercise: str, about: Mapping[str, Any] | None, value: Any, names: Mapping[str, Any]) -> str:
+    """Compare a number with that of the run whose names are given."""
+    if about is None:
+        raise LessonError(f"exercise {exercise}: asks for no number; give one of its choices.")
+    if value is ...:
+        return about["ask"]
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise LessonError(f"exercise {exercise}: {value!r} is no number.") from None
+    expected = expected_number(exercise, base64.b64decode(about["expression"]).decode(), names)
+    near = about["absolute"] if "absolute" in about else about["relative"] * abs(expected)
+    return "right" if abs(found - expected) <= near else "not yet: read the question and your run once more"
+
+
+def expected_number(exercise: str, expression: str, names: Mapping[str, Any]) -> float:
+    """Return what an expression of `course.yml` comes to in a lesson's run.
+
+    Parameters
+    ----------
+    exercise, expression : str
+    names : mapping of str
+        What the lesson has bound.
+
+    Raises
+    ------
+    LessonError
+        A run that has not come as far, or whose data have no such number.
+    """
+    try:
+        expected = float(eval(expression, {"__builtins__": builtins, **names}))  # noqa: S307, the course's own file
+    except Exception as error:
+        raise LessonError(
+            f"exercise {exercise}: this notebook has no such number yet ({type(error).__name__}: {error}); run all "
+            "cells above the exercise first."
+        ) from error
+    if not math.isfinite(expected):
+        raise LessonError(f"exercise {exercise}: these data have no such number.")
+    return expected
 
 
 # --- words ---
@@ -453,13 +546,23 @@ def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan]
         lines += [f"## {lesson_title(plan)} ({total} minutes of exercises)", ""]
         lines += ["| exercise | minutes | expected answer | right choice |", "|---|---|---|---|"]
         lines += [f"| {key} | {one['minutes']} | {one['answer']} | {one['right']} |" for key, one in own.items()]
-        lines.append("")
+        lines += ["", *_number_lines(own)]
         same = [one for one in students if one.lesson.number == plan.lesson.number and one.profile != plan.profile]
         for run in [plan, *(one for one in same if check_lesson(one) is None)]:
             for key, printed in _printed_by_solutions(run).items():
                 lines += [f"The solution of {key} prints, at the sizes of the profile {run.profile}:", ""]
                 lines += ["```text", printed, "```", ""]
     return "\n".join(lines)
+
+
+def _number_lines(exercises: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Exercises that ask for a number, with the tolerance of the check and what computes it in the notebook."""
+    lines = []
+    for key, one in exercises.items():
+        if value := one.get("value"):
+            near = f"{value['absolute']:g}" if "absolute" in value else f"{value['relative']:.0%}"
+            lines.append(f"- {key}, as a number (within {near}): {value['ask']} `{value['expression']}`")
+    return [*lines, ""] if lines else []
 
 
 def _printed_by_solutions(plan: Plan) -> dict[str, str]:
@@ -559,7 +662,7 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
     ----------
     letter : str
     group : mapping
-        Of `course.yml`.
+        A group of `course.yml`.
     stem : str
         The lesson's file.
     phases : DataFrame

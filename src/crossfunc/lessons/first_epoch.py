@@ -119,6 +119,13 @@ def outcome(histories: pd.DataFrame) -> pd.DataFrame:
 
 # --- what is recorded ---
 
+IN_KEYS = {
+    "short": list(SHORT.values()),
+    "what": ["loss", "gradient"],
+    "what.replace(' ', '_')": ["energy_and_forces", "whole_and_forces"],
+}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
+
 
 def record_pulls(results, pulls: pd.DataFrame) -> None:
     """Record how many frames lie on the plateau of the Huber loss, and what share of their pull does not cancel."""
@@ -162,12 +169,10 @@ def record_forces(results, histories: pd.DataFrame) -> None:
     n_seeds, n_epochs = first.shape[1], int(histories["epoch"].max())
     repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
     for start, short in SHORT.items():
-        for key, values, more in (
-            (f"force_change_{short}", 100 * (first.loc[start] - 1), {}),
-            (f"force_after_epochs_{short}", last.loc[start], {"n_epochs": n_epochs}),
-        ):
-            ends = (values.min(), values.max()) if n_seeds > 1 else None
-            results.record(f"{key}", values.mean(), ends, repeats=repeats, **more)
+        change, after = 100 * (first.loc[start] - 1), last.loc[start]
+        of_change, of_after = ((v.min(), v.max()) if n_seeds > 1 else None for v in (change, after))
+        results.record(f"force_change_{short}", change.mean(), of_change, repeats=repeats)
+        results.record(f"force_after_epochs_{short}", after.mean(), of_after, repeats=repeats, n_epochs=n_epochs)
 
 
 # --- in words ---

@@ -50,6 +50,9 @@ ZERO, AS_IT_IS, PUBLISHED = "predict zero", "GGA model as it comes", "published 
 FREE = (ZERO, AS_IT_IS, TAUGHT, "references-only", "model-aware")
 """Rows that no step of training on the new labels went into."""
 
+ROWS = (*FREE, "1", *(c for c in CASES if c.startswith("1 ")), *"234", PAPERS_TABLE, AWARE, *PLAIN_CASES, PUBLISHED)
+"""All rows of the table in their order, what costs nothing first."""
+
 DRAWN = (*"1234", PAPERS_TABLE, AWARE)
 """Cases whose histories are drawn."""
 
@@ -206,10 +209,10 @@ def record_splits(results, by_kind: Mapping[str, tuple]) -> None:
     """Record the errors on a frozen network by what is held out, and what a harder split costs."""
     first = next(iter(by_kind))
     for kind, (_, after, rise) in by_kind.items():
-        key = f"split_{kind.replace(' ', '_')}"
-        results.record(key, after.value, after.interval, n=after.n_materials)
+        short = kind.replace(" ", "_")
+        results.record(f"split_{short}", after.value, after.interval, n=after.n_materials)
         if kind != first:
-            results.record(f"{key}_rise", rise.value, rise.interval, n=rise.n_materials)
+            results.record(f"split_{short}_rise", rise.value, rise.interval, n=rise.n_materials)
 
 
 # --- the start ---
@@ -265,16 +268,15 @@ def start_errors(models: Mapping[str, object], low: LabelledFrames, high: Labell
 def record_starts(results, table: pd.DataFrame) -> None:
     """Record what a taught start knows of both functionals, and how far their labels are apart."""
     low, high = table.columns.get_level_values(0).unique()
-    gap = f"{low} labels"
-    for key, row, side in (
-        ("published_start_force_mae_low", "as published", low),
-        ("taught_start_force_mae_low", TAUGHT, low),
-        ("published_start_force_mae_high", "as published", high),
-        ("taught_start_force_mae_high", TAUGHT, high),
-        ("functionals_force_difference", gap, high),
-    ):
+
+    def record(key: str, row: str, side: str) -> None:
         if np.isfinite(value := table.loc[row, (side, "force")]):
-            results.record(f"{key}", value)
+            results.record(key, value)
+
+    for name, side in (("low", low), ("high", high)):
+        record(f"published_start_force_mae_{name}", "as published", side)
+        record(f"taught_start_force_mae_{name}", TAUGHT, side)
+    record("functionals_force_difference", f"{low} labels", high)
 
 
 def label_gap(low: LabelledFrames, high: LabelledFrames) -> dict[str, float]:
@@ -364,8 +366,7 @@ def untrained(judged: Judged) -> str:
 
 def order_of(judged: Judged) -> list[str]:
     """Return the names of all rows of the table, what costs nothing first."""
-    order = (*FREE, "1", *(c for c in CASES if c.startswith("1 ")), *"234", PAPERS_TABLE, AWARE, *PLAIN_CASES)
-    return [name for name in (*order, PUBLISHED) if name in judged.names]
+    return [name for name in ROWS if name in judged.names]
 
 
 def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
@@ -382,6 +383,14 @@ def title_of(name: str) -> str:
 def key_of(metric: str, name: str) -> str:
     """Return the key under which an error is recorded: `energy_mae_method_4`."""
     return f"{metric.split('_mae')[0]}_mae_{short_name(name)}"
+
+
+IN_KEYS = {
+    "key_of(metric, name)": [key_of(metric, name) for metric in TABLE_COLUMNS for name in ROWS],
+    "short_name(name)": [short_name(name) for name in ROWS],
+    "what": ["slope", "cosine"],
+}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
 
 
 def table_1(judged: Judged, results) -> pd.DataFrame:
@@ -549,35 +558,37 @@ def record_errors(results, judged: Judged, note: str) -> None:
         for name in order_of(judged):
             if np.isnan(mean.loc[name, metric]):
                 continue
-            e, quantity, short = judged.estimate(name, metric), metric.split("_mae")[0], short_name(name)
-            results.record(f"{quantity}_mae_{short}", mean.loc[name, metric], e and e.interval, note=note)
+            e = judged.estimate(name, metric)
+            results.record(key_of(metric, name), mean.loc[name, metric], e and e.interval, note=note)
 
 
 def record_differences(results, judged: Judged) -> dict[str, str]:
     """Record differences of two methods, paired over test materials; return the verdict of each by key."""
-    start, verdicts = untrained(judged), {}
-    compared = [
-        (f"{quantity}_{pair[0]}_minus_{pair[1]}", *pair, metric)
-        for metric, (quantity, pairs) in _PAIRS.items()
-        for pair in pairs
-    ]
-    compared += [(f"force_{m}_minus_untrained", m, start, FORCE) for m in "234"]
-    compared += [("force_1_minus_zero", "1", ZERO, FORCE), ("stress_1_minus_zero", "1", ZERO, STRESS)]
-    compared += [("force_aware_minus_untrained", AWARE, start, FORCE), ("force_aware_minus_4", AWARE, "4", FORCE)]
-    compared += [("energy_table_minus_4", PAPERS_TABLE, "4", ENERGY), ("energy_aware_minus_4", AWARE, "4", ENERGY)]
-    compared += [("energy_aware_minus_references", AWARE, "model-aware", ENERGY)]
-    compared += [
-        (f"{quantity}_{case}_minus_plain", case, case + AS_PUBLISHED, metric)
-        for metric, quantity in ((REFITTED, "refitted"), (FORCE, "force"))
-        for case in ("3", "4")
-    ]
-    metrics = shown_metrics(judged)
-    for key, one, other, metric in compared:
+    start, metrics = untrained(judged), shown_metrics(judged)
+    verdicts: dict[str, str] = {}
+
+    def record(key: str, one: str, other: str, metric: str) -> None:
         if metric not in metrics or not {one, other} <= judged.names:
-            continue
+            return
         e = judged.difference(one, other, metric)
         verdicts[key] = e.verdict
-        results.record(f"{key}", e.value, e.interval, n=e.n_materials)
+        results.record(key, e.value, e.interval, n=e.n_materials)
+
+    for metric, (quantity, pairs) in _PAIRS.items():
+        for pair in pairs:
+            record(f"{quantity}_{pair[0]}_minus_{pair[1]}", pair[0], pair[1], metric)
+    for m in "234":
+        record(f"force_{m}_minus_untrained", m, start, FORCE)
+    record("force_1_minus_zero", "1", ZERO, FORCE)
+    record("stress_1_minus_zero", "1", ZERO, STRESS)
+    record("force_aware_minus_untrained", AWARE, start, FORCE)
+    record("force_aware_minus_4", AWARE, "4", FORCE)
+    record("energy_table_minus_4", PAPERS_TABLE, "4", ENERGY)
+    record("energy_aware_minus_4", AWARE, "4", ENERGY)
+    record("energy_aware_minus_references", AWARE, "model-aware", ENERGY)
+    for metric, quantity in ((REFITTED, "refitted"), (FORCE, "force")):
+        for case in ("3", "4"):
+            record(f"{quantity}_{case}_minus_plain", case, case + AS_PUBLISHED, metric)
     return verdicts
 
 
@@ -590,7 +601,7 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
     def record(key: str, values) -> None:
         values = np.asarray(values, float)
         ends = (values.min(), values.max()) if n_seeds > 1 else None
-        results.record(f"{key}", values.mean(), ends, repeats=repeats)
+        results.record(key, values.mean(), ends, repeats=repeats)
 
     training = {n: np.array([runs[n, s].history[f"train_{ENERGY}"].min() for s in judged.splits]) for n in "1234"}
     for name, of_seeds in training.items():

@@ -14,6 +14,7 @@ from crossfunc.bootstrap import mean_error, paired_over_seeds
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
+from crossfunc.lessons.units import STARTS
 from crossfunc.training.baselines import frame_errors, predict_zero, why_not_quote, zero_errors
 from crossfunc.training.evaluate import evaluate, predict_frames
 from crossfunc.training.labels import LabelledFrames
@@ -353,6 +354,9 @@ def schedule_changes(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
 # --- what is recorded ---
 
+IN_KEYS = {"metric": list(DRAWN), "key_of(name)": [key_of(name) for name in (*STARTS, "refitted")]}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
+
 
 def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, float]]:
     """Interval of each error over the validation materials."""
@@ -383,8 +387,9 @@ def record_errors(results, at_zero, untrained, errors, finals, validation: Label
     lasts = {name: over_materials(runs[0].last_model, validation) for name, runs in finals.items()}
     for metric in DRAWN:
         for name in untrained if metric == "energy" else ["refitted"]:
-            key = f"{metric}_n0_{key_of(name)}"
-            results.record(f"{key}", at_zero.loc[name, metric], ends[name][metric], n=note["n_pool"])
+            results.record(
+                f"{metric}_n0_{key_of(name)}", at_zero.loc[name, metric], ends[name][metric], n=note["n_pool"]
+            )
         for name, interval in lasts.items():
             end, (low, high) = at_largest(errors, name), interval[metric]
             span = (min(low, end[metric].min()), max(high, end[metric].max()))

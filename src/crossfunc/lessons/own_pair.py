@@ -83,7 +83,7 @@ def report_table(folder: Path):
     return table.style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
-def tune(folder: Path, out: Path, *, n_epochs: int, pretrained: str, max_atoms: int | None = None, **settings):
+def tune(folder: Path, out: Path | str, *, n_epochs: int, pretrained: str, max_atoms: int | None = None, **settings):
     """Fine-tune by Method 4 on the high functional's frames, and measure the model before, after new references, after.
 
     Parameters
@@ -98,7 +98,7 @@ def tune(folder: Path, out: Path, *, n_epochs: int, pretrained: str, max_atoms: 
     max_atoms : int, optional
         Larger crystals are left out.
     settings
-        Of the training: `seed` (of the split, too), `batch_size`.
+        Settings of the training: `seed` (of the split, too), `batch_size`.
 
     Returns
     -------
@@ -135,6 +135,13 @@ def _cell(digits: str):
     return lambda value: "–" if np.isnan(value) else format(value, digits)
 
 
+IN_KEYS = {
+    "what": [*(what for what, _ in QUANTITIES.values()), "frames", "materials"],
+    "result_key(model)": ["as_it_comes", "new_references", "fine_tuned"],
+}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
+
+
 def record_errors(results, errors: Mapping[str, Mapping], **sizes) -> None:
     """Record every error that has a label to be measured against, as `<what>_mae_<model>`.
 
@@ -162,7 +169,7 @@ def record_published(results, published: Mapping) -> tuple[float, float]:
     ----------
     results : LessonResults
     published : mapping
-        Of `evaluate(..., with_predictions=True)`.
+        Errors from `evaluate(..., with_predictions=True)`.
     """
     predictions = published["predictions"]
     off = np.abs(np.subtract(*predictions.pairs("energy")))

@@ -40,9 +40,9 @@ class PairedCrystals:
     high_ev, low_ev : ndarray, shape (n,)
         r²SCAN energies and GGA/GGA+U energies with MP2020 corrections, eV/atom.
     predicted_ev : ndarray, shape (n,)
-        Of the model with its own references, eV/atom.
+        Energies by the model with its own references, eV/atom.
     features : ndarray, shape (n, 64)
-        Of `crystal_features`.
+        Features from `crystal_features`.
     base_ev : ndarray, shape (94,)
         References inside the model; NaN where it has none.
     """

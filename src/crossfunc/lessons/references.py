@@ -59,7 +59,7 @@ def shift_evidence(dataset: Dataset, fit: AtomRefFit) -> pd.DataFrame:
     ----------
     dataset : Dataset
     fit : AtomRefFit
-        Of the difference of the energies, high minus low.
+        Fit to the difference of the energies, high minus low.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons import wording
 from crossfunc.lessons.exports import PLOTLY, named_figures
 from crossfunc.lessons.plans import Plan
@@ -75,7 +76,7 @@ def write_slides(
     Parameters
     ----------
     plans : iterable of Plan
-        Of executed lessons, one after another in one deck.
+        Plans of executed lessons, one after another in one deck.
     path : path
     titles : mapping, optional
         Titles of the book's pages, from `wording.page_titles`.
@@ -167,8 +168,9 @@ def _new_deck():
 
 def _save(deck, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    deck.save(str(path))
-    return path
+    buffer = BytesIO()
+    deck.save(buffer)
+    return write_atomically(path, buffer.getvalue())
 
 
 def _lists(plan: Plan, titles: Mapping[str, str] | None) -> list[tuple[str, list[str]]]:
@@ -284,7 +286,7 @@ def write_handout(
     Parameters
     ----------
     plans : sequence of Plan
-        Of executed lessons.
+        Plans of executed lessons.
     path : path
     titles : mapping, optional
         Titles of the book's pages.
@@ -305,5 +307,6 @@ def write_handout(
     path.parent.mkdir(parents=True, exist_ok=True)
     foot = " ".join([caption, _sizes(plans[0])] if plans else [])
     page = draw_handout("Carrying a potential over to another functional", sections, story, foot)
-    page.savefig(path, format="pdf")
-    return path
+    buffer = BytesIO()
+    page.savefig(buffer, format="pdf")
+    return write_atomically(path, buffer.getvalue())

@@ -321,7 +321,7 @@ def scaling_units(
     parameters: Mapping[str, Any],
     start: Unit | None = None,
 ) -> dict[tuple[str, int, int], Unit]:
-    """Units of lesson 7, (curve, N, seed) -> Unit: nested subsets, equal budgets, one table of references a curve.
+    """Units of lesson 7, (curve, N, seed) -> Unit: nested subsets, equal budgets, one table of references per curve.
 
     Parameters
     ----------

@@ -34,9 +34,9 @@ class SmallNetwork(nn.Module):
     Parameters
     ----------
     width : int
-        Of embeddings, messages and hidden features.
+        Width of embeddings, messages and hidden features.
     seed : int
-        Of the weights; the process's random state stays as it was.
+        Seed of the weights; the process's random state stays as it was.
     """
 
     def __init__(self, width: int = 32, seed: int = 0):

@@ -178,7 +178,7 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
 
 
 def atom_features(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
-    """What the readout of energies gets: 64 numbers an atom after the last convolution, shape (n_atoms, 64)."""
+    """What the readout of energies gets: 64 numbers per atom after the last convolution, shape (n_atoms, 64)."""
     with torch.no_grad():
         positions = (batch.frac_coords[:, None, :] @ batch.lattices.index_select(0, batch.owners))[:, 0]
         kernels = Kernels(False, batch.lattices.device.type)

@@ -38,8 +38,8 @@ class Incidences:
     short_bonds : int64, (n_short,)
         The bonds below 3 Å that take part in an angle.
     pair_signs : float, (n_pairs,)
-        Of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both are
-        walked the same way (both forwards or both backwards) from it, else -1.
+        Sign of each pair of bonds with a common atom, the angle from one to the other being that back: +1 where both
+        are walked the same way (both forwards or both backwards) from it, else -1.
     edges : Incidence, (2 n_bonds, n_atoms + n_bonds + n_atoms)
         Centre, bond and neighbour of every directed edge, for tables stacked in this order.
     angles : Incidence, (n_angles, n_short + n_short + n_atoms + n_pairs)

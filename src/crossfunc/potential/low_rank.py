@@ -51,7 +51,7 @@ def share_of_low_rank(before, after, rank: int):
     Parameters
     ----------
     before, after : Module
-        Of one architecture.
+        Networks of one architecture.
     rank : int
 
     Returns

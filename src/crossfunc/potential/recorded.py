@@ -42,7 +42,7 @@ class RecordedModel(DirectModel):
     references_ev : ndarray, shape (94,)
         Element references that the model adds to its energies.
     weight_changes : dict of str to (float, float)
-        Of each of its parameters: the square of how far it moved from the start, and the square of its length there.
+        For each of its parameters: the square of how far it moved from the start, and the square of its length there.
     """
 
     name: str

@@ -115,7 +115,7 @@ def build_crystal(name: str, elements: tuple[str, ...]) -> tuple[np.ndarray, np.
     name : str
         A key of `prototypes()`.
     elements : tuple of str
-        One symbol a label.
+        One symbol per label.
 
     Returns
     -------

@@ -29,7 +29,7 @@ def drop_twins(
     out : str or path
         Folder to write; may be the dataset's own with `overwrite`.
     version : str, optional
-        Of the dataset that is written; by default that of the one given.
+        Version of the dataset that is written; by default that of the one given.
     overwrite : bool
 
     Returns

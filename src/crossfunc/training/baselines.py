@@ -142,7 +142,7 @@ def slope_and_cosine(predictions: FramePredictions) -> tuple[float, float]:
     Returns
     -------
     slope : float
-        Of predicted against labelled force components, through the origin, F·F̂ / F·F: below 1 they are too small.
+        Slope of predicted against labelled force components through the origin, F·F̂ / F·F: below 1 they are too small.
     cosine : float
         F·F̂ / |F||F̂| over all components: 0 for forces that know nothing.
 

@@ -141,7 +141,7 @@ def forgetting(
         See `finetune`.
     split_seed : int
     max_frames : int
-        Of each kind.
+        Frames of each kind at most.
     progress : bool
 
     Returns
@@ -191,7 +191,7 @@ def measure_forgetting(
         Kind to frames of the source functional, as `split_source` finds them; "dimers" from `read_dimers`. Frames
         without forces among their labels are labelled by `start`.
     max_frames : int
-        Of each kind, drawn at random.
+        Frames of each kind at most, drawn at random.
     seed : int
     progress : bool
         Show bars.

@@ -98,7 +98,7 @@ def fit_frozen_correction(
         return 1 / (2 * (width * median) ** 2)
 
     def errors(width):
-        """Mean absolute error of each ridge on held-out crystals, all ridges from one diagonalisation a fold."""
+        """Mean absolute error of each ridge on held-out crystals, all ridges from one diagonalisation per fold."""
         kernel, left = np.exp(-gamma(width) * squared), np.empty((len(RIDGES), len(r)))
         for k in range(n_splits):
             train, held = fold != k, fold == k
@@ -122,7 +122,7 @@ class FrozenModel(DirectModel):
     ----------
     network : CHGNet
     correction : FrozenCorrection
-        Of the energies alone: forces, stresses and moments are the network's.
+        What is added to the energies alone: forces, stresses and moments are the network's.
     """
 
     network: Any
@@ -154,7 +154,7 @@ def fit_frozen_model(network, frames, *, seed: int = 0) -> FrozenModel:
     frames : LabelledFrames
         Those without an energy are passed over.
     seed : int
-        Of the folds that choose the kernel.
+        Seed of the folds that choose the kernel.
 
     Returns
     -------

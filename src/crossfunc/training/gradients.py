@@ -68,7 +68,7 @@ def term_gradients(model, batch: StepBatch, settings: LossSettings) -> Gradients
 
     Notes
     -----
-    One backward pass a term: together the time of about two training steps. Fig. 3a has the sum; lesson 5 takes it
+    One backward pass per term: together the time of about two training steps. Fig. 3a has the sum; lesson 5 takes it
     apart.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -105,7 +105,7 @@ def summarise_gradients(gradients: Gradients, layers: Mapping | None = None) -> 
     Returns
     -------
     pandas.DataFrame
-        One row a layer and term, the term "total" among them, with `norm` (Euclidean), `mean_abs` (mean |g| over the
+        One row per layer and term, the term "total" among them, with `norm` (Euclidean), `mean_abs` (mean |g| over the
         layer's parameters) and `cosine_with_energy` (NaN where either gradient is zero). Two more layers: "network",
         all parameters but the element references, and "references", these, where they are trained.
 

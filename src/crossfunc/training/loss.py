@@ -33,7 +33,7 @@ class LossSettings:
     Attributes
     ----------
     kind : "huber", "mse" or "mae"
-        Of an error e: Huber, e²/2 for |e| <= δ, else δ (|e| - δ/2); squared, e²; absolute, |e|.
+        Loss of an error e: Huber, e²/2 for |e| <= δ, else δ (|e| - δ/2); squared, e²; absolute, |e|.
     delta : float
         δ of the Huber loss, the same number for all targets: eV/atom, eV/Å, GPa and μB.
     energy, forces, stress, magmoms : float

@@ -73,7 +73,7 @@ class TrainingModule(pl.LightningModule):
     strategy : Strategy, optional
         What the method adds to the loop; the model is prepared by it.
     stiffness : Tensor or float, optional
-        Of the strategy's pull to the weights that the model has now.
+        Strength of the strategy's pull to the weights that the model has now.
     source_rows : ndarray, optional
         Frames that join the steps beside those of the split, as many as the strategy says.
     n_parts : int, optional

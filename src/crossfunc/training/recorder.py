@@ -21,6 +21,10 @@ class Recorder(Callback):
         self.per_epoch = per_epoch
         self.rows: list[dict] = []
 
+    def setup(self, trainer, pl_module, stage: str) -> None:  # noqa: ARG002
+        """Forget the rows of an earlier run; Lightning calls this before it takes back those of a checkpoint."""
+        self.rows = []
+
     def is_due(self, trainer, batch_idx: int) -> bool:
         """Whether the batch is one of those before which to record."""
         return batch_idx in {k * trainer.num_training_batches // self.per_epoch for k in range(self.per_epoch)}

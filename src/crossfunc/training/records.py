@@ -6,6 +6,8 @@ its weights have moved. That is a fiftieth of the weights, and can be kept where
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -133,7 +135,7 @@ def unpack_run(
         last = _model_of("last_model", arrays, name)
         has_best = any(key.startswith("model.") for key in arrays)
         best = _model_of("model", arrays, name) if has_best else replace(last, keys=last.keys[:0])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"the record of {name} is not whole ({error}); delete it to make the unit again.") from error
     fit, found = plain["references_fit"], find_method(method)
     return FinetuneResult(

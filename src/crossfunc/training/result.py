@@ -52,7 +52,7 @@ class FinetuneResult:
     source_model : CHGNet or None
         The best weights read by the readout of the source functional, for the method "two-readouts".
     seconds_in_all : float or None
-        Of a unit: from the call to the end, with the start and what was measured afterwards.
+        Time of a unit: from the call to the end, with the start and what was measured afterwards.
     """
 
     model: Any

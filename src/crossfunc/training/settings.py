@@ -221,7 +221,7 @@ def chgnet_learning_rates(n_batches: int, n_epochs: int, fraction: float = 0.01)
     Parameters
     ----------
     n_batches : int
-        Of an epoch.
+        Batches of an epoch.
     n_epochs : int
     fraction : float
         f, the rate that is meant to be the last over the first.

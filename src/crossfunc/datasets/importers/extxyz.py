@@ -51,10 +51,10 @@ class Keys:
         Comment-line entries that say which structure a frame is (to pair the two files) and which material it belongs
         to (never split between training and test).
     energy_unit, force_unit, stress_unit : str
-        Of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
+        One of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
         `VIRIAL_UNITS`. ASE's convention is eV, eV/Å and eV/Å³ with tension positive.
     moments : str
-        Of `MOMENTS`; for three numbers a moment, "length" or the axis to read.
+        One of `MOMENTS`; for three numbers per moment, "length" or the axis to read.
     leave_out : tuple of str
         Columns that are labels, or look like some, and are not wanted.
     """
@@ -277,7 +277,7 @@ class _Reader:
             )
 
     def notes(self) -> list[str]:
-        """What is numeric, an atom or a tensor wide, and not read."""
+        """What is numeric, has a value per atom or the size of a tensor, and is not read."""
         if not self.unread:
             return []
         listed = ", ".join(f"{one.name} ({one.shape})" for one in self.unread.values())
@@ -343,7 +343,7 @@ class _Reader:
         if shape == (n, 3):
             if self.keys.moments == "number":
                 raise RowError(
-                    f"{key} has three numbers a moment (non-collinear): read their length with --moments length, or "
+                    f"{key} has three numbers per moment (non-collinear): read their length with --moments length, or "
                     "one component with --moments x, y or z"
                 )
             vectors = np.reshape(_array(values, key, 3 * n), (n, 3))
@@ -351,7 +351,9 @@ class _Reader:
                 return np.linalg.norm(vectors, axis=1).tolist()
             return vectors[:, "xyz".index(self.keys.moments)].tolist()
         if self.keys.moments != "number":
-            raise RowError(f"{key} has shape {shape}, where --moments {self.keys.moments} reads three numbers a moment")
+            raise RowError(
+                f"{key} has shape {shape}, where --moments {self.keys.moments} reads three numbers per moment"
+            )
         return _array(values, key, n)
 
     def _list_unread(self, atoms, results: dict, missing: set[str]) -> None:
@@ -379,7 +381,7 @@ _NO_LABELS = {"numbers", "positions", "tags", "masses", "momenta", "initial_magm
 _MOMENT_WORDS = ("mag", "mom", "spin")
 _NUMBER_WORDS = ("energ", "enthalp", "pressure")  # a second energy may be the one that was meant
 _ONE_OF_THREE = re.compile(r"(f|\w*force\w*?)_?[xyz]", re.IGNORECASE)
-_ONE_COMPONENT = "a component an atom"
+_ONE_COMPONENT = "a component per atom"
 _OPTIONS = {
     "forces": "--forces-key {name}",
     "stress": "--stress-key {name}",
@@ -396,7 +398,7 @@ class Unread:
     ----------
     name, shape : str
     may_be : str
-        "forces", "stress" or "magmoms"; "" for a number an atom that no name makes a moment, and for one of a frame.
+        "forces", "stress" or "magmoms"; "" for a number per atom that no name makes a moment, and for one of a frame.
     """
 
     name: str
@@ -418,11 +420,11 @@ class Unread:
         if array.shape in ((6,), (9,), (3, 3)) and not in_columns:
             return cls(name, f"{array.size} numbers", "stress")
         if array.shape == (n_atoms, 3) and (array.dtype.kind == "f" or is_moment):
-            return cls(name, "3 numbers an atom", "magmoms" if is_moment else "forces")
+            return cls(name, "3 numbers per atom", "magmoms" if is_moment else "forces")
         if array.shape == (n_atoms,) and in_columns and _ONE_OF_THREE.fullmatch(name):
             return cls(name, _ONE_COMPONENT, "forces")
         if array.shape == (n_atoms,) and (in_columns or is_moment):
-            return cls(name, "a number an atom", "magmoms" if is_moment else "")
+            return cls(name, "a number per atom", "magmoms" if is_moment else "")
         return None
 
     def describe(self) -> str:

@@ -70,7 +70,7 @@ class FrameRows:
         texts : dict
             The text columns.
         structure : tuple
-            Atomic numbers, lattice (9 numbers, Å) and fractional coordinates (3 an atom).
+            Atomic numbers, lattice (9 numbers, Å) and fractional coordinates (3 per atom).
         energy_per_atom_ev : float
         **labels
             `forces_ev_per_a`, `stress_gpa`, `magmoms_mub`: flat sequences in these units, or None.

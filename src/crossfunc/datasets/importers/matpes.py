@@ -1,4 +1,4 @@
-"""MatPES: records of static calculations in PBE and in r²SCAN, one JSON array or one record a line, also gzipped.
+"""MatPES: records of static calculations in PBE and in r²SCAN, one JSON array or one record per line, also gzipped.
 
 Units: total energy in eV, eV/Å, and stress in VASP's kBar (compression positive) as xx, yy, zz, yz, xz, xy.
 """
@@ -44,7 +44,7 @@ def import_matpes(
     Parameters
     ----------
     files : sequence of str or path
-        One file a functional.
+        One file per functional.
     out : str or path
         The dataset folder to make.
     stress_unit : str

@@ -95,7 +95,7 @@ def _read_light(writer: DatasetWriter) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 _WEIGHTS = np.random.default_rng(0).random(95)
-"""One number an element: their mean over the atoms tells compositions apart, whatever the size of the cell."""
+"""One number per element: their mean over the atoms tells compositions apart, whatever the size of the cell."""
 _SAME_SIGNATURE = 1e-9
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons.figures.style import PIXELS_PER_CSS_PIXEL, STYLE, FigureError
 from crossfunc.lessons.sources import FIGURES_VARIABLE
 from crossfunc.plain_text import in_markdown
@@ -98,8 +99,10 @@ def _write_vectors(figure, folder, name):
     figure = getattr(figure, "figure", figure)
     # Names inside the file that do not change from run to run; in a PDF, text that can be selected and edited.
     with mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"], "pdf.fonttype": 42}):
-        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-        figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
+        for kind, dates in (("svg", ("Date", "Creator")), ("pdf", ("CreationDate", "Producer"))):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, bbox_inches="tight", metadata=dict.fromkeys(dates))
+            write_atomically(folder / f"{name}.{kind}", buffer.getvalue())
 
 
 def _png(figure):

@@ -156,7 +156,7 @@ def before_and_after(panels, names, axes=None):
     panels : dict of str to (array_like, array_like), each of shape (n_materials,), eV/atom
         Title of a panel to the energies in the high functional (x) and in the low one (y).
     names : (str, str)
-        Of the low and of the high functional.
+        Names of the low and of the high functional.
     axes : sequence of matplotlib.axes.Axes, optional
 
     Returns

@@ -57,7 +57,7 @@ def hull_plot(diagram, **options):
     Parameters
     ----------
     diagram : pymatgen PhaseDiagram
-        Of two or three elements.
+        Phase diagram of two or three elements.
     options
         For pymatgen's `PDPlotter`.
 

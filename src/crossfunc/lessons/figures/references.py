@@ -60,7 +60,7 @@ def draw_shift_evidence(table, names, ax=None):
         From `crossfunc.lessons.references.shift_evidence`: index symbol, in order of atomic number; `fitted` with
         `std_error`, and other sources; eV. A source without any value is left out.
     names : (str, str)
-        Of the low and of the high functional.
+        Names of the low and of the high functional.
     ax : matplotlib.axes.Axes, optional
 
     Returns
