@@ -65,7 +65,7 @@ from crossfunc.lessons import (
     units,
 )
 from crossfunc.lessons.figures import scaling as draw
-from crossfunc.training import ScalingError, fit_power_law, settings
+from crossfunc.training import ScalingError, settings
 from crossfunc.training.units import run_units
 
 # %%
@@ -211,7 +211,7 @@ learning_curves.mean_errors(errors).style.format("{:.0f}")
 n_by_hand = np.array([25, 100, 400, 1600])
 halved = np.array([80.0, 40.0, 20.0, 10.0])
 slope, intercept = np.polyfit(np.log(n_by_hand), np.log(halved), 1)
-law_by_hand = fit_power_law(n_by_hand, halved, n_bootstrap=50)
+law_by_hand = xf.fit_power_law(n_by_hand, halved, n_bootstrap=50)
 assert np.isclose(law_by_hand.exponent, -slope)
 assert np.isclose(law_by_hand.prefactor, np.exp(intercept))
 print(f"error = {np.exp(intercept):.0f} N^{slope:.2f}")
@@ -418,7 +418,7 @@ learning_curves.record_schedule(results, changes, others[0])
 scratch = learning_curves.of_curve(errors, "scratch")
 fewer = scratch[scratch["n"] < fitting[-1]]
 try:
-    law = fit_power_law(fewer["n"], fewer["energy"], n_min=1)
+    law = xf.fit_power_law(fewer["n"], fewer["energy"], n_min=1)
 except ScalingError as why:
     print(f"{why} Give the lesson more sizes.")
 else:

@@ -54,7 +54,6 @@ import crossfunc as xf
 from crossfunc.lessons import LessonResults, figures, forgetting, own_data
 from crossfunc.lessons.forgetting import CASES, LATER, NAMES
 from crossfunc.potential.low_rank import share_of_low_rank
-from crossfunc.training import start_model
 from crossfunc.training.dimers import find_dimers
 from crossfunc.training.source import (
     make_source,
@@ -178,7 +177,7 @@ own = make_source(without_labels(few), base)
 before = xf.predict(base, few.crystals)
 for key in LATER:
     options = {"references": "pretrained", "source": own}
-    model = start_model(key, few, pretrained=base, **options).model
+    model = xf.start_model(key, few, pretrained=base, **options).model
     after = xf.predict(model, few.crystals)
     for name in ("forces_ev_per_a", "magmoms_mub"):
         assert all(map(np.array_equal, before[name], after[name]))

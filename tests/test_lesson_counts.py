@@ -225,10 +225,6 @@ def test_any_cell_can_be_run_again_after_any_other(path):
 
 # --- one way to say it ---
 
-BY_ANOTHER_WAY = {"07_scaling_laws": {"fit_power_law"}, "09_what_is_forgotten": {"start_model"}}
-"""What lessons still take from a module although `crossfunc` has it; nothing is to be added."""
-
-
 @each_lesson
 def test_what_the_package_offers_is_called_by_that_name(path):
     imports = [
@@ -236,7 +232,7 @@ def test_what_the_package_offers_is_called_by_that_name(path):
     ]
     given = {(alias.name, node.module) for node in imports for alias in node.names}
     found = {name for name, module in given if xf._HOME.get(name) == module}
-    assert found == BY_ANOTHER_WAY.get(path.stem, set()), "write xf.NAME"
+    assert found == set(), "write xf.NAME"
 
 
 # --- what the lessons record ---

@@ -46,7 +46,6 @@ NO_RATES = {
     "Once a model": "as soon as one",
     "3. Choose a method": "a step's number",
     "two functionals a dataset": "two of them, which the dataset holds",
-    "src/crossfunc/dft/engine.py": "a comment, to be mended when that file is next changed",
 }
 
 
@@ -135,21 +134,6 @@ def docstrings():
                 yield f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}", text.splitlines()[0]
 
 
-# To be mended when the file is next changed, and then taken out here: lines that begin with "Of".
-LEFT_FOR_LATER = {
-    "dft/checks.py",
-    "dft/equation_of_state.py",
-    "dft/evidence.py",
-    "dft/labels.py",
-    "dft/plan.py",
-    "dft/vacuum.py",
-    "lessons/forgetting.py",
-    "lessons/four_methods.py",
-    "lessons/judging.py",
-    "lessons/verdicts.py",
-    "training/source.py",
-    "training/strategies.py",
-}
 WHOLE_SENTENCES = ("Of each group of twins the first material stays",)
 ENTRY = re.compile(r"^[\w*, ]+( : .*)?$")
 
@@ -176,8 +160,7 @@ def test_a_line_on_a_parameter_can_be_read_without_its_neighbours():
     assert list(described(text)) == ["Of the folds.", "Numbers"]
     found = {(where, line) for where, line in parameter_lines() if re.match(r"Of\b", line)}
     found = {(where, line) for where, line in found if not line.startswith(WHOLE_SENTENCES)}
-    assert sorted(one for one in found if one[0] not in LEFT_FOR_LATER) == []
-    assert {where for where, _ in found} >= LEFT_FOR_LATER, "a file that has none any more: take it out"
+    assert sorted(found) == []
 
 
 @pytest.mark.parametrize("texts", [parameters, options, claims, results, docstrings], ids=lambda f: f.__name__)

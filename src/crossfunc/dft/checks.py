@@ -188,7 +188,7 @@ def check_k_points(material_id: str, dataset=None) -> pd.DataFrame:
     Parameters
     ----------
     material_id : str
-        Of a crystal with at least two frames in the dataset.
+        Crystal with at least two frames in the dataset.
     dataset : Dataset, optional
         Default: the shipped one.
 
@@ -212,7 +212,7 @@ def check_total_energy(material_id: str, dataset=None) -> pd.DataFrame:
     Parameters
     ----------
     material_id : str
-        Of a crystal in the dataset.
+        Crystal in the dataset.
     dataset : Dataset, optional
         Default: the shipped one.
 
@@ -335,7 +335,7 @@ def check_grid(frame: Frame) -> pd.DataFrame:
     Parameters
     ----------
     frame : Frame
-        Of a cubic cell.
+        Frame of a cubic cell.
 
     Returns
     -------

@@ -213,7 +213,7 @@ def make_atoms(frame: Frame):
 
 def make_calculator(frame: Frame, *, cutoff_ev: float | None = None, careful: bool = False, **options):
     """Return GPAW set up for a frame in PBE; `options` go to GPAW as they are."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one frame a core: more threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one frame per core: more threads only wait for each other
     from gpaw import GPAW, PW, FermiDirac, Mixer, MixerSum
 
     settings = frame.settings

@@ -20,13 +20,13 @@ class EquationOfState:
     Attributes
     ----------
     energy_ev : float
-        Of the cell, at the minimum.
+        Energy of the cell at the minimum.
     volume_a3 : float
     bulk_modulus_gpa : float
     derivative : float
-        Of the bulk modulus with pressure.
+        Derivative of the bulk modulus with pressure.
     largest_residual_ev : float
-        Of the energies.
+        Largest distance of an energy from the curve.
     inside : bool
         Whether the minimum lies between the smallest and the largest volume that were computed.
     """

@@ -47,7 +47,7 @@ def frames_by_kind(frames: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frames : DataFrame
-        Of a dataset, in both functionals.
+        Frames of a dataset, in both functionals.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def without_rattled(frames: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frames : DataFrame
-        Of a dataset.
+        Frames of a dataset.
 
     Returns
     -------
@@ -380,7 +380,7 @@ def k_points_summary(table: pd.DataFrame) -> dict[str, float]:
     Parameters
     ----------
     table : DataFrame
-        Of the check "k-points".
+        Rows of the check "k-points".
     """
     found = {"crystals": float(len(table)), "over": float(len(over_bars(table)))}
     names = zip(("energy", "force", "stress"), CONVERGENCE_BARS, strict=True)
@@ -403,7 +403,7 @@ def energies_off(table: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame]:
     Parameters
     ----------
     table : DataFrame
-        Of the check "total-energy". Its energies are held against `TOTAL_ENERGY_BAR_MEV_PER_ATOM`, its forces and
+        Rows of the check "total-energy". Its energies are held against `TOTAL_ENERGY_BAR_MEV_PER_ATOM`, its forces and
         stresses, which symmetry leaves in some first frames, against `CONVERGENCE_BARS`.
 
     Returns
@@ -470,7 +470,7 @@ def shifts_three_ways(dataset: Dataset, fits: dict, draws: np.ndarray, X, materi
     ----------
     dataset : Dataset
     fits : dict of str to AtomRefFit
-        Of "pbe" and "r2scan".
+        Fits in "pbe" and in "r2scan", by these names.
     draws : ndarray, shape (n, 94)
         From `shift_draws`.
     X, material_ids
@@ -577,7 +577,7 @@ def force_agreement(dataset: Dataset, model: str, *, seed: int = 0, n: int = 100
     model : str
         Name or path.
     seed, n : int
-        Of the bootstrap over materials.
+        Random numbers and resamples of the bootstrap over materials.
 
     Returns
     -------
@@ -666,7 +666,7 @@ def cost_exponents(table: pd.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     table : DataFrame
         From `costs`.
     n, seed : int
-        Of the bootstrap over materials.
+        Resamples and random numbers of the bootstrap over materials.
 
     Returns
     -------

@@ -194,7 +194,7 @@ def minima_table(records: list[dict]) -> pd.DataFrame:
     Parameters
     ----------
     records : list of dict
-        Of a run.
+        Records of a run.
 
     Returns
     -------
@@ -263,13 +263,13 @@ def write_labels(
     Parameters
     ----------
     records, failures : list of dict
-        Of a run; see `crossfunc.dft.run`.
+        What a run left; see `crossfunc.dft.run`.
     out : str or path
         Folder to write.
     engine : dict
         Versions, as `check_engine` returns them.
     seed : int
-        Of the plan.
+        Seed of the plan.
     overwrite : bool
         Replace a dataset that is there already.
 

@@ -103,12 +103,12 @@ class Settings:
     Attributes
     ----------
     cutoff_ev : float
-        Of the plane waves.
+        Largest kinetic energy of a plane wave.
     k_mesh : tuple of int
     grid : tuple of int
         Points of the real-space grid along each axis; densities use twice as many.
     width_ev : float
-        Of the Fermi function.
+        Width of the Fermi function.
     moment_mub : float or None
         Fixed spin moment; None: not spin-polarised.
     """

@@ -21,7 +21,7 @@ def make_functional(name: str):
     Parameters
     ----------
     name : str
-        Of libxc, exchange and correlation joined by a plus.
+        Name in libxc, exchange and correlation joined by a plus.
 
     Returns
     -------

@@ -101,9 +101,9 @@ def choose_frames(
     n_source : int
         Frames of the source at most: half of materials that the target does not have, where there are so many.
     max_atoms : int
-        Of a cell of the target; `SOURCE_MAX_ATOMS` are allowed in a cell of the source.
+        Largest cell of the target; `SOURCE_MAX_ATOMS` are allowed in a cell of the source.
     seed : int
-        Of the draw from the source.
+        Seed of the draw from the source.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     dataset : Dataset
         With frames in two functionals.
     parameters : mapping
-        Of the lesson.
+        Values of the lesson.
 
     Returns
     -------
@@ -335,13 +335,13 @@ class Learned:
         one, other : str
             Methods.
         kinds : sequence of str, optional
-            Of source frames; left out, all but dimers.
+            Kinds of source frames; left out, all but dimers.
 
         Returns
         -------
         Estimate
-            Of a mean over labels, as the errors of `points` are: a frame of many atoms has many force components.
-            Nothing of no material, and unclear, where a seed has no label of these kinds.
+            Difference of means over labels, as the errors of `points` are: a frame of many atoms has many force
+            components. Nothing of no material, and unclear, where a seed has no label of these kinds.
         """
         column = QUANTITIES[what]
         if where == "target":

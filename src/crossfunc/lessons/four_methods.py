@@ -142,7 +142,7 @@ def frozen_errors(base, frames: LabelledFrames, kinds: Mapping[str, np.ndarray],
     Returns
     -------
     FrozenErrors
-        Of the frames whose elements occur in the other folds, whatever is held out.
+        Errors of the frames whose elements occur in the other folds, whatever is held out.
     """
     grouped = np.flatnonzero(np.logical_and.reduce([groups != "" for groups in kinds.values()]))
     rows = choose_frames(frames, grouped, n, np.random.default_rng(seed))
@@ -311,7 +311,7 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
     base : CHGNet
         The pretrained model as it comes.
     seed : int
-        Of the resampling.
+        Random numbers of the resampling.
 
     Raises
     ------
@@ -783,7 +783,7 @@ def block_changes(models: Mapping[int, object], starts: Mapping[int, object]) ->
     Parameters
     ----------
     models, starts : dict of int to CHGNet
-        Of each seed, at the end and at the start.
+        Models of each seed, at the end and at the start.
     """
     rows = {seed: {b: _moved(model, starts[seed], p) for b, p in BLOCKS.items()} for seed, model in models.items()}
     return pd.DataFrame(rows).T

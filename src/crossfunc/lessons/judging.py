@@ -31,7 +31,7 @@ class Judged:
     splits : dict of int to dict of str to ndarray
         `train` and `test` of each seed.
     seed : int
-        Of the resampling.
+        Random numbers of the resampling.
     """
 
     def __init__(self, frames: LabelledFrames, splits: Mapping[int, Mapping[str, np.ndarray]], seed: int = 0):

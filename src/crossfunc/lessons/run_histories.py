@@ -65,7 +65,7 @@ def last_fifth(history, metric: str) -> float:
     Parameters
     ----------
     history : DataFrame
-        Of a `FinetuneResult`.
+        History of a `FinetuneResult`.
     metric : str
         Without "validation_" in front.
 

@@ -39,7 +39,7 @@ def relaxed_frames(frames, pairs=None) -> np.ndarray:
     Parameters
     ----------
     frames : LabelledFrames
-        Of the high functional.
+        Frames with labels of the high functional.
     pairs : DataFrame, optional
         The relaxed frame is the one whose energy `high_energy_per_atom_ev` lists; without it, the lowest.
 

@@ -38,7 +38,7 @@ class Source:
     labelled_by : str
         "model": the starting model itself, so that every residual is zero at the start; "data": the dataset.
     seed : int
-        Of every draw.
+        Seed of every draw.
     """
 
     frames: LabelledFrames
@@ -62,7 +62,7 @@ class SourceSplit:
     Attributes
     ----------
     pool : LabelledFrames
-        Of materials that the target trains on, and of half of those that it does not have.
+        Frames of materials that the target trains on, and of half of those that it does not have.
     held_out : dict of str to LabelledFrames
         Kind (one of `KINDS`) to frames; kinds without frames are not there.
     functional : str or None

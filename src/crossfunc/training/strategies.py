@@ -267,7 +267,7 @@ class Delta(Strategy):
     Attributes
     ----------
     width : int
-        Of `crossfunc.potential.correction.SmallNetwork`.
+        Width of `crossfunc.potential.correction.SmallNetwork`.
     """
 
     stock: ClassVar[bool] = False
@@ -325,7 +325,7 @@ def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0,
     loss : LossSettings
         Weights w_t; its curvature is taken at zero error, where Huber's is that of e²/2.
     seed : int
-        Of the signs.
+        Seed of the signs.
     n_probes : int
         Draws of signs per frame.
 
