@@ -324,13 +324,14 @@ starts = four_methods.starts_of(planned, runs, base)
 # %%
 if low:
     test = splits[seed]["test"]
-    of_starts = four_methods.start_errors(
+    seen_by_starts = four_methods.predict_starts(
         {"as published": base, units.TAUGHT: starts[seed]},
         low.take(test),
         held_out,
         (low_name, high_name),
     )
-    four_methods.record_starts(results, of_starts)
+    of_starts = four_methods.start_errors(seen_by_starts)
+    four_methods.record_starts(results, seen_by_starts)
 of_starts.style.format("{:.3g}", na_rep="–") if low else None
 
 # %%

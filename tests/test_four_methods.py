@@ -25,7 +25,7 @@ from crossfunc.lessons.units import (
 )
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.settings import Settings
 from crossfunc.training.taught import low_labels
 
@@ -122,7 +122,8 @@ def test_blocks_cover_every_weight_that_is_no_reference():
 
 def test_the_gap_between_functionals_is_that_of_their_labels(dft, frames):
     low = low_labels(dft, frames)
-    table = four_methods.start_errors({TAUGHT: xf.load_model("0.3.0")}, low, frames, ("PBE", "r²SCAN"))
+    seen = four_methods.predict_starts({TAUGHT: xf.load_model("0.3.0")}, low, frames, ("PBE", "r²SCAN"))
+    table = four_methods.start_errors(seen)
     by_hand = 1000 * np.abs(low.forces_ev_per_a.astype(float) - frames.forces_ev_per_a).mean()
     assert table.loc["PBE labels", ("r²SCAN", "force")] == pytest.approx(by_hand)
     assert np.isnan(table.loc["PBE labels", ("PBE", "force")])
@@ -244,26 +245,42 @@ def test_methods_are_told_apart_by_their_start_and_by_what_they_train():
     assert four_methods.methods_table(["model-aware"])["name"].tolist() == ["model-aware references"]
 
 
-def test_what_a_taught_start_knows_is_recorded_where_there_are_labels():
-    columns = pd.MultiIndex.from_product([("PBE", "r²SCAN"), ("force", "slope")])
-    table = pd.DataFrame(
-        [[10.0, 0.1, 30.0, 0.3], [5.0, 0.5, 25.0, 0.6], [np.nan, np.nan, 20.0, 0.9], [100.0, np.nan, 110.0, np.nan]],
-        ["as published", TAUGHT, "PBE labels", four_methods.ZERO],
-        columns,
-    )
-    results = LessonResults("04_four_methods")
-    four_methods.record_starts(results, table)
-    assert {key: one["value"] for key, one in recorded(results).items()} == {
-        "published_start_force_mae_low": 10,
-        "taught_start_force_mae_low": 5,
-        "published_start_force_mae_high": 30,
-        "taught_start_force_mae_high": 25,
-        "functionals_force_difference": 20,
+def test_what_a_taught_start_knows_is_recorded_with_intervals_where_there_are_labels(frames):
+    def off_by(mev_per_a):
+        forces = frames.forces_ev_per_a + mev_per_a / 1000
+        return FramePredictions(
+            frames, np.arange(len(frames)), frames.energy_per_atom_ev, forces, frames.stress_gpa, frames.magmoms_mub
+        )
+
+    seen = {
+        ("as published", "PBE"): off_by(10),
+        ("as published", "r²SCAN"): off_by(30),
+        (TAUGHT, "PBE"): off_by(5),
+        (TAUGHT, "r²SCAN"): off_by(25),
+        ("PBE labels", "r²SCAN"): off_by(20),
     }
-    table.loc["PBE labels", ("r²SCAN", "force")] = np.nan
     results = LessonResults("04_four_methods")
-    four_methods.record_starts(results, table)
-    assert len(recorded(results)) == 4
+    four_methods.record_starts(results, seen)
+    found = recorded(results)
+    errors = {key: one["value"] for key, one in found.items() if not key.endswith(("slope", "cosine"))}
+    assert {key: value for key, value in errors.items() if "slope" not in key and "cosine" not in key} == pytest.approx(
+        {
+            "published_start_force_mae_low": 10,
+            "taught_start_force_mae_low": 5,
+            "published_start_force_mae_high": 30,
+            "taught_start_force_mae_high": 25,
+            "functionals_force_difference": 20,
+        },
+        rel=1e-4,
+    )
+    low, high = found["taught_start_force_slope_high"]["interval"]
+    assert low < found["taught_start_force_slope_high"]["value"] < high
+    assert 0 < found["functionals_force_cosine"]["value"] <= 1
+
+    del seen["PBE labels", "r²SCAN"]
+    results = LessonResults("04_four_methods")
+    four_methods.record_starts(results, seen)
+    assert len(recorded(results)) == 12
     assert "functionals_force_difference" not in recorded(results)
 
 

@@ -225,6 +225,7 @@ def test_any_cell_can_be_run_again_after_any_other(path):
 
 # --- one way to say it ---
 
+
 @each_lesson
 def test_what_the_package_offers_is_called_by_that_name(path):
     imports = [

@@ -35,7 +35,7 @@ from crossfunc.potential import crystal_features, load_model, predict, save_mode
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training.baselines import slope_and_cosine, slope_and_cosine_of, zero_errors
+from crossfunc.training.baselines import force_agreement, predict_zero, slope_and_cosine, zero_errors
 from crossfunc.training.evaluate import FramePredictions, evaluate, predict_frames
 from crossfunc.training.frozen import cross_validate_frozen
 from crossfunc.training.labels import LabelledFrames
@@ -233,8 +233,8 @@ def methods_table(keys=STARTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def start_errors(models: Mapping[str, object], low: LabelledFrames, high: LabelledFrames, names) -> pd.DataFrame:
-    """Forces and stresses of models against the labels of both functionals on the same crystals.
+def predict_starts(models: Mapping[str, object], low: LabelledFrames, high: LabelledFrames, names) -> dict:
+    """Forces and stresses of models beside the labels of both functionals on the same crystals.
 
     Parameters
     ----------
@@ -246,53 +246,56 @@ def start_errors(models: Mapping[str, object], low: LabelledFrames, high: Labell
 
     Returns
     -------
-    DataFrame
-        A row for each model, then one for the labels of the low functional themselves and one for predicting zero; for
-        each functional `force` (meV/Å), `slope`, `cosine` and `stress` (GPa).
+    dict
+        (Row, name of a functional) to FramePredictions: of each model, then of the labels of the low functional, held
+        against those of the high one where both label forces, then of zero.
     """
-    rows: dict[str, dict] = {}
-    for side, labels in zip(names, (low, high), strict=True):
-        for name, model in models.items():
-            seen = predict_frames(model, labels)
-            errors, (slope, cosine) = seen.metrics(), slope_and_cosine(seen)
-            found = {"force": errors[FORCE], "slope": slope, "cosine": cosine, "stress": errors[STRESS]}
-            rows.setdefault(name, {}).update({(side, key): value for key, value in found.items()})
-        zero = zero_errors(labels)
-        rows.setdefault(ZERO, {}).update({(side, "force"): zero[FORCE], (side, "stress"): zero[STRESS]})
-    gap = {(names[1], key): value for key, value in label_gap(low, high).items()}
-    table = pd.DataFrame(rows | {f"{names[0]} labels": gap}).T.astype(float)
-    table = table.loc[[*models, f"{names[0]} labels", ZERO]]
-    return table.reindex(columns=pd.MultiIndex.from_product([names, ("force", "slope", "cosine", "stress")]))
-
-
-def record_starts(results, table: pd.DataFrame) -> None:
-    """Record what a taught start knows of both functionals, and how far their labels are apart."""
-    low, high = table.columns.get_level_values(0).unique()
-
-    def record(key: str, row: str, side: str) -> None:
-        if np.isfinite(value := table.loc[row, (side, "force")]):
-            results.record(key, value)
-
-    for name, side in (("low", low), ("high", high)):
-        record(f"published_start_force_mae_{name}", "as published", side)
-        record(f"taught_start_force_mae_{name}", TAUGHT, side)
-    record("functionals_force_difference", f"{low} labels", high)
-
-
-def label_gap(low: LabelledFrames, high: LabelledFrames) -> dict[str, float]:
-    """How far the labels of one functional are from those of the other on the same crystals: force, stress, slope."""
-    one, other = low.forces_ev_per_a.astype(float).ravel(), high.forces_ev_per_a.astype(float).ravel()
-    there = np.isfinite(one) & np.isfinite(other)
-    one, other = one[there], other[there]
-    slope, cosine = slope_and_cosine_of(other, one)
-    if np.isnan(slope):
-        return {}
-    return {
-        "force": 1000 * float(np.abs(one - other).mean()),
-        "slope": slope,
-        "cosine": cosine,
-        "stress": float(np.nanmean(np.abs(low.stress_gpa - high.stress_gpa))),
+    seen = {
+        (name, side): predict_frames(model, labels)
+        for name, model in models.items()
+        for side, labels in zip(names, (low, high), strict=True)
     }
+    both = np.isfinite(low.forces_ev_per_a) & np.isfinite(high.forces_ev_per_a)
+    if both.any():
+        theirs = (low.energy_per_atom_ev, low.forces_ev_per_a, low.stress_gpa, low.magmoms_mub)
+        seen[f"{names[0]} labels", names[1]] = FramePredictions(high, np.arange(len(high)), *theirs)
+    return seen | {(ZERO, side): predict_zero(labels) for side, labels in zip(names, (low, high), strict=True)}
+
+
+def start_errors(seen: Mapping[tuple[str, str], FramePredictions]) -> pd.DataFrame:
+    """Table of `predict_starts`: for each functional `force` (meV/Å), `slope`, `cosine` and `stress` (GPa)."""
+    rows: dict[str, dict] = {}
+    for (name, side), predictions in seen.items():
+        errors, (slope, cosine) = predictions.metrics(), slope_and_cosine(predictions)
+        found = {"force": errors[FORCE], "slope": slope, "cosine": cosine, "stress": errors[STRESS]}
+        rows.setdefault(name, {}).update({(side, key): value for key, value in found.items()})
+    sides = list(dict.fromkeys(side for _, side in seen))
+    columns = pd.MultiIndex.from_product([sides, ("force", "slope", "cosine", "stress")])
+    return pd.DataFrame(rows).T.astype(float).reindex(columns=columns)
+
+
+def record_starts(results, seen: Mapping[tuple[str, str], FramePredictions]) -> None:
+    """Record what a taught start knows of both functionals, and how far their labels are apart, with intervals."""
+    low, high = dict.fromkeys(side for _, side in seen)
+    agreement = {
+        case: force_agreement(predictions)
+        for case, predictions in seen.items()
+        if case[0] != ZERO and predictions.metrics()[FORCE] is not None
+    }
+
+    def record(key: str, what: str, row: str, side: str) -> None:
+        if (found := agreement.get((row, side), {}).get(what)) is not None:
+            scale = 1000 if what == "mae" else 1  # meV/Å
+            ends = found.interval and tuple(scale * end for end in found.interval)
+            results.record(key, scale * found.value, ends, n=found.n_materials)
+
+    for what in ("mae", "slope", "cosine"):
+        for name, side in (("low", low), ("high", high)):
+            record(f"published_start_force_{what}_{name}", what, "as published", side)
+            record(f"taught_start_force_{what}_{name}", what, TAUGHT, side)
+    record("functionals_force_difference", "mae", f"{low} labels", high)
+    record("functionals_force_slope", "slope", f"{low} labels", high)
+    record("functionals_force_cosine", "cosine", f"{low} labels", high)
 
 
 # --- who wins ---
@@ -388,7 +391,7 @@ def key_of(metric: str, name: str) -> str:
 IN_KEYS = {
     "key_of(metric, name)": [key_of(metric, name) for metric in TABLE_COLUMNS for name in ROWS],
     "short_name(name)": [short_name(name) for name in ROWS],
-    "what": ["slope", "cosine"],
+    "what": ["mae", "slope", "cosine"],
 }
 """What may stand in the keys that are recorded here, by the expression that puts it there."""
 
