@@ -191,7 +191,7 @@ published.style.format(precision=2, escape="html", na_rep="")
 # No external force acts on a crystal, so the forces on its atoms must add up to zero.
 # What is left over is the error of the grid on which the functional is evaluated.
 # r²SCAN needs a finer grid than PBE, as the next table shows for displaced SrTiO₃: 24 points are about what GPAW takes by itself, 28 what the plan takes, 36 a still finer grid.
-# `crossfunc data check-dft grid` computes it anew; the table is of the frame of version 2.
+# `crossfunc data check-dft grid` computes it anew.
 #
 # GPAW warns of another suspect: libxc as distributions build it holds the density of kinetic energy at its lower bound, and where it does its derivatives are not those of its energy.
 # The table cannot tell the two apart: it is the grid's error that puts that density below its bound (as around atoms in vacuum), so what the clamp does falls away on a finer grid, too.
@@ -227,7 +227,7 @@ figures.show(
 #
 # The test that needs no reference: move one atom by ±0.01 Å, or scale the cell by ±0.4 %, and take the slope of the energy.
 # The cutoff is scaled with the cell, so that the same plane waves stay in use.
-# `crossfunc data check-dft derivatives` computes this table anew; its rows of SrTiO₃ and LiAu are of frames of version 2 of the labels, with sparser k-points.
+# `crossfunc data check-dft derivatives` computes this table anew.
 
 # %%
 derivatives = evidence.kept_check("derivatives")

@@ -180,8 +180,14 @@ def ratio_difference(
         As `mean_error`.
     """
     rows = np.column_stack([np.asarray(values, float) for pair in (one, other) for values in pair])
-    options = {"n_bootstrap": n_bootstrap, "level": level, "seed": seed}
-    return estimate_of_sums(rows, material_ids, lambda s: s[0] / s[1] - s[2] / s[3], **options)
+    return estimate_of_sums(
+        rows,
+        material_ids,
+        lambda s: s[0] / s[1] - s[2] / s[3],
+        n_bootstrap=n_bootstrap,
+        level=level,
+        seed=seed,
+    )
 
 
 def estimate_of_sums(
