@@ -166,9 +166,11 @@ def test_a_threefold_axis_takes_no_more_of_a_displacement_than_its_direction():
 
 def test_meshes_are_as_dense_as_the_plan_says_for_each_kind():
     by_id = {f.material.material_id: f.settings.k_mesh for f in PLAN}
-    assert by_id["GaAs-zinc-blende"] == (6, 6, 6)  # planes 3.26 Å apart
+    assert by_id["LiMgP-half-Heusler"] == (6, 6, 6)  # planes 3.4 Å apart
+    assert by_id["GaAs-zinc-blende"] == (8, 8, 8)  # planes 3.26 Å apart, and a length of its own
     assert by_id["C-diamond"] == (10, 10, 10)
-    assert by_id["NaCl-rock-salt"] == (3, 3, 3)
+    assert by_id["KCl-rock-salt"] == (3, 3, 3)
+    assert by_id["NaCl-rock-salt"] == (5, 5, 5)  # a length of its own
     assert by_id["AlN-wurtzite"] == (8, 8, 4)
     assert by_id["TiS2-cadmium-iodide"] == (11, 11, 6)  # a semimetal
     assert by_id["KTaO3-perovskite"] == (5, 5, 5)  # of a small gap, and cubic
