@@ -198,6 +198,13 @@ errors = learning_curves.short(runs)
 learning_curves.mean_errors(errors).style.format("{:.0f}")
 
 # %% [markdown]
+# What of the energy error is in the references, and what in the network?
+# A last refit to training frames of the same run takes out what composition explains of its training errors; in meV/atom, this is left on validation frames:
+
+# %%
+learning_curves.mean_refitted(runs).style.format("{:.0f}")
+
+# %% [markdown]
 # ## Is it a power law?
 #
 # Many learning curves fall as a power of the number of frames,
@@ -253,6 +260,7 @@ tables = (at_zero, untrained, errors, finals, held_out)
 note = {"n_pool": len(pool), "n_steps": max_steps}
 learning_curves.record_errors(results, *tables, **note)
 learning_curves.record_laws(results, laws)
+learning_curves.record_refitted(results, runs)
 learning_curves.record_pairs(results, finals, untrained, held_out)
 
 # %% [markdown]

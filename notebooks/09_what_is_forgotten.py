@@ -263,7 +263,7 @@ figures.show(
 learned.ranges()
 
 # %% [markdown]
-# Energies in meV/atom, forces in meV/Å, mean and range over seeds.
+# Energies in meV/atom, forces in meV/Å, mean and range over seeds; *refitted* is the energy after a last refit of references to the training frames, which leaves what is in the network.
 # Is there a method that beats Method 4 in both at once, by paired differences over materials?
 
 # %%
@@ -281,7 +281,7 @@ forgetting.record_differences(results, learned)
 # And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
 #
 # Each of these is a difference of two errors on the same frames, with an interval from materials that are drawn again and again: against training everything from the *same* model-aware references, so that nothing but the remedy differs.
-# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces.
+# What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces, as far as every seed has such frames.
 
 # %%
 forgetting.compare_published(results, learned)

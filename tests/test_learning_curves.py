@@ -18,7 +18,8 @@ from crossfunc.lessons.units import (
     units_at_chgnets_rates,
     untrained_units,
 )
-from crossfunc.training.evaluate import FramePredictions
+from crossfunc.training.baselines import refit_references
+from crossfunc.training.evaluate import FramePredictions, evaluate
 from crossfunc.training.units import identify, run_units
 
 SETTINGS = {"batch_size": 16, "learning_rate": 1e-3}
@@ -270,8 +271,16 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
         "energy (meV/atom), transfer",
         "force (meV/Å), transfer",
     ]
+    last, own = small.done[-1], runs.iloc[-1]
+    some = np.random.default_rng(int(own["seed"])).permutation(last.split["train"])[:2]
+    refitted = refit_references(last.last_model, small.frames.take(some))
+    by_hand = evaluate(refitted, small.frames.take(last.split["validation"]))["energy_mae_mev_per_atom"]
+    assert own["refitted"] == pytest.approx(by_hand, rel=1e-4)
+    assert learning_curves.mean_refitted(runs).loc[4, "transfer"] == own["refitted"]
+
     at_zero = learning_curves.errors_at_zero(small.untrained, small.held_out)
     results = LessonResults("07_scaling_laws", tmp_path)
+    learning_curves.record_refitted(results, runs)
     largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.free["refitted"].split["train"]), "n_steps": 1}
     learning_curves.record_errors(
         results,
@@ -287,6 +296,7 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
     low, high = found["energy_largest_transfer"]["interval"]
     assert low <= found["energy_largest_transfer"]["value"] <= high
     assert found["force_n0_refitted"]["value"] == at_zero.loc["refitted", "force"]
+    assert found["refitted_largest_transfer"]["value"] == pytest.approx(own["refitted"])
 
 
 def test_a_run_at_the_schedules_own_rates_is_the_run_itself(small):

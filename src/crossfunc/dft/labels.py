@@ -42,7 +42,8 @@ __all__ = [
 NAME = "pbe-r2scan"
 VERSION = "4"
 """Of the labels: goes up when settings or frames change. 1 had sparse and shifted k-point meshes, which left more than
-100 meV/Å in rattled semiconductors and perovskites, 2 still sparse ones in insulators of small gaps; 3 lacked E(V) of four crystals and graphite."""
+100 meV/Å in rattled semiconductors and perovskites, 2 still sparse ones in insulators of small gaps; 3 lacked E(V) of
+four crystals, and graphite."""
 LARGEST_NET_FORCE_EV_PER_A = 0.020
 """Forces must add up to zero; a frame whose grid leaves more than this is not shipped."""
 LABEL_NOTICE = "density-functional theory: PBE and r²SCAN computed with GPAW by this book"

@@ -12,7 +12,7 @@ import pandas as pd
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.datasets import Dataset
 from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
-from crossfunc.lessons.judging import Judged
+from crossfunc.lessons.judging import REFITTED, Judged
 from crossfunc.lessons.own_data import fit_size_limit
 from crossfunc.lessons.results import LessonResults, format_value, listed
 from crossfunc.lessons.run_histories import check_one_start
@@ -264,7 +264,10 @@ class Learned:
 
     @property
     def points(self) -> pd.DataFrame:
-        """One row per method and seed, the pretrained model first: errors in both, meV/atom and meV/Å."""
+        """One row per method and seed, the pretrained model first: errors in both, meV/atom and meV/Å.
+
+        `target_refitted` is the energy error after a last refit of the references to the training frames.
+        """
         scores, rows = self._judged.scores, []
         for method in (PRETRAINED, *self.methods):
             for seed in self.splits:
@@ -274,7 +277,7 @@ class Learned:
                     when = "before" if method == PRETRAINED else "after"
                     row[f"target_{what}"] = scores.loc[(method, seed), column]
                     row[f"source_{what}"] = lost(of_run, column, when)
-                rows.append(row)
+                rows.append(row | {"target_refitted": scores.loc[(method, seed), REFITTED]})
         return pd.DataFrame(rows)
 
     @property

@@ -15,7 +15,14 @@ from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.units import STARTS
-from crossfunc.training.baselines import frame_errors, predict_zero, why_not_quote, zero_errors
+from crossfunc.training.baselines import (
+    frame_errors,
+    last_refit_ev,
+    predict_zero,
+    refitted_energy_errors,
+    why_not_quote,
+    zero_errors,
+)
 from crossfunc.training.evaluate import evaluate, predict_frames
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
@@ -97,13 +104,17 @@ def last_errors(units: Mapping[tuple, Any], done: Sequence, frames: LabelledFram
     Returns
     -------
     DataFrame
-        The history's columns, `train_*_mae_*`, `method` (the curve), `seed` and `n`.
+        The history's columns, `train_*_mae_*`, `refitted` (validation energies after a last refit of the references to
+        those training frames, meV/atom), `method` (the curve), `seed` and `n`.
     """
     rows = []
     for (name, n, k), run in zip(units, done, strict=True):
         some = np.random.default_rng(k).permutation(run.split["train"])[:n_own]
         own = evaluate(run.last_model, frames.take(some))
         own = {f"train_{m}": own[m] for m in own if "_mae_" in m}
+        seen = predict_frames(run.last_model, frames.take(run.split["validation"]))
+        after = refitted_energy_errors(seen, last_refit_ev(run.last_model, frames.take(some)))
+        own["refitted"] = float(np.nanmean(after))
         rows.append(run.history.iloc[-1].to_dict() | own | {"method": name, "seed": k, "n": n})
     return pd.DataFrame(rows)
 
@@ -112,6 +123,12 @@ def short(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the validation errors of `last_errors` under short names: `method`, `n`, `seed`, `energy`, `force` ..."""
     names = {f"validation_{c}": m for m, c in COLUMNS.items()}
     return runs.rename(columns=names)[["method", "n", "seed", *names.values()]]
+
+
+def mean_refitted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the validation energy error after a last refit, mean over seeds, by N (rows) and curve."""
+    table = runs.pivot_table("refitted", "n", "method", sort=False).sort_index()
+    return table.rename_axis("N").rename_axis(None, axis=1)
 
 
 def mean_errors(errors: pd.DataFrame) -> pd.DataFrame:
@@ -395,6 +412,14 @@ def record_errors(results, at_zero, untrained, errors, finals, validation: Label
             span = (min(low, end[metric].min()), max(high, end[metric].max()))
             about = {"n": end["n"].iloc[0], "n_steps": note["n_steps"], "seeds": seeds_of(errors)}
             results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), span, **about)
+
+
+def record_refitted(results, runs: pd.DataFrame) -> None:
+    """Record the energy error after a last refit at the largest N of each curve, mean and range over seeds."""
+    for name, of_curve in runs.groupby("method", sort=False):
+        values = of_curve.loc[of_curve["n"] == of_curve["n"].max(), "refitted"]
+        ends = (values.min(), values.max()) if len(values) > 1 else None
+        results.record(f"refitted_largest_{key_of(name)}", values.mean(), ends, n=of_curve["n"].max())
 
 
 def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
