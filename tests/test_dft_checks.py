@@ -130,7 +130,7 @@ def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
     monkeypatch.setattr(checks, "make_calculator", calculator)
     (row,) = checks.check_k_points("MgO-rock-salt").to_dict("records")
     assert meshes == [(9, 9, 9)] * len(frames)
-    assert (row["binding"], row["mesh"], row["denser"]) == ("insulator", "4x4x4", "6x6x6")
+    assert (row["binding"], row["mesh"], row["denser"]) == ("insulator", "6x6x6", "9x9x9")
     found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
     np.testing.assert_allclose(found, [3.0, 20.0, 0.5], atol=2e-5)
     (row,) = checks.check_total_energy("MgO-rock-salt").to_dict("records")
