@@ -134,7 +134,7 @@ def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
     found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
     np.testing.assert_allclose(found, [3.0, 20.0, 0.5], atol=2e-5)
     (row,) = checks.check_total_energy("MgO-rock-salt").to_dict("records")
-    assert (len(meshes), row["denser"]) == (3, "6x6x6")
+    assert (len(meshes), row["denser"]) == (3, "9x9x9")
     found = [row[key] for key in ("energy_mev_per_atom", "force_mev_per_a", "stress_gpa")]
     np.testing.assert_allclose(found, [-10.0, 0.0, 0.0], atol=2e-5)  # shipped minus denser, of the first frame
     for check in (checks.check_k_points, checks.check_total_energy):
