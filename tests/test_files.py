@@ -59,6 +59,7 @@ WRITES_OTHERWISE = {
     "book/_ext/book_results.py": "the staging folder of a build",
     "book/_ext/book_forecasts.py": "the staging folder of a build",
     "book/_ext/book_benchmarks.py": "the staging folder of a build",
+    "book/_ext/book_laboratory.py": "the staging folder of a build",
 }
 _WRITES = re.compile(
     r"\.write_(text|bytes)\(|\bwrite_bytes\(|shutil\.copy(2|file|tree)?\b|\.replace\(folder|savefig\((?!buffer)|"

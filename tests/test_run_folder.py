@@ -11,7 +11,7 @@ from small_frames import small_frames, thirds, with_labels
 
 from crossfunc.potential import Crystals
 from crossfunc.training import LabelledFrames, result
-from crossfunc.training.forgetting import Forgetting
+from crossfunc.training.forgetting import COUNTS, Forgetting
 from crossfunc.training.methods import METHODS
 from crossfunc.training.run_folder import RunError, describe_run, model_files
 from crossfunc.training.settings import Settings
@@ -98,7 +98,8 @@ def test_a_result_is_read_back_from_its_files(folder):
 
 def test_what_a_run_has_beside_its_models_is_read_back_too(folder):
     (folder.path / "best-source.pt").touch()
-    forgotten = Forgetting(pd.DataFrame({"n_frames": [3]}, index=["near"]), ("a note",)).to_dict()
+    counts = dict.fromkeys(COUNTS.values(), [3])
+    forgotten = Forgetting(pd.DataFrame({"n_frames": [3], **counts}, index=["near"]), ("a note",)).to_dict()
     found = result.read_back(folder, FINISHED | {"forgetting": forgotten}, METHODS["4"], DEFAULTS, SPLIT)
     assert found.source_model == "model of best-source.pt"
     assert found.forgetting.to_dict() == forgotten

@@ -1079,23 +1079,23 @@ def units(
     fetch_units(plan)
     title = f"{plan.lesson.stem}, profile {plan.profile}"
 
-    def look() -> tuple[list, Path]:
-        states = progress(chosen, frames, folder)
-        return states, write_progress_page(folder, title, states)
+    def tell_page() -> Path:
+        return write_progress_page(folder, title, progress(chosen, frames, folder))
 
     def report(name: str) -> None:
         say(f"{name}: whole")
-        look()
+        tell_page()
         if keep:
             keep_unit(plan, name)
 
     if not status:
-        say(f"A browser shows how far they are: {look()[1]}")
+        say(f"A browser shows how far they are: {tell_page()}")
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
             run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
                       report=report)  # fmt: skip
-    states, _ = look()
+        tell_page()
+    states = progress(chosen, frames, folder)
     for state in states:
         if keep and state.state == "whole":
             keep_unit(plan, state.name)

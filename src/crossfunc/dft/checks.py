@@ -363,7 +363,9 @@ def check_grid(frame: Frame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-RECOMPUTED = ("NaCl-rock-salt", "MgO-rock-salt", "GaAs-zinc-blende")
+RECOMPUTED = ("CaF2-fluorite", "BaLiH3-perovskite", "AlP-zinc-blende")
+"""Crystals with a frame computed again by every run of the tests: cheap, one with the higher cutoff, one of a heavy
+element, one with a mesh of a semiconductor."""
 
 
 def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
