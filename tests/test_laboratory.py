@@ -137,8 +137,8 @@ def test_the_words_beside_the_figure_say_what_was_computed(page):
     said, apart = total["words"][:2]
     n_materials = tables("pbe-r2scan")[0].shape[0]
     assert said == (
-        f"Total energies of {n_materials} materials in PBE and r²SCAN differ by {total['difference']:.2f} eV/atom on average; "
-        f"r = {total['r']:.3f}."
+        f"Total energies of {n_materials} materials in PBE and r²SCAN differ by {total['difference']:.2f} eV/atom "
+        f"on average; r = {total['r']:.3f}."
     )
     assert re.fullmatch(r"Furthest apart: (\S+ \([\w-]+\) −[\d.]+ eV/atom(; )?){4}\.", apart)
     own = state_of(page, dataset=0, mode=OWN, share=TENTH)
@@ -236,7 +236,8 @@ def test_every_control_is_reached_and_moved_by_keyboard_and_has_a_name(page):
     X, *_ = tables("pbe-r2scan")
     with_boron = int((X[:, [ATOMIC_NUMBERS["B"] - 1]].toarray() > 0).sum())
     assert (
-        len(page.execute_script("return document.querySelector('.xf-widget').state.judged")) == X.shape[0] - with_boron
+    judged = page.execute_script("return document.querySelector('.xf-widget').state.judged")
+    assert len(judged) == X.shape[0] - with_boron
     )
     radio = page.find_elements("css selector", "input[type=radio]")
     radio[0].send_keys(Keys.ARROW_DOWN)

@@ -98,7 +98,7 @@ def test_a_result_is_read_back_from_its_files(folder):
 
 def test_what_a_run_has_beside_its_models_is_read_back_too(folder):
     (folder.path / "best-source.pt").touch()
-    counts = dict.fromkeys(COUNTS.values(), [3])
+    counts = {column: [3] for column in COUNTS.values()}
     forgotten = Forgetting(pd.DataFrame({"n_frames": [3], **counts}, index=["near"]), ("a note",)).to_dict()
     found = result.read_back(folder, FINISHED | {"forgetting": forgotten}, METHODS["4"], DEFAULTS, SPLIT)
     assert found.source_model == "model of best-source.pt"
