@@ -235,10 +235,8 @@ def test_every_control_is_reached_and_moved_by_keyboard_and_has_a_name(page):
     assert at.get_attribute("aria-pressed") == "true"
     X, *_ = tables("pbe-r2scan")
     with_boron = int((X[:, [ATOMIC_NUMBERS["B"] - 1]].toarray() > 0).sum())
-    assert (
     judged = page.execute_script("return document.querySelector('.xf-widget').state.judged")
     assert len(judged) == X.shape[0] - with_boron
-    )
     radio = page.find_elements("css selector", "input[type=radio]")
     radio[0].send_keys(Keys.ARROW_DOWN)
     assert radio[1].is_selected()
