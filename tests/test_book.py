@@ -618,6 +618,7 @@ def test_a_kept_run_that_is_older_than_a_claim_is_passed_over(tmp_path):
     assert verdicts["surrogate"] == ["holds"]
     assert "converged" not in row[4]
     assert (verdicts["DFT"], row[3]) == ([], "—")
+    assert book_claims.verdicts_in_both(root, "p") == []
 
 
 @pytest.mark.parametrize(

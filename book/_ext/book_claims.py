@@ -201,7 +201,7 @@ def verdicts_in_both(root, profile):
     """Return the claims that DFT and surrogate labels both judge, as (claim, verdict on DFT, verdict on surrogate)."""
     found = []
     for claim in read_claims(root):
-        on = results_by_labels(root, profile, claim["result"].partition(":")[0])
+        on = results_by_labels(root, profile, claim["result"].partition(":")[0], keys_of(claim))
         if not claim.get("only") and {"DFT", "surrogate"} <= set(on):
             found.append((claim, *(judged(claim, on[kind])[0] for kind in ("DFT", "surrogate"))))
     return found
