@@ -208,7 +208,10 @@ def verdicts_in_both(root, profile):
 
 
 def differences_in_words(both):
-    """Return lines that name the claims whose verdict on DFT is not that on surrogate labels, contradictions first."""
+    """Return lines that name the claims whose verdict on DFT is not that on surrogate labels.
+
+    Contradictions are listed; what one kind of labels leaves open is folded.
+    """
     other = [(claim, dft, surrogate) for claim, dft, surrogate in both if dft != surrogate]
     if not both:
         return []
@@ -217,11 +220,18 @@ def differences_in_words(both):
     against = [row for row in other if VERDICTS[1] not in row[1:]]
     lines = [
         f"Of {len(both)} claims that both kinds of labels judge, {len(other)} {'has' if len(other) == 1 else 'have'} "
-        f"another verdict on DFT than on surrogate labels, and in {len(against)} of these DFT contradicts them:",
+        f"another verdict on DFT than on surrogate labels, and in {len(against) or 'none'} of these DFT contradicts them{':' if against else '.'}",
         "",
     ]
-    rows = against + [row for row in other if row not in against]
-    return lines + [f"- {_said(c)}: **{dft}** on DFT, *{surrogate}* on surrogate labels." for c, dft, surrogate in rows]
+    lines += [_both_verdicts(*row) for row in against]
+    if open_in_one := [row for row in other if row not in against]:
+        lines += ["", f":::{{admonition}} What one kind of labels leaves open ({len(open_in_one)})", ":class: dropdown"]
+        lines += [_both_verdicts(*row) for row in open_in_one] + [":::"]
+    return lines
+
+
+def _both_verdicts(claim, dft, surrogate):
+    return f"- {_said(claim)}: **{dft}** on DFT, *{surrogate}* on surrogate labels."
 
 
 def _said(claim):
