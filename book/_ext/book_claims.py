@@ -218,9 +218,10 @@ def differences_in_words(both):
     if not other:
         return [f"DFT gives all {len(both)} claims that both kinds of labels judge the verdict of surrogate labels."]
     against = [row for row in other if VERDICTS[1] not in row[1:]]
+    has = "has" if len(other) == 1 else "have"
     lines = [
-        f"Of {len(both)} claims that both kinds of labels judge, {len(other)} {'has' if len(other) == 1 else 'have'} "
-        f"another verdict on DFT than on surrogate labels, and in {len(against) or 'none'} of these DFT contradicts them{':' if against else '.'}",
+        f"Of {len(both)} claims that both kinds of labels judge, {len(other)} {has} another verdict on DFT than on "
+        f"surrogate labels, and in {len(against) or 'none'} of these DFT contradicts them{':' if against else '.'}",
         "",
     ]
     lines += [_both_verdicts(*row) for row in against]
