@@ -297,7 +297,7 @@ if not all(unseen.values()):
 
 # %% [markdown]
 # Each model relaxes every crystal of the list, starting from the relaxed structure in the dataset, and then builds its own hull.
-# A relaxation that explodes, or puts two atoms on one spot, has no result; such a crystal is left out of both hulls, and counted.
+# A relaxation that explodes, or puts two atoms on one spot, has no result; such a crystal is left out of both hulls, and counted, as are the compounds of an element whose last crystal that was: they have no zero of energy.
 
 # %%
 reports = {}
@@ -311,7 +311,9 @@ for (name, s), report in reports.items():
     which = name if s is None else f"{name}, seed {s}"
     open_ends = f"{(~report['converged']).sum()} of {len(report)}"
     left_out = len(reference) - len(report)
-    print(f"{which}: {open_ends} not converged, {left_out} left out")
+    of_lost = report["model_formation_ev"].isna().sum()
+    print(f"{which}: {open_ends} not converged, {left_out} left out,")
+    print(f"    {of_lost} hold an element that has no crystal left")
 
 # %% [markdown]
 # ## Do both hulls name the same products?

@@ -244,3 +244,17 @@ def test_methods_are_trained_where_none_are_kept_and_say_what_they_have_seen():
     moved = {k: np.nanmax(np.abs(element_references(models[f"Method {k}", "3"]) - start)) for k in "34"}
     assert moved["3"] == 0  # frozen
     assert moved["4"] > 0.1  # refitted
+
+
+def test_compounds_of_an_element_whose_crystal_a_model_loses_have_no_energy_and_the_others_keep_theirs(monkeypatch):
+    formulas, energies = ["Cs", "Cl", "Na", "CsCl", "NaCl"], [-1.0, -2.0, -1.5, -3.5, -3.8]
+    reference = EntryTable.from_columns(formulas, formulas, energies)
+    status = np.array(["exploded", *["converged"] * 4])
+    found = SimpleNamespace(status=status, energy_per_atom_ev=np.array([np.nan, -2.1, -1.5, -3.4, -3.9]))
+    monkeypatch.setattr(verdicts, "relax", lambda *_, **__: found)
+    report = verdicts.judge(None, None, reference, fmax=0.1, max_steps=1).set_index("id")
+    assert list(report.index) == formulas[1:]
+    assert report.loc["CsCl", ["model_formation_ev", "reference_formation_ev", "model_ev", "reference_ev"]].isna().all()
+    assert report.loc["NaCl", "model_formation_ev"] == pytest.approx(-3.9 + (2.1 + 1.5) / 2)
+    assert report.loc["NaCl", "model_ev"] == pytest.approx(-3.9 + (2.1 + 1.5) / 2)
+    assert np.isfinite(verdicts.score(report.reset_index(), ["CsCl", "NaCl"])["formation"])

@@ -270,7 +270,8 @@ def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tu
 def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_steps: int) -> pd.DataFrame:
     """Relax every phase with a model, build the model's own hull, and put it beside the reference.
 
-    Phases whose relaxation has no result are left out of both hulls.
+    Phases whose relaxation has no result are left out of both hulls. Where that was the last crystal of an element, its
+    compounds have no zero of energy: their decomposition and formation energies are NaN in both.
 
     Parameters
     ----------
@@ -301,7 +302,7 @@ def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_
         report[f"{name}_ev"] = hulls[name][E_D]
         report[f"{name}_products"] = [_products(competitors) for competitors in hulls[name]["competitors"]]
         report[f"{name}_formation_ev"] = formation_energy_per_atom_ev(
-            table.X, table.energy_per_atom_ev, element_energies_ev(table)
+            table.X, table.energy_per_atom_ev, element_energies_ev(table), missing="nan"
         )
     report["total_ev"] = theirs.energy_per_atom_ev - ours.energy_per_atom_ev
     report["converged"] = found.status[usable] == "converged"
