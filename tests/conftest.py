@@ -37,7 +37,7 @@ SLOW = {
     *("test_real_pairs", "test_relax", "test_run", "test_strategies", "test_strategies_runs", "test_surrogate"),
     *("test_label_checks", "test_twins", "test_verdict", "test_verdicts", "test_figures_forgetting"),
     *("test_advise", "test_import_materials_project", "test_inference", "test_judging", "test_kills", "test_native"),
-    *("test_import_mp_r2scan", "test_units"),
+    *("test_import_mp_r2scan", "test_units", "test_laboratory", "test_learning_curves", "test_teachers"),
 }
 
 
