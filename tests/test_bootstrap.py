@@ -156,3 +156,10 @@ def test_a_row_that_is_the_mean_of_many_labels_counts_for_as_many():
     assert (rows.value, rows.low, rows.high) == pytest.approx((every.value, every.low, every.high))
     with pytest.raises(BootstrapError, match="one weight per row"):
         mean_error(means, ids, weights=counts[1:])
+
+
+def test_a_statistic_that_some_resample_does_not_have_is_given_without_an_interval():
+    rows = np.column_stack([[1.0, 2.0, *[0.0] * 6], [1.0, 1.0, *[0.0] * 6]])  # some resamples hold neither
+    with np.errstate(invalid="ignore"):
+        found = estimate_of_sums(rows, materials(8), lambda s: s[0] / s[1])
+    assert (found.value, found.interval, found.verdict) == (1.5, None, "unclear")

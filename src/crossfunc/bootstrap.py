@@ -258,5 +258,5 @@ def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
 def _ends(draws: np.ndarray, level: float, n_materials: int) -> tuple[float, float]:
     if n_materials < FEWEST:
         return float("nan"), float("nan")
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

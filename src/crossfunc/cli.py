@@ -1094,8 +1094,9 @@ def units(
         with use_cluster(cluster):
             run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
                       report=report)  # fmt: skip
-        tell_page()
     states = progress(chosen, frames, folder)
+    if not status:
+        write_progress_page(folder, title, states)
     for state in states:
         if keep and state.state == "whole":
             keep_unit(plan, state.name)

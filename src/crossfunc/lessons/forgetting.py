@@ -306,10 +306,9 @@ class Learned:
             table = run.forgetting.table
             if DIMERS not in table.index:
                 continue
-            times = {"before training": "before"} if method == PRETRAINED else {NAMES[method]: "after"}
-            for name, when in times.items():
-                row = [table.loc[DIMERS, f"{column}_{when}"] for column in QUANTITIES.values()]
-                rows.setdefault(name, []).append(row)
+            name, when = ("before training", "before") if method == PRETRAINED else (NAMES[method], "after")
+            row = [table.loc[DIMERS, f"{column}_{when}"] for column in QUANTITIES.values()]
+            rows.setdefault(name, []).append(row)
         means = {name: np.mean(found, axis=0) for name, found in rows.items()}
         return pd.DataFrame.from_dict(means, orient="index", columns=list(QUANTITIES))
 

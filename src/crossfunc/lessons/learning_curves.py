@@ -127,8 +127,7 @@ def short(runs: pd.DataFrame) -> pd.DataFrame:
 
 def mean_refitted(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the validation energy error after a last refit, mean over seeds, by N (rows) and curve."""
-    table = runs.pivot_table("refitted", "n", "method", sort=False).sort_index()
-    return table.rename_axis("N").rename_axis(None, axis=1)
+    return _by_n(runs, "refitted")
 
 
 def mean_errors(errors: pd.DataFrame) -> pd.DataFrame:
@@ -297,8 +296,14 @@ def overfit(runs: pd.DataFrame, n_seen: int) -> pd.DataFrame:
     """
     force = COLUMNS["force"]
     table = runs.assign(ratio=runs[f"validation_{force}"] / runs[f"train_{force}"])
-    table = table.pivot_table("ratio", "n", "method", sort=False).sort_index()
+    table = _by_n(table, "ratio")
     table["times each frame is seen"] = n_seen / table.index
+    return table
+
+
+def _by_n(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A column's mean over seeds: a row for each N, a column for each curve."""
+    table = runs.pivot_table(column, "n", "method", sort=False).sort_index()
     return table.rename_axis("N").rename_axis(None, axis=1)
 
 

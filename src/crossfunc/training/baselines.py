@@ -175,7 +175,7 @@ def force_agreement(predictions: FramePredictions, *, n_bootstrap: int = 2000, s
     -------
     dict of str to Estimate
         `mae` over components, eV/Å; `slope` and `cosine` as `slope_and_cosine` has them. Where either side is zero
-        everywhere there is an error alone.
+        everywhere there is an error alone, and where a resample may be, a value without an interval.
 
     Raises
     ------
