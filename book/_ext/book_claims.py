@@ -138,10 +138,21 @@ def judged(claim, content):
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
 
 
+def results_for(root, profile, claim):
+    """Return what `results_by_labels` has for a claim, of one kind of labels where only that can judge it."""
+    on = results_by_labels(root, profile, claim["result"].partition(":")[0], keys_of(claim))
+    return {kind: content for kind, content in on.items() if claim.get("only", kind) == kind}
+
+
 def keys_of(claim):
     """Return the results that a claim is judged by."""
-    operand = _RULE.fullmatch(str(claim["holds"]))[2]
-    return [claim["result"].partition(":")[2], *([operand] if re.match("[a-z]", operand) else [])]
+    return _results_in(claim["result"].partition(":")[2], str(claim["holds"]))
+
+
+def _results_in(key, rule):
+    """Return the key that a rule is about, and the one that it is compared with where that is no number."""
+    operand = _RULE.fullmatch(rule)[2]
+    return [key, *([operand] if re.match("[a-z]", operand) else [])]
 
 
 def unmet_need(claim, content):
@@ -153,9 +164,7 @@ def unmet_need(claim, content):
     found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
     for rule, reason in claim.get("needs", {}).items():
         key, condition = _NEED.fullmatch(rule).groups()
-        operand = _RULE.fullmatch(condition)[2]
-        asked = [key, *([operand] if re.match("[a-z]", operand) else [])]
-        if lacking := [name for name in asked if name not in found]:
+        if lacking := [name for name in _results_in(key, condition) if name not in found]:
             return f"because an older run did not record {lacking[0]}"
         if judge(found[key], condition, found.get) != VERDICTS[0]:
             return reason
@@ -170,9 +179,7 @@ def summary_rows(root, profile):
     rows = []
     for claim in read_claims(root):
         lesson, _, key = claim["result"].partition(":")
-        on = results_by_labels(root, profile, lesson, keys_of(claim))
-        if claim.get("only"):
-            on = {kind: content for kind, content in on.items() if kind == claim["only"]}
+        on = results_for(root, profile, claim)
         cells = dict.fromkeys(KINDS, "—")
         for kind, content in on.items():
             verdict, cells[kind] = judged(claim, content)
@@ -201,8 +208,8 @@ def verdicts_in_both(root, profile):
     """Return the claims that DFT and surrogate labels both judge, as (claim, verdict on DFT, verdict on surrogate)."""
     found = []
     for claim in read_claims(root):
-        on = results_by_labels(root, profile, claim["result"].partition(":")[0], keys_of(claim))
-        if not claim.get("only") and {"DFT", "surrogate"} <= set(on):
+        on = results_for(root, profile, claim)
+        if {"DFT", "surrogate"} <= set(on):
             found.append((claim, *(judged(claim, on[kind])[0] for kind in ("DFT", "surrogate"))))
     return found
 

@@ -48,18 +48,14 @@ def datasheet_rows(dataset):
 def _coverage_rows(frames):
     """Structures and materials of the frames, and how many elements are heavy or in enough materials."""
     from crossfunc.datasets import coverage
-    from crossfunc.symbols import ATOMIC_NUMBERS
 
-    per_element = coverage.materials_per_element(frames.select(["material_id", "atomic_numbers"]).to_pandas())
-    n_materials = len(set(frames["material_id"].to_pylist()))
-    heavy = [symbol for symbol in per_element.index if ATOMIC_NUMBERS[symbol] >= coverage.HEAVY_Z]
-    enough = per_element.index[per_element >= coverage.ENOUGH_MATERIALS]
-    n_heavy = len(set(heavy) & set(enough))
+    found = coverage.count_frames(frames)
+    heavy = f"{len(found.heavy)}: {' '.join(found.heavy)}" if found.heavy else "none"
     label = f"Elements in {coverage.ENOUGH_MATERIALS} materials or more"
     return [
-        ("Structures of the frames", f"{coverage.count_structures(frames):,} of {n_materials:,} materials"),
-        (f"Heavy elements (Z ≥ {coverage.HEAVY_Z})", f"{len(heavy)}: {' '.join(heavy)}" if heavy else "none"),
-        (label, f"{len(enough)}, of them {n_heavy} heavy"),
+        ("Structures of the frames", f"{found.n_structures:,} of {found.n_materials:,} materials"),
+        (f"Heavy elements (Z ≥ {coverage.HEAVY_Z})", heavy),
+        (label, f"{len(found.enough)}, of them {found.n_heavy_in_enough} heavy"),
     ]
 
 

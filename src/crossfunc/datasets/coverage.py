@@ -4,11 +4,12 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crossfunc.datasets.functionals import Functional
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
@@ -16,6 +17,8 @@ from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 __all__ = [
     "ENOUGH_MATERIALS",
     "HEAVY_Z",
+    "FrameCounts",
+    "count_frames",
     "count_structures",
     "describe_systems",
     "known_elements",
@@ -36,6 +39,31 @@ def count_structures(frames: pa.Table) -> int:
         for name in ("material_id", "atomic_numbers", "lattice_a", "frac_coords")
     ]
     return len({hash((row[0], *map(tuple, row[1:]))) for row in zip(*columns, strict=True)})
+
+
+class FrameCounts(NamedTuple):
+    """What the frames of a dataset are of: structures, materials, heavy elements, and elements in enough materials."""
+
+    n_structures: int
+    n_materials: int
+    heavy: list[str]
+    enough: list[str]
+
+    @property
+    def n_heavy_in_enough(self) -> int:
+        """Heavy elements among those in enough materials."""
+        return len(set(self.heavy) & set(self.enough))
+
+
+def count_frames(frames: pa.Table) -> FrameCounts:
+    """Count what the frames of a dataset are of; see `HEAVY_Z` and `ENOUGH_MATERIALS`."""
+    per_element = materials_per_element(frames.select(["material_id", "atomic_numbers"]).to_pandas())
+    return FrameCounts(
+        count_structures(frames),
+        len(pc.unique(frames["material_id"])),
+        [symbol for symbol in per_element.index if ATOMIC_NUMBERS[symbol] >= HEAVY_Z],
+        list(per_element.index[per_element >= ENOUGH_MATERIALS]),
+    )
 
 
 def materials_per_element(frames: pd.DataFrame) -> pd.Series:

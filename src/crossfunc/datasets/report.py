@@ -141,7 +141,7 @@ def _check_coverage(good: dict[str, pa.Table | None], dataset: Dataset, report: 
     if heavy:
         _tell(report, f"{len(heavy)} of them heavy (Z >= {coverage.HEAVY_Z}): {' '.join(heavy)}")
     if good["frames"] is not None and good["frames"].num_rows:
-        _count_frames(good["frames"], set(heavy), report)
+        _count_frames(good["frames"], report)
     if good["elements"] is None:
         return
     if good["pairs"] is not None:
@@ -159,14 +159,12 @@ def _tell(report: CheckReport, message: str) -> None:
     report.findings.append(Finding("info", report.path.name, message))
 
 
-def _count_frames(frames: pa.Table, heavy: set[str], report: CheckReport) -> None:
+def _count_frames(frames: pa.Table, report: CheckReport) -> None:
     """Say how many structures and materials the frames are of, and how many elements are in enough materials."""
-    per_element = coverage.materials_per_element(frames.select(["material_id", "atomic_numbers"]).to_pandas())
-    n_materials = len(pc.unique(frames["material_id"]))
-    _tell(report, f"frames of {coverage.count_structures(frames)} structures of {n_materials} materials")
-    enough = set(per_element.index[per_element >= coverage.ENOUGH_MATERIALS])
-    text = f"{len(enough)} elements in {coverage.ENOUGH_MATERIALS} materials or more"
-    _tell(report, f"{text}, {len(enough & heavy)} of them heavy")
+    found = coverage.count_frames(frames)
+    _tell(report, f"frames of {found.n_structures} structures of {found.n_materials} materials")
+    text = f"{len(found.enough)} elements in {coverage.ENOUGH_MATERIALS} materials or more"
+    _tell(report, f"{text}, {found.n_heavy_in_enough} of them heavy")
 
 
 def _count_systems(pairs: pa.Table, elements: pa.Table, dataset: Dataset, report: CheckReport) -> None:
