@@ -50,7 +50,7 @@ max_atoms_real = 16  # larger crystals of the Materials Project are left out
 n_jobs = 2  # runs side by side, one CPU thread each; 1 on a GPU
 n_workers = 0  # processes that build graphs ahead; 0 for none
 
-# %% tags=["hide-input"]
+# %%
 import numpy as np
 import pandas as pd
 import torch

@@ -43,7 +43,7 @@ max_atoms = 8  # larger cells are left out; 1000 keeps all
 batch_size = 8  # frames per optimiser step
 learning_rate = 1e-3  # learning rate of the first step, as in the paper
 
-# %% tags=["hide-input"]
+# %%
 import numpy as np
 import pandas as pd
 import torch
@@ -60,6 +60,8 @@ from crossfunc.lessons import (
 from crossfunc.lessons.figures import gradients as draw
 from crossfunc.lessons.figures.widgets import parity_over_epochs
 from crossfunc.lessons.first_epoch import STARTS
+
+# %%
 from crossfunc.training import TARGETS
 from crossfunc.training.batches import step_loader
 from crossfunc.training.gradients import (

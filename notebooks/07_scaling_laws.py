@@ -50,7 +50,7 @@ n_looks = 1  # validations (and checkpoints) of a run, the last among them
 keep_runs = False  # keep each run, so that a stopped lesson goes on
 n_bootstrap = 2000  # resamples behind each interval
 
-# %% tags=["hide-input"]
+# %%
 import numpy as np
 import torch
 from IPython.display import Markdown

@@ -23,6 +23,7 @@ NOTEBOOKS = ROOT / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 COURSE = [path for path in LESSONS if int(path.stem[:2]) <= 8]  # the eight lessons that the goals are counted over
 MAX_LINES_OF_THE_COURSE = 1900
+MAX_HIDDEN_PERCENT = 20
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])
@@ -97,11 +98,17 @@ def test_the_counts_of_every_lesson_as_a_table():
     assert total <= MAX_LINES_OF_THE_COURSE
 
 
+def test_the_course_hides_no_more_than_a_fifth_of_its_lines_with_the_solutions_counted_as_hidden():
+    lines = [c.n_code_lines for c in map(count, COURSE)]
+    hidden = [c.n_code_lines * (c.hidden_percent + c.solution_percent) / 100 for c in map(count, COURSE)]
+    assert 100 * sum(hidden) / sum(lines) <= MAX_HIDDEN_PERCENT
+
+
 @each_lesson
 def test_a_lesson_is_text_and_short_cells(path):
     counts = count(path)
     assert counts.median_visible_lines <= 7, "move code into src/, or split long cells"
-    assert counts.hidden_percent <= 20, "move what is hidden into src/"
+    assert counts.hidden_percent <= MAX_HIDDEN_PERCENT, "move what is hidden into src/"
     assert counts.words_per_line >= 6, "say more, or compute less in the lesson"
     assert counts.helpers_that_draw == (), "figures are functions of crossfunc.lessons.figures"
 
