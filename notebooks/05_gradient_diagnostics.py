@@ -480,6 +480,15 @@ Markdown(first_epoch.course_in_words(histories))
 Markdown(first_epoch.answer_in_words(histories))
 
 # %% [markdown]
+# Would it be the same without teaching the start first?
+# The published model knows neither this code nor these pseudopotentials, so that its references *and* its forces are another code's, and more than the functional has to change.
+
+# %%
+settings = parameters | {"n_seeds": n_seeds, "n_epochs": n_epochs}
+start = (low, frames, split, settings)
+Markdown(first_epoch.record_from_published(results, *start))
+
+# %% [markdown]
 # {doc}`04_four_methods` measures the forces on its test materials, with intervals over materials.
 # The upper panel of {numref}`fig-05-course` tells fighting and outshouting apart.
 # If the two targets fought, the cosine would be below zero.

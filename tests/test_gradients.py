@@ -8,6 +8,7 @@ import torch
 from recorders import PowerCut, frames_of_ten_materials, split_of
 
 import crossfunc as xf
+from crossfunc.lessons import LessonResults, first_epoch
 from crossfunc.potential.forward import forward
 from crossfunc.training.batches import step_loader
 from crossfunc.training.fit import finetune
@@ -261,3 +262,31 @@ def test_recorders_that_differ_keep_their_own_records():
 def test_a_recorder_that_never_records_is_refused():
     with pytest.raises(GradientError, match="per_epoch=0"):
         GradientRecorder(per_epoch=0)
+
+
+def test_the_runs_from_the_published_model_are_recorded_and_said(frames, split):
+    settings = {"seed": 0, "n_seeds": 2, "n_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    results = LessonResults("05_gradient_diagnostics")
+    said = first_epoch.record_from_published(results, frames, frames, split, settings)
+    rows = {row["key"]: (row["value"], row["interval"]) for row in results.to_dict()["results"]}
+    assert set(rows) == {"force_after_epochs_gga_published", "force_after_epochs_refit_published"}
+    untrained = xf.evaluate(xf.load_model("0.3.0"), frames.take(split["validation"]))["force_mae_mev_per_a"]
+    assert f"is {untrained:.0f} meV/Å before any training, force error after 1 epochs over that before: " in said
+    for method, short in (("3", "gga"), ("4", "refit")):
+        errors = [
+            xf.finetune(
+                method, frames, split=split, pretrained="0.3.0", seed=k, n_epochs=1, batch_size=4, progress=False
+            ).history[first_epoch.FORCE]
+            for k in (0, 1)
+        ]
+        times = [float(error.iloc[-1] / error.iloc[0]) for error in errors]
+        value, ends = rows[f"force_after_epochs_{short}_published"]
+        assert (value, *ends) == pytest.approx((np.mean(times), min(times), max(times)))
+        assert f"{value:.2f} with" in said
+
+
+def test_nothing_is_trained_twice_where_the_start_is_the_published_model(frames, split):
+    results = LessonResults("05_gradient_diagnostics")
+    said = first_epoch.record_from_published(results, None, frames, split, {})
+    assert said.startswith("These runs start from the published model as it comes already")
+    assert results.to_dict()["results"] == []

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crossfunc.energies import correlation_text
 from crossfunc.lessons.results import listed
+from crossfunc.training import finetune
 from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
 from crossfunc.training.labels import TARGETS, LabelledFrames
@@ -106,7 +107,8 @@ def cosine(a, b) -> float:
 def times_force(histories: pd.DataFrame, epoch: int) -> pd.DataFrame:
     """Validation force error after some epochs over that of the start, a row for each start, a column for each seed."""
     before, after = (histories[histories["epoch"] == e].pivot_table(FORCE, "start", "seed") for e in (0, epoch))
-    return (after / before).loc[list(STARTS)]
+    times = after / before
+    return times.loc[[start for start in STARTS if start in times.index]]
 
 
 def outcome(histories: pd.DataFrame) -> pd.DataFrame:
@@ -121,6 +123,7 @@ def outcome(histories: pd.DataFrame) -> pd.DataFrame:
 
 IN_KEYS = {
     "short": list(SHORT.values()),
+    "SHORT[method]": ["gga", "refit"],
     "what": ["loss", "gradient"],
     "what.replace(' ', '_')": ["energy_and_forces", "whole_and_forces"],
 }
@@ -138,9 +141,8 @@ def record_pulls(results, pulls: pd.DataFrame) -> None:
 def record_ratios(results, ratio: pd.DataFrame) -> None:
     """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
     of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
-    repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-    ends = (of_network.min(), of_network.max()) if n_seeds > 1 else None
-    results.record("gradient_ratio", of_network.mean(), ends, repeats=repeats)
+    repeats = _seeds(n_seeds)
+    results.record("gradient_ratio", of_network.mean(), _ends(of_network), repeats=repeats)
     in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
     n_up = int((of_layers.mean(axis=1) > 1).sum())
     ends = (min(in_all, n_up), max(in_any, n_up)) if n_seeds > 1 else None
@@ -167,12 +169,65 @@ def record_forces(results, histories: pd.DataFrame) -> None:
     """Record what the first epoch and all epochs did to the forces, with the range over seeds."""
     first, last = times_force(histories, 1), times_force(histories, histories["epoch"].max())
     n_seeds, n_epochs = first.shape[1], int(histories["epoch"].max())
-    repeats = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+    repeats = _seeds(n_seeds)
     for start, short in SHORT.items():
         change, after = 100 * (first.loc[start] - 1), last.loc[start]
-        of_change, of_after = ((v.min(), v.max()) if n_seeds > 1 else None for v in (change, after))
-        results.record(f"force_change_{short}", change.mean(), of_change, repeats=repeats)
-        results.record(f"force_after_epochs_{short}", after.mean(), of_after, repeats=repeats, n_epochs=n_epochs)
+        results.record(f"force_change_{short}", change.mean(), _ends(change), repeats=repeats)
+        results.record(f"force_after_epochs_{short}", after.mean(), _ends(after), repeats=repeats, n_epochs=n_epochs)
+
+
+def record_from_published(
+    results,
+    low: LabelledFrames | None,
+    frames: LabelledFrames,
+    split: Mapping[str, np.ndarray],
+    parameters: Mapping,
+    pretrained="0.3.0",
+) -> str:
+    """Train Methods 3 and 4 from the published model as it comes, record what becomes of its forces, and say it.
+
+    Parameters
+    ----------
+    results : LessonResults
+    low : LabelledFrames or None
+        Labels that the lesson's own start was taught; None where that start is the published model already.
+    frames : LabelledFrames
+    split : dict of str to ndarray
+    parameters : mapping
+        `seed`, `n_seeds`, `n_epochs`, `batch_size` and `learning_rate`.
+    pretrained : str or CHGNet
+        The published model.
+
+    Returns
+    -------
+    str
+        A sentence; nothing is trained where `low` is None.
+    """
+    if low is None:
+        return "These runs start from the published model as it comes already: there was nothing to teach it."
+    first, n_seeds, n_epochs = (parameters[key] for key in ("seed", "n_seeds", "n_epochs"))
+    options = {key: parameters[key] for key in ("n_epochs", "batch_size", "learning_rate")}
+    options |= {"split": split, "pretrained": pretrained, "progress": False}
+    runs = {(m, k): finetune(m, frames, seed=k, **options) for m in "34" for k in range(first, first + n_seeds)}
+    histories = pd.concat([run.history.assign(start=m, seed=k) for (m, k), run in runs.items()])
+    times, before = times_force(histories, n_epochs), histories.loc[histories["epoch"] == 0, FORCE].mean()
+    for method in "34":
+        of_seeds, notes = times.loc[method], {"repeats": _seeds(n_seeds), "n_epochs": n_epochs}
+        results.record(f"force_after_epochs_{SHORT[method]}_published", of_seeds.mean(), _ends(of_seeds), **notes)
+    said = [f"{times.loc[m].mean():.2f} with {_IN_WORDS[m]} ({_against_one(times.loc[m])})" for m in "34"]
+    return (
+        f"From the published model, whose force error on these frames is {before:.0f} meV/Å before any training, force "
+        f"error after {n_epochs} epochs over that before: {listed(said)} references."
+    )
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+def _ends(of_seeds: pd.Series) -> tuple[float, float] | None:
+    """Smallest and largest value over seeds; None for one seed, which has no spread."""
+    return (of_seeds.min(), of_seeds.max()) if len(of_seeds) > 1 else None
 
 
 # --- in words ---
