@@ -227,7 +227,7 @@ Markdown(forgetting.record_arrival(results, runs))
 # ## What is gained, what is lost?
 
 # %%
-learned = forgetting.Learned(runs, target, splits)
+learned = forgetting.Learned(runs, target, splits, planned.beyond)
 points = learned.points
 means = points.drop(columns="seed").groupby("method", sort=False).mean()
 
@@ -274,6 +274,25 @@ forgetting.record_errors(results, learned)
 forgetting.record_differences(results, learned)
 
 # %% [markdown]
+# ## And what is lost in the target?
+#
+# The test frames of {numref}`fig-09-plane` are cells like those of training.
+# A simulation meets others: structure types that no training frame has, new combinations of elements, large forces.
+# Where the target labels such crystals, the same question has a harder form: is the trained model better there than the one that was not trained at all, and only got new references?
+# Where it is worse, training has cost something that would have been right in the very functional it was for.
+#
+# Behind each error stands the verdict on its difference from no training, paired over materials.
+# Volumes and bulk moduli are those of test materials that the data hold at several volumes of one cell: minimum and curvature of $E(V)$ by the model against the same fit to the labels, as the median deviation.
+
+# %%
+forgetting.record_beyond(results, learned)
+
+# %%
+Markdown(forgetting.beyond_in_words(learned))
+
+# %% [markdown]
+# A slope below 1 says that a model's forces are too small: its crystals are too soft, and vibrate too slowly.
+#
 # ## What do others say?
 #
 # Published comparisons do not agree, and few give spreads.

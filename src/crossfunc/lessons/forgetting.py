@@ -11,6 +11,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.datasets import Dataset
+from crossfunc.lessons.beyond import Beyond, JudgedBeyond, find_beyond
 from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
 from crossfunc.lessons.judging import REFITTED, Judged
 from crossfunc.lessons.own_data import fit_size_limit
@@ -75,6 +76,18 @@ NAMES = {key: METHODS[key].name for key in LATER} | {
 
 QUANTITIES = {"energy": ENERGY, "force": FORCE}
 UNITS = {"energy": "meV/atom", "force": "meV/Å"}
+WHERE = ("target", "source")
+BEYOND = {
+    "energy": "energy (meV/atom)",
+    "force": "force (meV/Å)",
+    "slope": "slope of forces",
+    "volume": "volume (%)",
+    "bulk": "bulk modulus (%)",
+}
+"""Columns of the table of what methods are worth beyond their training frames."""
+
+_AGAINST_NONE = {"lower": "better", "higher": "worse", "unclear": "unclear"}
+
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 """A difference on frames that are not there."""
 
@@ -130,7 +143,8 @@ def split_frames(target: LabelledFrames, seeds: Sequence[int], n_train: int, n_e
 class Planned(NamedTuple):
     """What lesson 9 trains and judges by.
 
-    Frames of both functionals, the split of each seed, (case, seed) -> Unit, and material -> prototype.
+    Frames of both functionals, the split of each seed, (case, seed) -> Unit, material -> prototype, and frames of the
+    target that are unlike those of training.
     """
 
     target: LabelledFrames
@@ -138,10 +152,15 @@ class Planned(NamedTuple):
     splits: dict[int, dict[str, np.ndarray]]
     units: dict[tuple[str, int], Unit]
     prototypes: dict[str, str]
+    beyond: Beyond
 
     def origin(self, seed: int) -> SourceSplit:
         """Source frames to hold on to and to judge by, as the runs of a seed have them."""
-        return split_source(self.source, self.target, None, self.target, self.splits[seed], prototypes=self.prototypes)
+        return _part_source(self.source, self.target, self.splits[seed], self.prototypes)
+
+
+def _part_source(source: LabelledFrames, target: LabelledFrames, split: Mapping, prototypes: Mapping) -> SourceSplit:
+    return split_source(source, target, None, target, split, prototypes=prototypes)
 
 
 def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
@@ -175,7 +194,10 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     )
     splits, low = split_frames(target, seeds, n_train, n_eval), taught_labels(dataset, target, parameters)
     units: dict[tuple[str, int], Unit] = {}
-    planned = Planned(target, source, splits, units, find_prototypes(dataset))
+    prototypes = find_prototypes(dataset)
+    origins = {seed: _part_source(source, target, split, prototypes) for seed, split in splits.items()}
+    beyond = find_beyond(LabelledFrames.from_dataset(dataset, "high"), target, splits, origins)
+    planned = Planned(target, source, splits, units, prototypes, beyond)
     first, dimers = seeds[0], _few_dimers()
     for seed, split in splits.items():
         start = None if low is None else replace(start_unit(low, split, seed, parameters), also=dimers)
@@ -183,11 +205,14 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
             units[TAUGHT, seed] = start
         for case in (*UNTRAINED, *CASES, *([STIFF] if seed == first else [])):
             units[case, seed] = _unit_of(case, seed, planned, parameters, start)
-    for case in (PRETRAINED, *DIMERS_OF):
-        units[case, first] = replace(units[case, first], also=dimers)
-    judged_by = next(iter(planned.origin(first).held_out.values()))
-    bent = units["3", first]  # exercise 1 asks it about these
-    units["3", first] = replace(bent, also=judged_by if dimers is None else join_frames(judged_by, dimers))
+    judged_by = next(iter(origins[first].held_out.values()))  # exercise 1 asks Method 3 about these
+    for (case, seed), unit in units.items():
+        if case in (TAUGHT, STIFF):
+            continue
+        asked = [beyond.of_seed(seed)]
+        if seed == first:
+            asked += [dimers if case in (PRETRAINED, *DIMERS_OF) else None, judged_by if case == "3" else None]
+        units[case, seed] = replace(unit, also=_joined(asked))
     return planned
 
 
@@ -206,6 +231,11 @@ def _unit_of(case: str, seed: int, planned: Planned, parameters: Mapping, start:
         options={"strength": STIFF_STRENGTH} if case == STIFF else {},
         frozen=case == RIDGE,
     )
+
+
+def _joined(several: Sequence[LabelledFrames | None]) -> LabelledFrames | None:
+    there = [frames for frames in several if frames is not None]
+    return join_frames(*there) if there else None
 
 
 def _few_dimers() -> LabelledFrames | None:
@@ -252,15 +282,19 @@ class Learned:
     target : LabelledFrames
     splits : dict
         Split of each seed.
+    beyond : Beyond, optional
+        Frames of the target unlike those of training, which the models are asked about as well.
     """
 
-    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping):
+    def __init__(self, runs: Mapping, target: LabelledFrames, splits: Mapping, beyond: Beyond | None = None):
         self.runs = {case: run for case, run in runs.items() if case[0] not in (TAUGHT, STIFF)}
         self.splits = splits
         self.methods = [key for key in dict.fromkeys(key for key, _ in self.runs) if key != PRETRAINED]
         self._judged = Judged(target, splits)
         for (key, seed), run in self.runs.items():
             self._judged.add(key, seed, run.model)
+        models = {case: run.model for case, run in self.runs.items()}
+        self.beyond = None if beyond is None else JudgedBeyond(beyond, models)
 
     @property
     def points(self) -> pd.DataFrame:
@@ -378,12 +412,9 @@ class Learned:
         dict
             Method to "better, unclear" (target first).
         """
-        words = {"lower": "better", "higher": "worse", "unclear": "unclear"}
-        return {
-            key: ", ".join(words[self.difference(where, what, key, other).verdict] for where in ("target", "source"))
-            for key in (*LATER, RIDGE)
-            if key in self.methods and key != other
-        }
+        methods = [key for key in (*LATER, RIDGE) if key in self.methods and key != other]
+        verdicts = {k: [self.difference(where, what, k, other).verdict for where in WHERE] for k in methods}
+        return {key: ", ".join(_AGAINST_NONE[verdict] for verdict in of_key) for key, of_key in verdicts.items()}
 
 
 def record_errors(results: LessonResults, learned: Learned) -> None:
@@ -418,7 +449,7 @@ def record_differences(results: LessonResults, learned: Learned, other: str = "4
         Method.
     """
     for key in [key for key in (*LATER, RIDGE) if key in learned.methods]:
-        for where, what in itertools.product(("target", "source"), QUANTITIES):
+        for where, what in itertools.product(WHERE, QUANTITIES):
             gap = learned.difference(where, what, key, other)
             if gap.n_materials:
                 name = f"{where}_{what}_{key.replace('-', '_')}_minus_{other}"
@@ -450,6 +481,61 @@ def compare_published(results: LessonResults, learned: Learned) -> pd.DataFrame:
         rows[f"{what} in the {where}: {NAMES[key]}"] = said, gap.verdict
     columns = ["error minus that of plain training", "verdict"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def record_beyond(results: LessonResults, learned: Learned) -> pd.DataFrame:
+    """Record what methods are worth in the target beyond their training frames, and return it as people read it.
+
+    Parameters
+    ----------
+    results : LessonResults
+    learned : Learned
+
+    Returns
+    -------
+    DataFrame
+        A row for each method: errors of energy and force with the verdict on their difference from those of the
+        untrained model, the slope of force parity, and the deviations of volume and bulk modulus; "–" where there is
+        nothing to judge by.
+    """
+    judged = learned.beyond
+    if judged is None:
+        return pd.DataFrame()
+    table = judged.table()
+    results.save_table("beyond", table.rename_axis("method").reset_index())
+    shown = pd.DataFrame("–", index=table.index, columns=list(BEYOND.values()))
+    for key, row in table.iterrows():
+        name = str(key).replace("-", "_")
+        for what in [what for what in QUANTITIES if what in table]:
+            shown.loc[key, BEYOND[what]] = f"{row[what]:.0f}"
+            if key == PRETRAINED:
+                continue
+            gap = judged.difference(what, str(key), PRETRAINED)
+            shown.loc[key, BEYOND[what]] += f" ({_AGAINST_NONE[gap.verdict]})"
+            results.record(f"beyond_{what}_{name}_minus_pretrained", gap.value, gap.interval, n=gap.n_materials)
+        if "slope" in table:
+            shown.loc[key, BEYOND["slope"]] = f"{row['slope']:.2f}"
+        if "volume" in table:
+            shown.loc[key, BEYOND["volume"]] = f"{row['volume']:.1f}"
+            shown.loc[key, BEYOND["bulk"]] = f"{row['bulk']:.0f}"
+            results.record(f"volume_{name}", row["volume"], n=len(learned.splits))
+    return shown.rename(index=NAMES)
+
+
+def beyond_in_words(learned: Learned) -> str:
+    """Say which methods are clearly better or worse than no training beyond their training frames."""
+    judged = learned.beyond
+    if judged is None or not judged.beyond.has_far:
+        return "These data label no crystal beyond the training frames in the target: nothing to tell here."
+    lines = []
+    for what in QUANTITIES:
+        of = {key: judged.difference(what, key, PRETRAINED).verdict for key in learned.methods if key != REFIT}
+        better, worse = ([NAMES[k] for k, verdict in of.items() if verdict == which] for which in ("lower", "higher"))
+        lines.append(
+            f"- **{what.capitalize()}**: clearly better than no training: {listed(better or ['none'])}; clearly worse, "
+            f"so that something was forgotten: {listed(worse or ['none'])}."
+        )
+    return "\n".join(lines)
 
 
 def record_arrival(results: LessonResults, runs: Mapping) -> str:
@@ -499,7 +585,7 @@ def choices(learned: Learned) -> pd.DataFrame:
     """
     means = learned.points.drop(columns="seed").groupby("method", sort=False).mean()
     rows = {}
-    for where in ("target", "source"):
+    for where in WHERE:
         for what in QUANTITIES:
             of = means[f"{where}_{what}"].drop([PRETRAINED, REFIT], errors="ignore").dropna()
             if of.empty:
