@@ -350,6 +350,7 @@ def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planne
     some = ("taught start", "pretrained", "references-only", "delta-ridge", "3", "replay", "l2-sp, stiff")
     few = planned._replace(
         splits={3: planned.splits[3]},
+        beyond=replace(planned.beyond, splits={3: planned.beyond.splits[3]}),
         units={(case, seed): unit for (case, seed), unit in planned.units.items() if case in some and seed == 3},
     )
     results = tmp_path / "results"
@@ -359,15 +360,20 @@ def test_the_lessons_runs_are_read_back_from_small_files_and_say_the_same(planne
     shutil.rmtree(folder / "runs")
     monkeypatch.setattr("crossfunc.training.fit.finetune", None)  # nothing is trained once more
     back = forgetting.make_runs(few, SMALL, results)
-    tables = []
+    tables, beyond = [], []
     for runs in (made, kept, back):
-        learned = forgetting.Learned(runs, few.target, few.splits)
+        learned = forgetting.Learned(runs, few.target, few.splits, few.beyond)
+        beyond.append(learned.beyond.table())
         tables.append(learned.points.set_index("method"))
         for what in ("energy", "force"):
             column = tables[-1][f"source_{what}"]
             found = learned.difference("source", what, "replay", "3").value
             assert found == pytest.approx(column["replay"] - column["3"], rel=1e-3, abs=2e-4)  # kept to 1e-4
     assert list(tables[0].index) == ["pretrained", "references-only", "delta-ridge", "3", "replay"]
+    assert beyond[0].notna().all(axis=None)
+    assert list(beyond[0]) == ["energy", "force", "slope", "volume", "bulk"]
+    for other in beyond[1:]:
+        pd.testing.assert_frame_equal(beyond[0], other, rtol=2e-3, atol=1e-3)
     plain = tables[2].loc["references-only"]
     for name in ("target_force", "source_energy", "source_force"):  # references alone
         assert plain[name] == pytest.approx(tables[2].loc["pretrained", name], rel=1e-3, abs=1e-2)
