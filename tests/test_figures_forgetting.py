@@ -408,7 +408,7 @@ def test_a_unit_with_another_source_or_strength_is_another(planned):
 
 def test_source_frames_fill_up_where_the_target_has_all_materials():
     dataset = xf.open_dataset("pbe-r2scan")
-    target, source = forgetting.choose_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
+    target, source = forgetting.draw_frames(dataset, "pbe", n_wanted=16, n_source=20, max_atoms=2, seed=0)
     assert len(source) == 20
     assert len(set(source.material_ids) - set(target.material_ids)) > 0
     assert max(target.crystals.n_atoms) <= 2
@@ -432,9 +432,9 @@ def test_every_seed_is_judged_near_training_and_far_from_it(profile):
 
 def test_source_cells_may_be_larger_than_the_targets_and_never_smaller():
     dataset, options = xf.open_dataset("pbe-r2scan"), {"n_wanted": 16, "n_source": 1000, "seed": 0}
-    target, source = forgetting.choose_frames(dataset, "pbe", max_atoms=3, **options)
+    target, source = forgetting.draw_frames(dataset, "pbe", max_atoms=3, **options)
     assert (max(target.crystals.n_atoms), max(source.crystals.n_atoms)) == (3, forgetting.SOURCE_MAX_ATOMS)
-    _, source = forgetting.choose_frames(dataset, "pbe", max_atoms=1000, **options)
+    _, source = forgetting.draw_frames(dataset, "pbe", max_atoms=1000, **options)
     assert max(source.crystals.n_atoms) > forgetting.SOURCE_MAX_ATOMS
 
 

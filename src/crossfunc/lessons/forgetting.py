@@ -99,7 +99,7 @@ PUBLISHED = {"replay": "source", "readout-only": "target", "lora": "target"}
 judged on frames far from training, of which the claim speaks."""
 
 
-def choose_frames(
+def draw_frames(
     dataset: Dataset, source_key: str, *, n_wanted: int, n_source: int, max_atoms: int, seed: int
 ) -> tuple[LabelledFrames, LabelledFrames]:
     """Frames of the target to choose from, and frames of the source.
@@ -184,7 +184,7 @@ def plan_runs(dataset: Dataset, parameters: Mapping[str, Any]) -> Planned:
     """
     seeds = range(parameters["seed"], parameters["seed"] + parameters["n_seeds"])
     n_train, n_eval = parameters["n_train"], parameters["n_eval"]
-    target, source = choose_frames(
+    target, source = draw_frames(
         dataset,
         str(other_functional(dataset)),
         n_wanted=n_train + 2 * n_eval,
