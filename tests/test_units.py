@@ -116,6 +116,11 @@ def test_a_unit_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(frames, u
     (resumed,) = run_units([unit], frames, tmp_path)
     (undisturbed,) = run_units([unit], frames)
     assert resumed.metrics["test"]["force_mae_mev_per_a"] == undisturbed.metrics["test"]["force_mae_mev_per_a"]
+    (tmp_path / f"{unit.name}.json").unlink()
+    (measured_again,) = run_units([unit], frames, tmp_path)  # trains nothing, and has cost all that it took to train
+    assert measured_again.seconds == resumed.seconds
+    for run in (resumed, measured_again):
+        assert run.seconds_in_all > run.seconds > 0
 
 
 def test_a_result_of_other_frames_or_settings_does_not_count(frames, units, tmp_path):

@@ -21,6 +21,7 @@ from crossfunc.errors import InputError
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.result import FinetuneResult
+from crossfunc.training.run_folder import HISTORY_FILE
 
 RUN_FOLDER, RESULT_SUFFIX, RECORD_SUFFIX = "runs", ".json", ".npz"
 STATES = ("whole", "stopped", "waiting")
@@ -207,6 +208,7 @@ def run_unit(
 
     began = time.perf_counter()
     out = None if folder is None else folder / RUN_FOLDER / unit.name
+    earlier = 0.0 if out is None else _time_spent(out)
     run = finetune(
         unit.method,
         _frames_of(unit, frames),
@@ -224,7 +226,7 @@ def run_unit(
     )
     if unit.frozen:
         run = _with_ridge(unit, _frames_of(unit, frames), run, pretrained)
-    seconds = time.perf_counter() - began
+    seconds = earlier + time.perf_counter() - began
     run = replace(run, seconds_in_all=seconds)
     if folder is None or not with_results:
         return run
@@ -431,14 +433,22 @@ def _state(unit: Unit, frames: LabelledFrames, folder: Path) -> UnitState:
     result = _read(_result_file(folder, unit), identify(unit, frames))
     if result is not None:
         return UnitState(unit.name, STATES[0], result["n_steps"], result["n_steps"], result["seconds"])
-    history = folder / RUN_FOLDER / unit.name / "history.csv"
+    history = folder / RUN_FOLDER / unit.name / HISTORY_FILE
     n_steps = unit.settings.get("max_steps")
     if not history.is_file():
         return UnitState(unit.name, STATES[2], 0, n_steps, 0.0)
     import pandas as pd
 
     rows = pd.read_csv(history)
-    return UnitState(unit.name, STATES[1], int(rows["step"].max()), n_steps, float(rows["seconds"].sum()))
+    return UnitState(unit.name, STATES[1], int(rows["step"].max()), n_steps, _time_spent(history.parent))
+
+
+def _time_spent(run_folder: Path) -> float:
+    """Seconds of the epochs that a run that was stopped has behind it."""
+    import pandas as pd
+
+    history = run_folder / HISTORY_FILE
+    return float(pd.read_csv(history)["seconds"].sum()) if history.is_file() else 0.0
 
 
 def _read(path: Path, identity: str) -> dict | None:
