@@ -58,7 +58,12 @@ def test_units_that_need_not_agree_are_not_held_against_each_other():
         (unit("other frames", start=START, rows=OTHER_ROWS), 130.0),
         (unit("other labels", "model-aware", frames=low), 140.0),
         (unit("rounding", start=START), 110.0 + 0.1 * run_histories.SAME_MEV_PER_A),
+        (unit("computed by PyTorch", "delta", start=START), 110.012),
     )
+    with pytest.raises(LessonError, match="began with different networks"):
+        check((unit("transfer", start=START), 110.0), (unit("by the library", "lora", start=START), 110.012))
+    with pytest.raises(LessonError, match="began with different networks"):
+        check((unit("transfer", start=START), 110.0), (unit("by PyTorch", "delta", start=START), 110.1))
 
 
 def test_data_without_forces_have_nothing_to_differ_in():
