@@ -6,6 +6,7 @@ Each check names the sentence that it holds; one whose sentence is not on the pa
 import json
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -55,6 +56,11 @@ def moved(root):
 @pytest.fixture(scope="module")
 def curves(root):
     return Kept(root, "long", "07_scaling_laws")
+
+
+@pytest.fixture(scope="module")
+def forgotten(root):
+    return Kept(root, "converged", "09_what_is_forgotten")
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +156,73 @@ LONG_RUN = {
 """Sentences of the page on longer runs, and what has to be so in the kept numbers."""
 
 
+PAPERS = {"1", "3", "4"}
+AWARE = {
+    *("model_aware_trained", "readout_only", "soft_freezing", "lora", "l2_sp"),
+    *("ewc", "replay", "two_readouts", "delta"),
+}
+"""Trained methods of lesson 9: those of the paper, and those that start from model-aware references."""
+
+
+def all_aware(low_or_high, pattern, holds):
+    return lambda forgotten: all(holds(getattr(forgotten, low_or_high)(pattern.format(k))) for k in AWARE)
+
+
+def is_negative(value):
+    return value < 0
+
+
+FORGOTTEN = {
+    "20 passes over its training frames in steps of one frame": lambda forgotten: (
+        [forgotten.parameters[k] for k in ("n_epochs", "batch_size", "n_seeds")] == [20, 1, 3]
+    ),
+    "## Lesson 9 until every method has arrived": lambda forgotten: all(
+        forgotten.value(f"last_fifth_{k}") < 100 * STILL_FALLING for k in {*AWARE, *(f"method_{m}" for m in PAPERS)}
+    ),
+    "ends below Method 4 in the energy errors of both functionals at once": lambda forgotten: all(
+        all_aware("high", f"{where}_energy_{{}}_minus_4", is_negative)(forgotten) for where in ("target", "source")
+    ),
+    "What separates remedies from each other is small beside that": lambda forgotten: (
+        np.ptp([forgotten.value(f"target_energy_{k}") for k in AWARE])
+        < 0.2 * abs(forgotten.value("target_energy_model_aware_trained_minus_4"))
+    ),
+    "Forces in the target cannot be told from those of Method 4 with any of them": lambda forgotten: all(
+        forgotten.low(key) < 0 < forgotten.high(key) for key in (f"target_force_{k}_minus_4" for k in AWARE)
+    ),
+    "in the source all are better": all_aware("high", "source_force_{}_minus_4", is_negative),
+    "Method 4 is further off than the same start with model-aware references and no training": lambda forgotten: all(
+        forgotten.low(f"beyond_{what}_{m}_minus_pretrained") > 0 for what in ("energy", "force") for m in "34"
+    ),
+    "With model-aware references, no method is clearly worse there in energy, and none clearly better": (
+        lambda forgotten: all(
+            forgotten.low(key) < 0 < forgotten.high(key)
+            for key in (f"beyond_energy_{k}_minus_pretrained" for k in AWARE)
+        )
+    ),
+    "**Replay keeps most.**": lambda forgotten: forgotten.high("source_energy_replay_minus_plain") < 0,
+    "are the only ones whose mean energy error in the source ends below that of their start": lambda forgotten: (
+        {
+            k
+            for k in PAPERS | AWARE
+            if forgotten.value(f"source_energy_{k}") < forgotten.value("source_energy_pretrained")
+        }
+        == {"replay", "two_readouts"}
+    ),
+    "In forces there is no difference to be told": lambda forgotten: (
+        forgotten.low("source_force_replay_minus_plain") < 0 < forgotten.high("source_force_replay_minus_plain")
+    ),
+    "**Readouts alone do not fail here, and a LoRA of rank 8 does not fall short.**": lambda forgotten: all(
+        forgotten.low(f"target_energy_{k}_minus_plain") < 0 < forgotten.high(f"target_energy_{k}_minus_plain")
+        for k in ("readout_only", "lora")
+    ),
+    "come closer with all trained methods but Methods 1 and 3 and delta learning": lambda forgotten: (
+        {k for k in PAPERS | AWARE if forgotten.value(f"volume_{k}") >= forgotten.value("volume_pretrained")}
+        == {"1", "3", "delta"}
+    ),
+}
+"""Sentences of the same page on lesson 9."""
+
+
 def force_of_scratch(curves):
     runs = curves.table("runs")
     return runs[runs["method"] == "scratch"].groupby("n")["validation_force_mae_mev_per_a"].mean()
@@ -160,6 +233,13 @@ def test_what_the_page_on_longer_runs_says_is_so_in_the_kept_numbers(root, four,
     page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
     assert sentence in page, "the sentence is gone: take its check along"
     assert LONG_RUN[sentence](four=four, moved=moved, curves=curves, papers=papers), f"not so any more: {sentence}"
+
+
+@pytest.mark.parametrize("sentence", FORGOTTEN)
+def test_what_the_page_on_longer_runs_says_of_lesson_9_is_so_in_the_kept_numbers(root, forgotten, sentence):
+    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
+    assert sentence in page, "the sentence is gone: take its check along"
+    assert FORGOTTEN[sentence](forgotten), f"not so any more: {sentence}"
 
 
 def test_a_kept_run_with_other_numbers_would_fail_the_sentences(four, papers):
