@@ -41,6 +41,7 @@ n_threads = 2  # CPU threads for the trees
 # %%
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import crossfunc as xf
 from crossfunc.energies import (
@@ -111,12 +112,10 @@ difference.describe().loc[["count", "mean", "std", "min", "max"]].round(3)
 # %%
 X = xf.composition_matrix(pairs.loc[difference.index])
 trees = {"n_trees": n_trees, "seed": seed, "n_threads": n_threads}
-repeats = {"n_seeds": n_seeds, "n_splits": n_splits}
+repeats = trees | {"n_seeds": n_seeds, "n_splits": n_splits}
 importance = {}
 for name, delta in difference.items():
-    importance[name] = element_importance(
-        X, delta.to_numpy(), **trees, **repeats
-    )
+    importance[name] = element_importance(X, delta.to_numpy(), **repeats)
 
 # %%
 for name, fit in importance.items():
@@ -206,6 +205,9 @@ figures.show(
 # Which group gains depends on what a dataset holds.
 # Uncorrected +*U* energies put the metals in front wherever their oxides are common, as in the Materials Project; where they are few, the anions stay in front and lose share once their corrections are on.
 # Run this page on `mp-thermo-pairs` beside the embedded data to see both.
+
+# %%
+Markdown(scores.explained_in_words(importance))
 
 # %% tags=["remove-cell"]
 own_data.check_claim(

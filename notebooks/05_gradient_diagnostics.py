@@ -436,11 +436,11 @@ first_epoch.record_forces(results, histories)
 
 # %% [markdown]
 # Energies are in meV/atom, forces in meV/Å, both on materials that training has not seen; the number is the epoch.
-#
-# Read it in two steps.
-# After the *first* epoch an offset may have done no harm yet, and who stops watching here will say that it does none.
-# But as long as much of it is left it goes on pulling, at a learning rate that has hardly come down.
-# The next epochs show what that does.
+# What the first epoch does to the forces need not be what the next ones do: as long as much of an offset is left, it goes on pulling.
+# Where the window ends, others go on: the histories of {doc}`04_four_methods`, and those of {doc}`/long_run`, where every method has come down to its own training energies.
+
+# %%
+Markdown(first_epoch.window_in_words(histories))
 
 # %%
 force = histories.rename(columns={first_epoch.FORCE: "force"})
@@ -584,7 +584,7 @@ own_data.check_claim(is_faster, "the network outruns its bias", ds)
 # - The share of a term in the loss is not its share in the gradient ({numref}`fig-05-shares`).
 # - {numref}`fig-05-layers` shows in which layers an offset is felt most.
 # - An offset has no reason to oppose the forces; whether it outshouts them, {numref}`fig-05-angles` says, and what epochs of that do to them, {numref}`fig-05-course`.
-# - New references remove the offset before the first step. They cost labels, not training: lesson 3 says how many. Whether forces are then better than without training is another question: plainly refitted references count bonding twice, and {numref}`fig-05-course` shows what model-aware ones do instead.
+# - New references remove the offset before the first step. They cost labels, not training: lesson 3 says how many. Whether forces are then better than without training is another question: plainly refitted references count the difference between this set's average bonding and that of the pretraining set twice, and {numref}`fig-05-course` shows what model-aware ones do instead.
 #
 # Paper and this page side by side:
 

@@ -433,12 +433,16 @@ own_data.check_claim(refitted < raw, "a refit takes an offset out", ds)
 # Solution: towards the pretrained model; at infinite strength it is that model.
 stiff = runs[forgetting.STIFF, seed]
 pair = {"as above": runs["l2-sp", seed], "stiffer": stiff}
+in_source = {
+    said: forgetting.lost(run.forgetting.table, forgetting.ENERGY)
+    for said, run in pair.items()
+}
 for said, run in pair.items():
     in_target = run.metrics["test"][forgetting.ENERGY]
-    in_source = forgetting.lost(run.forgetting.table, forgetting.ENERGY)
-    print(
-        f"{said}: target {in_target:.0f}, source {in_source:.0f} meV/atom"
-    )
+    print(f"{said}: target {in_target:.0f},", end=" ")
+    print(f"source {in_source[said]:.0f} meV/atom")
+loses_less = in_source["stiffer"] < in_source["as above"]
+own_data.check_claim(loses_less, "a stiffer spring loses less", ds)
 
 # %% [markdown]
 # ## Check yourself

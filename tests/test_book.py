@@ -691,6 +691,34 @@ def test_kept_runs_have_all_that_the_claims_ask_of_them(root, profile):
         assert lacking == OLDER.get((profile, lesson), set()), f"{profile}: {lesson}"
 
 
+def claim_on(root, result):
+    (claim,) = [claim for claim in book_claims.read_claims(root) if claim["result"] == result]
+    return claim
+
+
+@pytest.mark.parametrize("profile", ["surrogate", "sevennet"])
+def test_transfer_above_what_costs_nothing_does_not_beat_scratch(root, profile):
+    claim = claim_on(root, "07_scaling_laws:energy_scratch_minus_transfer")
+    content = book_results.read_results(root, None, "07_scaling_laws", kept=profile)
+    assert book_claims.judged(claim | {"needs": {}}, content)[0] == "holds"  # and scratch is far behind
+    verdict, cell = book_claims.judged(claim, content)
+    assert (verdict, cell.split(":")[0]) == ("unclear", f"**unclear**, {next(iter(claim['needs'].values()))}")
+    low = {"value": 1.0, "interval": [0.5, 1.5]}
+    rows = [row | (low if row["key"] == "energy_largest_transfer" else {}) for row in content["results"]]
+    assert book_claims.judged(claim, content | {"results": rows})[0] == "holds"
+
+
+@pytest.mark.parametrize("other", "234")
+def test_no_energy_is_held_against_scratch_before_it_has_fitted_its_training_energies(root, other):
+    claim = claim_on(root, f"04_four_methods:energy_{other}_minus_1")
+    content = book_results.read_results(root, None, "04_four_methods", kept="converged")
+    assert book_claims.unmet_need(claim, content) == ""
+    early = {"value": 300.0, "interval": [250.0, 350.0]}
+    rows = [row | (early if row["key"] == "train_energy_mae_method_1" else {}) for row in content["results"]]
+    why = "Method 1 has not come down to its own training energies"
+    assert book_claims.unmet_need(claim, content | {"results": rows}) == why
+
+
 def test_every_profile_that_the_claims_read_is_held_to_their_keys(root):
     read = {*book_kept.CONVERGED, *book_kept.OTHER_LABELS}
     there = {path.name for path in (root / book_kept.KEPT).iterdir()}

@@ -30,6 +30,16 @@ def test_the_words_of_a_committed_verdict_are_those_of_its_numbers(file):
     assert plain["advice"] == what_to_do(plain)
 
 
+def test_on_our_own_dft_neither_checkpoint_is_clearly_too_soft():
+    """What the page on the surrogate says of the labeller's forces, from the table that it names."""
+    page = (ROOT / "book" / "surrogate.md").read_text(encoding="utf-8")
+    assert "has an interval that holds 1, and so has that of the GGA checkpoint" in page
+    for name in ("chgnet-r2scan", "chgnet-0-3-0"):
+        plain = json.loads((ROOT / "book" / "verdicts" / "pbe-r2scan" / f"{name}.json").read_text(encoding="utf-8"))
+        assert plain["forces"]["slope_low"] < 1 < plain["forces"]["slope_high"]
+        assert plain["forces"]["mae_of_zero"] >= book_verdicts.NEARLY_RELAXED_EV_PER_A  # else the table has no slope
+
+
 def test_the_table_has_a_row_a_model_and_the_notice_of_the_labels():
     folder = FOLDERS[0]
     read = book_verdicts.read_verdicts(folder)

@@ -656,7 +656,13 @@ def test_the_way_that_steps_allow_is_recorded_in_percent_with_its_range():
 def histories(**last):
     """Force errors of two seeds, 10 before training, and after it as given."""
     rows = [
-        {"start": start, "seed": seed, "epoch": epoch, first_epoch.FORCE: 10.0 if epoch == 0 else values[seed]}
+        {
+            "start": start,
+            "seed": seed,
+            "epoch": epoch,
+            "step": 16 * epoch,
+            first_epoch.FORCE: 10.0 if epoch == 0 else values[seed],
+        }
         for start, values in last.items()
         for seed in (0, 1)
         for epoch in (0, 1, 2)
@@ -673,6 +679,42 @@ def test_the_answer_follows_the_seeds():
     )
     course = first_epoch.course_in_words(histories(gga=[15, 8], refit=[8, 9], aware=[20, 25]))
     assert "1.15 with GGA (seeds disagree), 0.85 with refitted (better for every seed)" in course
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "said"),
+    [
+        (
+            [8, 9],
+            [15, 16],
+            "better for every seed after the first epoch (16 steps), worse for every seed after 2 epochs",
+        ),
+        ([8, 9], [15, 16], "(32 steps). Who stops watching after the first epoch will say that an offset does no harm"),
+        ([8, 9], [7, 6], "This window ends before any harm to the forces"),
+        ([8, 12], [7, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epochs"),
+        ([8, 12], [7, 6], "This window ends before any harm to the forces"),
+        ([12, 13], [15, 16], "the later ones do not make it good"),
+        ([8, 12], [15, 16], "The harm is not clear after one epoch"),
+        ([12, 13], [8, 9], "the later ones made good"),
+        ([8, 9], [15, 6], "this window does not say what an offset does"),
+        ([12, 13], [15, 6], "this window does not say what an offset does"),
+    ],
+)
+def test_what_later_epochs_do_to_the_forces_is_said_from_the_numbers_alone(early, late, said):
+    table = histories(gga=late, refit=[1, 1], aware=[1, 1])
+    first = (table["start"] == "3") & (table["epoch"] == 1)
+    table.loc[first, first_epoch.FORCE] = np.array(early, dtype=float)
+    words = first_epoch.window_in_words(table)
+    assert said in words
+    harm = [sentence for sentence in (*first_epoch._TURNS.values(), first_epoch._NO_VERDICT) if sentence in words]
+    assert len(set(harm)) == 1  # no promise beside another
+
+
+def test_a_window_of_one_epoch_or_one_seed_says_so():
+    table = histories(gga=[8, 9], refit=[1, 1], aware=[1, 1])
+    assert "One epoch (16 steps) was watched" in first_epoch.window_in_words(table[table["epoch"] < 2])
+    words = first_epoch.window_in_words(table[table["seed"] == 0])
+    assert "before training: better after the first epoch (16 steps), better after 2 epochs (32 steps)." in words
 
 
 def test_ratios_are_geometric_means_over_the_steps_of_each_seed():

@@ -268,3 +268,47 @@ def test_on_our_own_dft_compounds_fall_apart_into_their_elements(root):
     for k in METHODS:
         decomposition, formation = (run.value(f"{what}_mae_method_{k}") for what in ("decomposition", "formation"))
         assert decomposition == pytest.approx(formation, rel=0.1)
+
+
+def test_what_references_leave_on_the_surrogate_is_about_what_they_leave_on_real_energies(root):
+    (claim,) = [
+        claim
+        for claim in yaml.safe_load((root / "book" / "claims.yml").read_text(encoding="utf-8"))
+        if claim["result"] == "03_atomref_correlation:pearson_refitted_held_out"
+    ]
+    assert "is about what they leave of CHGNet 0.3.0 on real r²SCAN energies" in claim["limits"]
+    here = Kept(root, "surrogate", "03_atomref_correlation").value("n0_aware")
+    real = Kept(root, "real", "03_atomref_correlation").value("real_few_240")
+    assert here == pytest.approx(real, rel=0.2)
+
+
+DEBATE = {
+    "behind scratch with the whole interval of the difference": lambda four, **_: four.low("energy_3_minus_1") > 5,
+    "Both have come down to their own training energies": lambda four, **_: all(
+        four.value(f"train_energy_mae_method_{m}") < 20 for m in "13"
+    ),
+    "In the forces of the same run naive transfer is far ahead of scratch": lambda four, **_: (
+        four.high("force_3_minus_1") < 0
+    ),
+    "On DFT the whole interval of the difference on the same compounds is below zero": lambda hulls, **_: (
+        hulls.high("decomposition_4_minus_3") < 0
+    ),
+    "Method 3 is far behind the untrained model, and Method 4 is behind it as well": lambda hulls, **_: (
+        hulls.low("decomposition_3_minus_untrained") > hulls.high("decomposition_4_minus_untrained")
+        and hulls.low("decomposition_4_minus_untrained") > 0
+    ),
+    "A few dozen compounds": lambda hulls, **_: 24 <= hulls.value("n_compounds") <= 60,
+}
+"""What the two sides of a debate say of kept runs, and what has to be so in their numbers."""
+
+
+@pytest.mark.parametrize("sentence", DEBATE)
+def test_what_is_said_in_a_debate_is_so_in_the_kept_numbers(root, four, sentence):
+    assert sentence in (root / "notebooks" / "course.yml").read_text(encoding="utf-8"), "take its check along"
+    assert DEBATE[sentence](four=four, hulls=Kept(root, "dft", "06_hull_workflow")), f"not so any more: {sentence}"
+
+
+def test_a_debate_is_about_rows_of_the_page_of_claims(root):
+    course = yaml.safe_load((root / "notebooks" / "course.yml").read_text(encoding="utf-8"))
+    claims = yaml.safe_load((root / "book" / "claims.yml").read_text(encoding="utf-8"))
+    assert {row["claim"] for row in course["debate"]} <= {claim["claim"] for claim in claims}

@@ -1,9 +1,11 @@
 """Mean and spread over seeds, as the lessons print them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from crossfunc.lessons.scores import QUANTITIES, over_seeds, spread_text
+from crossfunc.lessons.scores import QUANTITIES, explained_in_words, over_seeds, spread_text
 from crossfunc.training.labels import METRICS
 
 
@@ -25,3 +27,21 @@ def test_a_spread_is_written_with_the_digits_it_deserves():
 
 def test_metrics_are_those_that_an_evaluation_reports():
     assert list(QUANTITIES) == list(METRICS.values())
+
+
+@pytest.mark.parametrize(
+    ("corrected", "raw", "much"),
+    [
+        ([0.50, 0.52], [0.78, 0.80], "less"),
+        ([0.90, 0.92], [0.78, 0.80], "more"),
+        ([0.79, 0.79], [0.78, 0.80], "neither clearly less nor clearly more"),
+    ],
+)
+def test_of_which_difference_composition_explains_less_is_said_where_all_seeds_agree(corrected, raw, much):
+    named = {"with corrections": corrected, "without corrections": raw}
+    said = explained_in_words({name: SimpleNamespace(r2_per_seed=values) for name, values in named.items()})
+    assert said.startswith(
+        f"Composition explains {much} of the difference with corrections than of the one without corrections: "
+        f"cross-validated R² {spread_text(corrected)} against {spread_text(raw)}."
+    )
+    assert ("shares of different amounts" in said) == (much in ("less", "more"))

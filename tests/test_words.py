@@ -190,6 +190,15 @@ def test_rates_say_per():
     assert NO_RATES.keys() - met == set(), "an exception that nothing needs: take it out"
 
 
+def test_what_is_counted_twice_is_a_difference_of_bonding_and_not_bonding():
+    """A plain refit counts twice how far this set's average bonding is from the pretraining set's, and no more."""
+    paths = [*sources(), ROOT / "notebooks" / "course.yml", ROOT / "notebooks" / "results.yml"]
+    lines = [(path, line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [(path, line) for path, line in lines if "bonding" in line.lower() and "twice" in line]
+    assert len(found) >= 6
+    assert [f"{path.name}: {line}" for path, line in found if "ifference" not in line] == []
+
+
 COMMAND = re.compile(r"^(crossfunc|pytest|python|jupyter|jupytext|papermill)\b", re.MULTILINE)
 ACTIVATES = ("activated environment", "source .venv/bin/activate", "with `.venv` activated", "activate the environment")
 

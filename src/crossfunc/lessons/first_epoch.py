@@ -286,6 +286,36 @@ def course_in_words(histories: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def window_in_words(histories: pd.DataFrame) -> str:
+    """Say whether later epochs turned what the first one did to forces without new references, and in how many steps.
+
+    Where forces still gain at the end of the window, nothing is known of what comes behind it, and that is said.
+    """
+    last, steps = int(histories["epoch"].max()), histories.groupby("epoch")["step"].max()
+    if last == 1:
+        return f"One epoch ({steps[1]} steps) was watched; what comes after it is not shown here."
+    early, late = (_against_one(times_force(histories, epoch).loc["3"]) for epoch in (1, last))
+    what = _TURNS.get(f"{early.split()[0]}, {late.split()[0]}", _NO_VERDICT)
+    after_first, after_all = f"the first epoch ({steps[1]} steps)", f"{last} epochs ({steps[last]} steps)"
+    return (
+        f"Forces of the run without new references, beside those before training: {early} after {after_first}, {late} "
+        f"after {after_all}. {what}"
+    )
+
+
+_ENDS_EARLY = "This window ends before any harm to the forces; whether more steps bring it, it does not say."
+_NO_VERDICT = "With seeds that disagree, this window does not say what an offset does to the forces."
+_TURNS = {
+    "better, worse": "Who stops watching after the first epoch will say that an offset does no harm: it comes later.",
+    "worse, worse": "The harm is there after one epoch, and the later ones do not make it good.",
+    "seeds, worse": "The harm is not clear after one epoch, it is after all.",
+    "better, better": _ENDS_EARLY,
+    "worse, better": "What the first epoch did to the forces, the later ones made good.",
+    "seeds, better": _ENDS_EARLY,
+}
+"""What follows from the first words of the verdicts after one epoch and after all of them."""
+
+
 def answer_in_words(histories: pd.DataFrame) -> str:
     """Answer the title: whether forces end better with new references or without, from the runs that were watched."""
     last = int(histories["epoch"].max())

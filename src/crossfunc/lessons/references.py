@@ -137,7 +137,10 @@ def untrained(X, low, high, material_ids, old: AtomRefFit, *, n_splits: int, see
 
 
 def counted_twice(X, low, material_ids, old: AtomRefFit, *, n_splits: int, seed: int) -> pd.Series:
-    """Bonding that a plain refit counts twice, X (c_low - c_old), with c_low fitted to the low energies of other folds.
+    """What a plain refit counts twice, X (c_low - c_old), with c_low fitted to the low energies of other folds.
+
+    It is how far this set's average bonding is from that of the set that `old` was fitted to, with whatever else
+    separates the two sets in the low functional. On a set like the old one it is zero.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """Numbers over seeds and models as the lessons print them: mean, spread, and the paper's beside ours."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from crossfunc.errors import InputError
@@ -42,3 +44,28 @@ def spread_text(values) -> str:
         return "undefined"
     mean, ends = over_seeds(values)
     return format_value(mean, ends)
+
+
+def explained_in_words(fits: Mapping) -> str:
+    """Say of which of two differences composition explains less, by the cross-validated R² of the same seeds.
+
+    Parameters
+    ----------
+    fits : mapping of str to Importance
+        Two, by what is said of the difference, such as "with corrections".
+
+    Returns
+    -------
+    str
+        "Less" and "more" are verdicts that all seeds share.
+    """
+    (one, first), (other, second) = ((name, np.asarray(fit.r2_per_seed)) for name, fit in fits.items())
+    is_less, is_more = (first < second).all(), (first > second).all()
+    much = "less" if is_less else "more" if is_more else "neither clearly less nor clearly more"
+    text = (
+        f"Composition explains {much} of the difference {one} than of the one {other}: cross-validated R² "
+        f"{spread_text(first)} against {spread_text(second)}."
+    )
+    if is_less or is_more:
+        text += " So a share of importance with corrections and one without are shares of different amounts."
+    return text
