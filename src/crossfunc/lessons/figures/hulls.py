@@ -226,6 +226,9 @@ def verdict_panels(points, keys):
         ax.remove()
     for (name, table), ax in zip(points.items(), axes.flat, strict=False):
         verdict_panel(table, name, keys[name], ax)
+        if columns > 3:  # narrow panels
+            ax.tick_params(axis="x", labelsize=7)
+            ax.texts[0].set_size(8)
     for ax in axes.flat[max(0, len(points) - columns) : len(points)]:
         ax.tick_params(labelbottom=True)  # the lowest of its column
     fig.supxlabel("reference decomposition energy (meV/atom)", size=10)
