@@ -1064,8 +1064,8 @@ def moved_table(change: Mapping[str, pd.DataFrame], runs, after: Mapping[tuple[s
         rows[title_of(case)] = {
             "weights moved (%)": f"{100 * table.mean().mean():.2g}",
             "most": table.mean().idxmax(),
-            energy: f"{errors[ENERGY]:.3g}",
-            refitted: f"{errors[REFITTED]:.3g}",
+            energy: format_value(errors[ENERGY]),
+            refitted: format_value(errors[REFITTED]),
         }
     return pd.DataFrame(rows).T.rename_axis("method")
 
@@ -1089,8 +1089,9 @@ def _test_metrics(runs, name: str, after: Mapping[tuple[str, int], float]) -> li
 def scratch_in_words(table: pd.DataFrame) -> str:
     """Say in which columns scratch is worse on the start's references, from `scratch_table`."""
     times = table.iloc[1] / table.iloc[0]
-    said = [f"{column.split(' (')[0]} {ratio:.2f}" for column, ratio in times.items()]
-    worse = [column.split(" (")[0] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
+    called = {column: column.split(" (")[0].replace(", last", " after a last") for column in times.index}
+    said = [f"{called[column]} {ratio:.2f}" for column, ratio in times.items()]
+    worse = [called[column] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
     rest = (
         f"beside energy, the error is larger in {listed(worse)}" if worse else "no error but that of energy is larger"
     )
