@@ -550,6 +550,15 @@ def test_the_papers_order_is_judged_by_the_paired_differences_of_all_methods(cha
     if verdict == "agrees":  # a run that is too short for a claim decides nothing about its pair
         found, pairs = book_claims.order_verdict({"results": rows}, "energy", [early])
         assert (found, pairs.partition("; ")[2]) == ("unclear", "unclear: 2 < 1")
+        trained = {"key": "train_energy_mae_method_2", "value": 30.0, "interval": None}
+        unfitted = {"result": "04_x:energy_2_minus_1", "needs": {"train_energy_mae_method_2 < 20": "not fitted"}}
+        found, pairs = book_claims.order_verdict({"results": [*rows, trained]}, "energy", [unfitted])
+        assert found == "unclear"
+        assert pairs.count("2") == pairs.partition("unclear: ")[2].count("2") > 1  # no pair with it is decided
+        fitted = trained | {"value": 10.0}
+        assert book_claims.order_verdict({"results": [*rows, fitted]}, "energy", [unfitted])[0] == "agrees"
+        of_forces = unfitted | {"result": "04_x:force_2_minus_1"}
+        assert book_claims.order_verdict({"results": [*rows, trained]}, "energy", [of_forces])[0] == "agrees"
 
 
 def test_every_column_of_table_1_has_an_order_and_a_verdict_on_each_kind_of_labels():

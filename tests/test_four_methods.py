@@ -15,6 +15,7 @@ from crossfunc.datasets import open_dataset
 from crossfunc.lessons import LessonResults, first_epoch, four_methods, verdicts
 from crossfunc.lessons.judging import COLUMNS, ENERGY, FORCE, REFITTED, Judged
 from crossfunc.lessons.units import (
+    AWARE,
     PAPERS_TABLE,
     SCRATCH_ON_GGA,
     TAUGHT,
@@ -460,33 +461,39 @@ def test_runs_that_are_records_leave_no_models_and_later_lessons_train_their_own
     results = LessonResults("04_four_methods", tmp_path)
     few = SimpleNamespace(material_ids=np.array(["a"]))
     assert four_methods.keep_models(results, SimpleNamespace(name="x"), few, {}, {}) == 0
-    assert verdicts.kept_models(tmp_path, 1, "x") == ({}, {})
+    assert verdicts.kept_models(tmp_path, 1, "x") is None
 
 
 def test_models_are_kept_for_later_lessons_with_what_they_have_seen(tmp_path):
     plain = xf.load_model("0.3.0")
     record = RecordedModel("a record", np.array([]), {}, np.array([]), np.zeros(94))
-    run = SimpleNamespace(metrics={"test": {ENERGY: 12.0}})
+    history = pd.DataFrame({f"train_{ENERGY}": [np.nan, 9.0, 7.0]})
+    run = SimpleNamespace(metrics={"test": {ENERGY: 12.0}}, history=history)
     split = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
-    cases = ("4", "references-only", TAUGHT, PAPERS_TABLE, "3")
+    cases = ("4", "references-only", TAUGHT, PAPERS_TABLE, AWARE, "3")
     models = dict.fromkeys(cases, plain) | {"3": record}
     planned = {(c, 2): SimpleNamespace(split=split, model_of=lambda _, model=m: model) for c, m in models.items()}
     frames = SimpleNamespace(material_ids=np.array(["b", "b", "a", "c"]))
     given = SimpleNamespace(name="mine"), frames, planned, dict.fromkeys(planned, run)
     assert four_methods.keep_models(LessonResults("04_four_methods"), *given) == 0
-    assert four_methods.keep_models(LessonResults("04_four_methods", tmp_path), *given) == 3
+    assert four_methods.keep_models(LessonResults("04_four_methods", tmp_path), *given) == 4
     kept = pd.read_csv(tmp_path / "04_four_methods.models.csv")
     assert kept["file"].tolist() == [
-        f"04_four_methods.method_{name}_seed_2.pt" for name in ("4", "references_only", "taught_start")
+        f"04_four_methods.method_{name}_seed_2.pt"
+        for name in ("4", "references_only", "taught_start", "model_aware_then_trained")
     ]
-    assert kept["method"].tolist() == ["4", "references-only", TAUGHT]
-    np.testing.assert_equal(kept[ENERGY].to_numpy(), [12, 12, np.nan])
+    assert kept["method"].tolist() == ["4", "references-only", TAUGHT, AWARE]
+    np.testing.assert_equal(kept[ENERGY].to_numpy(), [12, 12, np.nan, 12])
     assert {path.name for path in tmp_path.glob("*.pt")} == set(kept["file"])
     parts = pd.read_csv(tmp_path / "04_four_methods.split.csv")
     assert parts.to_numpy().tolist() == [[2, "train", "b"], [2, "validation", "a"], [2, "test", "c"]]
-    found, seen = verdicts.kept_models(tmp_path, 1, "mine")
-    assert found == {("Method 4", "2"): tmp_path / "04_four_methods.method_4_seed_2.pt"}
-    assert seen == {"2": {"a", "b"}}
+    found = verdicts.kept_models(tmp_path, 1, "mine")
+    assert found.models == {
+        ("Method 4", "2"): tmp_path / "04_four_methods.method_4_seed_2.pt",
+        (AWARE, "2"): tmp_path / "04_four_methods.method_model_aware_then_trained_seed_2.pt",
+    }
+    assert found.seen == {"2": {"a", "b"}}
+    assert found.train_mae == dict.fromkeys(found.models, 7.0)
 
 
 # --- the second page of lesson 4 ---
@@ -532,12 +539,13 @@ def test_scratch_is_compared_column_by_column():
 
     cases = {"1": (100.0, 50.0), SCRATCH_ON_GGA: (400.0, 60.0), "4": (1.0, 1.0)}
     runs = {(name, seed): run(*values) for name, values in cases.items() for seed in (0, 1)}
-    table = four_methods.scratch_table(runs)
-    assert table.columns.tolist() == ["energy (meV/atom)", "force (meV/Å)"]
-    assert table.loc["Method 1 on GGA references"].tolist() == [400.0, 60.0]
+    after = {key: {"1": 90.0, SCRATCH_ON_GGA: 99.0, "4": 1.0}[key[0]] for key in runs}
+    table = four_methods.scratch_table(runs, after)
+    assert table.columns.tolist() == ["energy (meV/atom)", "energy, last refit (meV/atom)", "force (meV/Å)"]
+    assert table.loc["Method 1 on GGA references"].tolist() == [400.0, 99.0, 60.0]
     said = four_methods.scratch_in_words(table)
-    assert "energy 4.00 and force 1.20. So here beside energy, the error is larger in force;" in said
-    table.iloc[1, 1] = 40.0
+    assert "energy 4.00, energy after a last refit 1.10 and force 1.20. So here beside energy, the error is" in said
+    table.iloc[1, 2] = 40.0
     assert "no error but that of energy is larger" in four_methods.scratch_in_words(table)
 
 
@@ -546,6 +554,28 @@ def test_what_moved_is_said_beside_the_published_checkpoint():
     said = four_methods.moved_in_words(change, pd.Series({"a": 0.1, "b": 0.14}))
     assert "Method 3 6 % and Method 4 1.5 %; the paper's own Method 4 12 %" in said
     assert "b in Method 3 and a in Method 4" in said
+
+
+def test_what_moved_stands_beside_errors_without_and_with_a_last_refit():
+    change = {"3": pd.DataFrame({"a": [0.01, 0.03], "b": [0.1, 0.1]})}
+    runs = {("3", seed): SimpleNamespace(metrics={"test": {ENERGY: mae}}) for seed, mae in enumerate((300.0, 500.0))}
+    table = four_methods.moved_table(change, runs, {("3", 0): 40.0, ("3", 1): 50.0})
+    assert table.loc["Method 3"].to_dict() == {
+        "weights moved (%)": "6",
+        "most": "b",
+        "energy (meV/atom)": "400",
+        "energy, last refit (meV/atom)": "45",
+    }
+
+
+def test_an_error_after_a_last_refit_is_that_of_the_first_page(frames):
+    split = {"train": np.arange(12), "test": np.arange(12, 18)}
+    run, unit = SimpleNamespace(split=split), SimpleNamespace(model_of=lambda _: xf.load_model("0.3.0"))
+    keys = (("4", 0), ("references-only", 0))
+    found = four_methods.errors_after_refit(dict.fromkeys(keys, unit), dict.fromkeys(keys, run), frames)
+    tested = Judged(frames, {0: split})
+    tested.add("4", 0, xf.load_model("0.3.0"))
+    assert found == {("4", 0): pytest.approx(tested.mean.loc["4", REFITTED], rel=1e-4)}
 
 
 def test_runs_start_from_what_was_taught_or_from_the_model_as_it_comes():

@@ -261,6 +261,14 @@ def test_lesson_4_says_how_long_the_kept_run_beside_it_was(root, four):
     assert (four.parameters["max_steps"], four.parameters["n_seeds"]) == (20000, 3)
 
 
+def test_lesson_6_says_how_many_seeds_the_kept_run_has(root):
+    lesson = (root / "notebooks" / "06_hull_workflow.py").read_text(encoding="utf-8")
+    assert "The rendered page has one seed" in lesson
+    assert "n_seeds = 1 " in lesson
+    assert "the kept run on our own DFT, whose verdicts stand in {doc}`../claims`, has two" in lesson
+    assert Kept(root, "dft", "06_hull_workflow").parameters["n_seeds"] == 2
+
+
 def test_on_our_own_dft_compounds_fall_apart_into_their_elements(root):
     page = (root / "book" / "claims.md").read_text(encoding="utf-8")
     assert "mostly formation energies, and both columns of that run say nearly the same" in page

@@ -106,6 +106,11 @@ def test_verdict_panels_are_three_beside_each_other_and_none_is_empty():
     keys = {"a": "gga", "b": "method_1", "c": "method_2", "d": "method_3"}
     fig = figures.verdict_panels(dict.fromkeys(keys, VERDICTS), keys)
     assert [ax.texts[0].get_text() for ax in fig.axes] == ["a", "b", "c", "d"]
+    assert len({round(ax.get_position().x0, 3) for ax in fig.axes}) == 3
+    numbered = [any(t.get_visible() and t.get_text() for t in ax.get_xticklabels()) for ax in fig.axes]
+    assert numbered == [False, True, True, True]  # the lowest of each column
+    seven = figures.verdict_panels(dict.fromkeys("abcdefg", VERDICTS), dict.fromkeys("abcdefg", "gga"))
+    assert len({round(ax.get_position().x0, 3) for ax in seven.axes}) == 4
 
 
 def test_errors_by_distance_name_the_parts_and_show_both_quantities():

@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import crossfunc as xf
 from crossfunc.datasets.functionals import Functional
 from crossfunc.energies import composition_matrix
-from crossfunc.lessons import LessonResults, verdicts
+from crossfunc.lessons import LessonResults, figures, verdicts
+from crossfunc.lessons.judging import ENERGY
+from crossfunc.lessons.units import AWARE
 from crossfunc.potential import element_references
 from crossfunc.stability.entries import EntryTable
 
@@ -177,7 +180,7 @@ def test_models_are_compared_on_the_compounds_that_both_could_relax():
 
 def test_methods_stand_beside_what_costs_nothing_and_that_beside_no_model(tmp_path):
     worse = MANY.assign(model_ev=MANY["model_ev"] + 0.5 * np.sign(MANY["model_ev"] - MANY["reference_ev"] + 1e-9))
-    reports = {(verdicts.GGA, None): MANY} | {(f"Method {k}", "0"): worse for k in "1234"}
+    reports = {(verdicts.GGA, None): MANY} | {(f"Method {k}", "0"): worse for k in "1234"} | {(AWARE, "0"): MANY}
     compared = verdicts.Compared(reports, {"0": set(MANY["id"])})
     zero = 1000 * MANY["reference_ev"].abs().mean()
     assert compared.estimate(verdicts.ZERO, "decomposition").value == pytest.approx(zero)
@@ -195,6 +198,18 @@ def test_methods_stand_beside_what_costs_nothing_and_that_beside_no_model(tmp_pa
     assert found["formation_untrained_minus_zero"]["value"] == pytest.approx(own - 1000)
     pairs = "4_minus_3", "4_minus_2", "4_minus_1", "3_minus_2", "3_minus_1", "2_minus_1"
     assert {f"{metric}_{pair}" for metric in verdicts.JUDGED for pair in pairs} <= set(found)  # an order needs them all
+    assert found["decomposition_aware_minus_4"]["value"] == pytest.approx(-500)
+    assert found["decomposition_aware_minus_untrained"]["value"] == 0
+    older = verdicts.Compared({key: r for key, r in reports.items() if key[0] != AWARE}, {"0": set(MANY["id"])})
+    assert {pair for pair in gaps if AWARE not in pair} == set(verdicts.differences(older))
+
+
+def test_every_model_has_a_look_of_its_own_and_a_key():
+    looks = [(figures.COLORS[look], figures.MARKERS[look]) for look in verdicts.LOOKS.values()]
+    assert len(set(looks)) == len(verdicts.LOOKS)
+    assert set(verdicts.LOOKS) == {*verdicts.ORDER, verdicts.ZERO}
+    assert set(verdicts.KEYS) == set(verdicts.ORDER)
+    assert AWARE in verdicts.ORDER
 
 
 def test_a_model_without_a_seed_is_compared_on_the_compounds_of_every_seed():
@@ -208,7 +223,8 @@ def test_a_model_without_a_seed_is_compared_on_the_compounds_of_every_seed():
 
 
 def left_models(folder, dataset="surrogate"):
-    models = pd.DataFrame({"seed": [0, 0, 1], "method": ["1", "x", "4"], "file": ["m1.pt", "mx.pt", "m4.pt"]})
+    kept = [(0, "1", "m1.pt", 31.5), (0, "x", "mx.pt", 1.0), (0, AWARE, "ma.pt", 4.5), (1, "4", "m4.pt", 2.0)]
+    models = pd.DataFrame(kept, columns=["seed", "method", "file", f"train_{ENERGY}"])
     models.to_csv(folder / "04_four_methods.models.csv", index=False)
     split = pd.DataFrame({"seed": [0, 0, 1], "part": ["train", "test", "train"], "material_id": ["a", "b", "c"]})
     split.to_csv(folder / "04_four_methods.split.csv", index=False)
@@ -218,32 +234,97 @@ def left_models(folder, dataset="surrogate"):
 
 
 def test_no_models_of_lesson_4_is_no_error(tmp_path):
-    assert verdicts.kept_models(None, 1, "surrogate") == ({}, {})
-    assert verdicts.kept_models(tmp_path, 1, "surrogate") == ({}, {})
+    assert verdicts.kept_models(None, 1, "surrogate") is None
+    assert verdicts.kept_models(tmp_path, 1, "surrogate") is None
 
 
 def test_models_of_lesson_4_come_with_what_they_have_seen(tmp_path):
     left_models(tmp_path)
-    kept, seen = verdicts.kept_models(tmp_path, 1, "surrogate")
-    assert kept == {("Method 1", "0"): tmp_path / "m1.pt"}
-    assert seen == {"0": {"a"}}
+    kept = verdicts.kept_models(tmp_path, 1, "surrogate")
+    assert kept.models == {("Method 1", "0"): tmp_path / "m1.pt", (AWARE, "0"): tmp_path / "ma.pt"}
+    assert kept.seen == {"0": {"a"}}
+    assert kept.train_mae == {("Method 1", "0"): 31.5, (AWARE, "0"): 4.5}
+
+
+def test_models_whose_training_errors_nobody_wrote_down_are_taken_and_said_to_be_so(tmp_path):
+    left_models(tmp_path)
+    table = tmp_path / "04_four_methods.models.csv"
+    pd.read_csv(table).drop(columns=f"train_{ENERGY}").to_csv(table, index=False)
+    kept = verdicts.kept_models(tmp_path, 1, "surrogate")
+    assert set(kept.models) == {("Method 1", "0"), (AWARE, "0")}
+    results = LessonResults("06_hull_workflow")
+    assert "not written down" in verdicts.record_training(results, kept.train_mae)
+    assert results.to_dict()["results"] == []
 
 
 def test_models_of_other_labels_are_not_taken(tmp_path):
     left_models(tmp_path, dataset="pbe-r2scan")
-    assert verdicts.kept_models(tmp_path, 2, "surrogate") == ({}, {})
+    assert verdicts.kept_models(tmp_path, 2, "surrogate") is None
 
 
 def test_methods_are_trained_where_none_are_kept_and_say_what_they_have_seen():
     given = {"seed": 3, "n_seeds": 1, "n_train_frames": 6, "n_eval_frames": 2, "n_epochs": 1, "batch_size": 3}
     dataset = xf.open_dataset("surrogate", verify=False)
-    models, seen = verdicts.train_models(dataset, given | {"max_atoms": 3})
-    assert list(models) == [(f"Method {k}", "3") for k in "1234"]
+    models, seen, errors = verdicts.train_models(dataset, given | {"max_atoms": 3})
+    assert list(models) == [*((f"Method {k}", "3") for k in "1234"), (AWARE, "3")]
     assert len(seen["3"]) == 8  # a frame per material; those of the test are not seen
     start = element_references(xf.load_model("0.3.0"))
-    moved = {k: np.nanmax(np.abs(element_references(models[f"Method {k}", "3"]) - start)) for k in "34"}
-    assert moved["3"] == 0  # frozen
-    assert moved["4"] > 0.1  # refitted
+    references = {name: element_references(model) for (name, _), model in models.items()}
+    moved = {name: np.nanmax(np.abs(values - start)) for name, values in references.items()}
+    assert moved["Method 3"] == 0  # frozen
+    assert moved["Method 4"] > 0.1  # refitted
+    assert np.nanmax(np.abs(references[AWARE] - references["Method 4"])) > 0.1  # to what the network leaves over
+    assert set(errors) == set(models)
+    assert errors["Method 3", "3"] > errors[AWARE, "3"] > 0  # the offset is not learned in two steps
+
+
+def test_who_has_not_fitted_its_own_training_energies_is_named_and_gives_no_verdict(root):
+    results = LessonResults("06_hull_workflow")
+    errors = {("Method 3", "0"): 90.0, ("Method 3", "1"): 110.0, ("Method 4", "0"): 19.0, ("Method 4", "1"): 9.0}
+    said = verdicts.record_training(results, errors)
+    assert "by 100 meV/atom (Method 3) and 14 meV/atom (Method 4)" in said
+    assert said.endswith("has not fitted what it was shown: so it is with Method 3.")
+    found = {one["key"]: one for one in results.to_dict()["results"]}
+    assert found["train_energy_mae_method_3"]["interval"] == (90, 110)
+    fitted = verdicts.record_training(LessonResults("06_hull_workflow"), {(AWARE, "0"): 4.0})
+    assert "each model has fitted what it was shown" in fitted
+    claims = yaml.safe_load((root / "book" / "claims.yml").read_text(encoding="utf-8"))
+    needs = {c["result"]: c.get("needs", {}) for c in claims if c["result"].startswith("06_hull_workflow:")}
+    for result, rules in needs.items():
+        methods = set(result.partition(":")[2].split("_")) & set("1234")
+        bounds = {f"train_energy_mae_method_{k} < {verdicts.FITTED_MEV_PER_ATOM}" for k in methods}
+        assert methods
+        assert set(rules) == bounds, result
+
+
+def test_how_new_the_judged_compounds_are_is_counted():
+    formulas = ["LiO", "Li2O2", "FeO", "Fe4O4", "LiFe", "LiFe"]
+    ids = np.array(["a", "b", "c", "d", "e", "e"])
+    n_atoms = np.array([2, 4, 2, 8, 6, 12])  # e has a supercell as well
+    frames = SimpleNamespace(material_ids=ids, crystals=SimpleNamespace(n_atoms=n_atoms, formula=formulas.__getitem__))
+    found = verdicts.how_far(frames, {"a", "e"}, {"b", "c", "d"})
+    assert found == {"n": 3, "largest": 6, "larger": 1, "same_composition": 1}  # d; Li2O2, of which LiO is a form
+    results = LessonResults("06_hull_workflow")
+    said = verdicts.record_unseen(results, frames, {"0": {"a", "e"}, "1": {"d"}}, {"0": {"b", "c", "d"}, "1": {"a"}})
+    assert "Seed 0: 3 compounds that no training has seen. 1 of them has more than 6 atoms" in said
+    assert "Seed 1: 1 compounds that no training has seen. None of them have more than 8 atoms" in said
+    assert said.endswith("; for none there is one of the same composition among these.")
+    assert {one["key"]: one["value"] for one in results.to_dict()["results"]} == {
+        "judged_larger": 0.5,
+        "judged_same_composition": 0.5,
+    }
+
+
+def test_models_side_by_side_are_judged_as_one_by_one(monkeypatch):
+    monkeypatch.setattr(verdicts, "judge", lambda model, *_, **limits: (model, limits))
+    found = verdicts.judge_all({("a", None): "one", ("b", "0"): "two"}, None, None, fmax=0.1)
+    assert found == {("a", None): ("one", {"fmax": 0.1}), ("b", "0"): ("two", {"fmax": 0.1})}
+
+
+def test_predicting_zero_errs_by_the_energy_and_calls_nothing_stable():
+    binned = verdicts.by_distance(verdicts.predict_zero(REPORT), 2)
+    assert binned["error"].tolist() == pytest.approx([75, 250])
+    assert binned["wrong"].tolist() == [50, 50]  # the stable ones
 
 
 def test_compounds_of_an_element_whose_crystal_a_model_loses_have_no_energy_and_the_others_keep_theirs(monkeypatch):
@@ -252,6 +333,7 @@ def test_compounds_of_an_element_whose_crystal_a_model_loses_have_no_energy_and_
     status = np.array(["exploded", *["converged"] * 4])
     found = SimpleNamespace(status=status, energy_per_atom_ev=np.array([np.nan, -2.1, -1.5, -3.4, -3.9]))
     monkeypatch.setattr(verdicts, "relax", lambda *_, **__: found)
+    monkeypatch.setattr(verdicts, "as_model", lambda model: model)
     report = verdicts.judge(None, None, reference, fmax=0.1, max_steps=1).set_index("id")
     assert list(report.index) == formulas[1:]
     assert report.loc["CsCl", ["model_formation_ev", "reference_formation_ev", "model_ev", "reference_ev"]].isna().all()

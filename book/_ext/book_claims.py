@@ -32,6 +32,7 @@ CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, o
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=±])\s*(\S+)")
 _NEED = re.compile(r"(\w+)\s*([<>]\s*\S+)")
+_TRAINING = re.compile(r"train_energy_mae_method_(\d)\b")
 _COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq, "±": lambda a, b: abs(a) < b}
 
 
@@ -321,7 +322,8 @@ def order_verdict(content, column, claims=()):
 
     Over the pairs of methods whose numbers differ in the paper: "contradicts" where one of them is clearly the other
     way round, "agrees" where all are clearly as in the paper, else "unclear". "" for both without the paper's numbers.
-    A pair that one of `claims` is about is unclear where the run cannot judge that claim, see `unmet_need`.
+    A pair that one of `claims` is about is unclear where the run cannot judge that claim, see `unmet_need`, and so is
+    every pair with a method that has not come down to its own training energies as claims on this column need it to.
     """
     found = {row["key"]: row for row in content["results"]}
     errors = {k: found.get(f"{column}_mae_method_{k}", {}).get("paper") for k in "1234"}
@@ -329,11 +331,13 @@ def order_verdict(content, column, claims=()):
         return "", ""
     pairs = {verdict: [] for verdict in ORDER_VERDICTS}
     too_early = {claim["result"].partition(":")[2] for claim in claims if unmet_need(claim, content)}
+    unfitted = {k for claim in claims for k in _unfitted_methods(claim, column, content)}
     for one, other in itertools.combinations(sorted(errors, key=errors.get), 2):
         if errors[one] == errors[other]:
             continue
         interval, _ = pair_of_methods(found, column, one, other)
         is_early = too_early & {f"{column}_{one}_minus_{other}", f"{column}_{other}_minus_{one}"}
+        is_early = is_early or unfitted & {one, other}
         low, high = (-1, 1) if is_early or not interval else interval
         verdict = ORDER_VERDICTS[0 if high < 0 else 2 if low > 0 else 1]
         pairs[verdict].append(f"{other} < {one}" if verdict == ORDER_VERDICTS[2] else f"{one} < {other}")
@@ -343,6 +347,14 @@ def order_verdict(content, column, claims=()):
     said += [f"the other way round: {', '.join(turned)}"] if turned else []
     said += [f"unclear: {', '.join(open_ones)}"] if open_ones else []
     return verdict, "; ".join(said)
+
+
+def _unfitted_methods(claim, column, content):
+    """Return the methods whose training energies a claim on this column needs to be fitted, and which are not."""
+    if not claim["result"].partition(":")[2].startswith(f"{column}_"):
+        return set()
+    needs = {rule: found[1] for rule in claim.get("needs", {}) if (found := _TRAINING.match(rule))}
+    return {k for rule, k in needs.items() if unmet_need({"needs": {rule: "it has not"}}, content)}
 
 
 class MethodOrders(SphinxDirective):

@@ -35,7 +35,7 @@ from crossfunc.potential import crystal_features, load_model, predict, save_mode
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.symbols import ELEMENT_SYMBOLS
-from crossfunc.training.baselines import force_agreement, predict_zero, slope_and_cosine, zero_errors
+from crossfunc.training.baselines import force_agreement, last_refit_ev, predict_zero, slope_and_cosine, zero_errors
 from crossfunc.training.evaluate import FramePredictions, evaluate, predict_frames
 from crossfunc.training.frozen import cross_validate_frozen
 from crossfunc.training.labels import LabelledFrames
@@ -606,7 +606,7 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
         ends = (values.min(), values.max()) if n_seeds > 1 else None
         results.record(key, values.mean(), ends, repeats=repeats)
 
-    training = {n: np.array([runs[n, s].history[f"train_{ENERGY}"].min() for s in judged.splits]) for n in "1234"}
+    training = {n: np.array([_training_error(runs[n, s]) for s in judged.splits]) for n in "1234"}
     for name, of_seeds in training.items():
         record(f"train_energy_mae_method_{name}", of_seeds)
     record("train_energy_4_minus_3", training["4"] - training["3"])  # the same frames, seed by seed
@@ -618,6 +618,11 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
             for what in ("slope", "cosine"):
                 if scores.loc[name][what].notna().all():
                     record(f"force_{what}_{short_name(name)}", scores.loc[name][what])
+
+
+def _training_error(run) -> float:
+    """Lowest error in the energies of its own training frames, meV/atom; NaN of a run without a step."""
+    return float(run.history[f"train_{ENERGY}"].min())
 
 
 # --- in words ---
@@ -1009,27 +1014,84 @@ def offsets_in_words(predictions: Mapping[str, FramePredictions]) -> str:
     return "\n".join(lines)
 
 
-def scratch_table(runs) -> pd.DataFrame:
+def errors_after_refit(
+    planned, runs, frames: LabelledFrames, cases: Collection[str] = (*"1234", SCRATCH_ON_GGA)
+) -> dict[tuple[str, int], float]:
+    """Energy errors on the test frames after a last refit to the training frames, meV/atom, by case and seed.
+
+    Parameters
+    ----------
+    planned, runs : dict
+        (case, seed) to unit and to its run.
+    frames : LabelledFrames
+    cases : collection of str
+        Those to look at.
+    """
+    found = {}
+    for (case, seed), run in runs.items():
+        if case not in cases:
+            continue
+        model = planned[case, seed].model_of(run)
+        train, test = (frames.take(run.split[part]) for part in ("train", "test"))
+        predicted = predict(model, test.crystals, derivatives=False)["energy_per_atom_ev"]
+        left = test.energy_per_atom_ev - predicted - test.composition @ last_refit_ev(model, train)
+        found[case, seed] = 1000 * float(np.nanmean(np.abs(left)))
+    return found
+
+
+def moved_table(change: Mapping[str, pd.DataFrame], runs, after: Mapping[tuple[str, int], float]) -> pd.DataFrame:
+    """How far each method moved the network and where most, beside its test energy error without and with a last refit.
+
+    The weights are those of the end, the errors those of the best epoch.
+
+    Parameters
+    ----------
+    change : dict of str to DataFrame
+        From `changes_of`.
+    runs : dict
+    after : dict
+        From `errors_after_refit`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each method, means over seeds, as people read them.
+    """
+    energy, refitted = (f"{quantity} ({unit})" for quantity, unit in (TABLE_COLUMNS[ENERGY], TABLE_COLUMNS[REFITTED]))
+    rows = {}
+    for case, table in change.items():
+        errors = pd.DataFrame(_test_metrics(runs, case, after)).mean()
+        rows[title_of(case)] = {
+            "weights moved (%)": f"{100 * table.mean().mean():.2g}",
+            "most": table.mean().idxmax(),
+            energy: format_value(errors[ENERGY]),
+            refitted: format_value(errors[REFITTED]),
+        }
+    return pd.DataFrame(rows).T.rename_axis("method")
+
+
+def scratch_table(runs, after: Mapping[tuple[str, int], float]) -> pd.DataFrame:
     """Test errors of scratch on refitted and on the start's references, mean over seeds: a row each, as people read it.
 
-    Errors of the best epoch, for the targets that are labelled.
+    Errors of the best epoch, for the targets that are labelled; `after` is from `errors_after_refit`.
     """
-    rows = {name: pd.DataFrame(_test_metrics(runs, name)).mean() for name in ("1", SCRATCH_ON_GGA)}
+    rows = {name: pd.DataFrame(_test_metrics(runs, name, after)).mean() for name in ("1", SCRATCH_ON_GGA)}
     table = pd.DataFrame(rows).T.dropna(axis=1, how="all")
     of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in TABLE_COLUMNS.items() if metric in table}
     return table[list(of_table)].rename(columns=of_table, index=title_of).rename_axis("method")
 
 
-def _test_metrics(runs, name: str) -> list[dict]:
-    of_case = [run.metrics["test"] for (case, _), run in runs.items() if case == name]
+def _test_metrics(runs, name: str, after: Mapping[tuple[str, int], float]) -> list[dict]:
+    of_case = [run.metrics["test"] | {REFITTED: after[key]} for key, run in runs.items() if key[0] == name]
     return [{metric: found.get(metric, np.nan) for metric in TABLE_COLUMNS} for found in of_case]
 
 
 def scratch_in_words(table: pd.DataFrame) -> str:
     """Say in which columns scratch is worse on the start's references, from `scratch_table`."""
     times = table.iloc[1] / table.iloc[0]
-    said = [f"{column.split(' (')[0]} {ratio:.2f}" for column, ratio in times.items()]
-    worse = [column.split(" (")[0] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
+    called = {column: column.split(" (")[0].replace(", last", " after a last") for column in times.index}
+    said = [f"{called[column]} {ratio:.2f}" for column, ratio in times.items()]
+    worse = [called[column] for column, ratio in times.items() if ratio > 1 and "energy" not in column]
     rest = (
         f"beside energy, the error is larger in {listed(worse)}" if worse else "no error but that of energy is larger"
     )
@@ -1075,7 +1137,7 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
     """
     kept = []
     for (name, seed), run in runs.items():
-        if name not in (*STARTS, TAUGHT) or results.folder is None:
+        if name not in (*STARTS, AWARE, TAUGHT) or results.folder is None:
             continue
         file = f"{results.lesson}.method_{short_name(name).removeprefix('method_')}_seed_{seed}.pt"
         about = {"method": name, "seed": seed, "dataset": dataset.name}
@@ -1083,7 +1145,8 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
         if isinstance(model, RecordedModel):
             continue
         save_model(model, results.folder / file, provenance=about)
-        kept.append({"file": file, "method": name, "seed": seed} | (run.metrics["test"] if name in STARTS else {}))
+        errors = {} if name == TAUGHT else run.metrics["test"] | {f"train_{ENERGY}": _training_error(run)}
+        kept.append({"file": file, "method": name, "seed": seed} | errors)
     parts = [
         {"seed": seed, "part": part, "material_id": material}
         for seed, split in splits_of(planned).items()

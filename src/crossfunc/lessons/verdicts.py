@@ -3,31 +3,39 @@
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.energies import composition_matrix
-from crossfunc.lessons.results import format_value
+from crossfunc.lessons.judging import ENERGY, short_name
+from crossfunc.lessons.results import format_value, listed
 from crossfunc.lessons.sources import LessonError
-from crossfunc.lessons.units import case_units, method_splits, usable_frames
+from crossfunc.lessons.units import AWARE, case_units, method_splits, usable_frames
 from crossfunc.potential import read_provenance
 from crossfunc.potential.crystals import Crystals
 from crossfunc.stability import element_energies_ev, formation_energy_per_atom_ev, hull_report
 from crossfunc.stability.entries import EntryTable
 from crossfunc.stability.relax import relax
 from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.training.methods import as_model
 from crossfunc.training.units import run_units
 
 GGA, PUBLISHED = "GGA model as it comes", "published r²SCAN model"
 ZERO = "predict zero"
 METHODS = tuple(f"Method {k}" for k in "1234")
-KEYS = {GGA: "gga_model", PUBLISHED: "published"} | {name: name.lower().replace(" ", "_") for name in METHODS}
+CASES = {name[-1]: name for name in METHODS} | {AWARE: AWARE}
+"""Lesson 4's name of a case: what the case is called here, for those that are trained and judged."""
+
+ORDER = (GGA, *CASES.values(), PUBLISHED)
+"""Models in the order of tables and figures."""
+
+KEYS = {GGA: "gga_model", PUBLISHED: "published"} | {name: short_name(case) for case, name in CASES.items()}
 """What results call a model."""
 
-LOOKS = {GGA: "gga", PUBLISHED: "r2scan"} | {name: KEYS[name] for name in METHODS}
+LOOKS = {ZERO: "identity", GGA: "gga", PUBLISHED: "r2scan", AWARE: "fit"} | {name: KEYS[name] for name in METHODS}
 """Colour and marker of a model, as keys of the figures' tables."""
 
 E_D = "decomposition_energy_ev_per_atom"
@@ -196,8 +204,26 @@ def on_hull(table: EntryTable, symbols) -> list[str]:
     return sorted(set(report.loc[report["e_above_hull_ev_per_atom"] < 1e-9, "formula"]))
 
 
-def kept_models(folder, n_seeds: int, dataset: str) -> tuple[dict, dict]:
-    """Return lesson 4's models of a dataset, and the materials that each of its seeds has seen.
+class Trained(NamedTuple):
+    """Models that were trained on some of a dataset's materials, and what is known of their training.
+
+    Attributes
+    ----------
+    models : dict
+        (name, seed) -> checkpoint file or CHGNet.
+    seen : dict
+        Seed -> materials that its models were trained or validated on.
+    train_mae : dict
+        (name, seed) -> lowest error in the energies of the training frames, meV/atom; NaN where nobody wrote it down.
+    """
+
+    models: dict[tuple[str, str], Any]
+    seen: dict[str, set]
+    train_mae: dict[tuple[str, str], float]
+
+
+def kept_models(folder, n_seeds: int, dataset: str) -> Trained | None:
+    """Return lesson 4's models of a dataset.
 
     Parameters
     ----------
@@ -210,29 +236,32 @@ def kept_models(folder, n_seeds: int, dataset: str) -> tuple[dict, dict]:
 
     Returns
     -------
-    models : dict
-        (name, seed) -> checkpoint file; empty where lesson 4 has left none, or models of other labels.
-    seen : dict
-        Seed -> materials that its models were trained or validated on.
+    Trained or None
+        None where lesson 4 has left no models, or models of other labels.
     """
-    listed = None if folder is None else Path(folder) / "04_four_methods.models.csv"
-    if listed is None or not listed.is_file():
-        return {}, {}
-    kept = pd.read_csv(listed, dtype=str)
-    kept = kept[kept["method"].isin([*"1234"])]
+    table = None if folder is None else Path(folder) / "04_four_methods.models.csv"
+    if table is None or not table.is_file():
+        return None
+    kept = pd.read_csv(table, dtype=str)
+    kept = kept[kept["method"].isin(list(CASES))]
     seeds = sorted(kept["seed"].unique(), key=int)[:n_seeds]
     kept = kept[kept["seed"].isin(seeds)]
-    files = [listed.with_name(name) for name in kept["file"]]
+    files = [table.with_name(name) for name in kept["file"]]
     if kept.empty or any(read_provenance(file).get("dataset") != dataset for file in files):
-        return {}, {}
-    split = pd.read_csv(listed.with_name("04_four_methods.split.csv"), dtype=str)
+        return None
+    split = pd.read_csv(table.with_name("04_four_methods.split.csv"), dtype=str)
     used = split[split["part"] != "test"].groupby("seed")["material_id"]
-    names = zip("Method " + kept["method"], kept["seed"], strict=True)
-    return dict(zip(names, files, strict=True)), {seed: set(used.get_group(seed)) for seed in seeds}
+    keys = list(zip(kept["method"].map(CASES), kept["seed"], strict=True))
+    errors = kept.get(f"train_{ENERGY}", pd.Series(np.nan, kept.index)).astype(float)
+    return Trained(
+        dict(zip(keys, files, strict=True)),
+        {seed: set(used.get_group(seed)) for seed in seeds},
+        dict(zip(keys, errors, strict=True)),
+    )
 
 
-def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tuple[dict, dict]:
-    """Train Methods 1 to 4 as lesson 4 does, on its kind of split, where there are no kept models of a dataset.
+def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> Trained:
+    """Train what is judged here as lesson 4 does, on its kind of split, where there are no kept models of a dataset.
 
     Parameters
     ----------
@@ -241,30 +270,136 @@ def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> tu
         `seed`, `n_seeds`, `n_train_frames`, `n_epochs`, `batch_size`, `max_atoms`; a quarter of the training frames is
         the size of the validation and of the test.
     pretrained
-        The model that Methods 2 to 4 start from.
+        The model that all but Method 1 start from.
     n_jobs : int
         Runs side by side.
 
     Returns
     -------
-    models : dict
-        (name, seed) -> CHGNet.
-    seen : dict
-        Seed -> materials that its models were trained or validated on.
+    Trained
     """
     given: dict[str, Any] = {"learning_rate": 1e-3, "n_workers": 0, "max_steps": None}
     given |= {"validate_every_n_epochs": 1, "n_eval_frames": max(2, parameters["n_train_frames"] // 4), **parameters}
     n_wanted = given["n_train_frames"] + 2 * given["n_eval_frames"]
     frames = usable_frames(dataset, given["max_atoms"], n_wanted, need_forces=False)
     splits = method_splits(frames, given)
-    units = {(f"Method {k}", str(s)): unit for (k, s), unit in case_units(frames, given).items() if k in [*"1234"]}
-    runs = run_units(list(units.values()), frames, pretrained=pretrained, n_jobs=n_jobs)
-    models = {key: run.model for key, run in zip(units, runs, strict=True)}
+    units = {(CASES[k], str(s)): unit for (k, s), unit in case_units(frames, given).items() if k in CASES}
+    runs = dict(zip(units, run_units(list(units.values()), frames, pretrained=pretrained, n_jobs=n_jobs), strict=True))
     seen = {
         str(seed): set(frames.material_ids[np.concatenate([split["train"], split["validation"]])])
         for seed, split in splits.items()
     }
-    return models, seen
+    errors = {key: float(run.history[f"train_{ENERGY}"].min()) for key, run in runs.items()}
+    return Trained({key: run.model for key, run in runs.items()}, seen, errors)
+
+
+FITTED_MEV_PER_ATOM = 20
+"""A model with a larger error in its own training energies has not fitted them; the claims have the same bound."""
+
+
+def record_training(results, train_mae: Mapping[tuple[str, str], float]) -> str:
+    """Record how well models fit their own training energies, and say which of them give no verdict.
+
+    Parameters
+    ----------
+    results : LessonResults
+    train_mae : mapping
+        From `Trained`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    errors = pd.Series(dict(train_mae), dtype=float).dropna().groupby(level=0, sort=False)
+    for name, of_seeds in errors:
+        ends = (of_seeds.min(), of_seeds.max()) if len(of_seeds) > 1 else None
+        repeats = f"mean and range of {len(of_seeds)} seeds" if ends else "1 seed"
+        results.record(f"train_energy_mae_{KEYS[name]}", of_seeds.mean(), ends, repeats=repeats)
+    mean = errors.mean()
+    if mean.empty:
+        return "How well these models fit their training energies was not written down."
+    late = [name for name in mean.index if mean[name] >= FITTED_MEV_PER_ATOM]
+    said = listed([f"{format_value(value, None, 'meV/atom')} ({name})" for name, value in mean.items()])
+    verdict = (
+        f"Above {FITTED_MEV_PER_ATOM} meV/atom a model has not fitted what it was shown: so it is with {listed(late)}."
+        if late
+        else f"All are below {FITTED_MEV_PER_ATOM} meV/atom: each model has fitted what it was shown."
+    )
+    return f"Their own training energies these models miss by {said}. {verdict}"
+
+
+def record_unseen(results, frames, seen: Mapping[str, set], unseen: Mapping[str, set]) -> str:
+    """Record how far from training the compounds to judge lie, and say it.
+
+    Parameters
+    ----------
+    results : LessonResults
+    frames : LabelledFrames
+        All frames of the dataset.
+    seen, unseen : mapping of str to set
+        Seed -> materials that its models have seen, and those to judge by.
+
+    Returns
+    -------
+    str
+        A Markdown list with a line for each seed.
+    """
+    far = pd.DataFrame({seed: how_far(frames, seen[seed], unseen[seed]) for seed in unseen}).T
+    for what in ("larger", "same_composition"):
+        ends = (far[what].min(), far[what].max()) if len(far) > 1 else None
+        results.record(f"judged_{what}", far[what].mean(), ends, n=f"{far['n'].mean():.0f}")
+    return "\n".join(
+        f"- Seed {seed}: {one['n']} compounds that no training has seen. {one['larger'] or 'None'} of them "
+        f"{'has' if one['larger'] == 1 else 'have'} more than {one['largest']} atoms, more than any crystal that the "
+        f"models were trained on or chosen by; for {one['same_composition'] or 'none'} there is one of the same "
+        "composition among these."
+        for seed, one in far.iterrows()
+    )
+
+
+def how_far(frames, seen: set, unseen: set) -> dict[str, int]:
+    """Return how many unseen materials differ from all seen ones, in their size, and how many have a relative there.
+
+    Returns
+    -------
+    dict of str to int
+        `n` unseen materials; `largest`, atoms of the largest seen crystal; `larger`, unseen materials whose smallest
+        crystal has more; `same_composition`, those with the reduced formula of a seen material.
+    """
+    from pymatgen.core import Composition
+
+    table = pd.DataFrame({"id": frames.material_ids, "n_atoms": frames.crystals.n_atoms})
+    table = table.assign(row=np.arange(len(table))).sort_values("n_atoms", kind="stable").groupby("id").first()
+    known, new = table[table.index.isin(seen)], table[table.index.isin(unseen)]
+
+    def formulas(rows) -> list[str]:
+        return [_phase_name(Composition(frames.crystals.formula(row))) for row in rows]
+
+    largest = int(known["n_atoms"].max())
+    return {
+        "n": len(new),
+        "largest": largest,
+        "larger": int((new["n_atoms"] > largest).sum()),
+        "same_composition": int(np.isin(formulas(new["row"]), formulas(known["row"])).sum()),
+    }
+
+
+def judge_all(models: Mapping, crystals: Crystals, reference: EntryTable, n_jobs: int = 1, **limits) -> dict:
+    """Return `judge` of each model, by the models' keys; `n_jobs` models side by side.
+
+    Parameters
+    ----------
+    models : mapping
+        Key -> CHGNet, checkpoint file or name of a published model.
+    crystals, reference, limits
+        As for `judge`.
+    n_jobs : int
+    """
+    from joblib import Parallel, delayed
+
+    found = Parallel(n_jobs=n_jobs)(delayed(judge)(m, crystals, reference, **limits) for m in models.values())
+    return dict(zip(models, found, strict=True))
 
 
 def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_steps: int) -> pd.DataFrame:
@@ -275,7 +410,7 @@ def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_
 
     Parameters
     ----------
-    model : CHGNet
+    model : CHGNet, checkpoint file or name of a published model
     crystals : Crystals
         The phases, relaxed in the reference.
     reference : EntryTable
@@ -291,7 +426,7 @@ def judge(model, crystals: Crystals, reference: EntryTable, *, fmax: float, max_
         energy `_formation_ev` of `reference` and `model`; `total_ev`, model minus reference; `converged`. All energies
         in eV/atom.
     """
-    found = relax(model, crystals, fmax=fmax, max_steps=max_steps)
+    found = relax(as_model(model), crystals, fmax=fmax, max_steps=max_steps)
     usable = np.isin(found.status, ["converged", "not converged"])
     ours = reference.take(usable)
     theirs = ours.with_energies(found.energy_per_atom_ev[usable])
@@ -347,6 +482,11 @@ def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
     ).T
 
 
+def predict_zero(report: pd.DataFrame) -> pd.DataFrame:
+    """Return a report of `judge` with no bonding in the model: energies of decomposition and formation are zero."""
+    return report.assign(model_ev=0.0, model_formation_ev=0.0, total_ev=np.nan)
+
+
 class Compared:
     """Errors of models on the compounds that no training has seen, with intervals from resampled compounds.
 
@@ -368,7 +508,7 @@ class Compared:
             if own in (None, seed)
         }
         if (GGA, None) in reports:
-            zero = reports[GGA, None].assign(model_ev=0.0, model_formation_ev=0.0, total_ev=np.nan)
+            zero = predict_zero(reports[GGA, None])
             self._errors |= {(ZERO, seed): _errors(zero, materials) for seed, materials in unseen.items()}
 
     def knows(self, name: str) -> bool:
@@ -391,15 +531,21 @@ class Compared:
 
 
 JUDGED = ("decomposition", "formation")
-PAIRED = (*combinations(METHODS[::-1], 2), ("Method 4", GGA), ("Method 3", GGA), (GGA, ZERO))
-"""Whose errors are compared with whose: methods, two with what costs no training, and that with no model at all."""
+PAIRED = (
+    *combinations(METHODS[::-1], 2),
+    (AWARE, "Method 4"),
+    *((name, GGA) for name in (AWARE, "Method 4", "Method 3")),
+    (GGA, ZERO),
+)
+"""Whose errors are compared with whose: methods, three with what costs no training, and that with no model at all."""
 
-_SHORT = {**{name: name[-1] for name in METHODS}, GGA: "untrained", ZERO: "zero"}
+_SHORT = {**{name: name[-1] for name in METHODS}, AWARE: "aware", GGA: "untrained", ZERO: "zero"}
 
 
 def differences(compared: Compared) -> dict[tuple[str, str, str], Estimate]:
-    """Return paired differences of errors, meV/atom, by metric and the two models of `PAIRED`."""
-    return {(metric, *pair): compared.difference(*pair, metric) for metric in JUDGED for pair in PAIRED}
+    """Return paired differences of errors, meV/atom, by metric and the two models of `PAIRED` that there are."""
+    known = [pair for pair in PAIRED if all(map(compared.knows, pair))]
+    return {(metric, *pair): compared.difference(*pair, metric) for metric in JUDGED for pair in known}
 
 
 def differences_table(gaps: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:

@@ -215,17 +215,22 @@ def verdict_panels(points, keys):
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per model, three beside each other.
+        One panel per model, three beside each other; four where two rows of three are not enough.
     """
-    columns = min(3, len(points))
+    columns = 4 if len(points) > 6 else min(3, len(points))
     rows = -(-len(points) // columns)
     width, height = wide()
-    size = (width, 0.7 * height * rows)
+    size = (width, 2.1 * height * rows / max(3, columns))
     fig, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(points) :]:
         ax.remove()
     for (name, table), ax in zip(points.items(), axes.flat, strict=False):
         verdict_panel(table, name, keys[name], ax)
+        if columns > 3:  # narrow panels
+            ax.tick_params(axis="x", labelsize=7)
+            ax.texts[0].set_size(8)
+    for ax in axes.flat[max(0, len(points) - columns) : len(points)]:
+        ax.tick_params(labelbottom=True)  # the lowest of its column
     fig.supxlabel("reference decomposition energy (meV/atom)", size=10)
     fig.supylabel("the model's (meV/atom)", size=10)
     fig.tight_layout()

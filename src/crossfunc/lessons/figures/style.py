@@ -15,7 +15,16 @@ COLORS = {
 }
 """Fixed colours, one meaning each: safe for colour-blind readers, ordered by lightness so that grey print works."""
 
-MARKERS = {"gga": "s", "r2scan": "o", "method_1": "v", "method_2": "s", "method_3": "D", "method_4": "o"}
+MARKERS = {
+    "gga": "s",
+    "r2scan": "o",
+    "identity": "x",
+    "fit": "^",
+    "method_1": "v",
+    "method_2": "s",
+    "method_3": "D",
+    "method_4": "o",
+}
 """The second cue beside colour."""
 
 LABELS = {
