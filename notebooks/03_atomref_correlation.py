@@ -422,6 +422,7 @@ print(advices[0].reason)
 # Neither needs a single training step.
 # The best GGA model imaginable is the GGA functional itself.
 # So let the low functional's energies play its part, with the references that CHGNet 0.3.0 would bring along, and judge each material by references that have not seen it.
+# (A real model stands beside it: {doc}`/claims` says what CHGNet 0.3.0 leaves of the Materials Project's r²SCAN energies with each of these references, and with the published table.)
 
 # %%
 predicted = evidence.untrained(
@@ -517,11 +518,7 @@ if real is not None:
 
 # %% tags=["remove-cell"]
 if real is not None:
-    for size, draws in few.groupby("n")["published"]:
-        most = draws.quantile(0.1), draws.quantile(0.9)
-        results.record(
-            f"real_few_{size}", draws.mean(), most, n_draws=n_draws
-        )
+    real_pairs.record_few(results, few)
 
 # %% [markdown]
 # New references are not free: they cost the labels that they are fitted to.

@@ -6,6 +6,7 @@ None ship with the package: a lesson shows these sections where a folder of CROS
 import gzip
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,16 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from crossfunc.datasets import DatasetError
+from crossfunc.bootstrap import Estimate
+from crossfunc.datasets import DatasetError, split_by_material
 from crossfunc.energies import composition_matrix, published_shift
+from crossfunc.lessons.judging import ENERGY, REFITTED, Judged, short_name
+from crossfunc.lessons.units import AWARE, PAPERS_TABLE, of_known_elements, unit_name
 from crossfunc.potential import Crystals, crystal_features, element_references, predict
 from crossfunc.training.frozen import cross_validate_frozen
+from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.methods import fit_references
+from crossfunc.training.units import Unit, run_units
 
 FILE = "mp_paired_structures.jsonl.gz"
 _NEEDED = ("material_id", "structure", "r2scan_energy_per_atom_ev", "gga_mp2020_energy_per_atom_ev")
@@ -45,6 +51,8 @@ class PairedCrystals:
         Features from `crystal_features`.
     base_ev : ndarray, shape (94,)
         References inside the model; NaN where it has none.
+    crystals : Crystals or None
+        What a network can be trained on; None where only energies are compared.
     """
 
     material_ids: np.ndarray
@@ -54,6 +62,7 @@ class PairedCrystals:
     predicted_ev: np.ndarray
     features: np.ndarray
     base_ev: np.ndarray
+    crystals: Crystals | None = None
 
     def __len__(self) -> int:
         """Return the number of crystals."""
@@ -63,6 +72,16 @@ class PairedCrystals:
         """Label minus the model with other references, eV/atom, shape (n,)."""
         change = np.nan_to_num(np.asarray(references_ev)) - np.nan_to_num(self.base_ev)
         return self.high_ev - self.predicted_ev - self.composition @ change
+
+    @property
+    def frames(self) -> LabelledFrames:
+        """The crystals with their r²SCAN energies as labels, and no other label."""
+        if self.crystals is None:
+            raise DatasetError("these pairs hold energies without crystals: read them from a file.")
+        n, n_atoms = len(self), len(self.crystals.atomic_numbers)
+        of_atoms, of_cells = np.full((n_atoms, 3), np.nan, np.float32), np.full((n, 3, 3), np.nan, np.float32)
+        ids = self.material_ids
+        return LabelledFrames(self.crystals, self.high_ev, of_atoms, of_cells, of_atoms[:, 0], ids, ids)
 
     def fit(self, train, *, aware: bool, prior: str):
         """References fitted to some of the crystals; see `fit_references`."""
@@ -115,6 +134,7 @@ def read_paired_crystals(
         predicted_ev=predict(model, crystals, derivatives=False)["energy_per_atom_ev"],
         features=crystal_features(model, crystals) if with_features else np.zeros((len(kept), 0)),
         base_ev=element_references(model),
+        crystals=crystals,
     )
 
 
@@ -170,8 +190,8 @@ def compare_frozen_starts(pairs: PairedCrystals, *, n_splits: int = 5, seed: int
     Returns
     -------
     dict of str to dict
-        For each of `FROZEN_STARTS`: `before`, `after` (mean over the folds, meV/atom), `scatter` (standard deviation
-        over the folds) and `error` (absolute error of each crystal after, meV/atom).
+        For each of `FROZEN_STARTS`: `before`, `after` (means over the folds, meV/atom), `scatter_before`, `scatter`
+        (standard deviations over the folds) and `error` (absolute error of each crystal after, meV/atom).
     """
     found = {}
     for name, how in FROZEN_STARTS.items():
@@ -186,11 +206,220 @@ def compare_frozen_starts(pairs: PairedCrystals, *, n_splits: int = 5, seed: int
         before, after, fold = cross_validate_frozen(
             pairs.features, residual_of, pairs.material_ids, n_splits=n_splits, seed=seed
         )
-        of_folds = [1000 * np.abs(after[fold == k]).mean() for k in range(n_splits)]
+        folds = [fold == k for k in range(n_splits)]
+        first, last = ([1000 * np.abs(left[held]).mean() for held in folds] for left in (before, after))
         found[name] = {
-            "before": 1000 * np.abs(before).mean(),
-            "after": float(np.mean(of_folds)),
-            "scatter": float(np.std(of_folds, ddof=1)),
+            "before": float(np.mean(first)),
+            "scatter_before": float(np.std(first, ddof=1)),
+            "after": float(np.mean(last)),
+            "scatter": float(np.std(last, ddof=1)),
             "error": 1000 * np.abs(after),
         }
     return found
+
+
+def frozen_table(found: Mapping[str, Mapping]):
+    """Show `compare_frozen_starts` as a pandas Styler: each start before and after, with the scatter of the folds."""
+    table = pd.DataFrame(found).T.drop(columns="error").astype(float)
+    return table.rename_axis("meV/atom").style.format("{:,.0f}")
+
+
+def record_frozen(results, found: Mapping[str, Mapping]) -> None:
+    """Record every start before and after the regression, ± one standard deviation over the folds."""
+    for name, row in found.items():
+        for kind, value, scatter in (("n0", "before", "scatter_before"), ("frozen", "after", "scatter")):
+            span = (row[value] - row[scatter], row[value] + row[scatter])
+            results.record(f"real_{kind}_{short_name(name)}", row[value], span, n=len(row["error"]))
+
+
+def record_few(results, few: pd.DataFrame) -> None:
+    """Record what references from few materials leave, plainly refitted and model-aware, and the table without any.
+
+    Parameters
+    ----------
+    results : LessonResults
+    few : DataFrame
+        From `compare_few_materials`.
+    """
+
+    def record(key: str, draws: pd.Series) -> None:
+        most = draws.quantile(0.1), draws.quantile(0.9)
+        results.record(key, draws.mean(), most, n_draws=draws.size)
+
+    for size, rows in few.groupby("n"):
+        record(f"real_few_{size}", rows["published"])
+        record(f"real_few_refit_{size}", rows["refit"])
+    record("real_few_table", rows["table"])  # the same materials are judged at every size
+
+
+# --- the whole network, trained on energies alone ---
+
+GGA, REFIT, TABLE, AWARE_START = "GGA references", "plain refit", "published table", "model-aware references"
+
+UNTRAINED: Mapping[str, tuple[str, str | None, str]] = {
+    GGA: ("references-only", "pretrained", "trend"),
+    REFIT: ("references-only", None, "trend"),
+    TABLE: ("references-only", "MP-r2SCAN", "trend"),
+    AWARE_START: ("model-aware", None, "published"),
+}
+"""References on the pretrained network, no training: method, other references than its own, prior."""
+
+TRAINED: Mapping[str, tuple[str, str]] = {
+    "2": ("2", GGA),
+    "3": ("3", GGA),
+    "4": ("4", REFIT),
+    PAPERS_TABLE: ("4", TABLE),
+    AWARE: ("model-aware-trained", AWARE_START),
+}
+"""Methods that `compare_trained` trains, and which of `UNTRAINED` each of them starts from."""
+
+DIFFERENCES: Mapping[str, tuple[str, str, str]] = {
+    "refit_minus_3": ("4", "3", ENERGY),
+    "table_minus_refit": (PAPERS_TABLE, "4", ENERGY),
+    "aware_minus_table": (AWARE, PAPERS_TABLE, ENERGY),
+    "refit_minus_start": ("4", REFIT, ENERGY),
+    "table_minus_start": (PAPERS_TABLE, TABLE, ENERGY),
+    "aware_minus_start": (AWARE, AWARE_START, ENERGY),
+    "table_minus_3_refitted": (PAPERS_TABLE, "3", REFITTED),
+    "aware_minus_table_refitted": (AWARE, PAPERS_TABLE, REFITTED),
+}
+"""Pairs of errors on the same test crystals, before or after a last refit."""
+
+IN_KEYS = {
+    "kind": ["n0", "frozen"],
+    "size": ["10", "30", "60", "120", "240"],
+    "short_name(name)": [short_name(name) for name in (*FROZEN_STARTS, *UNTRAINED, *TRAINED)],
+    "key": list(DIFFERENCES),
+}
+"""What may stand in the keys that are recorded here, by the expression that puts it there."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedOnEnergies:
+    """What `compare_trained` finds.
+
+    Attributes
+    ----------
+    judged : Judged
+        Errors of all of `UNTRAINED` and `TRAINED` on the test crystals of each split.
+    training : dict of str to list of float
+        The lowest training error of each method, for each split, meV/atom.
+    n_steps : int
+        Optimiser steps of each run.
+    """
+
+    judged: Judged
+    training: Mapping[str, list[float]]
+    n_steps: int
+
+    def left(self, name: str, metric: str = ENERGY) -> Estimate:
+        """Test error, meV/atom, with an interval over materials."""
+        found = self.judged.estimate(name, metric)
+        assert found is not None  # every crystal has an energy
+        return found
+
+
+def compare_trained(
+    pairs: PairedCrystals,
+    model,
+    n_epochs: int,
+    *,
+    n_seeds: int = 3,
+    seed: int = 0,
+    batch_size: int = 1,
+    learning_rate: float = 1e-3,
+    n_jobs: int = 1,
+) -> TrainedOnEnergies | None:
+    """Train the whole network on r²SCAN energies by several methods, and judge all on the same left-out materials.
+
+    Parameters
+    ----------
+    pairs : PairedCrystals
+        Read with the same model.
+    model : CHGNet
+        Where every method starts.
+    n_epochs : int
+        Passes over the training crystals; 0 trains nothing.
+    n_seeds, seed : int
+        Splits by material (7:1:2), orders of frames; the first seed.
+    batch_size, learning_rate
+        As for `Settings`; one crystal a step moves an offset furthest for its time.
+    n_jobs : int
+        Runs side by side.
+
+    Returns
+    -------
+    TrainedOnEnergies or None
+        None without epochs.
+    """
+    if not n_epochs:
+        return None
+    frames = pairs.frames
+    splits: dict[int, dict[str, np.ndarray]] = {}
+    for s in range(seed, seed + n_seeds):
+        parts = split_by_material(frames.material_ids, (0.7, 0.1, 0.2), seed=s)
+        splits[s] = {
+            part: rows if part == "train" else of_known_elements(frames, rows, parts["train"])
+            for part, rows in parts.items()
+        }
+    budget = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    planned: dict[tuple[str, int], Unit] = {}
+    for s, split in splits.items():
+        for name, (method, references, prior) in UNTRAINED.items():
+            planned[name, s] = Unit(unit_name(name, s), method, s, split, references, prior)
+        for name, (method, start) in TRAINED.items():
+            _, references, prior = UNTRAINED[start]
+            planned[name, s] = Unit(unit_name(name, s), method, s, split, references, prior, settings=budget)
+    done = run_units(list(planned.values()), frames, pretrained=model, n_jobs=n_jobs)
+    judged = Judged(frames, splits, seed)
+    training: dict[str, list[float]] = {}
+    for (name, s), run in zip(planned, done, strict=True):
+        judged.add(name, s, run.model)
+        if name in TRAINED:
+            training.setdefault(name, []).append(float(run.history[f"train_{ENERGY}"].min()))
+    return TrainedOnEnergies(judged, training, int(done[-1].history["step"].iloc[-1]))
+
+
+def trained_table(found: TrainedOnEnergies):
+    """Show each method beside the references that it starts from, meV/atom; a pandas Styler.
+
+    A last refit of the references, to what the trained network leaves of its training energies, takes out an offset
+    that there were too few steps for; what is then left was learned, or lost.
+    """
+    rows = {}
+    for name, (_, start) in TRAINED.items():
+        before, after = found.left(start), found.left(name)
+        difference = found.judged.difference(name, start, ENERGY)
+        rows[f"Method {name}" if name[0].isdigit() else name] = {
+            "starts from": start,
+            "before": _with_interval(before),
+            "trained": _with_interval(after),
+            "change": _with_interval(difference),
+            "after a last refit": _with_interval(found.left(name, REFITTED)),
+            "on training crystals": f"{np.mean(found.training[name]):,.0f}",
+        }
+    caption = f"MAE on left-out materials, meV/atom, 95 % over materials; {found.n_steps} steps per run"
+    return pd.DataFrame(rows).T.style.set_caption(caption)
+
+
+def _with_interval(estimate: Estimate) -> str:
+    ends = estimate.interval
+    return f"{estimate.value:,.0f}" + ("" if ends is None else f" ({ends[0]:,.0f} to {ends[1]:,.0f})")
+
+
+def record_trained(results, found: TrainedOnEnergies) -> None:
+    """Record errors before, in and after training, after a last refit, and differences on the same crystals."""
+    judged = found.judged
+    about = {"n_steps": found.n_steps, "n_seeds": len(judged.splits)}
+    for name in (*UNTRAINED, *TRAINED):
+        error = found.left(name)
+        more = about if name in TRAINED else {}
+        results.record(f"real_trained_{short_name(name)}", error.value, error.interval, n=error.n_materials, **more)
+    for name, errors in found.training.items():
+        span = (min(errors), max(errors)) if len(errors) > 1 else None
+        results.record(f"real_trained_fit_{short_name(name)}", np.mean(errors), span, **about)
+        after = found.left(name, REFITTED)
+        results.record(f"real_trained_refitted_{short_name(name)}", after.value, after.interval, n=after.n_materials)
+    for key, pair in DIFFERENCES.items():
+        difference = judged.difference(*pair)
+        results.record(f"real_trained_{key}", difference.value, difference.interval, n=difference.n_materials)
