@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from crossfunc.lessons.run_histories import STILL_FALLING
+from crossfunc.lessons.verdicts import FITTED_MEV_PER_ATOM
 
 METHODS = "1234"
 LITTLE = 0.1
@@ -267,6 +268,13 @@ def test_lesson_6_says_how_many_seeds_the_kept_run_has(root):
     assert "n_seeds = 1 " in lesson
     assert "the kept run on our own DFT, whose verdicts stand in {doc}`../claims`, has two" in lesson
     assert Kept(root, "dft", "06_hull_workflow").parameters["n_seeds"] == 2
+
+
+def test_on_our_own_dft_a_method_that_has_not_fitted_its_training_energies_is_said_to_give_no_verdict(root):
+    page = (root / "book" / "claims.md").read_text(encoding="utf-8")
+    assert "a method that has not come down to its own training energies by then gives none" in page
+    run = Kept(root, "dft", "06_hull_workflow")
+    assert all(run.value(f"train_energy_mae_method_{k}") > FITTED_MEV_PER_ATOM for k in METHODS)
 
 
 def test_on_our_own_dft_compounds_fall_apart_into_their_elements(root):
