@@ -343,7 +343,7 @@ def compare_trained(
     n_seeds, seed : int
         Splits by material (7:1:2), orders of frames; the first seed.
     batch_size, learning_rate
-        As for `Settings`; one crystal a step moves an offset furthest for its time.
+        As for `Settings`; one crystal per step moves an offset furthest for its time.
     n_jobs : int
         Runs side by side.
 
