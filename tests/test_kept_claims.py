@@ -224,6 +224,23 @@ FORGOTTEN = {
 """Sentences of the same page on lesson 9."""
 
 
+FORGOTTEN_ON_SURROGATE = {
+    "Three seeds, kept from a run with the lesson's short budget": lambda forgotten: (
+        forgotten.parameters["n_seeds"] == 3
+    ),
+    "ends below Method 4 in the energies of both functionals": lambda forgotten: all(
+        all_aware("high", f"{where}_energy_{{}}_minus_4", is_negative)(forgotten) for where in ("target", "source")
+    ),
+    "Whoever moves less, learns less": lambda forgotten: all(
+        forgotten.low(f"target_energy_{k}_minus_plain") > 0 for k in ("readout_only", "lora")
+    ),
+    "Beyond the training frames, plain training lowers the error in the target": lambda forgotten: all(
+        forgotten.high(f"beyond_{what}_model_aware_trained_minus_pretrained") < 0 for what in ("energy", "force")
+    ),
+}
+"""Sentences of the same page on lesson 9 with surrogate labels."""
+
+
 def force_of_scratch(curves):
     runs = curves.table("runs")
     return runs[runs["method"] == "scratch"].groupby("n")["validation_force_mae_mev_per_a"].mean()
@@ -241,6 +258,14 @@ def test_what_the_page_on_longer_runs_says_of_lesson_9_is_so_in_the_kept_numbers
     page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
     assert sentence in page, "the sentence is gone: take its check along"
     assert FORGOTTEN[sentence](forgotten), f"not so any more: {sentence}"
+
+
+@pytest.mark.parametrize("sentence", FORGOTTEN_ON_SURROGATE)
+def test_what_the_page_says_of_lesson_9_on_surrogate_labels_is_so_in_the_kept_numbers(root, sentence):
+    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
+    assert sentence in page, "the sentence is gone: take its check along"
+    kept = Kept(root, "surrogate", "09_what_is_forgotten")
+    assert FORGOTTEN_ON_SURROGATE[sentence](kept), f"not so any more: {sentence}"
 
 
 def test_a_kept_run_with_other_numbers_would_fail_the_sentences(four, papers):
