@@ -679,7 +679,6 @@ KEPT_FOR_CLAIMS = {
     "dft": ("DFT", {"02", "06"}),
 }
 OLDER = {
-    ("surrogate", "04_four_methods"): {"train_energy_4_minus_3"},
     ("sevennet", "04_four_methods"): {"train_energy_4_minus_3"},
     ("converged", "04_four_methods"): {"train_energy_4_minus_3"},
 }
