@@ -227,7 +227,7 @@ figures.show(
 #
 # The test that needs no reference: move one atom by ±0.01 Å, or scale the cell by ±0.4 %, and take the slope of the energy.
 # The cutoff is scaled with the cell, so that the same plane waves stay in use.
-# `crossfunc data check-dft derivatives` computes this table anew; its rows of GaAs are of version 3 of the labels, with a mesh of 6 points along each axis where it has 8 now.
+# `crossfunc data check-dft derivatives` computes this table anew.
 
 # %%
 derivatives = evidence.kept_check("derivatives")
@@ -242,7 +242,7 @@ derivatives.style.hide(axis="index").format(precision=4, escape="html")
 # The table has the change of the energy difference between an equilibrium and a rattled cell, of the forces and of the stress, when the cutoff goes up by 200 eV or the k-points become denser.
 # The third row of each is the change of what r²SCAN has over PBE, which is what this book is about.
 # Stresses carry the {term}`Pulay term` of their material, $\tfrac{2}{3}\tfrac{E_\mathrm{cut}}{V}\tfrac{\mathrm d E}{\mathrm d E_\mathrm{cut}}$, measured from two more cutoffs.
-# `crossfunc data check-dft convergence` computes it anew; its rows of GaAs are of version 3 of the labels, with sparser k-points than those of today.
+# `crossfunc data check-dft convergence` computes it anew.
 
 # %%
 convergence = evidence.kept_check("convergence")
