@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from crossfunc.lessons import LessonResults, ResultsError, format_value, load_results
+from crossfunc.lessons.results import seed_range
 
 SURROGATE = SimpleNamespace(name="surrogate", label_notice="surrogate labels, not DFT")
 
@@ -168,3 +169,8 @@ def test_an_interval_that_is_clear_of_zero_does_not_read_as_if_it_held_it():
     assert format_value(-163.5, (-332.5, -13.7)) == "-160 (-330 to -10)"
     assert format_value(3.0, (-157.0, 163.0)) == "0 ± 160"
     assert format_value(330.0, (180.0, 480.0)) == "330 ± 150"
+
+
+def test_a_range_over_seeds_needs_two_of_them():
+    assert seed_range([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert seed_range([3.0]) is None

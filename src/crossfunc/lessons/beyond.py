@@ -144,7 +144,7 @@ def volume_series(frames: LabelledFrames, material_ids) -> dict[str, np.ndarray]
     return found
 
 
-def volume_errors(model, frames: LabelledFrames) -> pd.DataFrame:
+def volume_errors(model, frames: LabelledFrames, labels: pd.DataFrame | None = None) -> pd.DataFrame:
     """Deviations of a model's equation of state from that of the labels, by material.
 
     Parameters
@@ -152,6 +152,8 @@ def volume_errors(model, frames: LabelledFrames) -> pd.DataFrame:
     model : CHGNet or RecordedModel
     frames : LabelledFrames
         Materials at several volumes each, as `volume_series` finds them.
+    labels : DataFrame, optional
+        `equations_of_state` of the labels, where several models are held against them.
 
     Returns
     -------
@@ -160,18 +162,22 @@ def volume_errors(model, frames: LabelledFrames) -> pd.DataFrame:
         labels of the same cells, in per cent of the latter.
     """
     seen = predict_frames(model, frames)
-    volumes = np.abs(np.linalg.det(seen.frames.crystals.lattices_a))
-    n_atoms, ids = seen.frames.crystals.n_atoms, seen.frames.material_ids
-    labels = (seen.frames.energy_per_atom_ev, seen.frames.stress_gpa)
-    fits = []
-    for energies, stresses in (labels, (seen.energy_per_atom_ev, seen.stress_gpa)):
-        pressures = -np.trace(stresses, axis1=1, axis2=2) / 3
-        energies = energies * n_atoms
-        of_materials = {m: np.flatnonzero(ids == m) for m in np.unique(ids)}
-        fitted = {m: fit_equation_of_state(volumes[k], energies[k], pressures[k]) for m, k in of_materials.items()}
-        fits.append(pd.DataFrame({m: (f.volume_a3, f.bulk_modulus_gpa) for m, f in fitted.items()}).T)
-    off = 100 * (fits[1] / fits[0] - 1)
-    return off.set_axis(["volume", "bulk"], axis=1)
+    found = equations_of_state(seen.frames, seen.energy_per_atom_ev, seen.stress_gpa)
+    labels = equations_of_state(frames, frames.energy_per_atom_ev, frames.stress_gpa) if labels is None else labels
+    return 100 * (found / labels - 1)
+
+
+def equations_of_state(frames: LabelledFrames, energy_per_atom_ev: np.ndarray, stress_gpa: np.ndarray) -> pd.DataFrame:
+    """Return `volume` (Å³ of the cell) and `bulk` modulus (GPa) at the minimum of E(V), by material of the frames."""
+    volumes = np.abs(np.linalg.det(frames.crystals.lattices_a))
+    energies = energy_per_atom_ev * frames.crystals.n_atoms
+    pressures = -np.trace(stress_gpa, axis1=1, axis2=2) / 3
+    rows = {}
+    for material in np.unique(frames.material_ids):
+        k = np.flatnonzero(frames.material_ids == material)
+        fit = fit_equation_of_state(volumes[k], energies[k], pressures[k])
+        rows[material] = {"volume": fit.volume_a3, "bulk": fit.bulk_modulus_gpa}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 class JudgedBeyond:
@@ -188,11 +194,13 @@ class JudgedBeyond:
         self.beyond = beyond
         self._judged = Judged(beyond.frames, beyond.splits)
         self.volumes: dict[tuple[str, int], pd.DataFrame] = {}
+        series = {s: beyond.frames.take(split["volumes"]) for s, split in beyond.splits.items() if beyond.has_volumes}
+        labels = {s: equations_of_state(one, one.energy_per_atom_ev, one.stress_gpa) for s, one in series.items()}
         for (method, seed), model in models.items():
             if beyond.has_far:
                 self._judged.add(method, seed, model)
             if beyond.has_volumes:
-                self.volumes[method, seed] = volume_errors(model, beyond.frames.take(beyond.splits[seed]["volumes"]))
+                self.volumes[method, seed] = volume_errors(model, series[seed], labels[seed])
         self.methods = list(dict.fromkeys(method for method, _ in models))
 
     def difference(self, what: str, one: str, other: str) -> Estimate:

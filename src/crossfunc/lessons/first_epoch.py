@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.energies import correlation_text
-from crossfunc.lessons.results import listed
+from crossfunc.lessons.results import listed, seed_range
 from crossfunc.training import finetune
 from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
@@ -142,7 +142,7 @@ def record_ratios(results, ratio: pd.DataFrame) -> None:
     """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
     of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
     repeats = _seeds(n_seeds)
-    results.record("gradient_ratio", of_network.mean(), _ends(of_network), repeats=repeats)
+    results.record("gradient_ratio", of_network.mean(), seed_range(of_network), repeats=repeats)
     in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
     n_up = int((of_layers.mean(axis=1) > 1).sum())
     ends = (min(in_all, n_up), max(in_any, n_up)) if n_seeds > 1 else None
@@ -172,8 +172,10 @@ def record_forces(results, histories: pd.DataFrame) -> None:
     repeats = _seeds(n_seeds)
     for start, short in SHORT.items():
         change, after = 100 * (first.loc[start] - 1), last.loc[start]
-        results.record(f"force_change_{short}", change.mean(), _ends(change), repeats=repeats)
-        results.record(f"force_after_epochs_{short}", after.mean(), _ends(after), repeats=repeats, n_epochs=n_epochs)
+        results.record(f"force_change_{short}", change.mean(), seed_range(change), repeats=repeats)
+        results.record(
+            f"force_after_epochs_{short}", after.mean(), seed_range(after), repeats=repeats, n_epochs=n_epochs
+        )
 
 
 def record_from_published(
@@ -213,7 +215,7 @@ def record_from_published(
     times, before = times_force(histories, n_epochs), histories.loc[histories["epoch"] == 0, FORCE].mean()
     for method in "34":
         of_seeds, notes = times.loc[method], {"repeats": _seeds(n_seeds), "n_epochs": n_epochs}
-        results.record(f"force_after_epochs_{SHORT[method]}_published", of_seeds.mean(), _ends(of_seeds), **notes)
+        results.record(f"force_after_epochs_{SHORT[method]}_published", of_seeds.mean(), seed_range(of_seeds), **notes)
     said = [f"{times.loc[m].mean():.2f} with {_IN_WORDS[m]} ({_against_one(times.loc[m])})" for m in "34"]
     return (
         f"From the published model, whose force error on these frames is {before:.0f} meV/Å before any training, force "
@@ -223,11 +225,6 @@ def record_from_published(
 
 def _seeds(n: int) -> str:
     return f"{n} seed{'s' * (n > 1)}"
-
-
-def _ends(of_seeds: pd.Series) -> tuple[float, float] | None:
-    """Smallest and largest value over seeds; None for one seed, which has no spread."""
-    return (of_seeds.min(), of_seeds.max()) if len(of_seeds) > 1 else None
 
 
 # --- in words ---

@@ -86,7 +86,7 @@ BEYOND = {
 }
 """Columns of the table of what methods are worth beyond their training frames."""
 
-_AGAINST_NONE = {"lower": "better", "higher": "worse", "unclear": "unclear"}
+_BETTER_OR_WORSE = {"lower": "better", "higher": "worse", "unclear": "unclear"}
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 """A difference on frames that are not there."""
@@ -414,7 +414,7 @@ class Learned:
         """
         methods = [key for key in (*LATER, RIDGE) if key in self.methods and key != other]
         verdicts = {k: [self.difference(where, what, k, other).verdict for where in WHERE] for k in methods}
-        return {key: ", ".join(_AGAINST_NONE[verdict] for verdict in of_key) for key, of_key in verdicts.items()}
+        return {key: ", ".join(_BETTER_OR_WORSE[verdict] for verdict in of_key) for key, of_key in verdicts.items()}
 
 
 def record_errors(results: LessonResults, learned: Learned) -> None:
@@ -511,7 +511,7 @@ def record_beyond(results: LessonResults, learned: Learned) -> pd.DataFrame:
             if key == PRETRAINED:
                 continue
             gap = judged.difference(what, str(key), PRETRAINED)
-            shown.loc[key, BEYOND[what]] += f" ({_AGAINST_NONE[gap.verdict]})"
+            shown.loc[key, BEYOND[what]] += f" ({_BETTER_OR_WORSE[gap.verdict]})"
             results.record(f"beyond_{what}_{name}_minus_pretrained", gap.value, gap.interval, n=gap.n_materials)
         if "slope" in table:
             shown.loc[key, BEYOND["slope"]] = f"{row['slope']:.2f}"

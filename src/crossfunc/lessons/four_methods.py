@@ -16,8 +16,8 @@ from crossfunc.datasets import Dataset
 from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
-from crossfunc.lessons.results import format_value, listed
-from crossfunc.lessons.run_histories import STILL_FALLING
+from crossfunc.lessons.results import format_value, listed, seed_range
+from crossfunc.lessons.run_histories import STILL_FALLING, training_error
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -540,8 +540,7 @@ def record_last_fifth(
         End of the sentence where all have arrived, after "so this says that the schedule is over".
     """
     for name, row in fallen.iterrows():
-        ends = (100 * row.min(), 100 * row.max()) if len(row) > 1 else None
-        results.record(f"last_fifth_{short_name(name)}", 100 * row.mean(), ends)
+        results.record(f"last_fifth_{short_name(name)}", 100 * row.mean(), seed_range(100 * row))
     mean, called = fallen.mean(axis=1), {name: f"Method {name}" for name in fallen.index} | dict(names or {})
     said = ", ".join(f"{round(100 * value) + 0:.0f}% ({called[name]})" for name, value in mean.items())
     late = [called[name] for name in mean.index[mean > STILL_FALLING]]
@@ -603,10 +602,9 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
 
     def record(key: str, values) -> None:
         values = np.asarray(values, float)
-        ends = (values.min(), values.max()) if n_seeds > 1 else None
-        results.record(key, values.mean(), ends, repeats=repeats)
+        results.record(key, values.mean(), seed_range(values), repeats=repeats)
 
-    training = {n: np.array([_training_error(runs[n, s]) for s in judged.splits]) for n in "1234"}
+    training = {n: np.array([training_error(runs[n, s].history) for s in judged.splits]) for n in "1234"}
     for name, of_seeds in training.items():
         record(f"train_energy_mae_method_{name}", of_seeds)
     record("train_energy_4_minus_3", training["4"] - training["3"])  # the same frames, seed by seed
@@ -618,11 +616,6 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
             for what in ("slope", "cosine"):
                 if scores.loc[name][what].notna().all():
                     record(f"force_{what}_{short_name(name)}", scores.loc[name][what])
-
-
-def _training_error(run) -> float:
-    """Lowest error in the energies of its own training frames, meV/atom; NaN of a run without a step."""
-    return float(run.history[f"train_{ENERGY}"].min())
 
 
 # --- in words ---
@@ -1145,7 +1138,7 @@ def keep_models(results, dataset: Dataset, frames: LabelledFrames, planned, runs
         if isinstance(model, RecordedModel):
             continue
         save_model(model, results.folder / file, provenance=about)
-        errors = {} if name == TAUGHT else run.metrics["test"] | {f"train_{ENERGY}": _training_error(run)}
+        errors = {} if name == TAUGHT else run.metrics["test"] | {f"train_{ENERGY}": training_error(run.history)}
         kept.append({"file": file, "method": name, "seed": seed} | errors)
     parts = [
         {"seed": seed, "part": part, "material_id": material}

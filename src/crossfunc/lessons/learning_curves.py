@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossfunc.bootstrap import mean_error, paired_over_seeds
 from crossfunc.lessons import run_histories
-from crossfunc.lessons.results import listed
+from crossfunc.lessons.results import listed, seed_range
 from crossfunc.lessons.scores import QUANTITIES
 from crossfunc.lessons.units import STARTS
 from crossfunc.training.baselines import (
@@ -346,7 +346,7 @@ def record_last_fifths(results, units: Mapping[tuple, Any], done: Sequence) -> s
         for name in fallen["method"].unique():
             percent = 100 * at_largest(fallen, name)[metric]
             if percent.notna().all():
-                ends = (percent.min(), percent.max()) if len(percent) > 1 else None
+                ends = seed_range(percent)
                 results.record(f"{metric}_last_fifth_{key_of(name)}", percent.mean(), ends, n=fallen["n"].max())
         mean = fallen.groupby(["method", "n"], sort=False)[metric].mean()
         late = mean[mean > run_histories.STILL_FALLING]
@@ -423,8 +423,7 @@ def record_refitted(results, runs: pd.DataFrame) -> None:
     """Record the energy error after a last refit at the largest N of each curve, mean and range over seeds."""
     for name, of_curve in runs.groupby("method", sort=False):
         values = of_curve.loc[of_curve["n"] == of_curve["n"].max(), "refitted"]
-        ends = (values.min(), values.max()) if len(values) > 1 else None
-        results.record(f"refitted_largest_{key_of(name)}", values.mean(), ends, n=of_curve["n"].max())
+        results.record(f"refitted_largest_{key_of(name)}", values.mean(), seed_range(values), n=of_curve["n"].max())
 
 
 def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
@@ -499,8 +498,7 @@ def record_schedule(results, changes: pd.DataFrame, unit) -> None:
     repeats = f"{len(changes)} seed{'s' * (len(changes) > 1)}"
     batches = f"{n_batches} batch{'es' * (n_batches > 1)}"
     for metric, more in changes.items():
-        ends = (more.min(), more.max()) if len(more) > 1 else None
-        results.record(f"schedule_{metric}", more.mean(), ends, n=n, batches=batches, seeds=repeats)
+        results.record(f"schedule_{metric}", more.mean(), seed_range(more), n=n, batches=batches, seeds=repeats)
     last, first = unit.learning_rates[-1], unit.settings["learning_rate"]
     results.record("schedule_final_rate", 100 * last / first)
 

@@ -18,6 +18,8 @@ from crossfunc.bootstrap import Estimate
 from crossfunc.datasets import DatasetError, split_by_material
 from crossfunc.energies import composition_matrix, published_shift
 from crossfunc.lessons.judging import ENERGY, REFITTED, Judged, short_name
+from crossfunc.lessons.results import seed_range
+from crossfunc.lessons.run_histories import training_error
 from crossfunc.lessons.units import AWARE, PAPERS_TABLE, of_known_elements, unit_name
 from crossfunc.potential import Crystals, crystal_features, element_references, predict
 from crossfunc.training.frozen import cross_validate_frozen
@@ -376,7 +378,7 @@ def compare_trained(
     for (name, s), run in zip(planned, done, strict=True):
         judged.add(name, s, run.model)
         if name in TRAINED:
-            training.setdefault(name, []).append(float(run.history[f"train_{ENERGY}"].min()))
+            training.setdefault(name, []).append(training_error(run.history))
     return TrainedOnEnergies(judged, training, int(done[-1].history["step"].iloc[-1]))
 
 
@@ -416,8 +418,7 @@ def record_trained(results, found: TrainedOnEnergies) -> None:
         more = about if name in TRAINED else {}
         results.record(f"real_trained_{short_name(name)}", error.value, error.interval, n=error.n_materials, **more)
     for name, errors in found.training.items():
-        span = (min(errors), max(errors)) if len(errors) > 1 else None
-        results.record(f"real_trained_fit_{short_name(name)}", np.mean(errors), span, **about)
+        results.record(f"real_trained_fit_{short_name(name)}", np.mean(errors), seed_range(errors), **about)
         after = found.left(name, REFITTED)
         results.record(f"real_trained_refitted_{short_name(name)}", after.value, after.interval, n=after.n_materials)
     for key, pair in DIFFERENCES.items():

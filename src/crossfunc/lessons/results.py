@@ -247,6 +247,12 @@ def _read_results(path: Path) -> dict:
     return content
 
 
+def seed_range(of_seeds: Iterable[float]) -> tuple[float, float] | None:
+    """Return the smallest and the largest value over seeds; None for one seed, which has no spread."""
+    values = list(of_seeds)
+    return (float(min(values)), float(max(values))) if len(values) > 1 else None
+
+
 def listed(words: Iterable[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     *first, last = words

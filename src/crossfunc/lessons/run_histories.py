@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossfunc.lessons.sources import LessonError
+from crossfunc.training.labels import METRICS
 from crossfunc.training.methods import find_method
 from crossfunc.training.strategies import Delta
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from crossfunc.training.result import FinetuneResult
     from crossfunc.training.units import Unit
 
-__all__ = ["SAME_MEV_PER_A", "STILL_FALLING", "check_one_start", "last_fifth"]
+__all__ = ["SAME_MEV_PER_A", "STILL_FALLING", "check_one_start", "last_fifth", "training_error"]
 
 SAME_MEV_PER_A = 1e-2
 """Mean force errors of one network on the same frames agree to this on any machine; those of two networks do not."""
@@ -64,6 +65,11 @@ def check_one_start(units: Mapping[Any, "Unit"], runs: "Iterable[FinetuneResult]
                 f"began with different networks, as when a start is made again on another machine. Delete all {again} "
                 "and make them on one machine."
             )
+
+
+def training_error(history) -> float:
+    """Lowest error in the energies of a run's own training frames, meV/atom; NaN of a run without a step."""
+    return float(history[f"train_{METRICS['energy']}"].min())
 
 
 def last_fifth(history, metric: str) -> float:

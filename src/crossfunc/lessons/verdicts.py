@@ -11,7 +11,8 @@ import pandas as pd
 from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.energies import composition_matrix
 from crossfunc.lessons.judging import ENERGY, short_name
-from crossfunc.lessons.results import format_value, listed
+from crossfunc.lessons.results import format_value, listed, seed_range
+from crossfunc.lessons.run_histories import training_error
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import AWARE, case_units, method_splits, usable_frames
 from crossfunc.potential import read_provenance
@@ -289,7 +290,7 @@ def train_models(dataset, parameters, pretrained="0.3.0", n_jobs: int = 1) -> Tr
         str(seed): set(frames.material_ids[np.concatenate([split["train"], split["validation"]])])
         for seed, split in splits.items()
     }
-    errors = {key: float(run.history[f"train_{ENERGY}"].min()) for key, run in runs.items()}
+    errors = {key: training_error(run.history) for key, run in runs.items()}
     return Trained({key: run.model for key, run in runs.items()}, seen, errors)
 
 
@@ -313,7 +314,7 @@ def record_training(results, train_mae: Mapping[tuple[str, str], float]) -> str:
     """
     errors = pd.Series(dict(train_mae), dtype=float).dropna().groupby(level=0, sort=False)
     for name, of_seeds in errors:
-        ends = (of_seeds.min(), of_seeds.max()) if len(of_seeds) > 1 else None
+        ends = seed_range(of_seeds)
         repeats = f"mean and range of {len(of_seeds)} seeds" if ends else "1 seed"
         results.record(f"train_energy_mae_{KEYS[name]}", of_seeds.mean(), ends, repeats=repeats)
     mean = errors.mean()
@@ -347,8 +348,7 @@ def record_unseen(results, frames, seen: Mapping[str, set], unseen: Mapping[str,
     """
     far = pd.DataFrame({seed: how_far(frames, seen[seed], unseen[seed]) for seed in unseen}).T
     for what in ("larger", "same_composition"):
-        ends = (far[what].min(), far[what].max()) if len(far) > 1 else None
-        results.record(f"judged_{what}", far[what].mean(), ends, n=f"{far['n'].mean():.0f}")
+        results.record(f"judged_{what}", far[what].mean(), seed_range(far[what]), n=f"{far['n'].mean():.0f}")
     return "\n".join(
         f"- Seed {seed}: {one['n']} compounds that no training has seen. {one['larger'] or 'None'} of them "
         f"{'has' if one['larger'] == 1 else 'have'} more than {one['largest']} atoms, more than any crystal that the "

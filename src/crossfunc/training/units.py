@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from crossfunc.potential.recorded import RecordedModel
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.result import FinetuneResult
 from crossfunc.training.run_folder import HISTORY_FILE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_FOLDER, RESULT_SUFFIX, RECORD_SUFFIX = "runs", ".json", ".npz"
 STATES = ("whole", "stopped", "waiting")
@@ -208,7 +211,8 @@ def run_unit(
 
     began = time.perf_counter()
     out = None if folder is None else folder / RUN_FOLDER / unit.name
-    earlier = 0.0 if out is None else _time_spent(out)
+    rows = None if out is None else _history_so_far(out)
+    earlier = 0.0 if rows is None else float(rows["seconds"].sum())  # of sessions that were stopped
     run = finetune(
         unit.method,
         _frames_of(unit, frames),
@@ -433,22 +437,19 @@ def _state(unit: Unit, frames: LabelledFrames, folder: Path) -> UnitState:
     result = _read(_result_file(folder, unit), identify(unit, frames))
     if result is not None:
         return UnitState(unit.name, STATES[0], result["n_steps"], result["n_steps"], result["seconds"])
-    history = folder / RUN_FOLDER / unit.name / HISTORY_FILE
     n_steps = unit.settings.get("max_steps")
-    if not history.is_file():
+    rows = _history_so_far(folder / RUN_FOLDER / unit.name)
+    if rows is None:
         return UnitState(unit.name, STATES[2], 0, n_steps, 0.0)
-    import pandas as pd
-
-    rows = pd.read_csv(history)
-    return UnitState(unit.name, STATES[1], int(rows["step"].max()), n_steps, _time_spent(history.parent))
+    return UnitState(unit.name, STATES[1], int(rows["step"].max()), n_steps, float(rows["seconds"].sum()))
 
 
-def _time_spent(run_folder: Path) -> float:
-    """Seconds of the epochs that a run that was stopped has behind it."""
+def _history_so_far(run_folder: Path) -> "pd.DataFrame | None":
+    """Return the history of a run that has begun; None of any other."""
     import pandas as pd
 
     history = run_folder / HISTORY_FILE
-    return float(pd.read_csv(history)["seconds"].sum()) if history.is_file() else 0.0
+    return pd.read_csv(history) if history.is_file() else None
 
 
 def _read(path: Path, identity: str) -> dict | None:
