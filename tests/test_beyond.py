@@ -169,11 +169,13 @@ def test_what_is_recorded_is_the_difference_from_no_training_and_its_verdict_is_
     results = LessonResults("09_what_is_forgotten", tmp_path)
     shown = forgetting.record_beyond(results, learned)
     rows = {row["key"]: row["value"] for row in results.to_dict()["results"]}
+    intervals = {row["key"]: row["interval"] for row in results.to_dict()["results"]}
     assert set(rows) == {
         *(f"beyond_{what}_{key}_minus_pretrained" for what in ("energy", "force") for key in ("3", "replay")),
         *(f"volume_{key}" for key in ("pretrained", "3", "replay")),
     }
     assert rows["beyond_energy_3_minus_pretrained"] == pytest.approx(20)
+    assert intervals["volume_replay"] is None  # one seed has no range
     assert rows["beyond_force_replay_minus_pretrained"] == pytest.approx(-40, rel=1e-3)
     assert shown.loc["Method 3", "energy (meV/atom)"] == "30 (worse)"
     assert shown.loc["replay", "force (meV/Å)"] == "10 (better)"
@@ -202,3 +204,15 @@ def test_data_without_such_frames_have_nothing_to_say(judged_frames):
     assert "nothing to tell" in forgetting.beyond_in_words(learned)
     assert forgetting.record_beyond(results, SimpleNamespace(beyond=None)).empty
     assert isinstance(forgetting.NOTHING, Estimate)
+
+
+def test_a_deviation_of_volumes_has_a_range_over_seeds(judged_frames):
+    beyond = replace(judged_frames, splits={0: judged_frames.splits[0], 1: judged_frames.splits[0]})
+    volumes = np.abs(np.linalg.det(beyond.frames.crystals.lattices_a))
+    off = {0: answering(beyond.frames, *spring(volumes, 41.0)), 1: answering(beyond.frames, *spring(volumes, 41.5))}
+    judged = JudgedBeyond(beyond, {(method, seed): off[seed] for method in ("pretrained", "3") for seed in (0, 1)})
+    results = LessonResults("09_what_is_forgotten")
+    forgetting.record_beyond(results, SimpleNamespace(beyond=judged, splits=beyond.splits, methods=["3"]))
+    (row,) = [row for row in results.to_dict()["results"] if row["key"] == "volume_3"]
+    assert row["interval"] == pytest.approx((2.5, 3.75), abs=0.1)
+    assert row["value"] == pytest.approx(np.mean(row["interval"]))

@@ -207,6 +207,10 @@ class JudgedBeyond:
         """Error of one method minus that of another on the same frames; see `Estimate.verdict`."""
         return self._judged.difference(one, other, _METRICS[what])
 
+    def median_deviations(self) -> pd.DataFrame:
+        """Return the median over materials of the absolute deviations of `volume` and `bulk`, %, by method and seed."""
+        return pd.DataFrame({case: off.abs().median() for case, off in self.volumes.items()}).T
+
     def table(self) -> pd.DataFrame:
         """Return the mean over seeds by method.
 
@@ -219,7 +223,5 @@ class JudgedBeyond:
             mean = self._judged.mean
             columns |= {what: mean[metric] for what, metric in _METRICS.items()} | {"slope": mean["slope"]}
         if self.beyond.has_volumes:
-            medians = {case: off.abs().median() for case, off in self.volumes.items()}
-            of_methods = pd.DataFrame(medians).T.groupby(level=0, sort=False).mean()
-            columns |= {name: of_methods[name] for name in of_methods}
+            columns |= dict(self.median_deviations().groupby(level=0, sort=False).mean().items())
         return pd.DataFrame(columns, index=self.methods, dtype=float)

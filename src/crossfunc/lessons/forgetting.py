@@ -15,7 +15,7 @@ from crossfunc.lessons.beyond import Beyond, JudgedBeyond, find_beyond
 from crossfunc.lessons.four_methods import last_fifth, record_last_fifth
 from crossfunc.lessons.judging import REFITTED, Judged
 from crossfunc.lessons.own_data import fit_size_limit
-from crossfunc.lessons.results import LessonResults, format_value, listed
+from crossfunc.lessons.results import LessonResults, format_value, listed, seed_range
 from crossfunc.lessons.run_histories import check_one_start
 from crossfunc.lessons.units import (
     LESSON_9,
@@ -518,7 +518,8 @@ def record_beyond(results: LessonResults, learned: Learned) -> pd.DataFrame:
         if "volume" in table:
             shown.loc[key, BEYOND["volume"]] = f"{row['volume']:.1f}"
             shown.loc[key, BEYOND["bulk"]] = f"{row['bulk']:.0f}"
-            results.record(f"volume_{name}", row["volume"], n=len(learned.splits))
+            of_seeds = judged.median_deviations().loc[key, "volume"]
+            results.record(f"volume_{name}", of_seeds.mean(), seed_range(of_seeds), n=len(of_seeds))
     return shown.rename(index=NAMES)
 
 
