@@ -79,5 +79,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "crossfunc needs Python 3.11 or 3.12 (chgnet has no packages for newer ones), $(PYTHON) is another; name one: make book PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[book,course,train,mp,cluster,dev]'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[book,course,train,mp,cluster,dev]'
+	@$(BIN)/python -m compileall -qq -j $(JOBS) -x /tests/ $(VENV)/lib >/dev/null || true # pip compiles one file after another; some are templates
 	@touch $@

@@ -119,6 +119,12 @@ def test_import_crossfunc_is_light():
     assert run_python(code).stdout.strip() == "[]"
 
 
+def test_a_run_is_planned_without_what_only_its_lessons_need():
+    plan = f"from crossfunc.lessons.plans import plan_run; plan_run(pathlib.Path({str(ROOT)!r}), 'smoke')"
+    code = f"import pathlib, sys; {plan}; print([m for m in {HEAVY} if m in sys.modules])"
+    assert run_python(code).stdout.strip() == "[]"
+
+
 def test_import_crossfunc_has_no_side_effects(tmp_path):
     code = f"""
 import json, logging, os, random, sys, warnings

@@ -22,7 +22,10 @@ def own_pair(tmp_path_factory):
     return import_extxyz(*write_pair(folder), folder / "own", keys=Keys(material_id="material"), functionals=names).path
 
 
-FEWER = ["n_epochs=1", "n_train_frames=24", "n_eval_frames=8", "n_train=16", "n_validation=8", "max_steps=3"]
+FEWER = [
+    *("n_epochs=1", "n_start_epochs=1", "n_train_frames=24", "n_eval_frames=8", "n_train=16", "n_validation=8"),
+    *("max_steps=3", "n_seeds=1", "n_trees=20", "n_draws=2"),
+]
 """Smaller still than the smallest profile: that a lesson runs is asked here, not what it finds."""
 
 

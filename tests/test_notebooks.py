@@ -13,6 +13,7 @@ from crossfunc.cli import app
 from crossfunc.lessons.limits import read_limits
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, find_lessons
+from crossfunc.lessons.units import STARTS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -162,6 +163,11 @@ def test_each_parameter_says_what_it_takes_and_its_default_is_in_the_range(path)
 def test_ranges_are_those_of_parameters_that_a_lesson_has():
     declared = {name for path in LESSONS for name in Lesson(path).parameters}
     assert set(read_limits(NOTEBOOKS / "parameters.yml")) - declared == set()
+
+
+def test_curves_may_be_all_that_the_library_draws():
+    # A name of the module would load PyTorch wherever a run is planned.
+    assert read_limits(NOTEBOOKS / "parameters.yml")["curves"].one_of == tuple(STARTS)
 
 
 @each_lesson
