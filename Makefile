@@ -21,6 +21,7 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 # Files go to processes whole, so that what is made once for a file is made once; in their order, because the book's test
 # is slow and early. One BLAS thread each: matrices are small, and more threads only get in each other's way.
 test: $(STAMP)  ## run every test, JOBS=2 files at a time: the library, the lessons, the strict book build, each page in a browser
+	@$(BIN)/python -m compileall -qq -j $(JOBS) src # for hundreds of processes that may be told not to write what they compile
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # What a pull request waits for; everything else is `make test`.
