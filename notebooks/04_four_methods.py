@@ -458,7 +458,7 @@ Markdown(four_methods.findings(judged, verdicts))
 # - **What an error means** without the rows above it. A method that has not learned forces has about the error of predicting zero; beating it proves nothing.
 #
 # Two more reasons forbid reading the columns as a competition with the paper: the test materials are others, and so are the labels ({doc}`/datasets`).
-# On the surrogate they come from a model that was itself fine-tuned from the GGA/GGA+U one, which makes transfer easier than on any DFT.
+# On the surrogate they come from a model that was itself fine-tuned from the GGA/GGA+U one: what is learned is one network's difference from another, and labels of that kind can be fitted exactly.
 
 # %% [markdown]
 # ## And with the steps to arrive?

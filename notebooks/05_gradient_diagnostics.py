@@ -496,8 +496,8 @@ Markdown(first_epoch.record_from_published(results, *start))
 #
 # :::{admonition} What carries over
 # :class: note
-# On the surrogate the r²SCAN labels come from a CHGNet that was itself fine-tuned from the GGA/GGA+U one, so forces of the start are closer to their labels than they would be to {term}`DFT`, and force gradients are smaller; its offset is the published one, element by element.
-# On DFT labels of another code the start is taught the low functional first, so that what pulls is the functional.
+# On the surrogate the r²SCAN labels come from a CHGNet that was itself fine-tuned from the GGA/GGA+U one, so what pulls at the forces is one network's difference from another, and not that of two functionals; its offset is the published one, element by element.
+# On {term}`DFT` labels of another code the start is taught the low functional first, so that what pulls is the functional.
 # The shape of {eq}`eq-offset-gradient` (saturation, sign, angle) does not depend on whose labels these are; sizes of ratios do.
 # :::
 #

@@ -333,7 +333,7 @@ Markdown(learning_curves.record_last_fifths(results, planned, done))
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
-# {doc}`/long_run` shows learning curves on surrogate labels, from an earlier form of this lesson with ten times the steps; profiles with larger budgets (`long`, `converged`, `gpu`, `paper`) change parameters and nothing else.
+# {doc}`/long_run` shows the curves of this lesson with the steps to arrive; profiles with larger budgets (`converged`, `gpu`, `paper`) change parameters and nothing else.
 
 # %% [markdown]
 # ## A schedule that depends on N
@@ -408,7 +408,7 @@ learning_curves.record_schedule(results, changes, others[0])
 # :class: note
 # On {term}`DFT` labels of a few hundred frames, the change of functional moves forces little, less than a model errs: what training improves there is mostly its distance from *any* DFT, and a start that has been taught the low functional has that behind it.
 # The embedded surrogate's r²SCAN labels were made by a CHGNet that descends from the very GGA model that transfer starts from, and has the same architecture.
-# Transfer has less to learn there than on DFT, so its curve lies too low and the factor {eq}`eq-efficiency` comes out too large; labels of a smooth model also have no noise floor.
+# What transfer learns there is one network's difference from another of its kind, so neither the height of its curve nor the factor {eq}`eq-efficiency` carries over; labels of a smooth model also have no noise floor.
 # What carries over is the method: equal budgets, nested subsets, intervals, and the limit that needs no law.
 # The paper finds on DFT labels that the advantage of transfer persists up to 0.2 million frames; neither dataset can test that.
 # :::

@@ -388,8 +388,8 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 # | you have | and want | take |
 # |---|---|---|
 # | any of these | anything | model-aware references first |
-# | a few materials | energies of these, soon | `model-aware` without training, or `readout-only` |
-# | hundreds of frames | the best target error | `model-aware-trained`, early stopping |
+# | a few materials | energies of these, soon | `model-aware` without training |
+# | hundreds of frames | a low target error, simply | `model-aware-trained`, early stopping |
 # | the same | simulations that leave the training set | `replay`, with frames of what you will meet |
 # | no source frames | to stay close to the start | `l2-sp`, `lora`, or `soft-freezing` |
 # | both functionals in one model | one backbone for two | `two-readouts` |

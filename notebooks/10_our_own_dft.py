@@ -65,8 +65,8 @@ if ds.records is None:
 # ## What was computed?
 #
 # Closed-shell crystals of one to twelve atoms: no magnetic moments and no Hubbard *U*, so that one calculation settles a frame.
-# Each material has an equilibrium cell, nearly all have a compressed and an expanded one, and most have cells with displaced ("rattled") atoms.
-# Most metals have none of these yet, for their meshes cost most, and a crystal of one atom has sheared cells instead: no force acts on its atom wherever it is.
+# Each material has an equilibrium cell, a compressed and an expanded one, and most have cells with displaced ("rattled") atoms.
+# Nearly all metals, whose meshes cost most, and some others have none of these yet, and a crystal of one atom can only be sheared: no force acts on its atom wherever it is.
 
 # %%
 frames = ds.frames.to_pandas()
@@ -414,7 +414,7 @@ table.style.format(precision=3, escape="html")
 # %% [markdown]
 # The two functionals differ in the forces by a fraction of the model's error against either.
 # What training improves in forces is then mostly the model's distance from *any* DFT.
-# In stress and volume it is not: r²SCAN's minima lie at smaller volumes, and that has to be learned.
+# In stress and volume it is not: r²SCAN's minima mostly lie at smaller volumes, and that has to be learned.
 # A slope below one is the softening that universal potentials are known for {cite:p}`deng2024softening`.
 #
 # ## What does a frame cost?

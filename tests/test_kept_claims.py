@@ -331,14 +331,17 @@ DEBATE = {
     "In the forces of the same run naive transfer is far ahead of scratch": lambda four, **_: (
         four.high("force_3_minus_1") < 0
     ),
-    "On DFT the whole interval of the difference on the same compounds is below zero": lambda hulls, **_: (
-        hulls.high("decomposition_4_minus_3") < 0
+    "neither method has fitted its own training energies there": lambda hulls, **_: all(
+        hulls.value(f"train_energy_mae_method_{m}") > FITTED_MEV_PER_ATOM for m in "34"
     ),
+    "although its whole interval is below zero": lambda hulls, **_: hulls.high("decomposition_4_minus_3") < 0,
     "Method 3 is far behind the untrained model, and Method 4 is behind it as well": lambda hulls, **_: (
         hulls.low("decomposition_3_minus_untrained") > hulls.high("decomposition_4_minus_untrained")
         and hulls.low("decomposition_4_minus_untrained") > 0
     ),
-    "A few dozen compounds": lambda hulls, **_: 24 <= hulls.value("n_compounds") <= 60,
+    "Two dozen compounds": lambda hulls, **_: any(
+        f"paired over {n} compounds" in hulls.rows["decomposition_4_minus_3"]["note"] for n in range(20, 29)
+    ),
 }
 """What the two sides of a debate say of kept runs, and what has to be so in their numbers."""
 
@@ -353,6 +356,17 @@ def test_a_debate_is_about_rows_of_the_page_of_claims(root):
     course = yaml.safe_load((root / "notebooks" / "course.yml").read_text(encoding="utf-8"))
     claims = yaml.safe_load((root / "book" / "claims.yml").read_text(encoding="utf-8"))
     assert {row["claim"] for row in course["debate"]} <= {claim["claim"] for claim in claims}
+
+
+@pytest.mark.parametrize("quantity", ["force", "stress"])
+def test_a_start_is_further_from_labels_of_the_surrogate_than_from_those_of_dft(root, four, quantity):
+    """What limits a claim on surrogate labels, on the page of claims and on that of the surrogate."""
+
+    def part_left(kept):
+        keys = (f"{quantity}_mae_{name}" for name in ("gga_model_as_it_comes", "predict_zero"))
+        return np.divide(*map(kept.value, keys))
+
+    assert part_left(Kept(root, "surrogate", "04_four_methods")) > 1.5 * part_left(four)
 
 
 @pytest.fixture(scope="module")
