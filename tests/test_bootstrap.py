@@ -86,10 +86,53 @@ def test_a_material_in_the_test_sets_of_several_seeds_counts_once():
     once = paired_difference(error, nothing, materials(60))
     copied = paired_over_seeds([error] * 4, [nothing] * 4, [materials(60)] * 4)
     assert copied.interval == pytest.approx(once.interval, rel=1e-9)
-    halves = [slice(0, 30), slice(30, 60)]
+    error, halves = np.sort(error), [slice(0, 60, 2), slice(1, 60, 2)]  # alike, so that runs add nothing
     apart = paired_over_seeds([error[s] for s in halves], [nothing[:30]] * 2, [materials(60)[s] for s in halves])
     assert apart.n_materials == 60
     assert apart.high - apart.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+@pytest.mark.parametrize("n_materials", [6, 60])
+@pytest.mark.parametrize("of_runs", [0.0, 1.0])
+def test_two_like_methods_are_told_apart_in_few_cases_however_much_runs_scatter(n_materials, of_runs):
+    rng, ids = np.random.default_rng(9), materials(n_materials)
+    wrong, over_materials_alone = 0, 0
+    for _ in range(200):
+        common = rng.normal(0, 1, n_materials)
+        errors = [common + rng.normal(0, 1, n_materials) + rng.normal(0, of_runs) for _ in range(3)]
+        nothing = [np.zeros(n_materials)] * 3
+        wrong += paired_over_seeds(errors, nothing, [ids] * 3, n_bootstrap=300).verdict != "unclear"
+        alone = mean_error(np.mean(errors, axis=0), ids, n_bootstrap=300)
+        over_materials_alone += alone.verdict != "unclear"
+    assert wrong / 200 < 0.11
+    assert over_materials_alone / 200 > 0.15 or not of_runs  # what a run adds is not seen in one mean
+
+
+def test_runs_that_agree_better_than_materials_explain_add_nothing_and_one_run_says_nothing_of_others():
+    error, nothing = np.random.default_rng(10).normal(1.0, 2.0, 40), np.zeros(40)
+    alone = paired_difference(error, nothing, materials(40))
+    assert paired_over_seeds([error], [nothing], [materials(40)]).interval == pytest.approx(alone.interval)
+    three = paired_over_seeds([error] * 3, [nothing] * 3, [materials(40)] * 3)
+    assert three.interval == pytest.approx(alone.interval)
+    scattered = paired_over_seeds([error - 1, error, error + 1], [nothing] * 3, [materials(40)] * 3)
+    assert scattered.value == pytest.approx(three.value)
+    assert scattered.high - scattered.low > 2 * (three.high - three.low)
+
+
+def test_materials_that_agree_leave_the_interval_to_the_runs():
+    runs, nothing = [np.full(8, value) for value in (1.0, 2.0, 3.0)], np.zeros(8)
+    found = paired_over_seeds(runs, [nothing] * 3, [materials(8)] * 3)
+    half = 4.303 / np.sqrt(3)  # t(2) of 97.5 %, standard deviation of one
+    assert found.interval == pytest.approx((2 - half, 2 + half), rel=1e-3)
+
+
+def test_a_row_that_lacks_a_part_of_a_ratio_counts_in_none_of_its_sums():
+    whole = np.column_stack([np.arange(1.0, 21), 2 * np.arange(1.0, 21)])
+    part = whole.copy()
+    part[::2, 0] = np.nan
+    ids = materials(20)
+    assert estimate_of_sums(part, ids, lambda s: s[0] / s[1]).value == 0.5
+    assert ratio_difference(part.T, whole.T, ids).value == pytest.approx(0)
 
 
 def test_a_difference_of_ratios_has_the_interval_of_its_closed_form():

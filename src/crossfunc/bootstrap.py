@@ -1,7 +1,13 @@
 """Intervals and verdicts from resampled materials: how far a difference of two errors is more than luck.
 
 Frames of one material rise and fall together, and so do the errors of two methods on the same material. So materials
-are drawn, not frames, and the two methods are compared on the same draw.
+are drawn, not frames, and the two methods are compared on the same draw. Where runs with several seeds are compared,
+their means scatter by more than the materials explain: a run is a draw as well, and a third run might turn the verdict.
+What the means scatter beyond the draw of materials widens the interval, with as few degrees of freedom as there are
+runs (`paired_over_seeds`).
+
+A percentile of few materials' draws lies too near the mean. So intervals are stretched about their value by
+sqrt(n / (n - 1)) and by Student's t over the normal quantile.
 """
 
 from collections.abc import Callable
@@ -29,7 +35,7 @@ class BootstrapError(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval over materials.
+    """A mean with its interval over materials, and over runs where there are several.
 
     Attributes
     ----------
@@ -65,7 +71,7 @@ FEWEST = 5
 def mean_error(
     error, material_ids, *, weights=None, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
-    """Mean error over rows, with a percentile interval from resampled materials.
+    """Mean error over rows, with an interval from resampled materials.
 
     Parameters
     ----------
@@ -120,7 +126,16 @@ def paired_difference(
 
 
 def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) -> Estimate:
-    """As `paired_difference`, for several seeds: materials are drawn once for all seeds, whose means are averaged.
+    """Mean of error - other over several seeds, with an interval over materials *and* runs.
+
+    Materials are drawn once for all seeds, whose means d_s are averaged. The variance of that mean is
+
+        V + max(0, var(d_s) - L) / k,
+
+    with V from the draws of materials, k seeds, and L the scatter of the d_s that draws of materials alone explain,
+    much where seeds have materials of their own and little where all share them. Degrees of freedom are Satterthwaite's
+    of n - 1 for the materials and k - 1 for the runs. With one seed nothing is known of runs, and the interval is that
+    of `paired_difference`.
 
     Parameters
     ----------
@@ -135,8 +150,12 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     -------
     Estimate
         `n_materials` counts a material once, in however many seeds' frames it is: what it gets wrong in one it is
-        likely to get wrong in the others. The interval holds the draw of materials; what seeds add beyond it is seen in
-        their scatter, which belongs beside it.
+        likely to get wrong in the others.
+
+    Notes
+    -----
+    With true differences of zero and three or more seeds the verdict is wrong in 2 to 10 of 100 simulated cases (level
+    0.95), whatever the scatter of runs; with two seeds in up to 18. Over materials alone it is in up to 70.
     """
     level, n_bootstrap = options.get("level", LEVEL), options.get("n_bootstrap", 2000)
     weights = [None] * len(errors) if weights is None else weights
@@ -146,15 +165,22 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     everything = np.unique(np.concatenate([ids for ids, _, _ in of_seeds]))
     n = len(everything)
     times = _times_drawn(n, n_bootstrap, options.get("seed", 0))
-    draws, means = [], []
+    draws, means, n_seeds = [], [], len(of_seeds)
     for ids, sums, counts in of_seeds:
         drawn = times[:, np.searchsorted(everything, ids)]
         total = drawn @ counts
         draws.append(np.divide(drawn @ sums, total, out=np.full(n_bootstrap, np.nan), where=total > 0))
         means.append(sums.sum() / counts.sum())
     # A seed with few materials may have none in a draw; the others then speak for it.
-    low, high = _ends(np.nanmean(draws, axis=0), level, n)
-    return Estimate(float(np.mean(means)), low, high, n, level)
+    value, drawn = float(np.mean(means)), np.nanmean(draws, axis=0)
+    of_runs = max(0.0, np.var(means, ddof=1) - _luck_of_materials(draws, means)) / n_seeds if n_seeds > 1 else 0.0
+    return Estimate(value, *_ends(drawn, value, level, n, of_runs, n_seeds), n, level)
+
+
+def _luck_of_materials(draws, means) -> float:
+    """Scatter of seeds' means, ddof 1, that draws of materials alone give, mean over draws that every seed has."""
+    moved = np.asarray(draws) - np.asarray(means)[:, None]
+    return float(np.nanmean(np.var(moved, axis=0, ddof=1)))
 
 
 def ratio_difference(
@@ -193,12 +219,12 @@ def ratio_difference(
 def estimate_of_sums(
     rows, material_ids, statistic: Callable, *, n_bootstrap: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
-    """Statistic of sums over rows, such as a slope or a cosine, with a percentile interval from resampled materials.
+    """Statistic of sums over rows, such as a slope or a cosine, with an interval from resampled materials.
 
     Parameters
     ----------
     rows : array_like, shape (n_rows, n_sums)
-        What each row adds to each of the sums.
+        What each row adds to each of the sums; a row with NaN in any of them is left out.
     material_ids : array_like, shape (n_rows,)
     statistic : callable
         From the sums, shape (n_sums, ...), to the statistic, shape (...): arrays of resamples come in the last axis.
@@ -214,11 +240,12 @@ def estimate_of_sums(
     BootstrapError
         As `mean_error`.
     """
-    columns = np.asarray(rows, float).T
-    sums = np.array([_by_material(values, material_ids)[1] for values in columns])
-    n = sums.shape[1]
-    low, high = _ends(statistic(sums @ _times_drawn(n, n_bootstrap, seed).T), level, n)
-    return Estimate(float(statistic(sums.sum(axis=1))), low, high, n, level)
+    columns, ids = np.asarray(rows, float).T, np.asarray(material_ids)
+    there = ~np.isnan(columns).any(axis=0)  # a sum over other rows than the next one's is no part of a ratio
+    sums = np.array([_by_material(values[there], ids[there])[1] for values in columns])
+    n, value = sums.shape[1], float(statistic(sums.sum(axis=1)))
+    low, high = _ends(statistic(sums @ _times_drawn(n, n_bootstrap, seed).T), value, level, n)
+    return Estimate(value, low, high, n, level)
 
 
 def _differences(error, other) -> np.ndarray:
@@ -251,12 +278,28 @@ def _times_drawn(n: int, n_bootstrap: int, seed) -> np.ndarray:
 
 def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
     times = _times_drawn(len(sums), n_bootstrap, seed)
-    low, high = _ends((times @ sums) / (times @ counts), level, len(sums))
-    return Estimate(float(sums.sum() / counts.sum()), low, high, len(sums), level)
+    value = float(sums.sum() / counts.sum())
+    low, high = _ends((times @ sums) / (times @ counts), value, level, len(sums))
+    return Estimate(value, low, high, len(sums), level)
 
 
-def _ends(draws: np.ndarray, level: float, n_materials: int) -> tuple[float, float]:
+def _ends(
+    draws: np.ndarray, value: float, level: float, n_materials: int, of_runs: float = 0.0, n_runs: int = 1
+) -> tuple[float, float]:
+    """Interval from draws of materials, stretched about the value for their number and for the variance of runs."""
+    from scipy import stats
+
     if n_materials < FEWEST:
         return float("nan"), float("nan")
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    drawn = draws.var()
+    of_materials = drawn * n_materials / (n_materials - 1)
+    variance = of_materials + of_runs
+    if variance == 0:
+        return value, value
+    parts = of_materials**2 / (n_materials - 1) + (of_runs**2 / (n_runs - 1) if of_runs else 0.0)
+    half = float(stats.t.ppf((1 + level) / 2, variance**2 / parts) * np.sqrt(variance))
+    if drawn == 0:  # all materials agree, and runs do not
+        return value - half, value + half
+    stretch = half / (stats.norm.ppf((1 + level) / 2) * np.sqrt(drawn))
+    return float(value + (low - value) * stretch), float(value + (high - value) * stretch)
