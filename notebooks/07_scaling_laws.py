@@ -191,7 +191,8 @@ chosen = parameters | {"curves": possible, "sizes": fitting}
 planned = units.scaling_units(frames, *shared, chosen, start)
 done = run_units(list(planned.values()), frames, folder, made=made)
 run_histories.check_one_start(free | planned, [*without, *done])
-runs = learning_curves.last_errors(planned, done, frames, n_validation)
+seen = learning_curves.predictions(planned, done, held_out)
+runs = learning_curves.last_errors(seen, done, frames, n_validation)
 errors = learning_curves.short(runs)
 
 # %%
@@ -253,9 +254,8 @@ figures.show(
 )
 
 # %% tags=["remove-cell"]
-by_key = dict(zip(planned, done, strict=True))
 seeds = range(seed, seed + n_seeds)
-finals = {c: [by_key[c, fitting[-1], s] for s in seeds] for c in possible}
+finals = {c: [seen[c, fitting[-1], s] for s in seeds] for c in possible}
 tables = (at_zero, untrained, errors, finals, held_out)
 note = {"n_pool": len(pool), "n_steps": max_steps}
 learning_curves.record_errors(results, *tables, **note)
@@ -285,12 +285,12 @@ learning_curves.record_pairs(results, finals, untrained, held_out)
 # And it is quoted only if neither curve lies above what costs nothing.
 # For scratch that is asked of its forces *and* its stresses, at its largest $N$ and whatever the factor is about: a model that is no better than predicting zero is no potential, and what is worth many of its frames need not be worth much.
 #
-# What needs no law at all is a lower limit: wherever transfer at $N$ was measured to be better than scratch at its largest $N_\mathrm{max}$, even in its worst seed against the best, one transfer frame is worth more than $N_\mathrm{max}/N$ scratch frames.
+# What needs no law at all is a lower limit: wherever transfer at $N$ was measured to be better than scratch at its largest $N_\mathrm{max}$, with the whole interval of the difference over materials and seeds, one transfer frame is worth more than $N_\mathrm{max}/N$ scratch frames.
 # It counts only where transfer has come below what costs nothing, for otherwise it owes its lead to the start and not to its $N$ frames.
 
 # %%
 worth, limits, why_no_factor = learning_curves.worth_of_frames(
-    errors, at_zero, **options
+    errors, at_zero, seen, **options
 )
 Markdown(learning_curves.worth_in_words(worth, limits, why_no_factor))
 
@@ -384,8 +384,9 @@ at_smallest = {("transfer", fitting[0], unit.seed): unit for unit in others}
 theirs = run_units(others, frames, folder, made=made)
 
 # %%
+there = learning_curves.predictions(at_smallest, theirs, held_out)
 as_chgnet = learning_curves.short(
-    learning_curves.last_errors(at_smallest, theirs, frames, n_validation)
+    learning_curves.last_errors(there, theirs, frames, n_validation)
 )
 of_transfer = learning_curves.of_curve(errors, "transfer")
 as_here = of_transfer[of_transfer["n"] == fitting[0]]

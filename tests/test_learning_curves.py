@@ -41,6 +41,27 @@ def curves(transfer, scratch, force_scratch=(150, 120, 90), stress_scratch=1.0, 
     return pd.DataFrame(rows)
 
 
+def off_by(frames, energy_ev, forces_ev_per_a):
+    """Predictions that miss each frame's labels by so much."""
+    energies, owners = frames.energy_per_atom_ev + energy_ev, frames.crystals.owners
+    forces = frames.forces_ev_per_a + np.asarray(forces_ev_per_a)[owners][:, None]
+    return FramePredictions(frames, np.arange(len(frames)), energies, forces, frames.stress_gpa, frames.magmoms_mub)
+
+
+def seen_of(errors):
+    """Predictions on frames of twelve materials that miss all labels by what the table says."""
+    frames = small_frames(12)
+    frames = with_labels(frames, material_ids=np.array([f"m{k}" for k in range(12)]))
+    rows = errors.itertuples()
+    return {
+        (row.method, row.n, row.seed): off_by(frames, row.energy / 1000, np.full(12, row.force / 1000)) for row in rows
+    }
+
+
+def worth(errors, at_zero=AT_ZERO):
+    return learning_curves.worth_of_frames(errors, at_zero, seen_of(errors), **OPTIONS)
+
+
 LEARNED = curves((60, 30, 15), (65, 50, 40))
 
 
@@ -51,8 +72,8 @@ def test_curves_below_what_costs_nothing_are_quoted():
     laws, reasons = learning_curves.fit_laws(LEARNED, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
     assert set(reasons.values()) == {""}
     assert laws["energy", "transfer"].exponent == pytest.approx(np.log10(2))
-    worth, limits, reasons = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
-    assert worth["energy"].n.tolist() == [10]  # at larger N scratch would have to be followed too far
+    factors, limits, reasons = worth(LEARNED)
+    assert factors["energy"].n.tolist() == [10]  # at larger N scratch would have to be followed too far
     assert limits["energy"].to_dict() == {100: 10.0, 1000: 1.0}
     assert limits["force"].to_dict() == {100: 10.0, 1000: 1.0}
     assert reasons == {"energy": "", "force": ""}
@@ -64,8 +85,8 @@ def test_energies_above_model_aware_references_give_no_exponent_no_factor_and_no
     laws, reasons = learning_curves.fit_laws(errors, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
     assert laws["energy", "transfer"] is None
     assert "transfer is not below an error that costs nothing (66)" in reasons["energy", "transfer"]
-    worth, limits, _ = learning_curves.worth_of_frames(errors, AT_ZERO, **OPTIONS)
-    assert worth["energy"] is None
+    factors, limits, _ = worth(errors)
+    assert factors["energy"] is None
     for n, error in zip((10, 100, 1000), above, strict=True):
         assert error < 66 or n not in limits["energy"].index
 
@@ -80,8 +101,8 @@ def test_energies_above_model_aware_references_give_no_exponent_no_factor_and_no
 )
 def test_scratch_without_forces_or_stresses_gives_no_factor_in_any_metric(options, said):
     errors = curves((60, 30, 15), (65, 50, 40), **options)
-    worth, limits, reasons = learning_curves.worth_of_frames(errors, AT_ZERO, **OPTIONS)
-    assert worth == {"energy": None, "force": None}
+    factors, limits, reasons = worth(errors)
+    assert factors == {"energy": None, "force": None}
     assert not len(limits["energy"])
     assert not len(limits["force"])
     assert all(said in why for why in reasons.values())
@@ -100,7 +121,22 @@ def test_forces_of_scratch_are_held_against_zero_and_those_of_transfer_against_t
 
 def test_transfer_that_leads_by_its_start_alone_has_no_limit():
     errors = curves((60, 30, 15), (65, 50, 40), force_transfer=(115, 112, 111), force_scratch=(190, 185, 180))
-    assert not len(learning_curves.measured_limits(errors, AT_ZERO, "force"))
+    assert not len(learning_curves.measured_limits(errors, AT_ZERO, seen_of(errors), "force"))
+
+
+def test_transfer_that_leads_within_the_scatter_of_its_seeds_has_no_limit():
+    errors = curves((60, 30, 15), (65, 50, 40), force_transfer=(80, 70, 60), force_scratch=(150, 120, 82))
+    by_all = learning_curves.measured_limits(errors, AT_ZERO, seen_of(errors), "force")
+    assert by_all.to_dict() == {10: 100.0, 100: 10.0, 1000: 1.0}
+    errors["force"] += np.where(errors["seed"] == 0, 30, -30) * (errors["method"] == "transfer")
+    assert not len(learning_curves.measured_limits(errors, AT_ZERO, seen_of(errors), "force"))
+
+
+def test_a_limit_counts_from_the_largest_size_of_scratch_itself():
+    errors = curves((60, 30, 15), (65, 50, 40))
+    errors = errors[(errors["method"] == "transfer") | (errors["n"] < 1000)]
+    limits = learning_curves.measured_limits(errors, AT_ZERO, seen_of(errors), "force")
+    assert limits.to_dict() == {10: 10.0, 100: 1.0, 1000: 0.1}
 
 
 def test_a_flat_or_distant_law_of_scratch_is_not_followed():
@@ -147,10 +183,10 @@ def test_sentences_follow_the_numbers():
 
 
 def test_what_a_frame_is_worth_is_said_or_why_nothing_is():
-    worth = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
-    assert "as measured more than 10 at N = 100" in learning_curves.worth_in_words(*worth)
-    assert learning_curves.limits_in_words(worth[1]) == "energy more than 10 at N = 100; force more than 10 at N = 100"
-    none = learning_curves.worth_of_frames(curves((60, 30, 15), (65, 50, 40), stress_scratch=9.0), AT_ZERO, **OPTIONS)
+    found = worth(LEARNED)
+    assert "as measured more than 10 at N = 100" in learning_curves.worth_in_words(*found)
+    assert learning_curves.limits_in_words(found[1]) == "energy more than 10 at N = 100; force more than 10 at N = 100"
+    none = worth(curves((60, 30, 15), (65, 50, 40), stress_scratch=9.0))
     said = learning_curves.worth_in_words(*none)
     assert said.startswith("- **energy**: no factor. Scratch at its largest N = 1,000 errs by 9 GPa in stress")
     assert learning_curves.limits_in_words(none[1]) == ""
@@ -167,6 +203,9 @@ def test_budgets_are_said_by_ratio_and_by_how_often_frames_were_seen():
         "At N = 1,000, where each frame is seen 4.0 times, for transfer (1.2) steps are the limit, not frames and for "
         "scratch (4.0) more frames would still help."
     )
+    lacking = table.astype({"transfer": float})
+    lacking.loc[1000, "scratch"] = np.nan
+    assert "scratch" not in learning_curves.budget_in_words(lacking)
     assert "looks at 50% of its frames" in learning_curves.budget_in_words(learning_curves.overfit(runs, n_seen=500))
 
 
@@ -196,38 +235,29 @@ def test_seeds_are_counted_once_and_said_in_words():
     assert learning_curves.seeds_of(LEARNED.assign(seed=7)) == "1 seed"
 
 
-def off_by(frames, energy_ev, forces_ev_per_a):
-    """Predictions that miss each frame's labels by so much."""
-    energies, owners = frames.energy_per_atom_ev + energy_ev, frames.crystals.owners
-    forces = frames.forces_ev_per_a + np.asarray(forces_ev_per_a)[owners][:, None]
-    return FramePredictions(frames, np.arange(len(frames)), energies, forces, frames.stress_gpa, frames.magmoms_mub)
-
-
-def test_errors_over_materials_weigh_frames_by_their_labels(monkeypatch):
+def test_errors_over_materials_weigh_frames_by_their_labels():
     every = small_frames(24)
     small, large = (np.flatnonzero(every.crystals.n_atoms == n)[0] for n in (2, 4))
     two = with_labels(every.take([small, large]), material_ids=np.array(["a", "b"]))
-    seen = {("model", two): off_by(two, [0.010, -0.030], [0.1, 0.4])}
-    monkeypatch.setattr(learning_curves, "predict_frames", lambda *given: seen[given])
-    found = learning_curves.over_materials("model", two)
-    assert list(found) == ["energy", "force"]
-    assert found["energy"] == pytest.approx((20, 20))  # too few materials for an interval
-    assert found["force"] == pytest.approx((300, 300), rel=1e-5)  # (2 · 100 + 4 · 400) / 6
+    seen = [off_by(two, [0.010, -0.030], [0.1, 0.4])]
+    energy, force = (learning_curves.mean_over_seeds(seen, metric) for metric in ("energy", "force"))
+    assert energy.value == pytest.approx(20)
+    assert energy.interval is None  # of two materials
+    assert force.value == pytest.approx(300, rel=1e-5)  # (2 · 100 + 4 · 400) / 6
 
 
-def test_errors_over_many_materials_have_an_interval_of_them(monkeypatch):
+def test_an_error_over_materials_and_seeds_is_the_same_in_whatever_order_the_seeds_come():
     frames = small_frames(12)
-    two_each, three_each = (
-        with_labels(frames, material_ids=np.array([f"m{k // n}" for k in range(12)])) for n in (2, 3)
-    )
-    energies, forces = np.repeat([0.01, 0.03], 6), np.full(12, 0.05)
-    monkeypatch.setattr(learning_curves, "predict_frames", lambda _, given: off_by(given, energies, forces))
-    found = learning_curves.over_materials("model", two_each)
-    low, high = found["energy"]
-    assert 10 <= low < 20 < high <= 30
-    assert (low, high) != pytest.approx((20, 20), abs=4)
-    assert found["force"] == pytest.approx((50, 50), rel=1e-5)
-    assert learning_curves.over_materials("model", three_each)["energy"] == pytest.approx((20, 20))  # four materials
+    two_each = with_labels(frames, material_ids=np.array([f"m{k // 2}" for k in range(12)]))
+    low, high = (off_by(two_each, np.repeat([0.01, 0.03], 6) * k, np.full(12, 0.05)) for k in (1, 2))
+    alone = learning_curves.mean_over_seeds([low], "energy")
+    assert alone.value == pytest.approx(20)
+    assert alone.low < 20 < alone.high
+    both, turned = (learning_curves.mean_over_seeds(several, "energy") for several in ([low, high], [high, low]))
+    assert both.value == pytest.approx(30)
+    assert both.interval == pytest.approx(turned.interval)
+    assert both.high - both.low > alone.high - alone.low  # runs that differ widen it
+    assert learning_curves.mean_over_seeds([low, high], "force").interval == pytest.approx((50, 50), rel=1e-5)
 
 
 # --- with models ---
@@ -240,12 +270,14 @@ def small():
     given |= {"batch_size": 2, "learning_rate": 1e-3, "n_looks": 1, "curves": ["transfer"]}
     frames, pool, validation, sizes, references = plan_scaling(open_dataset("pbe-r2scan"), given)
     units = scaling_units(frames, pool, validation, references, given | {"sizes": sizes})
+    done = run_units(list(units.values()), frames)
     return SimpleNamespace(
         frames=frames,
-        held_out=frames.take(validation),
+        held_out=(held_out := frames.take(validation)),
         free=(free := untrained_units(pool, validation, references, given)),
         units=units,
-        done=run_units(list(units.values()), frames),
+        done=done,
+        seen=learning_curves.predictions(units, done, held_out),
         untrained=dict(zip(free, run_units(list(free.values()), frames), strict=True)),
     )
 
@@ -261,7 +293,7 @@ def test_untrained_rows_share_their_forces_and_zero_is_among_them(small):
 
 
 def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_path):
-    runs = learning_curves.last_errors(small.units, small.done, small.frames, 2)
+    runs = learning_curves.last_errors(small.seen, small.done, small.frames, 2)
     errors = learning_curves.short(runs)
     assert errors["n"].tolist() == [2, 4]
     column = "validation_energy_mae_mev_per_atom"
@@ -281,20 +313,19 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
     at_zero = learning_curves.errors_at_zero(small.untrained, small.held_out)
     results = LessonResults("07_scaling_laws", tmp_path)
     learning_curves.record_refitted(results, runs)
-    largest, note = {"transfer": small.done[-1]}, {"n_pool": len(small.free["refitted"].split["train"]), "n_steps": 1}
+    largest, note = list(small.seen.values())[-1:], {"n_pool": len(small.free["refitted"].split["train"]), "n_steps": 1}
     learning_curves.record_errors(
         results,
         at_zero,
         small.untrained,
         errors,
-        {name: [run] for name, run in largest.items()},
+        {"transfer": largest},
         small.held_out,
         **note,
     )
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_largest_transfer"]["value"] == pytest.approx(errors["energy"].iloc[-1])
-    low, high = found["energy_largest_transfer"]["interval"]
-    assert low <= found["energy_largest_transfer"]["value"] <= high
+    assert found["energy_largest_transfer"]["interval"] is None  # three validation materials
     assert found["force_n0_refitted"]["value"] == at_zero.loc["refitted", "force"]
     assert found["refitted_largest_transfer"]["value"] == pytest.approx(own["refitted"])
 
@@ -303,8 +334,10 @@ def test_a_run_at_the_schedules_own_rates_is_the_run_itself(small):
     (unit,) = units_at_chgnets_rates(small.units)
     assert unit.learning_rates[0] == 1e-3  # one step, at the first rate
     assert identify(unit, small.frames) != identify(replace(unit, learning_rates=None), small.frames)
-    again = learning_curves.last_errors({("transfer", 2, 0): unit}, run_units([unit], small.frames), small.frames, 2)
-    ours = learning_curves.short(learning_curves.last_errors(small.units, small.done, small.frames, 2))
+    done = run_units([unit], small.frames)
+    seen = learning_curves.predictions({("transfer", 2, 0): unit}, done, small.held_out)
+    again = learning_curves.last_errors(seen, done, small.frames, 2)
+    ours = learning_curves.short(learning_curves.last_errors(small.seen, small.done, small.frames, 2))
     changes = learning_curves.schedule_changes(learning_curves.short(again), ours[ours["n"] == 2])
     assert changes.loc[0].tolist() == pytest.approx([0, 0], abs=1e-6)
 
@@ -327,7 +360,8 @@ def test_an_exponent_whose_interval_holds_zero_is_no_law():
 def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     untrained = small.untrained
     results = LessonResults("07_scaling_laws", tmp_path)
-    finals = {"transfer": [small.done[-1]], "scratch": [small.done[-1]]}
+    last = list(small.seen.values())[-1]
+    finals = {"transfer": [last], "scratch": [last]}
     learning_curves.record_pairs(results, finals, untrained, small.held_out)
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_scratch_minus_transfer"]["value"] == found["force_scratch_minus_transfer"]["value"] == 0
@@ -341,12 +375,31 @@ def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     assert learning_curves.record_pairs(results, {"transfer": []}, untrained, small.held_out) is None
 
 
+def test_what_is_kept_of_a_unit_is_enough_for_all_that_is_recorded(small, tmp_path):
+    """With `keep_runs`, a lesson reads whole units, which hold predictions and no model."""
+    for planned in (small.units, small.free):
+        run_units(list(planned.values()), small.frames, tmp_path)
+    kept = run_units(list(small.units.values()), small.frames, tmp_path)
+    untrained = dict(zip(small.free, run_units(list(small.free.values()), small.frames, tmp_path), strict=True))
+    seen = learning_curves.predictions(small.units, kept, small.held_out)
+    runs = learning_curves.last_errors(seen, kept, small.frames, 2)
+    expected = learning_curves.last_errors(small.seen, small.done, small.frames, 2)
+    pd.testing.assert_series_equal(runs["refitted"], expected["refitted"], rtol=1e-4)
+    at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
+    results, note = LessonResults("07_scaling_laws", tmp_path), {"n_pool": 4, "n_steps": 1}
+    last = list(seen.values())[-1:]
+    errors = learning_curves.short(runs)
+    learning_curves.record_errors(results, at_zero, untrained, errors, {"transfer": last}, small.held_out, **note)
+    learning_curves.record_pairs(results, {"transfer": last, "scratch": last}, untrained, small.held_out)
+    assert {"energy_n0_model_aware", "force_scratch_minus_n0"} <= {r["key"] for r in results.to_dict()["results"]}
+
+
 def test_laws_and_factors_are_recorded_where_there_are_any():
     results = LessonResults("07_scaling_laws")
     laws, _ = learning_curves.fit_laws(LEARNED, AT_ZERO, ["transfer", "scratch"], **OPTIONS)
-    worth, limits, _ = learning_curves.worth_of_frames(LEARNED, AT_ZERO, **OPTIONS)
+    factors, limits, _ = worth(LEARNED)
     learning_curves.record_laws(results, laws | {("energy", "model-aware"): None})
-    learning_curves.record_worth(results, worth, limits, LEARNED)
+    learning_curves.record_worth(results, factors, limits, LEARNED)
     changes = pd.DataFrame({"energy": [-5.0, -1.0], "force": [1.0, 3.0]})
     unit = SimpleNamespace(split={"train": np.arange(16)}, settings=SETTINGS, learning_rates=[1e-3, 9e-4])
     learning_curves.record_schedule(results, changes, unit)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossfunc.bootstrap import mean_error, paired_over_seeds
+from crossfunc.bootstrap import Estimate, paired_over_seeds
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.results import listed, seed_range
 from crossfunc.lessons.scores import QUANTITIES
@@ -23,12 +23,13 @@ from crossfunc.training.baselines import (
     why_not_quote,
     zero_errors,
 )
-from crossfunc.training.evaluate import evaluate, predict_frames
+from crossfunc.training.evaluate import FramePredictions, evaluate, predict_frames
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.scaling import DataEfficiency, PowerLaw, ScalingError, data_efficiency, fit_power_law
 
-DRAWN = ("energy", "force")
-"""Errors that are drawn, and that laws are fitted to."""
+TARGETS = {"energy": "energy", "force": "forces"}
+DRAWN = tuple(TARGETS)
+"""Errors that are drawn, and that laws are fitted to; what they are errors in."""
 
 UNITS = dict(QUANTITIES.values())
 COLUMNS = {quantity: name for name, (quantity, _) in QUANTITIES.items() if quantity != "magmom"}
@@ -89,13 +90,31 @@ def free_error(at_zero: pd.DataFrame, metric: str, curve: str) -> float:
 # --- the curves ---
 
 
-def last_errors(units: Mapping[tuple, Any], done: Sequence, frames: LabelledFrames, n_own: int) -> pd.DataFrame:
-    """Last row of each run's history, with errors on at most `n_own` of its own training frames.
+def predictions(
+    units: Mapping[tuple, Any], done: Sequence, validation: LabelledFrames
+) -> dict[tuple, FramePredictions]:
+    """What each run predicts for the validation frames after its last step, by (curve, N, seed).
 
     Parameters
     ----------
     units : dict
         (curve, N, seed) to unit.
+    done : sequence of FinetuneResult
+        In the same order.
+    validation : LabelledFrames
+    """
+    return {key: predict_frames(run.last_model, validation) for key, run in zip(units, done, strict=True)}
+
+
+def last_errors(
+    seen: Mapping[tuple, FramePredictions], done: Sequence, frames: LabelledFrames, n_own: int
+) -> pd.DataFrame:
+    """Last row of each run's history, with errors on at most `n_own` of its own training frames.
+
+    Parameters
+    ----------
+    seen : dict
+        From `predictions`.
     done : sequence of FinetuneResult
         In the same order.
     frames : LabelledFrames
@@ -108,12 +127,11 @@ def last_errors(units: Mapping[tuple, Any], done: Sequence, frames: LabelledFram
         those training frames, meV/atom), `method` (the curve), `seed` and `n`.
     """
     rows = []
-    for (name, n, k), run in zip(units, done, strict=True):
+    for ((name, n, k), predicted), run in zip(seen.items(), done, strict=True):
         some = np.random.default_rng(k).permutation(run.split["train"])[:n_own]
         own = evaluate(run.last_model, frames.take(some))
         own = {f"train_{m}": own[m] for m in own if "_mae_" in m}
-        seen = predict_frames(run.last_model, frames.take(run.split["validation"]))
-        after = refitted_energy_errors(seen, last_refit_ev(run.last_model, frames.take(some)))
+        after = refitted_energy_errors(predicted, last_refit_ev(run.last_model, frames.take(some)))
         own["refitted"] = float(np.nanmean(after))
         rows.append(run.history.iloc[-1].to_dict() | own | {"method": name, "seed": k, "n": n})
     return pd.DataFrame(rows)
@@ -197,13 +215,15 @@ def _fit_law(n, error, **options) -> tuple[PowerLaw | None, str]:
 
 
 def worth_of_frames(
-    errors: pd.DataFrame, at_zero: pd.DataFrame, **options
+    errors: pd.DataFrame, at_zero: pd.DataFrame, seen: Mapping[tuple, FramePredictions], **options
 ) -> tuple[dict[str, DataEfficiency | None], dict[str, pd.Series], dict[str, str]]:
     """How many scratch frames a transfer frame is worth: from laws, and from measurements as a lower limit.
 
     Parameters
     ----------
     errors, at_zero : DataFrame
+    seen : dict
+        From `predictions`.
     options
         As for `data_efficiency`.
 
@@ -219,7 +239,7 @@ def worth_of_frames(
         worth[metric], limits[metric], reasons[metric] = None, pd.Series(dtype=float), why_no_factor(errors, at_zero)
         if reasons[metric]:
             continue
-        limits[metric] = measured_limits(errors, at_zero, metric)
+        limits[metric] = measured_limits(errors, at_zero, seen, metric)
         try:
             worth[metric] = factor_within_reach(errors, at_zero, metric, **options)
         except ScalingError as failure:
@@ -269,16 +289,42 @@ def factor_within_reach(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str
     return data_efficiency(*points, at=factor.n[near], **options)
 
 
-def measured_limits(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str) -> pd.Series:
-    """Lower limits that need no law: N_max / N where transfer's worst seed beats the best of scratch at N_max.
+def measured_limits(
+    errors: pd.DataFrame, at_zero: pd.DataFrame, seen: Mapping[tuple, FramePredictions], metric: str
+) -> pd.Series:
+    """Lower limits that need no law: N_max / N where transfer at N is better than scratch at its largest N_max.
 
-    Only where transfer lies below what costs nothing: a start that is better without its N frames owes them nothing.
+    Better is a paired difference whose whole interval, over validation materials and seeds, is below zero. Only where
+    transfer lies below what costs nothing: a start that is better without its N frames owes them nothing.
     """
-    transfer = of_curve(errors, TRANSFER).groupby("n")[metric]
-    goal = at_largest(errors, SCRATCH)[metric].min()
-    better = (transfer.max() < goal) & (transfer.mean() < free_error(at_zero, metric, TRANSFER))
-    sizes = better.index[better]
-    return pd.Series(errors["n"].max() / sizes, sizes, dtype=float)
+    means = of_curve(errors, TRANSFER).groupby("n")[metric].mean()
+    below = means.index[means < free_error(at_zero, metric, TRANSFER)]
+    n_max = at_largest(errors, SCRATCH)["n"].iloc[0]
+    goal = of_point(seen, SCRATCH, n_max)
+    sizes = [n for n in below if difference(of_point(seen, TRANSFER, n), goal, metric).verdict == "lower"]
+    return pd.Series([n_max / n for n in sizes], sizes, dtype=float)
+
+
+def of_point(seen: Mapping[tuple, FramePredictions], curve: str, n: int) -> list[FramePredictions]:
+    """Return the predictions of all seeds at one point of a curve."""
+    return [predicted for (name, size, _), predicted in seen.items() if (name, size) == (curve, n)]
+
+
+def difference(ones: Sequence[FramePredictions], others: Sequence[FramePredictions], metric: str) -> Estimate:
+    """Error of some runs minus that of others, seed by seed on the same frames, with an interval over both draws."""
+    target = TARGETS[metric]
+    errors, of_others = ([frame_errors(one, target) for one in several] for several in (ones, others))
+    ids, weights = zip(*((one.frames.material_ids, one.frames.label_counts[target]) for one in ones), strict=True)
+    return paired_over_seeds(errors, of_others, ids, weights=weights)
+
+
+def mean_over_seeds(several: Sequence[FramePredictions], metric: str) -> Estimate:
+    """Error of several runs, mean over seeds, with an interval over validation materials and seeds."""
+    target = TARGETS[metric]
+    errors = [frame_errors(one, target) for one in several]
+    nothing = [np.where(np.isnan(error), np.nan, 0.0) for error in errors]
+    ids, weights = zip(*((one.frames.material_ids, one.frames.label_counts[target]) for one in several), strict=True)
+    return paired_over_seeds(errors, nothing, ids, weights=weights)
 
 
 # --- data or steps ---
@@ -380,16 +426,6 @@ IN_KEYS = {"metric": list(DRAWN), "key_of(name)": [key_of(name) for name in (*ST
 """What may stand in the keys that are recorded here, by the expression that puts it there."""
 
 
-def over_materials(model, validation: LabelledFrames) -> dict[str, tuple[float, float]]:
-    """Interval of each error over the validation materials."""
-    seen, found = predict_frames(model, validation), {}
-    for metric, target in zip(DRAWN, ("energy", "forces"), strict=True):
-        counts = seen.frames.label_counts[target]
-        e = mean_error(frame_errors(seen, target), seen.frames.material_ids, weights=counts)
-        found[metric] = e.interval or (e.value, e.value)
-    return found
-
-
 def record_errors(results, at_zero, untrained, errors, finals, validation: LabelledFrames, **note) -> None:
     """Record errors without training and at the largest N, with intervals over validation materials.
 
@@ -398,25 +434,22 @@ def record_errors(results, at_zero, untrained, errors, finals, validation: Label
     results : LessonResults
     at_zero, errors : DataFrame
     untrained : dict of str to FinetuneResult
-    finals : dict of str to sequence of FinetuneResult
-        Curve to the runs of all seeds at the largest N.
+    finals : dict of str to sequence of FramePredictions
+        Curve to what all seeds predict at the largest N.
     validation : LabelledFrames
     note
         `n_pool`, frames behind the references, and `n_steps` of every run.
     """
     results.record("force_zero", at_zero.loc[ZERO, "force"])
-    ends = {name: over_materials(run.model, validation) for name, run in untrained.items()}
-    lasts = {name: over_materials(runs[0].last_model, validation) for name, runs in finals.items()}
+    free = {name: predict_frames(run.last_model, validation) for name, run in untrained.items()}
     for metric in DRAWN:
         for name in untrained if metric == "energy" else ["refitted"]:
-            results.record(
-                f"{metric}_n0_{key_of(name)}", at_zero.loc[name, metric], ends[name][metric], n=note["n_pool"]
-            )
-        for name, interval in lasts.items():
-            end, (low, high) = at_largest(errors, name), interval[metric]
-            span = (min(low, end[metric].min()), max(high, end[metric].max()))
+            ends = mean_over_seeds([free[name]], metric).interval
+            results.record(f"{metric}_n0_{key_of(name)}", at_zero.loc[name, metric], ends, n=note["n_pool"])
+        for name, several in finals.items():
+            end, ends = at_largest(errors, name), mean_over_seeds(several, metric).interval
             about = {"n": end["n"].iloc[0], "n_steps": note["n_steps"], "seeds": seeds_of(errors)}
-            results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), span, **about)
+            results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), ends, **about)
 
 
 def record_refitted(results, runs: pd.DataFrame) -> None:
@@ -426,30 +459,27 @@ def record_refitted(results, runs: pd.DataFrame) -> None:
         results.record(f"refitted_largest_{key_of(name)}", values.mean(), seed_range(values), n=of_curve["n"].max())
 
 
-def record_pairs(results, finals: Mapping[str, Sequence[Any]], untrained, validation: LabelledFrames) -> None:
+def record_pairs(results, finals: Mapping[str, list[FramePredictions]], untrained, validation: LabelledFrames) -> None:
     """Record what scratch at its largest N gets wrong beyond transfer, trained or not, and beyond predicting zero.
 
     Parameters
     ----------
     results : LessonResults
-    finals : dict of str to sequence of FinetuneResult
-        Curve to the runs of all seeds at the largest N.
+    finals : dict of str to list of FramePredictions
+        Curve to what all seeds predict at the largest N.
     untrained : dict of str to FinetuneResult
     validation : LabelledFrames
     """
     if not {TRANSFER, SCRATCH} <= set(finals):
         return
-    seen = {name: [predict_frames(run.last_model, validation) for run in finals[name]] for name in (TRANSFER, SCRATCH)}
-    seen["n0"] = [predict_frames(untrained["refitted"].model, validation)] * len(finals[TRANSFER])
+    seen = {name: finals[name] for name in (TRANSFER, SCRATCH)}
+    seen["n0"] = [predict_frames(untrained["refitted"].last_model, validation)] * len(finals[TRANSFER])
     seen["zero"] = [predict_zero(one.frames) for one in seen["n0"]]
     pairs = [(SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")]
     of_forces = [*pairs, (SCRATCH, "zero")]  # zero is no answer to an energy
-    for metric, target, compared in zip(DRAWN, ("energy", "forces"), (pairs, of_forces), strict=True):
-        errors = {name: [frame_errors(one, target) for one in several] for name, several in seen.items()}
-        ids = [one.frames.material_ids for one in seen["n0"]]
-        weights = [one.frames.label_counts[target] for one in seen["n0"]]
+    for metric, compared in zip(DRAWN, (pairs, of_forces), strict=True):
         for one, other in compared:
-            e = paired_over_seeds(errors[one], errors[other], ids, weights=weights)
+            e = difference(seen[one], seen[other], metric)
             results.record(f"{metric}_{one}_minus_{other}", e.value, e.interval, n=e.n_materials)
 
 
@@ -471,7 +501,8 @@ def record_worth(results, worth, limits, errors: pd.DataFrame) -> None:
     """Record factors, and lower limits that need no law."""
     for metric, factor in worth.items():
         if len(limits[metric]):
-            about = {"n": limits[metric].idxmax(), "largest": errors["n"].max(), "seeds": seeds_of(errors)}
+            largest = at_largest(errors, SCRATCH)["n"].iloc[0]
+            about = {"n": limits[metric].idxmax(), "largest": largest, "seeds": seeds_of(errors)}
             results.record(f"{metric}_factor_at_least", limits[metric].max(), **about)
         if factor is None:
             continue
@@ -570,7 +601,7 @@ def budget_in_words(table: pd.DataFrame) -> str:
     seen = table["times each frame is seen"].iloc[-1]
     if seen < 1:
         return f"At N = {table.index[-1]:,} a run looks at {seen:.0%} of its frames: steps are the limit, not frames."
-    last, said = table.iloc[-1].drop("times each frame is seen"), []
+    last, said = table.iloc[-1].drop("times each frame is seen").dropna(), []
     for limited, what in ((True, "steps are the limit, not frames"), (False, "more frames would still help")):
         names = [f"{name} ({r:.1f})" for name, r in last.items() if (r < STEPS_ARE_THE_LIMIT) == limited]
         if names:
