@@ -407,7 +407,7 @@ judged = four_methods.judge_runs(ds, frames, planned, runs, base, seed)
 shown = four_methods.shown_metrics(judged)
 table_1 = four_methods.table_1(judged, results)
 four_methods.mark_best(table_1, judged).set_caption(
-    f"MAE on the test frames ({repeats}; 95 % intervals over test materials; bold: the lowest, and what cannot be told from it); {in_html(ds.label_notice)}"
+    f"MAE on the test frames ({repeats}; 95 % intervals over test materials and seeds; bold: the lowest, and what cannot be told from it); {in_html(ds.label_notice)}"
 )
 
 # %%

@@ -278,7 +278,7 @@ Markdown(four_methods.spread_in_words(spread))
 four_methods.record_spread(results, spread)
 
 # %% [markdown]
-# A spread over splits holds the materials that happen to be in the test as well as those that happen to be in training; intervals over materials, on the first page, hold the first of these alone.
+# A spread over splits holds the materials that happen to be in the test as well as those that happen to be in training; intervals on the first page hold both: the draw of materials, and by how much more than that explains the seeds differ.
 # Repeating with other orders costs as much and tells less, unless the network starts from nothing.
 
 # %% [markdown]

@@ -489,7 +489,7 @@ start = (low, frames, split, settings)
 Markdown(first_epoch.record_from_published(results, *start))
 
 # %% [markdown]
-# {doc}`04_four_methods` measures the forces on its test materials, with intervals over materials.
+# {doc}`04_four_methods` measures the forces on its test materials, with intervals.
 # The upper panel of {numref}`fig-05-course` tells fighting and outshouting apart.
 # If the two targets fought, the cosine would be below zero.
 # Where it stays near zero or above and forces still get worse, it is what many loud steps in a direction that knows nothing of forces do to weights that forces depend on: not step by step, but in sum.

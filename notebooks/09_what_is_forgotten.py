@@ -299,7 +299,7 @@ Markdown(forgetting.beyond_in_words(learned))
 # One finds that of seven strategies only replay keeps what a model knew far from its training set {cite:p}`tompa2026finetuning`, another that readouts alone cannot be moved to a new functional, because the features below them are made for the old one {cite:p}`gardner2025multifidelity`.
 # And the singular values above say how much of the published change a LoRA of rank 8 could hold: where that is far from all of it, it should fall short of training everything.
 #
-# Each of these is a difference of two errors on the same frames, with an interval from materials that are drawn again and again: against training everything from the *same* model-aware references, so that nothing but the remedy differs.
+# Each of these is a difference of two errors on the same frames, with an interval from materials that are drawn again and again, widened by what seeds differ beyond that: against training everything from the *same* model-aware references, so that nothing but the remedy differs.
 # What replay keeps is asked where the claim asks it, on source frames far from training: other chemistry, other prototypes, large forces, as far as every seed has such frames.
 
 # %%
