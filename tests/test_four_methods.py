@@ -155,8 +155,13 @@ def test_whole_groups_are_held_out_and_all_kinds_are_judged_on_the_same_frames(d
     monkeypatch.setattr(four_methods, "cross_validate_frozen", watched)
     found = four_methods.frozen_errors(xf.load_model("0.3.0"), frames, kinds, 60)
     assert seen == [60, 60, 60]
-    assert {len(e) for e in (*found.before.values(), *found.after.values())} == {len(found.material_ids)}
-    assert 0 < len(found.material_ids) <= 60
+    n = len(found.groups["by material"])
+    assert 0 < n <= 60
+    for part in found:
+        assert {kind: len(of_frames) for kind, of_frames in part.items()} == dict.fromkeys(kinds, n)
+    of_material = pd.Series(formula, frames.material_ids).groupby(level=0).first()
+    of_frames = of_material[found.groups["by material"]]
+    assert np.array_equal(of_frames, found.groups["leave composition out"])  # row by row
 
 
 def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
@@ -167,14 +172,17 @@ def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
         "leave composition out": easy + np.linspace(0.015, 0.025, 12),
         "leave prototype out": easy[::-1],
     }
-    found = four_methods.split_estimates(four_methods.FrozenErrors(ids, dict.fromkeys(after, easy), after))
+    groups = dict.fromkeys(after, ids)
+    found = four_methods.split_estimates(four_methods.FrozenErrors(groups, dict.fromkeys(after, easy), after))
     assert found["leave composition out"][2].value == pytest.approx(20)
     assert found["leave composition out"][2].interval == pytest.approx((20, 20), abs=3)
     said = four_methods.splits_in_words(found)
     assert said.startswith(
-        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom and whether "
+        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom (over 12 formulas) and "
+        "whether "
     )
     assert "*leave prototype out* costs more is unclear (" in said
+    assert said.endswith(" meV/atom, over 12 structure types).")
     table = four_methods.split_table(found)
     assert table.loc["by material"].iloc[-1] == "–"
     assert table.columns[-1] == "more than by material"
@@ -182,7 +190,25 @@ def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
     four_methods.record_splits(results, found)
     recorded = {one["key"]: one for one in results.to_dict()["results"]}
     assert recorded["split_leave_composition_out_rise"]["value"] == pytest.approx(20)
+    assert recorded["split_leave_composition_out_rise"]["note"] == "five-fold; paired, 95 % over 12 formulas"
     assert "split_by_material_rise" not in recorded
+
+
+def test_what_is_held_out_whole_is_drawn_whole():
+    rng = np.random.default_rng(1)
+    formula = np.repeat([f"f{k}" for k in range(12)], 20)
+    materials = np.array([f"m{k}" for k in range(len(formula))])
+    groups = {"by material": materials, "leave composition out": formula}
+    easy = np.full(len(formula), 0.1)
+    after = {"by material": easy, "leave composition out": easy + np.repeat(rng.normal(0, 0.02, 12), 20)}
+    found = four_methods.split_estimates(four_methods.FrozenErrors(groups, after, after))
+    for estimate in found["leave composition out"]:
+        assert estimate.n_materials == 12
+    rise, of_formulas = found["leave composition out"][2], 1000 * (after["leave composition out"] - easy)[::20]
+    half_width = 1.96 * of_formulas.std() / np.sqrt(12)
+    assert (rise.high - rise.low) / 2 == pytest.approx(half_width, rel=0.15)
+    assert rise.verdict == "unclear"
+    assert found["by material"][1].n_materials == 240
 
 
 def test_nothing_is_judged_on_an_element_that_training_lacks(frames):

@@ -88,17 +88,21 @@ class FrozenErrors(NamedTuple):
 
     Attributes
     ----------
-    material_ids : ndarray of str, shape (n,)
+    groups : dict of str to ndarray of str, shape (n,)
+        By what was held out: the material, formula or structure type of each frame, left out of training as a whole.
     before, after : dict of str to ndarray, shape (n,)
         By what was held out: of model-aware references alone, and with kernel ridge on the frozen network's features.
     """
 
-    material_ids: np.ndarray
+    groups: dict[str, np.ndarray]
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
 
 
 N_FOLDS = 5
+BY_MATERIAL, NO_FORMULA, NO_PROTOTYPE = "by material", "leave composition out", "leave prototype out"
+GROUPS = {BY_MATERIAL: "materials", NO_FORMULA: "formulas", NO_PROTOTYPE: "structure types"}
+"""Kinds of splits, and what each holds out as a whole."""
 
 
 def ways_to_hold_out(frames: LabelledFrames, pairs) -> dict[str, np.ndarray]:
@@ -117,12 +121,12 @@ def ways_to_hold_out(frames: LabelledFrames, pairs) -> dict[str, np.ndarray]:
     """
     ids = frames.material_ids
     kinds = {
-        "by material": np.asarray(ids, str),
-        "leave composition out": np.array([frames.crystals.formula(k) for k in range(len(frames))]),
+        BY_MATERIAL: np.asarray(ids, str),
+        NO_FORMULA: np.array([frames.crystals.formula(k) for k in range(len(frames))]),
     }
     if pairs is not None and "prototype" in pairs:
         of_frames = pd.Series(ids).map(pairs.set_index("material_id")["prototype"])
-        kinds["leave prototype out"] = of_frames.fillna("").to_numpy(str)
+        kinds[NO_PROTOTYPE] = of_frames.fillna("").to_numpy(str)
     return {kind: groups for kind, groups in kinds.items() if len(set(groups) - {""}) > N_FOLDS}
 
 
@@ -164,22 +168,26 @@ def frozen_errors(base, frames: LabelledFrames, kinds: Mapping[str, np.ndarray],
         before[kind], after[kind] = np.abs(one), np.abs(two)
         for k in range(N_FOLDS):
             is_known[fold == k] &= has_known_elements(some, np.flatnonzero(fold == k), np.flatnonzero(fold != k))
-    judged = {kind: errors[is_known] for kind, errors in before.items()}
-    return FrozenErrors(some.material_ids[is_known], judged, {kind: e[is_known] for kind, e in after.items()})
+    return FrozenErrors(
+        {kind: groups[rows][is_known] for kind, groups in kinds.items()},
+        {kind: errors[is_known] for kind, errors in before.items()},
+        {kind: errors[is_known] for kind, errors in after.items()},
+    )
 
 
 def split_estimates(found: FrozenErrors) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
     """Return estimates in meV/atom by what is held out: of the references, with the network, and the latter's rise.
 
-    The rise is over the first kind, frame by frame.
+    The rise is over the first kind, frame by frame. Drawn is what was held out whole, and `n_materials` of an estimate
+    counts that: one gap in what training was shown is behind all errors of a formula or of a structure type, so they
+    rise and fall together.
     """
     first = next(iter(found.after.values()))
-    ids = found.material_ids
     return {
         kind: (
-            mean_error(1000 * found.before[kind], ids),
-            mean_error(1000 * after, ids),
-            paired_difference(1000 * after, 1000 * first, ids),
+            mean_error(1000 * found.before[kind], found.groups[kind]),
+            mean_error(1000 * after, found.groups[kind]),
+            paired_difference(1000 * after, 1000 * first, found.groups[kind]),
         )
         for kind, after in found.after.items()
     }
@@ -200,8 +208,13 @@ def splits_in_words(by_kind: Mapping[str, tuple]) -> str:
     said = []
     for kind, (_, _, rise) in list(by_kind.items())[1:]:
         number = format_value(rise.value, rise.interval, "meV/atom")
+        drawn = f"over {rise.n_materials} {GROUPS[kind]}"
         is_clear = rise.verdict in ("higher", "lower")
-        said.append(f"*{kind}* costs {number}" if is_clear else f"whether *{kind}* costs more is unclear ({number})")
+        said.append(
+            f"*{kind}* costs {number} ({drawn})"
+            if is_clear
+            else f"whether *{kind}* costs more is unclear ({number}, {drawn})"
+        )
     return f"Beside the split *{first}*, {listed(said)}." if said else ""
 
 
