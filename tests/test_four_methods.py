@@ -428,7 +428,9 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
     assert found["train_energy_mae_method_1"] == (40, (40, 40))
     assert found["train_energy_mae_method_3"] == (6, (5, 7))
     assert found["train_energy_mae_method_4"] == (2, (1, 3))
-    assert found["train_energy_4_minus_3"] == (-4, (-6, -2))  # the interval of the mean of Method 4 reaches into 3's
+    mean, ends = found["train_energy_4_minus_3"]  # of -6 and -2
+    assert (mean, ends) == (-4, pytest.approx((-4 - 12.706 * 2, -4 + 12.706 * 2), rel=1e-3))
+    assert recorded(results)["train_energy_4_minus_3"]["note"].startswith("2 seeds, the same training frames")
     assert found["ratio_3_to_4"] == (2.5, (2, 3))
     assert found["force_3_to_untrained"] == (4.5, (3, 6))
     assert found["force_slope_method_3"] == (pytest.approx(0.75), pytest.approx((0.6, 0.9)))
@@ -448,6 +450,7 @@ def test_one_seed_has_no_range_and_data_without_forces_none_of_their_ratios():
     found = recorded(results)
     assert set(found) == {*(f"train_energy_mae_method_{m}" for m in "1234"), "train_energy_4_minus_3", "ratio_3_to_4"}
     assert (found["ratio_3_to_4"]["value"], found["ratio_3_to_4"]["interval"]) == (2, None)
+    assert (found["train_energy_4_minus_3"]["value"], found["train_energy_4_minus_3"]["interval"]) == (0, None)
     assert found["ratio_3_to_4"]["note"] == "1 seed"
 
 
@@ -557,6 +560,16 @@ def test_an_offset_is_told_from_a_scatter(frames):
     points = four_methods.parity_points({"4": seen}, run_4)
     np.testing.assert_allclose(points["4", "energy"][0], labels + 2.0)
     assert points["4", "forces"][0].shape == points["4", "forces"][1].shape
+
+
+def test_frames_are_counted_that_steps_have_shown():
+    assert four_methods.frames_seen(100, 1, 64) == 100
+    assert four_methods.frames_seen(0, 4, 10) == 0
+    assert [four_methods.frames_seen(n, 4, 10) for n in (1, 2, 3, 4, 6)] == [4, 8, 10, 14, 20]
+    assert four_methods.frames_seen(3, 16, 10) == 30
+    history = pd.DataFrame({"step": [0, 100], "epoch": [0, 2]})
+    run = SimpleNamespace(history=history, split={"train": np.arange(64)}, settings=Settings(batch_size=1), seconds=5.0)
+    assert four_methods.costs({("4", 0): run}).loc["4"].tolist() == [100, 100, 5, 50]
 
 
 def test_scratch_is_compared_column_by_column():
@@ -710,7 +723,7 @@ def test_the_way_that_steps_allow_is_recorded_in_percent_with_its_range():
 
 
 def histories(**last):
-    """Force errors of two seeds, 10 before training, and after it as given."""
+    """Force errors of a seed for each value, 10 before training, and after it as given."""
     rows = [
         {
             "start": start,
@@ -720,7 +733,7 @@ def histories(**last):
             first_epoch.FORCE: 10.0 if epoch == 0 else values[seed],
         }
         for start, values in last.items()
-        for seed in (0, 1)
+        for seed in range(len(values))
         for epoch in (0, 1, 2)
     ]
     table = pd.DataFrame(rows).replace({"start": {"gga": "3", "refit": "4", "aware": "model-aware"}})
@@ -728,36 +741,62 @@ def histories(**last):
 
 
 def test_the_answer_follows_the_seeds():
-    said = first_epoch.answer_in_words(histories(gga=[15, 16], refit=[8, 9], aware=[20, 25]))
+    said = first_epoch.answer_in_words(histories(gga=[15, 16, 17], refit=[8, 9, 9], aware=[20, 25, 20]))
     assert "worse than with refitted references and better than with model-aware" in said
+    assert said.endswith(", where a verdict is one that all seeds share.")
     assert "no clear verdict beside with refitted" in first_epoch.answer_in_words(
-        histories(gga=[15, 8], refit=[9, 9], aware=[1, 1])
+        histories(gga=[15, 8, 8], refit=[9, 9, 9], aware=[1, 1, 1])
     )
-    course = first_epoch.course_in_words(histories(gga=[15, 8], refit=[8, 9], aware=[20, 25]))
+    course = first_epoch.course_in_words(histories(gga=[15, 8, 11.5], refit=[8, 9, 8.5], aware=[20, 25, 20]))
     assert "1.15 with GGA (seeds disagree), 0.85 with refitted (better for every seed)" in course
+    assert "cannot tell" not in course
+
+
+@pytest.mark.parametrize(("n", "few"), [(1, "one seed"), (2, "two seeds")])
+def test_one_or_two_seeds_cannot_tell(n, few):
+    table = histories(gga=[15, 16][:n], refit=[8, 9][:n], aware=[20, 25][:n])
+    said = first_epoch.answer_in_words(table)
+    assert said == (
+        f"So {few} cannot tell whether forces of the run without new references are better or worse after 2 epochs "
+        "than with refitted or model-aware ones."
+    )
+    *lines, last = first_epoch.course_in_words(table).splitlines()
+    assert last == f"- {few.capitalize()} cannot tell which of these changes are more than chance."
+    window = first_epoch.window_in_words(table)
+    assert window.endswith(f"(32 steps). {few.capitalize()} cannot tell what an offset does to the forces.")
+    assert "before training: 1.5" in window
+    assert "times the error after the first epoch (16 steps), 1.5" in window
+    for words in (said, *lines, window):
+        assert not any(
+            verdict in words for verdict in ("worse for", "better for", "worse than", "better than", "disag")
+        )
 
 
 @pytest.mark.parametrize(
     ("early", "late", "said"),
     [
         (
-            [8, 9],
-            [15, 16],
+            [8, 9, 9],
+            [15, 16, 16],
             "better for every seed after the first epoch (16 steps), worse for every seed after 2 epochs",
         ),
-        ([8, 9], [15, 16], "(32 steps). Who stops watching after the first epoch will say that an offset does no harm"),
-        ([8, 9], [7, 6], "This window ends before any harm to the forces"),
-        ([8, 12], [7, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epochs"),
-        ([8, 12], [7, 6], "This window ends before any harm to the forces"),
-        ([12, 13], [15, 16], "the later ones do not make it good"),
-        ([8, 12], [15, 16], "The harm is not clear after one epoch"),
-        ([12, 13], [8, 9], "the later ones made good"),
-        ([8, 9], [15, 6], "this window does not say what an offset does"),
-        ([12, 13], [15, 6], "this window does not say what an offset does"),
+        (
+            [8, 9, 9],
+            [15, 16, 16],
+            "(32 steps). Who stops watching after the first epoch will say that an offset does no harm",
+        ),
+        ([8, 9, 9], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([8, 12, 8], [7, 6, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epoch"),
+        ([8, 12, 8], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([12, 13, 13], [15, 16, 16], "the later ones do not make it good"),
+        ([8, 12, 8], [15, 16, 16], "The harm is not clear after one epoch"),
+        ([12, 13, 13], [8, 9, 9], "the later ones made good"),
+        ([8, 9, 9], [15, 6, 6], "this window does not say what an offset does"),
+        ([12, 13, 13], [15, 6, 6], "this window does not say what an offset does"),
     ],
 )
 def test_what_later_epochs_do_to_the_forces_is_said_from_the_numbers_alone(early, late, said):
-    table = histories(gga=late, refit=[1, 1], aware=[1, 1])
+    table = histories(gga=late, refit=[1, 1, 1], aware=[1, 1, 1])
     first = (table["start"] == "3") & (table["epoch"] == 1)
     table.loc[first, first_epoch.FORCE] = np.array(early, dtype=float)
     words = first_epoch.window_in_words(table)
@@ -766,11 +805,9 @@ def test_what_later_epochs_do_to_the_forces_is_said_from_the_numbers_alone(early
     assert len(set(harm)) == 1  # no promise beside another
 
 
-def test_a_window_of_one_epoch_or_one_seed_says_so():
+def test_a_window_of_one_epoch_says_so():
     table = histories(gga=[8, 9], refit=[1, 1], aware=[1, 1])
     assert "One epoch (16 steps) was watched" in first_epoch.window_in_words(table[table["epoch"] < 2])
-    words = first_epoch.window_in_words(table[table["seed"] == 0])
-    assert "before training: better after the first epoch (16 steps), better after 2 epochs (32 steps)." in words
 
 
 def test_ratios_are_geometric_means_over_the_steps_of_each_seed():
