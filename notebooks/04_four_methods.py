@@ -203,7 +203,7 @@ Markdown(four_methods.splits_in_words(by_split))
 four_methods.record_splits(results, by_split)
 
 # %% [markdown]
-# The intervals come from drawing the *materials* again and again, because frames of one material rise and fall together; that of the last column from drawing differences of the same frames.
+# The intervals come from drawing again and again what is held out whole (materials, formulas, structure types), because the errors of its frames rise and fall together; that of the last column from drawing differences of the same frames.
 # From here on the split is by material, as in the paper.
 
 # %% [markdown]

@@ -330,7 +330,7 @@ for (name, s), report in reports.items():
 
 # %%
 gga = reports[GGA, None].set_index("id")
-gga = gga[gga.index.isin(compounds)]
+gga = gga[gga.index.isin(compounds)].dropna(subset="model_ev")
 alike = gga["reference_products"] == gga["model_products"]
 pick = gga.loc[[*gga.index[alike][:3], *gga.index[~alike][:3]]]
 shown = pick[["reference_products", "model_products"]].copy()

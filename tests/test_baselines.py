@@ -1,8 +1,11 @@
 """What costs nothing: predicting zero, a last refit of references, and the rule that forbids quoting a curve."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from crossfunc.bootstrap import BootstrapError
 from crossfunc.datasets import open_dataset
 from crossfunc.energies import AtomRefError
 from crossfunc.potential import element_references, load_model, set_element_references
@@ -18,7 +21,7 @@ from crossfunc.training import (
     why_not_quote,
     zero_errors,
 )
-from crossfunc.training.baselines import predict_zero, slope_and_cosine_of
+from crossfunc.training.baselines import force_agreement, predict_zero, slope_and_cosine_of
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,19 @@ def test_slope_and_cosine_are_nan_where_all_labels_or_all_predictions_are_zero()
     assert slope_and_cosine_of(predicted, labels) == pytest.approx((32 / 100, 32 / 50))
     assert np.isnan(slope_and_cosine_of(0 * labels, predicted)).all()
     assert np.isnan(slope_and_cosine_of(labels, 0 * predicted)).all()
+
+
+def test_forces_that_every_second_frame_lacks_a_prediction_of_agree_on_the_others(frames):
+    forces = frames.forces_ev_per_a.astype(float)
+    forces[frames.crystals.owners % 2 == 1] = np.nan
+    same = replace(predict_zero(frames), forces_ev_per_a=forces)
+    assert slope_and_cosine(same) == pytest.approx((1, 1))
+    found = force_agreement(same, n_bootstrap=50)
+    assert (found["mae"].value, found["mae"].n_materials) == (0, len(set(frames.material_ids[::2])))
+    for what in ("slope", "cosine"):
+        assert (found[what].value, *found[what].interval) == pytest.approx((1, 1, 1))
+    with pytest.raises(BootstrapError, match="nothing is labelled"):
+        force_agreement(replace(same, forces_ev_per_a=np.full_like(forces, np.nan)))
 
 
 # --- the rule ---

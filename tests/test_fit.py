@@ -29,7 +29,7 @@ from crossfunc.potential.graphs import GraphError
 from crossfunc.training import LabelledFrames, finetune
 from crossfunc.training.batches import step_order
 from crossfunc.training.methods import MethodError
-from crossfunc.training.module import COLUMNS, TrainingError
+from crossfunc.training.module import COLUMNS, GivenRates, TrainingError
 from crossfunc.training.run_folder import RunError
 from crossfunc.training.settings import SettingsError
 from crossfunc.vendor import import_chgnet
@@ -605,6 +605,19 @@ def test_a_folder_with_another_run_is_left_alone(run, frames):
     with pytest.raises(RunError, match="holds a run already"):
         train(frames, out=out, resume=False)
     train(frames, out=out, n_workers=2, logger="csv", compile=True)  # where and how fast, not what
+
+
+def test_given_rates_are_written_down_and_other_ones_are_another_run(frames, tmp_path):
+    given = {"out": tmp_path / "run", "n_epochs": 2, "batch_size": 8}
+    n_steps = int(train(frames, **given | {"out": None}).history["step"].iloc[-1])
+    rates = np.linspace(1e-4, 2e-4, n_steps)
+    first = train(frames, callbacks=[GivenRates(rates)], **given)
+    assert first.history["learning_rate"].tolist()[1:] == [rates[n_steps // 2 - 1], rates[-1]]
+    again = train(frames, callbacks=[GivenRates(rates.tolist())], **given)
+    assert torch.equal(weights(again.model), weights(first.model))
+    for other in ((GivenRates(2 * rates),), ()):
+        with pytest.raises(RunError, match="learning_rates: '"):
+            train(frames, callbacks=other, **given)
 
 
 def test_a_folder_with_something_else_is_left_alone(frames, tmp_path):

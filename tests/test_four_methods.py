@@ -155,8 +155,13 @@ def test_whole_groups_are_held_out_and_all_kinds_are_judged_on_the_same_frames(d
     monkeypatch.setattr(four_methods, "cross_validate_frozen", watched)
     found = four_methods.frozen_errors(xf.load_model("0.3.0"), frames, kinds, 60)
     assert seen == [60, 60, 60]
-    assert {len(e) for e in (*found.before.values(), *found.after.values())} == {len(found.material_ids)}
-    assert 0 < len(found.material_ids) <= 60
+    n = len(found.groups["by material"])
+    assert 0 < n <= 60
+    for part in found:
+        assert {kind: len(of_frames) for kind, of_frames in part.items()} == dict.fromkeys(kinds, n)
+    of_material = pd.Series(formula, frames.material_ids).groupby(level=0).first()
+    of_frames = of_material[found.groups["by material"]]
+    assert np.array_equal(of_frames, found.groups["leave composition out"])  # row by row
 
 
 def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
@@ -167,14 +172,17 @@ def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
         "leave composition out": easy + np.linspace(0.015, 0.025, 12),
         "leave prototype out": easy[::-1],
     }
-    found = four_methods.split_estimates(four_methods.FrozenErrors(ids, dict.fromkeys(after, easy), after))
+    groups = dict.fromkeys(after, ids)
+    found = four_methods.split_estimates(four_methods.FrozenErrors(groups, dict.fromkeys(after, easy), after))
     assert found["leave composition out"][2].value == pytest.approx(20)
     assert found["leave composition out"][2].interval == pytest.approx((20, 20), abs=3)
     said = four_methods.splits_in_words(found)
     assert said.startswith(
-        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom and whether "
+        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom (over 12 formulas) and "
+        "whether "
     )
     assert "*leave prototype out* costs more is unclear (" in said
+    assert said.endswith(" meV/atom, over 12 structure types).")
     table = four_methods.split_table(found)
     assert table.loc["by material"].iloc[-1] == "–"
     assert table.columns[-1] == "more than by material"
@@ -182,7 +190,25 @@ def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
     four_methods.record_splits(results, found)
     recorded = {one["key"]: one for one in results.to_dict()["results"]}
     assert recorded["split_leave_composition_out_rise"]["value"] == pytest.approx(20)
+    assert recorded["split_leave_composition_out_rise"]["note"] == "five-fold; paired, 95 % over 12 formulas"
     assert "split_by_material_rise" not in recorded
+
+
+def test_what_is_held_out_whole_is_drawn_whole():
+    rng = np.random.default_rng(1)
+    formula = np.repeat([f"f{k}" for k in range(12)], 20)
+    materials = np.array([f"m{k}" for k in range(len(formula))])
+    groups = {"by material": materials, "leave composition out": formula}
+    easy = np.full(len(formula), 0.1)
+    after = {"by material": easy, "leave composition out": easy + np.repeat(rng.normal(0, 0.02, 12), 20)}
+    found = four_methods.split_estimates(four_methods.FrozenErrors(groups, after, after))
+    for estimate in found["leave composition out"]:
+        assert estimate.n_materials == 12
+    rise, of_formulas = found["leave composition out"][2], 1000 * (after["leave composition out"] - easy)[::20]
+    half_width = 1.96 * of_formulas.std() / np.sqrt(12)
+    assert (rise.high - rise.low) / 2 == pytest.approx(half_width, rel=0.15)
+    assert rise.verdict == "unclear"
+    assert found["by material"][1].n_materials == 240
 
 
 def test_nothing_is_judged_on_an_element_that_training_lacks(frames):
@@ -402,7 +428,9 @@ def test_what_has_no_error_frame_by_frame_is_recorded_with_its_range_over_seeds(
     assert found["train_energy_mae_method_1"] == (40, (40, 40))
     assert found["train_energy_mae_method_3"] == (6, (5, 7))
     assert found["train_energy_mae_method_4"] == (2, (1, 3))
-    assert found["train_energy_4_minus_3"] == (-4, (-6, -2))  # the interval of the mean of Method 4 reaches into 3's
+    mean, ends = found["train_energy_4_minus_3"]  # of -6 and -2
+    assert (mean, ends) == (-4, pytest.approx((-4 - 12.706 * 2, -4 + 12.706 * 2), rel=1e-3))
+    assert recorded(results)["train_energy_4_minus_3"]["note"].startswith("2 seeds, the same training frames")
     assert found["ratio_3_to_4"] == (2.5, (2, 3))
     assert found["force_3_to_untrained"] == (4.5, (3, 6))
     assert found["force_slope_method_3"] == (pytest.approx(0.75), pytest.approx((0.6, 0.9)))
@@ -422,6 +450,7 @@ def test_one_seed_has_no_range_and_data_without_forces_none_of_their_ratios():
     found = recorded(results)
     assert set(found) == {*(f"train_energy_mae_method_{m}" for m in "1234"), "train_energy_4_minus_3", "ratio_3_to_4"}
     assert (found["ratio_3_to_4"]["value"], found["ratio_3_to_4"]["interval"]) == (2, None)
+    assert (found["train_energy_4_minus_3"]["value"], found["train_energy_4_minus_3"]["interval"]) == (0, None)
     assert found["ratio_3_to_4"]["note"] == "1 seed"
 
 
@@ -531,6 +560,16 @@ def test_an_offset_is_told_from_a_scatter(frames):
     points = four_methods.parity_points({"4": seen}, run_4)
     np.testing.assert_allclose(points["4", "energy"][0], labels + 2.0)
     assert points["4", "forces"][0].shape == points["4", "forces"][1].shape
+
+
+def test_frames_are_counted_that_steps_have_shown():
+    assert four_methods.frames_seen(100, 1, 64) == 100
+    assert four_methods.frames_seen(0, 4, 10) == 0
+    assert [four_methods.frames_seen(n, 4, 10) for n in (1, 2, 3, 4, 6)] == [4, 8, 10, 14, 20]
+    assert four_methods.frames_seen(3, 16, 10) == 30
+    history = pd.DataFrame({"step": [0, 100], "epoch": [0, 2]})
+    run = SimpleNamespace(history=history, split={"train": np.arange(64)}, settings=Settings(batch_size=1), seconds=5.0)
+    assert four_methods.costs({("4", 0): run}).loc["4"].tolist() == [100, 100, 5, 50]
 
 
 def test_scratch_is_compared_column_by_column():
@@ -684,7 +723,7 @@ def test_the_way_that_steps_allow_is_recorded_in_percent_with_its_range():
 
 
 def histories(**last):
-    """Force errors of two seeds, 10 before training, and after it as given."""
+    """Force errors of a seed for each value, 10 before training, and after it as given."""
     rows = [
         {
             "start": start,
@@ -694,7 +733,7 @@ def histories(**last):
             first_epoch.FORCE: 10.0 if epoch == 0 else values[seed],
         }
         for start, values in last.items()
-        for seed in (0, 1)
+        for seed in range(len(values))
         for epoch in (0, 1, 2)
     ]
     table = pd.DataFrame(rows).replace({"start": {"gga": "3", "refit": "4", "aware": "model-aware"}})
@@ -702,36 +741,62 @@ def histories(**last):
 
 
 def test_the_answer_follows_the_seeds():
-    said = first_epoch.answer_in_words(histories(gga=[15, 16], refit=[8, 9], aware=[20, 25]))
+    said = first_epoch.answer_in_words(histories(gga=[15, 16, 17], refit=[8, 9, 9], aware=[20, 25, 20]))
     assert "worse than with refitted references and better than with model-aware" in said
+    assert said.endswith(", where a verdict is one that all seeds share.")
     assert "no clear verdict beside with refitted" in first_epoch.answer_in_words(
-        histories(gga=[15, 8], refit=[9, 9], aware=[1, 1])
+        histories(gga=[15, 8, 8], refit=[9, 9, 9], aware=[1, 1, 1])
     )
-    course = first_epoch.course_in_words(histories(gga=[15, 8], refit=[8, 9], aware=[20, 25]))
+    course = first_epoch.course_in_words(histories(gga=[15, 8, 11.5], refit=[8, 9, 8.5], aware=[20, 25, 20]))
     assert "1.15 with GGA (seeds disagree), 0.85 with refitted (better for every seed)" in course
+    assert "cannot tell" not in course
+
+
+@pytest.mark.parametrize(("n", "few"), [(1, "one seed"), (2, "two seeds")])
+def test_one_or_two_seeds_cannot_tell(n, few):
+    table = histories(gga=[15, 16][:n], refit=[8, 9][:n], aware=[20, 25][:n])
+    said = first_epoch.answer_in_words(table)
+    assert said == (
+        f"So {few} cannot tell whether forces of the run without new references are better or worse after 2 epochs "
+        "than with refitted or model-aware ones."
+    )
+    *lines, last = first_epoch.course_in_words(table).splitlines()
+    assert last == f"- {few.capitalize()} cannot tell which of these changes are more than chance."
+    window = first_epoch.window_in_words(table)
+    assert window.endswith(f"(32 steps). {few.capitalize()} cannot tell what an offset does to the forces.")
+    assert "before training: 1.5" in window
+    assert "times the error after the first epoch (16 steps), 1.5" in window
+    for words in (said, *lines, window):
+        assert not any(
+            verdict in words for verdict in ("worse for", "better for", "worse than", "better than", "disag")
+        )
 
 
 @pytest.mark.parametrize(
     ("early", "late", "said"),
     [
         (
-            [8, 9],
-            [15, 16],
+            [8, 9, 9],
+            [15, 16, 16],
             "better for every seed after the first epoch (16 steps), worse for every seed after 2 epochs",
         ),
-        ([8, 9], [15, 16], "(32 steps). Who stops watching after the first epoch will say that an offset does no harm"),
-        ([8, 9], [7, 6], "This window ends before any harm to the forces"),
-        ([8, 12], [7, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epochs"),
-        ([8, 12], [7, 6], "This window ends before any harm to the forces"),
-        ([12, 13], [15, 16], "the later ones do not make it good"),
-        ([8, 12], [15, 16], "The harm is not clear after one epoch"),
-        ([12, 13], [8, 9], "the later ones made good"),
-        ([8, 9], [15, 6], "this window does not say what an offset does"),
-        ([12, 13], [15, 6], "this window does not say what an offset does"),
+        (
+            [8, 9, 9],
+            [15, 16, 16],
+            "(32 steps). Who stops watching after the first epoch will say that an offset does no harm",
+        ),
+        ([8, 9, 9], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([8, 12, 8], [7, 6, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epoch"),
+        ([8, 12, 8], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([12, 13, 13], [15, 16, 16], "the later ones do not make it good"),
+        ([8, 12, 8], [15, 16, 16], "The harm is not clear after one epoch"),
+        ([12, 13, 13], [8, 9, 9], "the later ones made good"),
+        ([8, 9, 9], [15, 6, 6], "this window does not say what an offset does"),
+        ([12, 13, 13], [15, 6, 6], "this window does not say what an offset does"),
     ],
 )
 def test_what_later_epochs_do_to_the_forces_is_said_from_the_numbers_alone(early, late, said):
-    table = histories(gga=late, refit=[1, 1], aware=[1, 1])
+    table = histories(gga=late, refit=[1, 1, 1], aware=[1, 1, 1])
     first = (table["start"] == "3") & (table["epoch"] == 1)
     table.loc[first, first_epoch.FORCE] = np.array(early, dtype=float)
     words = first_epoch.window_in_words(table)
@@ -740,11 +805,9 @@ def test_what_later_epochs_do_to_the_forces_is_said_from_the_numbers_alone(early
     assert len(set(harm)) == 1  # no promise beside another
 
 
-def test_a_window_of_one_epoch_or_one_seed_says_so():
+def test_a_window_of_one_epoch_says_so():
     table = histories(gga=[8, 9], refit=[1, 1], aware=[1, 1])
     assert "One epoch (16 steps) was watched" in first_epoch.window_in_words(table[table["epoch"] < 2])
-    words = first_epoch.window_in_words(table[table["seed"] == 0])
-    assert "before training: better after the first epoch (16 steps), better after 2 epochs (32 steps)." in words
 
 
 def test_ratios_are_geometric_means_over_the_steps_of_each_seed():

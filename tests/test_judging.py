@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crossfunc.datasets import open_dataset
+from crossfunc.lessons import LessonResults, four_methods
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.potential import load_model
 from crossfunc.training import LabelledFrames, evaluate
@@ -53,6 +54,20 @@ def test_an_estimate_holds_the_mean_over_the_seeds(judged, name, metric):
     else:
         assert e.low < e.value < e.high
         assert e.value == pytest.approx(mean, rel=1e-6)  # the number of the table, in the middle of its interval
+
+
+def test_a_mean_over_seeds_is_that_of_all_of_them(judged):
+    few = Judged(judged.frames, judged.splits)
+    few._rows = {("one", 0): {ENERGY: 0.1, FORCE: 1.0}, ("one", 1): {FORCE: 3.0}, ("other", 1): {FORCE: 2.0}}
+    assert np.isnan(few.mean.loc["one", ENERGY])
+    assert few.mean.loc["one", FORCE] == 2
+    assert np.isnan(few.mean.loc["other", FORCE])
+    assert list(few.mean.index) == ["one", "other"]
+    assert list(four_methods.shown_metrics(few)) == [FORCE]
+    results = LessonResults("04_four_methods")
+    few._rows = {(one, s): {ENERGY: 0.1, FORCE: [0.1, None][s]} for one in "12" for s in (0, 1)}
+    four_methods.record_errors(results, few, "2 seeds")
+    assert [one["key"] for one in results.to_dict()["results"]] == ["energy_mae_method_1", "energy_mae_method_2"]
 
 
 def test_predicting_zero_has_no_energy(judged):

@@ -41,6 +41,9 @@ def test_a_run_is_described_in_plain_values():
     assert about["data"] == {"name": "toy", "n_frames": 6, "fingerprint": small_frames(6).fingerprint()}
     assert {part: rows["n_frames"] for part, rows in about["split"].items()} == {"train": 4, "validation": 1, "test": 1}
     assert about["settings"] == DEFAULTS.to_dict()
+    assert "learning_rates" not in about  # a folder from before they were written down is the same run
+    one, same, other = (describe(learning_rates=rates)["learning_rates"] for rates in ([1, 2], [1.0, 2.0], [1, 3]))
+    assert one == same != other
     assert describe("lora")["options"] == METHODS["lora"].strategy.describe()
 
 

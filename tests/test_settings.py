@@ -118,5 +118,9 @@ def test_given_rates_are_set_before_each_step_and_the_last_one_stays():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     given = GivenRates([0.5, 0.25])
     for step, rate in ((0, 0.5), (1, 0.25), (7, 0.25)):
-        given.on_before_optimizer_step(None, SimpleNamespace(n_steps_done=step), optimizer)
-        assert optimizer.param_groups[0]["lr"] == rate
+        module = SimpleNamespace(n_steps_done=step)
+        given.on_before_optimizer_step(None, module, optimizer)
+        assert (optimizer.param_groups[0]["lr"], module.rate) == (rate, rate)
+    optimizer.param_groups[0]["factor"] = 0.5
+    given.on_before_optimizer_step(None, module, optimizer)
+    assert (optimizer.param_groups[0]["lr"], module.rate) == (0.125, 0.25)

@@ -41,6 +41,17 @@ def test_score_counts_errors_in_mev_and_verdicts():
     assert found["n"] == 4
 
 
+def test_a_compound_without_a_hull_is_not_scored():
+    wrong = REPORT[REPORT["id"] == "b"]
+    lost = wrong.assign(id="e", reference_ev=np.nan, model_ev=np.nan, reference_products="", model_products="")
+    found = verdicts.score(pd.concat([wrong, lost], ignore_index=True), {"b", "e"})
+    assert (found["same products"], found["n"]) == (0, 1)
+    assert found["decomposition"] == pytest.approx(300)
+    report = pd.concat([REPORT, lost.assign(model_ev=0.1)], ignore_index=True)  # a hull on one side alone
+    expected = verdicts.score(REPORT, set("abcd"))
+    assert verdicts.score(report, set("abcde")) == expected
+
+
 def test_score_of_a_model_that_calls_nothing_stable_has_no_precision():
     found = verdicts.score(REPORT.assign(model_ev=1.0), {"a", "b"})
     assert np.isnan(found["precision"])

@@ -216,10 +216,11 @@ def record_from_published(
     for method in "34":
         of_seeds, notes = times.loc[method], {"repeats": _seeds(n_seeds), "n_epochs": n_epochs}
         results.record(f"force_after_epochs_{SHORT[method]}_published", of_seeds.mean(), seed_range(of_seeds), **notes)
-    said = [f"{times.loc[m].mean():.2f} with {_IN_WORDS[m]} ({_against_one(times.loc[m])})" for m in "34"]
+    said = [f"{times.loc[m].mean():.2f} with {_IN_WORDS[m]}{_in_brackets(times.loc[m])}" for m in "34"]
+    no_verdict = f" {_CHANCE.format(_too_few(n_seeds))}" if n_seeds < FEWEST_SEEDS else ""
     return (
         f"From the published model, whose force error on these frames is {before:.0f} meV/Å before any training, force "
-        f"error after {n_epochs} epochs over that before: {listed(said)} references."
+        f"error after {n_epochs} epochs over that before: {listed(said)} references.{no_verdict}"
     )
 
 
@@ -273,26 +274,34 @@ def angles_in_words(table: pd.DataFrame) -> str:
 
 
 def course_in_words(histories: pd.DataFrame) -> str:
-    """Say what the first epoch and what all epochs did to the forces, from the range over seeds."""
+    """Say what the first epoch and what all epochs did to the forces, with a verdict where there are seeds enough."""
     last = int(histories["epoch"].max())
     lines = []
     for epoch, when in ((1, "After the first epoch"), *([(last, f"After {last} epochs")] if last > 1 else [])):
         times = times_force(histories, epoch)
-        said = [f"{times.loc[s].mean():.2f} with {w} ({_against_one(times.loc[s])})" for s, w in _IN_WORDS.items()]
+        said = [f"{times.loc[s].mean():.2f} with {w}{_in_brackets(times.loc[s])}" for s, w in _IN_WORDS.items()]
         lines.append(f"- {when}, force error over that before training: {listed(said)} references.")
+    if (n_seeds := times.shape[1]) < FEWEST_SEEDS:
+        lines.append(f"- {_CHANCE.format(_too_few(n_seeds))}")
     return "\n".join(lines)
 
 
 def window_in_words(histories: pd.DataFrame) -> str:
     """Say whether later epochs turned what the first one did to forces without new references, and in how many steps.
 
-    Where forces still gain at the end of the window, nothing is known of what comes behind it, and that is said.
+    Where forces still gain at the end of the window, nothing is known of what comes behind it, and that is said. With
+    fewer than `FEWEST_SEEDS` seeds, how many times as large the force error became stands in place of a verdict.
     """
     last, steps = int(histories["epoch"].max()), histories.groupby("epoch")["step"].max()
     if last == 1:
         return f"One epoch ({steps[1]} steps) was watched; what comes after it is not shown here."
-    early, late = (_against_one(times_force(histories, epoch).loc["3"]) for epoch in (1, last))
-    what = _TURNS.get(f"{early.split()[0]}, {late.split()[0]}", _NO_VERDICT)
+    of_both = [times_force(histories, epoch).loc["3"] for epoch in (1, last)]
+    if len(of_both[0]) < FEWEST_SEEDS:
+        early, late = (f"{times.mean():.2f} times the error" for times in of_both)
+        what = f"{_too_few(len(of_both[0]))} cannot tell what an offset does to the forces."
+    else:
+        early, late = map(_against_one, of_both)
+        what = _TURNS.get(f"{early.split()[0]}, {late.split()[0]}", _NO_VERDICT)
     after_first, after_all = f"the first epoch ({steps[1]} steps)", f"{last} epochs ({steps[last]} steps)"
     return (
         f"Forces of the run without new references, beside those before training: {early} after {after_first}, {late} "
@@ -314,21 +323,48 @@ _TURNS = {
 
 
 def answer_in_words(histories: pd.DataFrame) -> str:
-    """Answer the title: whether forces end better with new references or without, from the runs that were watched."""
+    """Answer the title: whether forces end better with new references or without, from the runs that were watched.
+
+    No answer with fewer than `FEWEST_SEEDS` seeds.
+    """
     last = int(histories["epoch"].max())
     times = times_force(histories, last)
+    if (n_seeds := times.shape[1]) < FEWEST_SEEDS:
+        return (
+            f"So {_too_few(n_seeds).lower()} cannot tell whether forces of the run without new references are better "
+            f"or worse after {last} epochs than with {_IN_WORDS['4']} or {_IN_WORDS['model-aware']} ones."
+        )
     said = []
     for start in ("4", "model-aware"):
         above, below = (times.loc["3"] > times.loc[start]).all(), (times.loc["3"] < times.loc[start]).all()
         what = "worse than" if above else "better than" if below else "no clear verdict beside"
         said.append(f"{what} with {_IN_WORDS[start]} references")
-    agree = "" if times.shape[1] == 1 else ", where a verdict is one that all seeds share"
-    return f"So after {last} epochs, forces of the run without new references are {listed(said)}{agree}."
+    return (
+        f"So after {last} epochs, forces of the run without new references are {listed(said)}, where a verdict is one "
+        "that all seeds share."
+    )
+
+
+FEWEST_SEEDS = 3
+"""With fewer seeds no verdict is given: one of them always agrees with itself, and two agree by chance half the time.
+"""
+
+_CHANCE = "{} cannot tell which of these changes are more than chance."
+
+
+def _too_few(n_seeds: int) -> str:
+    """Say how many seeds there are, as a sentence about too few of them begins."""
+    return {1: "One seed", 2: "Two seeds"}[n_seeds]
+
+
+def _in_brackets(values: pd.Series) -> str:
+    """The verdict of all seeds, to stand behind a number; nothing where there are too few seeds for one."""
+    return "" if len(values) < FEWEST_SEEDS else f" ({_against_one(values)})"
 
 
 def _against_one(values: pd.Series) -> str:
     if (values > 1).all():
-        return "worse" if len(values) == 1 else "worse for every seed"
+        return "worse for every seed"
     if (values < 1).all():
-        return "better" if len(values) == 1 else "better for every seed"
+        return "better for every seed"
     return "seeds disagree"

@@ -18,7 +18,7 @@ from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed, seed_range
 from crossfunc.lessons.run_histories import STILL_FALLING, training_error
-from crossfunc.lessons.scores import QUANTITIES
+from crossfunc.lessons.scores import QUANTITIES, mean_over_seeds
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
@@ -88,17 +88,21 @@ class FrozenErrors(NamedTuple):
 
     Attributes
     ----------
-    material_ids : ndarray of str, shape (n,)
+    groups : dict of str to ndarray of str, shape (n,)
+        By what was held out: the material, formula or structure type of each frame, left out of training as a whole.
     before, after : dict of str to ndarray, shape (n,)
         By what was held out: of model-aware references alone, and with kernel ridge on the frozen network's features.
     """
 
-    material_ids: np.ndarray
+    groups: dict[str, np.ndarray]
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
 
 
 N_FOLDS = 5
+BY_MATERIAL, NO_FORMULA, NO_PROTOTYPE = "by material", "leave composition out", "leave prototype out"
+GROUPS = {BY_MATERIAL: "materials", NO_FORMULA: "formulas", NO_PROTOTYPE: "structure types"}
+"""Kinds of splits, and what each holds out as a whole."""
 
 
 def ways_to_hold_out(frames: LabelledFrames, pairs) -> dict[str, np.ndarray]:
@@ -117,12 +121,12 @@ def ways_to_hold_out(frames: LabelledFrames, pairs) -> dict[str, np.ndarray]:
     """
     ids = frames.material_ids
     kinds = {
-        "by material": np.asarray(ids, str),
-        "leave composition out": np.array([frames.crystals.formula(k) for k in range(len(frames))]),
+        BY_MATERIAL: np.asarray(ids, str),
+        NO_FORMULA: np.array([frames.crystals.formula(k) for k in range(len(frames))]),
     }
     if pairs is not None and "prototype" in pairs:
         of_frames = pd.Series(ids).map(pairs.set_index("material_id")["prototype"])
-        kinds["leave prototype out"] = of_frames.fillna("").to_numpy(str)
+        kinds[NO_PROTOTYPE] = of_frames.fillna("").to_numpy(str)
     return {kind: groups for kind, groups in kinds.items() if len(set(groups) - {""}) > N_FOLDS}
 
 
@@ -164,22 +168,26 @@ def frozen_errors(base, frames: LabelledFrames, kinds: Mapping[str, np.ndarray],
         before[kind], after[kind] = np.abs(one), np.abs(two)
         for k in range(N_FOLDS):
             is_known[fold == k] &= has_known_elements(some, np.flatnonzero(fold == k), np.flatnonzero(fold != k))
-    judged = {kind: errors[is_known] for kind, errors in before.items()}
-    return FrozenErrors(some.material_ids[is_known], judged, {kind: e[is_known] for kind, e in after.items()})
+    return FrozenErrors(
+        {kind: groups[rows][is_known] for kind, groups in kinds.items()},
+        {kind: errors[is_known] for kind, errors in before.items()},
+        {kind: errors[is_known] for kind, errors in after.items()},
+    )
 
 
 def split_estimates(found: FrozenErrors) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
     """Return estimates in meV/atom by what is held out: of the references, with the network, and the latter's rise.
 
-    The rise is over the first kind, frame by frame.
+    The rise is over the first kind, frame by frame. Drawn is what was held out whole, and `n_materials` of an estimate
+    counts that: one gap in what training was shown is behind all errors of a formula or of a structure type, so they
+    rise and fall together.
     """
     first = next(iter(found.after.values()))
-    ids = found.material_ids
     return {
         kind: (
-            mean_error(1000 * found.before[kind], ids),
-            mean_error(1000 * after, ids),
-            paired_difference(1000 * after, 1000 * first, ids),
+            mean_error(1000 * found.before[kind], found.groups[kind]),
+            mean_error(1000 * after, found.groups[kind]),
+            paired_difference(1000 * after, 1000 * first, found.groups[kind]),
         )
         for kind, after in found.after.items()
     }
@@ -200,8 +208,13 @@ def splits_in_words(by_kind: Mapping[str, tuple]) -> str:
     said = []
     for kind, (_, _, rise) in list(by_kind.items())[1:]:
         number = format_value(rise.value, rise.interval, "meV/atom")
+        drawn = f"over {rise.n_materials} {GROUPS[kind]}"
         is_clear = rise.verdict in ("higher", "lower")
-        said.append(f"*{kind}* costs {number}" if is_clear else f"whether *{kind}* costs more is unclear ({number})")
+        said.append(
+            f"*{kind}* costs {number} ({drawn})"
+            if is_clear
+            else f"whether *{kind}* costs more is unclear ({number}, {drawn})"
+        )
     return f"Beside the split *{first}*, {listed(said)}." if said else ""
 
 
@@ -373,9 +386,9 @@ def order_of(judged: Judged) -> list[str]:
 
 
 def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
-    """Return the metrics that anything is labelled with, with quantity and unit."""
-    scores = judged.scores
-    return {metric: words for metric, words in TABLE_COLUMNS.items() if scores[metric].notna().any()}
+    """Return the metrics that the test frames of every seed are labelled with, with quantity and unit."""
+    is_there = judged.scores.notna().groupby(level=0).all().any()
+    return {metric: words for metric, words in TABLE_COLUMNS.items() if is_there[metric]}
 
 
 def title_of(name: str) -> str:
@@ -595,7 +608,11 @@ def record_differences(results, judged: Judged) -> dict[str, str]:
 
 
 def record_over_seeds(results, judged: Judged, runs) -> None:
-    """Record what has no error frame by frame: means over seeds, with their range where there are several."""
+    """Record what has no error frame by frame: means over seeds, with their range where there are several.
+
+    A claim is judged by the difference of training errors, which gets the interval of `mean_over_seeds` instead: the
+    range of two or three values says little of what other seeds would give.
+    """
     n_seeds = len(judged.splits)
     repeats = f"mean and range of {n_seeds} seeds" if n_seeds > 1 else "1 seed"
     scores, start, metrics = judged.scores, untrained(judged), shown_metrics(judged)
@@ -607,7 +624,9 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
     training = {n: np.array([training_error(runs[n, s].history) for s in judged.splits]) for n in "1234"}
     for name, of_seeds in training.items():
         record(f"train_energy_mae_method_{name}", of_seeds)
-    record("train_energy_4_minus_3", training["4"] - training["3"])  # the same frames, seed by seed
+    mean, ends = mean_over_seeds(training["4"] - training["3"])  # the same frames, seed by seed
+    n_of = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+    results.record("train_energy_4_minus_3", mean, ends, repeats=n_of)
     if has_factor(judged):
         record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
     if FORCE in metrics:
@@ -844,7 +863,7 @@ def spread_of_seeds(runs: Mapping, again: Mapping, frames: LabelledFrames) -> pd
             errors = pd.DataFrame([evaluate(run.model, frames.take(run.split["test"])) for run in several])
             for metric in (ENERGY, FORCE):
                 name = ", ".join(QUANTITIES[metric])
-                row[name, drawn] = errors[metric].std() if metric in errors else np.nan
+                row[name, drawn] = errors[metric].astype(float).std(skipna=False) if metric in errors else np.nan
             row["runs", drawn] = len(several)
         rows[f"Method {case}"] = row
     return pd.DataFrame(rows).T.sort_index(axis=1, level=0, sort_remaining=False)
@@ -1053,7 +1072,7 @@ def moved_table(change: Mapping[str, pd.DataFrame], runs, after: Mapping[tuple[s
     energy, refitted = (f"{quantity} ({unit})" for quantity, unit in (TABLE_COLUMNS[ENERGY], TABLE_COLUMNS[REFITTED]))
     rows = {}
     for case, table in change.items():
-        errors = pd.DataFrame(_test_metrics(runs, case, after)).mean()
+        errors = _mean_metrics(runs, case, after)
         rows[title_of(case)] = {
             "weights moved (%)": f"{100 * table.mean().mean():.2g}",
             "most": table.mean().idxmax(),
@@ -1068,15 +1087,16 @@ def scratch_table(runs, after: Mapping[tuple[str, int], float]) -> pd.DataFrame:
 
     Errors of the best epoch, for the targets that are labelled; `after` is from `errors_after_refit`.
     """
-    rows = {name: pd.DataFrame(_test_metrics(runs, name, after)).mean() for name in ("1", SCRATCH_ON_GGA)}
+    rows = {name: _mean_metrics(runs, name, after) for name in ("1", SCRATCH_ON_GGA)}
     table = pd.DataFrame(rows).T.dropna(axis=1, how="all")
     of_table = {metric: f"{quantity} ({unit})" for metric, (quantity, unit) in TABLE_COLUMNS.items() if metric in table}
     return table[list(of_table)].rename(columns=of_table, index=title_of).rename_axis("method")
 
 
-def _test_metrics(runs, name: str, after: Mapping[tuple[str, int], float]) -> list[dict]:
+def _mean_metrics(runs, name: str, after: Mapping[tuple[str, int], float]) -> pd.Series:
+    """Test errors of a case, mean over its seeds; NaN where one of them has none."""
     of_case = [run.metrics["test"] | {REFITTED: after[key]} for key, run in runs.items() if key[0] == name]
-    return [{metric: found.get(metric, np.nan) for metric in TABLE_COLUMNS} for found in of_case]
+    return pd.DataFrame(of_case).reindex(columns=list(TABLE_COLUMNS)).astype(float).mean(skipna=False)
 
 
 def scratch_in_words(table: pd.DataFrame) -> str:
@@ -1105,12 +1125,27 @@ def moved_in_words(change: Mapping[str, pd.DataFrame], published: pd.Series) -> 
     )
 
 
+def frames_seen(n_steps: int, batch_size: int, n_frames: int) -> int:
+    """How many frames so many steps show: all in each whole epoch, whose last batch may be smaller, then whole batches.
+
+    Parameters
+    ----------
+    n_steps : int
+        Of the whole run.
+    batch_size : int
+    n_frames : int
+        Training frames.
+    """
+    n_epochs, n_rest = divmod(n_steps, -(-n_frames // batch_size))
+    return n_epochs * n_frames + n_rest * batch_size
+
+
 def costs(runs) -> pd.DataFrame:
     """Steps, frames seen, seconds and milliseconds per frame and step of each case, mean over seeds."""
     rows = {
         key: {
-            "steps": run.history["step"].iloc[-1],
-            "frames seen": len(run.split["train"]) * run.history["epoch"].iloc[-1],
+            "steps": (n_steps := int(run.history["step"].iloc[-1])),
+            "frames seen": frames_seen(n_steps, run.settings.batch_size, len(run.split["train"])),
             "seconds": run.seconds,
         }
         for key, run in runs.items()

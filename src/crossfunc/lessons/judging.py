@@ -79,8 +79,12 @@ class Judged:
 
     @property
     def mean(self):
-        """Errors of each name, mean over seeds."""
-        return self.scores.groupby(level=0, sort=False).mean()
+        """Errors of each name, mean over all seeds; NaN where a seed has none."""
+        import pandas as pd
+
+        scores = self.scores
+        every = pd.MultiIndex.from_product([scores.index.unique(level=0), self.splits])
+        return scores.reindex(every).groupby(level=0, sort=False).agg(lambda of_seeds: of_seeds.mean(skipna=False))
 
     @property
     def names(self) -> set[str]:

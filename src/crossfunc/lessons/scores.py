@@ -1,6 +1,6 @@
 """Numbers over seeds and models as the lessons print them: mean, spread, and the paper's beside ours."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -18,8 +18,8 @@ QUANTITIES = {METRICS[target]: words for target, words in _IN_WORDS.items()}
 """The four errors that an evaluation reports, by name: what is meant, and the unit."""
 
 
-def over_seeds(values) -> tuple[float, tuple[float, float]]:
-    """Return the mean over seeds and the interval of one standard deviation on either side (of no width for one seed).
+def over_seeds(values) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean over seeds and the interval of one standard deviation on either side; None for one seed.
 
     Parameters
     ----------
@@ -30,12 +30,38 @@ def over_seeds(values) -> tuple[float, tuple[float, float]]:
     ValueError
         No value at all.
     """
+    return _about_mean(values, lambda spread, _: spread)
+
+
+def mean_over_seeds(values, level: float = 0.95) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean over seeds and its confidence interval by Student's t; None for one seed.
+
+    Parameters
+    ----------
+    values : array_like, shape (n_seeds,)
+    level : float
+        Probability of the interval, mean ± t(n - 1) s / √n, for seeds that scatter normally.
+
+    Raises
+    ------
+    ValueError
+        No value at all.
+    """
+    from scipy.stats import t
+
+    return _about_mean(values, lambda spread, n: t.ppf((1 + level) / 2, n - 1) * spread / np.sqrt(n))
+
+
+def _about_mean(values, half_width: Callable[[float, int], float]) -> tuple[float, tuple[float, float] | None]:
+    """Mean, and the ends at `half_width` of the standard deviation and the number of seeds from it."""
     values = np.asarray(values, dtype=float)
     if not values.size:
         raise InputError("no seed has a value: there is nothing to average.")
     mean = values.mean()
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return float(mean), (float(mean - spread), float(mean + spread))
+    if len(values) == 1:
+        return float(mean), None
+    half = half_width(values.std(ddof=1), len(values))
+    return float(mean), (float(mean - half), float(mean + half))
 
 
 def spread_text(values) -> str:

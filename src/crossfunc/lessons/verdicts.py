@@ -451,10 +451,11 @@ def _products(competitors) -> str:
 def score(report: pd.DataFrame, materials) -> dict[str, float]:
     """Return errors (meV/atom) and verdicts of one model on some of the phases.
 
-    *Stable* means a decomposition energy below zero. Precision is NaN where the model calls nothing stable, recall
-    where nothing is.
+    Counted are phases with a decomposition energy in both hulls; without one there are no products either, and nothing
+    to judge. *Stable* means a decomposition energy below zero. Precision is NaN where the model calls nothing stable,
+    recall where nothing is.
     """
-    r = report[report["id"].isin(materials)]
+    r = report[report["id"].isin(materials)].dropna(subset=["reference_ev", "model_ev"])
     stable, said = r["reference_ev"] < 0, r["model_ev"] < 0
     hits = (stable & said).sum()
     formation = r["model_formation_ev"] - r["reference_formation_ev"]

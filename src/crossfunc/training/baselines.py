@@ -148,9 +148,12 @@ def slope_and_cosine(predictions: FramePredictions) -> tuple[float, float]:
 
     Notes
     -----
-    Both are NaN without a labelled force, and where symmetry makes all of them zero.
+    Over the components that are labelled and predicted. Both are NaN without one, and where symmetry makes all of them
+    zero.
     """
-    return slope_and_cosine_of(*predictions.parity("forces"))
+    labels, predicted = predictions.parity("forces")
+    there = ~np.isnan(predicted)
+    return slope_and_cosine_of(labels[there], predicted[there])
 
 
 def slope_and_cosine_of(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
@@ -174,16 +177,17 @@ def force_agreement(predictions: FramePredictions, *, n_bootstrap: int = 2000, s
     Returns
     -------
     dict of str to Estimate
-        `mae` over components, eV/Å; `slope` and `cosine` as `slope_and_cosine` has them. Where either side is zero
-        everywhere there is an error alone, and where a resample may be, a value without an interval.
+        `mae` over components, eV/Å; `slope` and `cosine` as `slope_and_cosine` has them; all three over the same
+        atoms, those with a label and a prediction. Where either side is zero everywhere there is an error alone, and
+        where a resample may be, a value without an interval.
 
     Raises
     ------
     crossfunc.BootstrapError
-        No labelled force at all.
+        No atom with a label and a prediction.
     """
     labels, predicted = (np.asarray(values, np.float64) for values in predictions.pairs("forces"))
-    there = ~np.isnan(labels).any(axis=1)
+    there = ~(np.isnan(labels) | np.isnan(predicted)).any(axis=1)
     owners = predictions.frames.material_ids[predictions.frames.crystals.owners][there]
     labels, predicted = labels[there], predicted[there]
     pairs = ((labels, predicted), (labels, labels), (predicted, predicted))

@@ -82,6 +82,7 @@ def finetune(
     options : mapping, optional
         Other values of the fields of the method's strategy, for example `{"rank": 4}`.
     callbacks : sequence of lightning.pytorch.Callback
+        Of these a `GivenRates` alone is part of what a run in a folder is: with other rates it is another run.
     resume : bool
         False refuses a folder that holds a run already, even the same one.
     progress : bool
@@ -130,6 +131,7 @@ def finetune(
     if out is not None and is_first_process():
         about = {"functional": functional, "pretrained": pretrained, "references": references, "name": name}
         about |= {"prior": prior, "source": origin if method.needs_source else None}
+        about |= {"learning_rates": _rates_of(callbacks)}
         folder = RunFolder(out, describe_run(method, chosen, frames, parts, **about), method.strategy)
         finished = folder.read_finished(resume=resume)
         if finished is not None:
@@ -144,6 +146,15 @@ def finetune(
         run.start(pretrained, references, prior)
         run.train(callbacks, progress=progress)
         return run.result(pretrained)
+
+
+def _rates_of(callbacks: Sequence):
+    """Learning rates that callbacks set step by step; without callbacks, Lightning is not loaded to ask."""
+    if not callbacks:
+        return None
+    from crossfunc.training.module import given_rates
+
+    return given_rates(callbacks)
 
 
 class TrainingStopped(ValueError):  # noqa: N818 - a state, not a mistake

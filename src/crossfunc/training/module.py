@@ -86,6 +86,8 @@ class TrainingModule(pl.LightningModule):
         One row a validation; part of the checkpoint.
     best_state : dict of str to Tensor
         Weights with the lowest validation loss so far, on the CPU; part of the checkpoint.
+    rate : float
+        Learning rate of the last step, of parameters whose factor on it is 1.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class TrainingModule(pl.LightningModule):
             self.register_buffer("pull_start", start)
             self.register_buffer("pull_stiffness", torch.as_tensor(stiffness).to(start))
         self.history: list[dict] = []
+        self.rate = math.nan
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_loss = math.inf
         self.n_epochs_done = self.n_steps_done = self.n_without_gain = 0
@@ -204,10 +207,10 @@ class TrainingModule(pl.LightningModule):
         if self.settings.gradient_clip is not None:
             self._gradient *= (self.settings.gradient_clip / (norm + 1e-12)).clamp(max=1.0)
         optimizer = self.optimizers()
-        self._rate = learning_rate_at(self.n_steps_done, self.n_steps, self.settings)
+        self.rate = learning_rate_at(self.n_steps_done, self.n_steps, self.settings)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate * group.get("factor", 1.0)
-        optimizer.step()
+            group["lr"] = self.rate * group.get("factor", 1.0)
+        optimizer.step()  # within it, `GivenRates` sets another rate
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.n_steps_done += 1
@@ -251,7 +254,7 @@ class TrainingModule(pl.LightningModule):
                 "set gradient_clip. What earlier epochs wrote is still there."
             )
         n_steps = max(1, self.n_steps_done - self._row_start[0])
-        figures = {"learning_rate": self._rate, "train_loss": loss, "gradient_norm": (self._norms / n_steps).item()}
+        figures = {"learning_rate": self.rate, "train_loss": loss, "gradient_norm": (self._norms / n_steps).item()}
         figures |= {f"train_{name}": value for name, value in metrics.items()}
         return figures | {f"{target}_loss_share": share for target, share in shares.items()}
 
@@ -393,7 +396,7 @@ class RunWriter(Checkpoint):
 
 
 class GivenRates(Callback):
-    """Sets the learning rate of each step, just before it.
+    """Sets the learning rate of each step, just before it, in place of the settings' schedule.
 
     Parameters
     ----------
@@ -405,10 +408,16 @@ class GivenRates(Callback):
         self.rates = rates
 
     def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002, Lightning's signature
-        """Set the rate."""
-        k = min(module.n_steps_done, len(self.rates) - 1)
+        """Set the rate, times the factor of each group of parameters, and tell the module, which writes it down."""
+        module.rate = float(self.rates[min(module.n_steps_done, len(self.rates) - 1)])
         for group in optimizer.param_groups:
-            group["lr"] = float(self.rates[k])
+            group["lr"] = module.rate * group.get("factor", 1.0)
+
+
+def given_rates(callbacks: Sequence) -> np.ndarray | None:
+    """Learning rates that a `GivenRates` among callbacks sets, None without one; of several, the last has its way."""
+    found = [one.rates for one in callbacks if isinstance(one, GivenRates)]
+    return np.asarray(found[-1], dtype=np.float64) if found else None
 
 
 class ErrorBar(TQDMProgressBar):

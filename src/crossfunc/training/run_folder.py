@@ -31,6 +31,7 @@ SOURCE_FILE, SOURCE_TENSORS_FILE = "best-source.pt", "best-source.safetensors"
 REFERENCES_FILE = "references.json"
 _COMPARED = (
     *("method", "options", "functional", "pretrained", "references", "prior", "source", "data", "split", "settings"),
+    "learning_rates",
 )
 
 
@@ -306,9 +307,25 @@ def find_model_file(run: str | os.PathLike, functional: str) -> Path:
 
 
 def describe_run(
-    method, settings, frames, split, *, functional, pretrained, references, name, prior="auto", source=None
+    method,
+    settings,
+    frames,
+    split,
+    *,
+    functional,
+    pretrained,
+    references,
+    name,
+    prior="auto",
+    source=None,
+    learning_rates=None,
 ) -> dict[str, Any]:
-    """Return what makes a run this one, in plain values: two runs with equal descriptions give equal weights."""
+    """Return what makes a run this one, in plain values: two runs with equal descriptions give equal weights.
+
+    Learning rates that are given step by step are named by a hash, and only where they are: a run that follows the
+    schedule of its settings is described as it was before rates could be given.
+    """
+    rates = {} if learning_rates is None else {"learning_rates": _hash(np.asarray(learning_rates, dtype=np.float64))}
     return {
         "method": method.key,
         "options": method.strategy and method.strategy.describe(),
@@ -320,6 +337,7 @@ def describe_run(
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},
         "settings": settings.to_dict(),
+        **rates,
         "computed_with": _describe_computing(settings),
         "versions": _versions(),
         "resumed": [],
