@@ -43,7 +43,7 @@ from crossfunc.training.baselines import last_refit_ev
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.fit import _Run
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.run_folder import RunError
+from crossfunc.training.run_folder import RunError, identify_given
 from crossfunc.training.source import label_with_model, replace_labels
 from crossfunc.training.taught import labels_to_teach, low_labels
 from crossfunc.training.units import (
@@ -156,6 +156,32 @@ def test_everything_that_decides_the_numbers_is_part_of_the_identity(frames, uni
     found = {identify(other, frames) for other in others} | {identify(unit, frames.take(np.arange(23)))}
     assert same not in found
     assert len(found) == len(others) + 1
+
+
+def test_what_one_pretrained_model_has_made_is_not_read_back_for_another(frames, units, moved, tmp_path):
+    """Only the default model adds nothing to an identity, so that units from before there was a choice stay valid."""
+    start, unit = chain(units, moved, steps=1)
+    path = tmp_path / "other.pt"
+    xf.save_model(xf.load_model("r2scan"), path)
+    for one in (units[0], unit):
+        found = {identify(one, frames, given) for given in ("0.3.0", "r2scan", path)}
+        assert len(found) == 3
+        assert identify(one, frames) in found
+        assert identify(one, frames, identify_given(path)) in found
+    folder = tmp_path / "units"
+    (first,) = run_units([unit], frames, folder)
+    assert read_unit(unit, frames, folder) is not None
+    assert read_unit(unit, frames, folder, path) is None
+    assert {state.state for state in progress([start, unit], frames, folder, path)} == {"stopped"}
+    with pytest.raises(InputError, match="2 of 2 units are not whole"):
+        read_results([start, unit], frames, folder, path)
+    with pytest.raises(RunError, match="holds another run"):
+        run_units([unit], frames, folder, pretrained=path)
+    shutil.rmtree(folder / "runs")
+    (other,) = run_units([unit], frames, folder, pretrained=path)
+    assert other.metrics["test"] != first.metrics["test"]
+    assert read_unit(unit, frames, folder, path).metrics == other.metrics
+    assert {state.state for state in progress([start, unit], frames, folder, path)} == {"whole"}
 
 
 def test_two_units_of_one_name_are_an_error(frames, units):
