@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.cli import app
-from crossfunc.datasets import open_dataset
+from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.lessons import four_methods
@@ -388,6 +389,33 @@ def test_low_labels_lie_beside_the_high_ones_frame_by_frame():
     moved = replace_labels(frames.take(order), crystals=type(strained)(
         strained.atomic_numbers, strained.frac_coords + 0.01, strained.lattices_a, strained.n_atoms))  # fmt: skip
     assert low_labels(dft, moved) is None
+
+
+def test_low_labels_that_cannot_be_read_are_not_taken_for_labels_that_are_not_there():
+    dft = open_dataset("pbe-r2scan")
+    frames = usable_frames(dft, 4, 40, need_forces=True)
+    table = dft.frames
+    is_low = np.asarray(table["functional"]) == "pbe"
+
+    def of(frames_table):
+        return replace(dft, _tables={"frames": frames_table})
+
+    def with_column(name, values):
+        place = table.column_names.index(name)
+        return of(table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type)))
+
+    first_low = np.arange(len(table)) == np.flatnonzero(is_low)[0]
+    mixed = with_column("energy_kind", np.where(first_low, "mp2020", np.asarray(table["energy_kind"])))
+    empty = with_column("energy_per_atom_ev", np.where(is_low, np.nan, np.asarray(table["energy_per_atom_ev"])))
+    for broken, said in ((mixed, "mix energies of kind"), (empty, "has an energy")):
+        for read in (low_labels, labels_to_teach):
+            with pytest.raises(DatasetError, match=said):
+                read(broken, frames)
+    with pytest.raises(DatasetError, match="b3lyp"):
+        low_labels(dft, frames, "b3lyp")
+    for without in (of(table.filter(~is_low)), of(None)):
+        assert low_labels(without, frames) is None
+        assert labels_to_teach(without, frames) is None
 
 
 def test_on_dft_all_cases_start_from_what_their_training_frames_were_taught():
