@@ -555,8 +555,7 @@ def record_arrival(results: LessonResults, runs: Mapping) -> str:
     -------
     str
     """
-    fallen = last_fifth(runs, methods=CASES)
-    return record_last_fifth(results, fallen, NAMES, more="") if len(fallen) else "No run has steps enough to tell."
+    return record_last_fifth(results, last_fifth(runs, methods=CASES), NAMES, more="")
 
 
 def best_in_words(learned: Learned) -> str:
