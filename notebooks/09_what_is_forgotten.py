@@ -283,6 +283,7 @@ forgetting.record_differences(results, learned)
 #
 # Behind each error stands the verdict on its difference from no training, paired over materials.
 # Volumes and bulk moduli are those of test materials that the data hold at several volumes of one cell: minimum and curvature of $E(V)$ by the model against the same fit to the labels, as the median deviation.
+# A minimum outside these volumes is extrapolated, and does not count.
 
 # %%
 forgetting.record_beyond(results, learned)

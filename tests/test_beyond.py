@@ -10,11 +10,18 @@ import pytest
 import crossfunc as xf
 from crossfunc.bootstrap import Estimate
 from crossfunc.lessons import LessonResults, forgetting
-from crossfunc.lessons.beyond import Beyond, JudgedBeyond, find_beyond, volume_errors, volume_series
+from crossfunc.lessons.beyond import (
+    Beyond,
+    JudgedBeyond,
+    equations_of_state,
+    find_beyond,
+    volume_errors,
+    volume_series,
+)
 from crossfunc.potential import Crystals
 from crossfunc.potential.recorded import RecordedModel, crystal_keys
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.source import SourceSplit
+from crossfunc.training.source import SourceSplit, join_frames
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 
@@ -89,6 +96,54 @@ def test_deviations_are_those_of_the_two_fits_and_none_where_the_model_is_the_la
     softer = volume_errors(answering(frames, *spring(volumes, 40.0, 0.01)), frames).loc["A"]
     assert softer["bulk"] == pytest.approx(-50, abs=2)
     assert softer["volume"] == pytest.approx(0, abs=0.1)
+
+
+def falling(volumes):
+    """Energy and stress of a cell that only wants to grow."""
+    return spring(volumes, 400.0)
+
+
+def test_a_minimum_that_is_not_between_the_volumes_is_none_of_labels_or_model():
+    frames = frames_of([*CUBES, *[("B", *cube[1:3], 0.01) for cube in CUBES]])
+    volumes = np.linalg.det(frames.crystals.lattices_a)
+    (energy, stress), (wide_energy, wide_stress) = spring(volumes, 41.0), falling(volumes)
+    is_b = frames.material_ids == "B"
+    mixed = np.where(is_b, wide_energy, energy), np.where(is_b[:, None, None], wide_stress, stress)
+    found = equations_of_state(frames, mixed[0] / 2, mixed[1])
+    assert found.loc["A", "volume"] == pytest.approx(41, abs=0.1)
+    assert found.loc["B"].isna().all()
+    of_model = volume_errors(answering(frames, *mixed), frames)
+    assert of_model.loc["A", "volume"] == pytest.approx(2.5, abs=0.1)
+    assert of_model.loc["B"].isna().all()
+    labels = replace(frames, energy_per_atom_ev=mixed[0] / 2, stress_gpa=mixed[1].astype(np.float32))
+    of_labels = volume_errors(answering(frames, energy, stress), labels)
+    assert of_labels.index.tolist() == ["A"]
+    assert of_labels.loc["A"].to_numpy() == pytest.approx([0, 0], abs=0.05)
+
+
+def test_frames_beyond_training_are_of_no_material_by_which_the_epoch_was_chosen():
+    cells = [
+        ("train", (3, 9), (3.45,) * 3, 0.02),
+        ("watched", (3, 9), (3.4,) * 3, 0.0),
+        ("watched", (3, 9), (3.0,) * 3, 0.1),
+        ("test", (3, 9), (3.2,) * 3, 0.0),
+        ("test", (3, 9), (3.0,) * 3, 0.1),
+        *(("falls", *cube[1:]) for cube in CUBES),
+    ]
+    every = frames_of(cells)
+    energy, stress = falling(np.linalg.det(every.crystals.lattices_a))
+    falls = every.material_ids == "falls"
+    every = replace(
+        every,
+        energy_per_atom_ev=np.where(falls, energy / 2, every.energy_per_atom_ev),
+        stress_gpa=np.where(falls[:, None, None], stress, every.stress_gpa).astype(np.float32),
+    )
+    target = every.take(np.array([0, 1, 3, 5]))
+    split = {"train": np.array([0]), "validation": np.array([1]), "test": np.array([2, 3])}
+    origin = SourceSplit(every.take(np.array([0])), {"far from equilibrium": every.take(np.array([2, 4]))}, "pbe")
+    found = find_beyond(every, target, {0: split}, {0: origin})
+    assert found.frames.frame_ids[found.splits[0]["test"]].tolist() == ["test/4"]
+    assert not found.has_volumes  # labels that only fall have no volume
 
 
 def test_frames_beyond_training_are_of_no_training_material_and_of_elements_that_it_knows():
@@ -216,3 +271,24 @@ def test_a_deviation_of_volumes_has_a_range_over_seeds(judged_frames):
     (row,) = [row for row in results.to_dict()["results"] if row["key"] == "volume_3"]
     assert row["interval"] == pytest.approx((2.5, 3.75), abs=0.1)
     assert row["value"] == pytest.approx(np.mean(row["interval"]))
+    assert row["note"].endswith("of 2 seeds; 2 of 2 fits have a minimum between the volumes and count")
+
+
+def test_a_models_fits_without_a_minimum_are_left_out_and_counted(judged_frames):
+    cubes = frames_of([("B", *cube[1:3], 0.01) for cube in CUBES], forces=0.1)
+    frames = join_frames(judged_frames.frames, cubes)
+    beyond = Beyond(frames, {0: judged_frames.splits[0] | {"volumes": np.arange(7, 13)}})
+    volumes = np.abs(np.linalg.det(frames.crystals.lattices_a))
+    (energy, stress), (wide_energy, wide_stress) = spring(volumes, 41.0), falling(volumes)
+    is_b = frames.material_ids == "B"
+    half = np.where(is_b, wide_energy, energy), np.where(is_b[:, None, None], wide_stress, stress)
+    models = {("pretrained", 0): (energy, stress), ("3", 0): half, ("replay", 0): falling(volumes)}
+    judged = JudgedBeyond(beyond, {case: answering(frames, *answers) for case, answers in models.items()})
+    assert judged.count_fits().to_numpy().tolist() == [[2, 2], [1, 2], [0, 2]]
+    results = LessonResults("09_what_is_forgotten")
+    learned = SimpleNamespace(beyond=judged, splits=beyond.splits, methods=["3", "replay"])
+    shown = forgetting.record_beyond(results, learned)["volume (%)"]
+    assert shown.tolist() == ["2.5", "2.5 (1 of 2 fits)", "–"]
+    notes = {row["key"]: row["note"] for row in results.to_dict()["results"] if row["key"].startswith("volume_")}
+    assert set(notes) == {"volume_pretrained", "volume_3"}
+    assert "1 of 2 fits" in notes["volume_3"]

@@ -35,6 +35,12 @@ def test_a_minimum_outside_the_volumes_is_said_to_be_outside():
     assert not fit_equation_of_state(volumes, *curve(volumes)).inside
 
 
+def test_energies_that_only_fall_have_an_extrapolated_minimum_and_are_no_error():
+    fit = fit_equation_of_state([90, 95, 100, 105, 110], [-1.0, -1.5, -2.0, -2.5, -3.0], [16.0] * 5)
+    assert not fit.inside
+    assert fit.volume_a3 > 110
+
+
 def test_two_volumes_are_refused():
     with pytest.raises(DatasetError, match="at least three"):
         fit_equation_of_state([40, 41], *curve(np.array([40.0, 41.0])))

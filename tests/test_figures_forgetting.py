@@ -200,7 +200,12 @@ def test_the_page_says_which_methods_still_fall():
     assert found == {"last_fifth_method_1": 50, "last_fifth_replay": 0}
     said = forgetting.record_arrival(LessonResults("09_what_is_forgotten"), {("replay", 0): run(*[9] * 6)})
     assert said.endswith("so this says that the schedule is over.")
-    assert forgetting.record_arrival(results, {("pretrained", 0): run(5)}) == "No run has steps enough to tell."
+    untold = "No method's runs were all validated 5 times"
+    assert forgetting.record_arrival(results, {("pretrained", 0): run(5)}).startswith(untold)
+    seldom = {("1", 0): run(100, 90, 80, 70), ("replay", 0): run(*[9] * 4)}  # six epochs, a look every two
+    nothing = LessonResults("09_what_is_forgotten")
+    assert forgetting.record_arrival(nothing, seldom).startswith(untold)
+    assert nothing.to_dict()["results"] == []
 
 
 def test_differences_are_paired_by_material(learned):

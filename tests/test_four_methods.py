@@ -859,6 +859,13 @@ def test_a_run_has_arrived_when_its_last_fifth_changes_little(tmp_path):
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert (found["last_fifth_method_3"]["value"], *found["last_fifth_method_3"]["interval"]) == (25, 0, 50)
     assert "None falls by more" in four_methods.record_last_fifth(LessonResults("04_four_methods"), fallen.loc[["4"]])
+    runs["3", 1] = run(100, 90, 80)  # one seed of two is no mean
+    fallen = four_methods.last_fifth(runs)
+    assert fallen.index.tolist() == ["4"]
+    nothing = LessonResults("04_four_methods")
+    said = four_methods.record_last_fifth(nothing, four_methods.last_fifth({("3", 0): run(100, 90, 80)}))
+    assert said == "No method's runs were all validated 5 times, so whether they have arrived cannot be said."
+    assert nothing.to_dict()["results"] == []
 
 
 def test_errors_and_norms_at_the_start_are_those_of_each_start():

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from crossfunc.datasets import Dataset, describe_functionals
+from crossfunc.datasets import Dataset, DatasetError, describe_functionals
 from crossfunc.lessons import LessonResults, own_data
 from crossfunc.lessons.own_data import check_claim, describe_lack, fit_size_limit, stop_here
 
@@ -148,3 +148,11 @@ def test_real_files_and_datasets_are_found_or_not_there(tmp_path, monkeypatch):
     assert own_data.find_real_file("entries.json") == tmp_path / "entries.json"
     assert own_data.open_if_there("no-such-dataset") is None
     assert own_data.open_if_there("surrogate", "elements").name == "surrogate"
+
+
+def test_a_dataset_that_is_here_and_damaged_is_told_and_not_taken_for_one_that_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFUNC_DATA", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dataset.json").write_text('{"name": "mi')
+    with pytest.raises(DatasetError, match=r"dataset\.json"):
+        own_data.open_if_there("mine")

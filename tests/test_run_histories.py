@@ -73,7 +73,17 @@ def test_data_without_forces_have_nothing_to_differ_in():
 def test_the_last_fifth_begins_with_the_last_validation_of_the_first_four():
     history = pd.DataFrame({"step": np.arange(6) * 10, "validation_x": [100.0, 90, 80, 70, 60, 30]})
     assert run_histories.last_fifth(history, "x") == 0.5
-    assert run_histories.last_fifth(history.iloc[[0, 5]], "x") == pytest.approx(0.7)
     assert run_histories.last_fifth(history.assign(validation_x=[1.0] * 5 + [2.0]), "x") == -1
+    later = history.iloc[1:]  # without a row before the first step
+    assert run_histories.last_fifth(later, "x") == 0.5
     assert np.isnan(run_histories.last_fifth(history.iloc[:1], "x"))
     assert np.isnan(run_histories.last_fifth(history.assign(validation_x=np.nan), "x"))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4])
+def test_a_run_that_was_looked_at_too_seldom_has_no_last_fifth(n):
+    """Six epochs with a look every two, as lesson 9 has them by default, would compare the end with two thirds."""
+    history = pd.DataFrame({"step": np.arange(n + 1) * 20, "validation_x": 100.0 - np.arange(n + 1)})
+    assert np.isnan(run_histories.last_fifth(history, "x"))
+    unlabelled = pd.DataFrame({"step": np.arange(8) * 20, "validation_x": [9.0] * (n + 1) + [np.nan] * (7 - n)})
+    assert np.isnan(run_histories.last_fifth(unlabelled, "x"))

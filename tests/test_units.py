@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 import crossfunc as xf
 from crossfunc.cli import app
-from crossfunc.datasets import open_dataset
+from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.energies import fit_atomref, published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.lessons import four_methods
@@ -43,7 +44,7 @@ from crossfunc.training.baselines import last_refit_ev
 from crossfunc.training.evaluate import predict_frames
 from crossfunc.training.fit import _Run
 from crossfunc.training.labels import LabelledFrames
-from crossfunc.training.run_folder import RunError
+from crossfunc.training.run_folder import RunError, identify_given
 from crossfunc.training.source import label_with_model, replace_labels
 from crossfunc.training.taught import labels_to_teach, low_labels
 from crossfunc.training.units import (
@@ -156,6 +157,32 @@ def test_everything_that_decides_the_numbers_is_part_of_the_identity(frames, uni
     found = {identify(other, frames) for other in others} | {identify(unit, frames.take(np.arange(23)))}
     assert same not in found
     assert len(found) == len(others) + 1
+
+
+def test_what_one_pretrained_model_has_made_is_not_read_back_for_another(frames, units, moved, tmp_path):
+    """Only the default model adds nothing to an identity, so that units from before there was a choice stay valid."""
+    start, unit = chain(units, moved, steps=1)
+    path = tmp_path / "other.pt"
+    xf.save_model(xf.load_model("r2scan"), path)
+    for one in (units[0], unit):
+        found = {identify(one, frames, given) for given in ("0.3.0", "r2scan", path)}
+        assert len(found) == 3
+        assert identify(one, frames) in found
+        assert identify(one, frames, identify_given(path)) in found
+    folder = tmp_path / "units"
+    (first,) = run_units([unit], frames, folder)
+    assert read_unit(unit, frames, folder) is not None
+    assert read_unit(unit, frames, folder, path) is None
+    assert {state.state for state in progress([start, unit], frames, folder, path)} == {"stopped"}
+    with pytest.raises(InputError, match="2 of 2 units are not whole"):
+        read_results([start, unit], frames, folder, path)
+    with pytest.raises(RunError, match="holds another run"):
+        run_units([unit], frames, folder, pretrained=path)
+    shutil.rmtree(folder / "runs")
+    (other,) = run_units([unit], frames, folder, pretrained=path)
+    assert other.metrics["test"] != first.metrics["test"]
+    assert read_unit(unit, frames, folder, path).metrics == other.metrics
+    assert {state.state for state in progress([start, unit], frames, folder, path)} == {"whole"}
 
 
 def test_two_units_of_one_name_are_an_error(frames, units):
@@ -362,6 +389,33 @@ def test_low_labels_lie_beside_the_high_ones_frame_by_frame():
     moved = replace_labels(frames.take(order), crystals=type(strained)(
         strained.atomic_numbers, strained.frac_coords + 0.01, strained.lattices_a, strained.n_atoms))  # fmt: skip
     assert low_labels(dft, moved) is None
+
+
+def test_low_labels_that_cannot_be_read_are_not_taken_for_labels_that_are_not_there():
+    dft = open_dataset("pbe-r2scan")
+    frames = usable_frames(dft, 4, 40, need_forces=True)
+    table = dft.frames
+    is_low = np.asarray(table["functional"]) == "pbe"
+
+    def of(frames_table):
+        return replace(dft, _tables={"frames": frames_table})
+
+    def with_column(name, values):
+        place = table.column_names.index(name)
+        return of(table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type)))
+
+    first_low = np.arange(len(table)) == np.flatnonzero(is_low)[0]
+    mixed = with_column("energy_kind", np.where(first_low, "mp2020", np.asarray(table["energy_kind"])))
+    empty = with_column("energy_per_atom_ev", np.where(is_low, np.nan, np.asarray(table["energy_per_atom_ev"])))
+    for broken, said in ((mixed, "mix energies of kind"), (empty, "has an energy")):
+        for read in (low_labels, labels_to_teach):
+            with pytest.raises(DatasetError, match=said):
+                read(broken, frames)
+    with pytest.raises(DatasetError, match="b3lyp"):
+        low_labels(dft, frames, "b3lyp")
+    for without in (of(table.filter(~is_low)), of(None)):
+        assert low_labels(without, frames) is None
+        assert labels_to_teach(without, frames) is None
 
 
 def test_on_dft_all_cases_start_from_what_their_training_frames_were_taught():

@@ -1066,7 +1066,7 @@ def units(
     from crossfunc.lessons.sources import LessonError, find_root
     from crossfunc.lessons.units import units_folder
     from crossfunc.overrides import parse_overrides
-    from crossfunc.training.units import progress, progress_table, run_units
+    from crossfunc.training.units import PRETRAINED, progress, progress_table, run_units
 
     (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
     folder = units_folder(plan.results, plan.lesson.stem)
@@ -1077,10 +1077,11 @@ def units(
             f"no unit's name holds {' or '.join(only or [])}; there are: {', '.join(u.name for u in planned)}."
         )
     fetch_units(plan)
+    pretrained = plan.parameters.get("pretrained", PRETRAINED)
     title = f"{plan.lesson.stem}, profile {plan.profile}"
 
     def tell_page() -> Path:
-        return write_progress_page(folder, title, progress(chosen, frames, folder))
+        return write_progress_page(folder, title, progress(chosen, frames, folder, pretrained))
 
     def report(name: str) -> None:
         say(f"{name}: whole")
@@ -1092,9 +1093,8 @@ def units(
         say(f"A browser shows how far they are: {tell_page()}")
         torch.set_num_threads(1 if jobs > 1 else torch.get_num_threads())
         with use_cluster(cluster):
-            run_units(chosen, frames, folder, pretrained=plan.parameters.get("pretrained", "0.3.0"), n_jobs=jobs,
-                      report=report)  # fmt: skip
-    states = progress(chosen, frames, folder)
+            run_units(chosen, frames, folder, pretrained=pretrained, n_jobs=jobs, report=report)
+    states = progress(chosen, frames, folder, pretrained)
     if not status:
         write_progress_page(folder, title, states)
     for state in states:

@@ -52,11 +52,13 @@ def fit_equation_of_state(
     Returns
     -------
     EquationOfState
+        The best curve always has a minimum, also through energies that only fall: then it is extrapolated, its numbers
+        say nothing of the crystal, and `inside` is False.
 
     Raises
     ------
     DatasetError
-        Fewer than three volumes, or no minimum.
+        Fewer than three volumes.
 
     Notes
     -----

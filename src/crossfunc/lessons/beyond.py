@@ -28,7 +28,7 @@ _METRICS = {"energy": METRICS["energy"], "force": METRICS["forces"]}
 
 @dataclass(frozen=True)
 class Beyond:
-    """Frames of the target to judge trained models by, none of them like those of training.
+    """Frames of the target to judge trained models by, none of a material of training or validation.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Beyond:
         Every frame of the target with an energy and forces.
     splits : dict of int to dict of str to ndarray
         By seed, rows of `frames`: `train`; `test`, other structures, chemistries and large forces; `volumes`, one cell
-        of each test material at several volumes.
+        of each test material at several volumes, with a minimum of the labels between them.
     """
 
     frames: LabelledFrames = field(repr=False)
@@ -76,7 +76,7 @@ def find_beyond(
         By seed, rows of `target`.
     origins : dict of int to SourceSplit
         By seed, as the runs have it: crystals of all kinds but the nearest are taken, as far as the target labels the
-        same crystals and training knows their elements.
+        same crystals, training knows their elements, and their material is none of training or validation.
 
     Returns
     -------
@@ -90,14 +90,25 @@ def find_beyond(
         train = _rows_of(target.take(split["train"]), place)
         far = [_rows_of(of_kind, place) for kind, of_kind in origins[seed].held_out.items() if kind != KINDS[0]]
         rows = np.unique(np.concatenate([*far, np.array([], dtype=np.int64)]))
-        rows = rows[~np.isin(frames.material_ids[rows], frames.material_ids[train])]
+        seen = target.material_ids[np.concatenate([split["train"], split["validation"]])]  # its labels chose the epoch
+        rows = rows[~np.isin(frames.material_ids[rows], seen)]
         tested = np.unique(target.material_ids[split["test"]])
         found[seed] = {
             "train": train,
             "test": rows[has_known_elements(frames, rows, train)],
-            "volumes": np.concatenate([*volume_series(frames, tested).values(), np.array([], dtype=np.int64)]),
+            "volumes": _rows_with_minimum(frames, volume_series(frames, tested)),
         }
     return Beyond(frames, found)
+
+
+def _rows_with_minimum(frames: LabelledFrames, series: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of the series whose labels have their minimum between the volumes: no other one has a volume to miss."""
+    found = [np.array([], dtype=np.int64)]
+    for rows in series.values():
+        some = frames.take(rows)
+        if equations_of_state(some, some.energy_per_atom_ev, some.stress_gpa).notna().all(axis=None):
+            found.append(rows)
+    return np.concatenate(found)
 
 
 def _rows_of(some: LabelledFrames, place: Mapping[int, int]) -> np.ndarray:
@@ -159,16 +170,21 @@ def volume_errors(model, frames: LabelledFrames, labels: pd.DataFrame | None = N
     -------
     DataFrame
         By material, `volume` and `bulk`: the volume at the minimum and the bulk modulus, minus those of a fit to the
-        labels of the same cells, in per cent of the latter.
+        labels of the same cells, in per cent of the latter. Without the materials whose labels have no minimum between
+        the volumes; NaN where the model has none there.
     """
     seen = predict_frames(model, frames)
     found = equations_of_state(seen.frames, seen.energy_per_atom_ev, seen.stress_gpa)
     labels = equations_of_state(frames, frames.energy_per_atom_ev, frames.stress_gpa) if labels is None else labels
-    return 100 * (found / labels - 1)
+    labels = labels.dropna()
+    return 100 * (found.loc[labels.index] / labels - 1)
 
 
 def equations_of_state(frames: LabelledFrames, energy_per_atom_ev: np.ndarray, stress_gpa: np.ndarray) -> pd.DataFrame:
-    """Return `volume` (Å³ of the cell) and `bulk` modulus (GPa) at the minimum of E(V), by material of the frames."""
+    """Return `volume` (Å³ of the cell) and `bulk` modulus (GPa) at the minimum of E(V), by material of the frames.
+
+    Both are NaN where the minimum is not between the smallest and the largest volume: it would be extrapolated.
+    """
     volumes = np.abs(np.linalg.det(frames.crystals.lattices_a))
     energies = energy_per_atom_ev * frames.crystals.n_atoms
     pressures = -np.trace(stress_gpa, axis1=1, axis2=2) / 3
@@ -176,8 +192,8 @@ def equations_of_state(frames: LabelledFrames, energy_per_atom_ev: np.ndarray, s
     for material in np.unique(frames.material_ids):
         k = np.flatnonzero(frames.material_ids == material)
         fit = fit_equation_of_state(volumes[k], energies[k], pressures[k])
-        rows[material] = {"volume": fit.volume_a3, "bulk": fit.bulk_modulus_gpa}
-    return pd.DataFrame.from_dict(rows, orient="index")
+        rows[material] = (fit.volume_a3, fit.bulk_modulus_gpa) if fit.inside else (np.nan, np.nan)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["volume", "bulk"], dtype=float)
 
 
 class JudgedBeyond:
@@ -208,20 +224,34 @@ class JudgedBeyond:
         return self._judged.difference(one, other, _METRICS[what])
 
     def median_deviations(self) -> pd.DataFrame:
-        """Return the median over materials of the absolute deviations of `volume` and `bulk`, %, by method and seed."""
+        """Return the median over materials of the absolute deviations of `volume` and `bulk`, %, by method and seed.
+
+        Over the materials where the model has its minimum between the volumes, see `count_fits`; NaN without any.
+        """
         return pd.DataFrame({case: off.abs().median() for case, off in self.volumes.items()}).T
+
+    def count_fits(self) -> pd.DataFrame:
+        """Return how many equations of state there are by method, over all seeds.
+
+        Columns `inside`, those with the model's minimum between the volumes, which the medians are over, and `all`.
+        """
+        counts = {c: (off["volume"].notna().sum(), len(off)) for c, off in self.volumes.items()}
+        table = pd.DataFrame.from_dict(counts, orient="index", columns=["inside", "all"])
+        return table.groupby([method for method, _ in counts], sort=False).sum()
 
     def table(self) -> pd.DataFrame:
         """Return the mean over seeds by method.
 
         Columns `energy` (meV/atom) and `force` (meV/Å) beyond the training frames, `slope` of predicted on labelled
         forces there, `volume` and `bulk`: the median over materials of the absolute deviation, %. A column without
-        anything to judge by is left out.
+        anything to judge by is left out; a deviation is NaN where a seed's model has no minimum between the volumes of
+        any material.
         """
         columns: dict[str, pd.Series] = {}
         if self.beyond.has_far:
             mean = self._judged.mean
             columns |= {what: mean[metric] for what, metric in _METRICS.items()} | {"slope": mean["slope"]}
         if self.beyond.has_volumes:
-            columns |= dict(self.median_deviations().groupby(level=0, sort=False).mean().items())
+            of_seeds = self.median_deviations().groupby(level=0, sort=False)
+            columns |= dict(of_seeds.agg(lambda medians: medians.mean(skipna=False)).items())
         return pd.DataFrame(columns, index=self.methods, dtype=float)

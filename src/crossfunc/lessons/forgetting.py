@@ -495,8 +495,9 @@ def record_beyond(results: LessonResults, learned: Learned) -> pd.DataFrame:
     -------
     DataFrame
         A row for each method: errors of energy and force with the verdict on their difference from those of the
-        untrained model, the slope of force parity, and the deviations of volume and bulk modulus; "–" where there is
-        nothing to judge by.
+        untrained model, the slope of force parity, and the deviations of volume and bulk modulus, with how many
+        equations of state they are over where a model's minimum is not always between the volumes; "–" where there is
+        nothing to judge by, or a seed's model has no such minimum at all.
     """
     judged = learned.beyond
     if judged is None:
@@ -515,11 +516,14 @@ def record_beyond(results: LessonResults, learned: Learned) -> pd.DataFrame:
             results.record(f"beyond_{what}_{name}_minus_pretrained", gap.value, gap.interval, n=gap.n_materials)
         if "slope" in table:
             shown.loc[key, BEYOND["slope"]] = f"{row['slope']:.2f}"
-        if "volume" in table:
-            shown.loc[key, BEYOND["volume"]] = f"{row['volume']:.1f}"
-            shown.loc[key, BEYOND["bulk"]] = f"{row['bulk']:.0f}"
+        if "volume" in table and np.isfinite(row["volume"]):
+            inside, fits = judged.count_fits().loc[key, ["inside", "all"]]
+            among = "" if inside == fits else f" ({inside} of {fits} fits)"
+            shown.loc[key, BEYOND["volume"]] = f"{row['volume']:.1f}{among}"
+            shown.loc[key, BEYOND["bulk"]] = f"{row['bulk']:.0f}{among}"
             of_seeds = judged.median_deviations().loc[key, "volume"]
-            results.record(f"volume_{name}", of_seeds.mean(), seed_range(of_seeds), n=len(of_seeds))
+            counts = {"n": len(of_seeds), "inside": inside, "fits": fits}
+            results.record(f"volume_{name}", of_seeds.mean(), seed_range(of_seeds), **counts)
     return shown.rename(index=NAMES)
 
 
@@ -551,8 +555,7 @@ def record_arrival(results: LessonResults, runs: Mapping) -> str:
     -------
     str
     """
-    fallen = last_fifth(runs, methods=CASES)
-    return record_last_fifth(results, fallen, NAMES, more="") if len(fallen) else "No run has steps enough to tell."
+    return record_last_fifth(results, last_fifth(runs, methods=CASES), NAMES, more="")
 
 
 def best_in_words(learned: Learned) -> str:

@@ -17,7 +17,7 @@ from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
 from crossfunc.lessons.results import format_value, listed, seed_range
-from crossfunc.lessons.run_histories import STILL_FALLING, training_error
+from crossfunc.lessons.run_histories import FEWEST_LOOKS, STILL_FALLING, training_error
 from crossfunc.lessons.scores import QUANTITIES, mean_over_seeds
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
@@ -528,19 +528,20 @@ def last_fifth(runs, metric: str = ENERGY, methods: Collection[str] = tuple("123
     Returns
     -------
     DataFrame
-        A row for each of these methods, a column for each seed, as `run_histories.last_fifth` has it.
+        A row for each of these methods, a column for each seed, as `run_histories.last_fifth` has it. Without the
+        methods that have it of some seeds only, or of none: a mean over chosen seeds is not that of the others.
     """
     found: dict[str, dict[int, float]] = {}
     for (name, seed), run in runs.items():
-        if name in methods and np.isfinite(fallen := run_histories.last_fifth(run.history, metric)):
-            found.setdefault(name, {})[seed] = fallen
-    return pd.DataFrame(found).T
+        if name in methods:
+            found.setdefault(name, {})[seed] = run_histories.last_fifth(run.history, metric)
+    return pd.DataFrame({name: row for name, row in found.items() if np.isfinite(list(row.values())).all()}).T
 
 
 def record_last_fifth(
     results, fallen: pd.DataFrame, names: Mapping[str, str] | None = None, more: str = _ON_REFERENCES
 ) -> str:
-    """Record the mean over seeds in percent, and say which methods have not arrived.
+    """Record the mean over seeds in percent, and say which methods have not arrived, or that it cannot be told.
 
     Parameters
     ----------
@@ -552,6 +553,8 @@ def record_last_fifth(
     more : str, optional
         End of the sentence where all have arrived, after "so this says that the schedule is over".
     """
+    if fallen.empty:
+        return f"No method's runs were all validated {FEWEST_LOOKS} times, so whether they have arrived cannot be said."
     for name, row in fallen.iterrows():
         results.record(f"last_fifth_{short_name(name)}", 100 * row.mean(), seed_range(100 * row))
     mean, called = fallen.mean(axis=1), {name: f"Method {name}" for name in fallen.index} | dict(names or {})

@@ -353,10 +353,6 @@ def _by_n(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.rename_axis("N").rename_axis(None, axis=1)
 
 
-FEWEST_LOOKS = 5
-"""With fewer validations a run has no last fifth."""
-
-
 def last_fifths(units: Mapping[tuple, Any], done: Sequence) -> pd.DataFrame:
     """By how much of itself each run's errors fell in the last fifth of its steps: `method`, `n`, `seed`, `energy` ...
 
@@ -370,13 +366,13 @@ def last_fifths(units: Mapping[tuple, Any], done: Sequence) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Without a row where a run has fewer than `FEWEST_LOOKS` validations after its first step.
+        Without a row where a run has fewer than `run_histories.FEWEST_LOOKS` validations after its first step.
     """
     rows = [
         {"method": name, "n": n, "seed": seed}
         | {metric: run_histories.last_fifth(run.history, COLUMNS[metric]) for metric in DRAWN}
         for (name, n, seed), run in zip(units, done, strict=True)
-        if (run.history["step"] > 0).sum() >= FEWEST_LOOKS
+        if (run.history["step"] > 0).sum() >= run_histories.FEWEST_LOOKS
     ]
     return pd.DataFrame(rows, columns=["method", "n", "seed", *DRAWN])
 
@@ -385,7 +381,7 @@ def record_last_fifths(results, units: Mapping[tuple, Any], done: Sequence) -> s
     """Record `last_fifths` at the largest N in percent, and say which runs have not arrived, if any."""
     fallen = last_fifths(units, done)
     if fallen.empty:
-        few = f"fewer than {FEWEST_LOOKS} times (`n_looks`)"
+        few = f"fewer than {run_histories.FEWEST_LOOKS} times (`n_looks`)"
         return f"These runs were looked at {few}, so whether they have arrived cannot be said."
     limit, said = f"{run_histories.STILL_FALLING:.0%}", []
     for metric in DRAWN:

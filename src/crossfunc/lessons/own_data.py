@@ -161,13 +161,20 @@ def find_real_file(name: str) -> Path | None:
 
 
 def open_if_there(name: str, *tables: str):
-    """Return a dataset that has these tables, None if it is not here or lacks one of them."""
-    from crossfunc.datasets import DatasetError, open_dataset
+    """Return a dataset that has these tables, None if it is not here or lacks one of them.
+
+    Raises
+    ------
+    DatasetError
+        It is here, and damaged.
+    """
+    from crossfunc.datasets import DatasetError, find_dataset, open_dataset
 
     try:
-        dataset = open_dataset(name)
+        find_dataset(name)
     except DatasetError:
         return None
+    dataset = open_dataset(name)
     return None if any(getattr(dataset, table) is None for table in tables) else dataset
 
 

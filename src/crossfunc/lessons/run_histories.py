@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crossfunc.training.result import FinetuneResult
     from crossfunc.training.units import Unit
 
-__all__ = ["SAME_MEV_PER_A", "STILL_FALLING", "check_one_start", "last_fifth", "training_error"]
+__all__ = ["FEWEST_LOOKS", "SAME_MEV_PER_A", "STILL_FALLING", "check_one_start", "last_fifth", "training_error"]
 
 SAME_MEV_PER_A = 1e-2
 """Mean force errors of one network on the same frames agree to this on any machine; those of two networks do not."""
@@ -26,6 +26,9 @@ the compiled library, by 0.005 and 0.00001."""
 
 STILL_FALLING = 0.05
 """A run whose validation error falls by more than this share in its last fifth has not arrived."""
+
+FEWEST_LOOKS = 5
+"""With fewer validations after the first step, evenly spread, a run's last fifth holds none but the one at its end."""
 
 _FORCE = "validation_force_mae_mev_per_a"
 
@@ -85,11 +88,12 @@ def last_fifth(history, metric: str) -> float:
     Returns
     -------
     float
-        1 - end / before, from the last validation that the first four fifths hold; negative where the error rose, NaN
-        without a validation there.
+        1 - end / before, from the last validation that the first four fifths hold, which may lie before their end;
+        negative where the error rose. NaN with fewer than `FEWEST_LOOKS` validations after step 0, or none in the first
+        four fifths: "before" would be the last third of a run, or all of it.
     """
     seen = history[["step", f"validation_{metric}"]].dropna()
     before = seen[seen["step"] <= 0.8 * seen["step"].max()]
-    if len(seen) < 2 or before.empty:
+    if (seen["step"] > 0).sum() < FEWEST_LOOKS or before.empty:
         return float("nan")
     return float(1 - seen.iloc[-1, 1] / before.iloc[-1, 1])

@@ -543,7 +543,7 @@ def _shared_folder(results_dir, planned, frames: LabelledFrames, pretrained, *, 
 
     if results_dir is None:
         return None
-    everything = [str(pretrained), *(identify(unit, frames) for unit in planned.values())]
+    everything = [str(pretrained), *(identify(unit, frames, pretrained) for unit in planned.values())]
     shared = Path(results_dir).parent / "shared" / LESSON_4
     if anew:
         shutil.rmtree(shared, ignore_errors=True)

@@ -239,11 +239,31 @@ def _batches(dataset: Dataset, columns: Sequence[str]) -> Iterator:
         raise DatasetError(f"{file}: not readable as parquet ({error}); fetch or import the dataset again.") from error
 
 
+def has_frames(dataset: Dataset, functional: str) -> bool:
+    """Whether a dataset has a frame in a functional: "high" or "low", or a key or name; the frames stay on disk.
+
+    Raises
+    ------
+    DatasetError
+        The dataset has no such functional, or its table of frames is damaged.
+    """
+    key = dataset.functional(functional).key
+    if not _lists_frames(dataset):
+        return False
+    return any(key in batch["functional"].to_pylist() for batch in _batches(dataset, ["functional"]))
+
+
+def _lists_frames(dataset: Dataset) -> bool:
+    if "frames" in dataset._tables:
+        return dataset._tables["frames"] is not None
+    return "frames.parquet" in dataset.meta.get("files", {})
+
+
 def _read_light(dataset: Dataset):
     """Ids, kinds, elements and energies of all frames, as one small table."""
     import pyarrow as pa
 
-    if "frames" not in dataset._tables and "frames.parquet" not in dataset.meta.get("files", {}):
+    if not _lists_frames(dataset):
         raise DatasetError(
             f"{dataset.name}: has no frames (structures with labels), so there is nothing to train on or to compare "
             "with. Import frames with `crossfunc data import`, or use a dataset that has them."

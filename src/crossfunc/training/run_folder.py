@@ -260,7 +260,7 @@ class RunStart(NamedTuple):
             raise RunError(
                 f"the run started from a {kind} of its own, of which {RUN_FILE} has a hash alone; name it with --start."
             )
-        if given is not None and kind == "file" and _identify(given) != self.pretrained:
+        if given is not None and kind == "file" and identify_given(given) != self.pretrained:
             raise RunError(f"{given}: the run started from another file; name that one with --start.")
         return self.pretrained if given is None else given
 
@@ -330,9 +330,9 @@ def describe_run(
         "method": method.key,
         "options": method.strategy and method.strategy.describe(),
         "functional": functional,
-        "pretrained": _identify(pretrained),
-        "references": _identify(references),
-        "prior": _identify(prior),
+        "pretrained": identify_given(pretrained),
+        "references": identify_given(references),
+        "prior": identify_given(prior),
         "source": source and {"functional": source.functional, "fingerprint": source.pool.fingerprint()},
         "data": {"name": name, "n_frames": len(frames), "fingerprint": frames.fingerprint()},
         "split": {part: {"n_frames": len(rows), "sha256": _hash(rows)} for part, rows in split.items()},
@@ -364,8 +364,8 @@ def _not_ours(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _identify(given) -> str | None:
-    """Name of a published model or table; hash of a file, a model or references."""
+def identify_given(given) -> str | None:
+    """Name of a published model or table; hash of a file, a model or references; of such a hash, itself."""
     if given is None:
         return None
     if hasattr(given, "state_dict"):

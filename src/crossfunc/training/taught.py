@@ -6,9 +6,9 @@ dataset has both functionals on the same structures, the model can be taught its
 
 import numpy as np
 
-from crossfunc.datasets import Dataset, DatasetError
+from crossfunc.datasets import Dataset
 from crossfunc.potential import predict
-from crossfunc.training.labels import LabelledFrames
+from crossfunc.training.labels import LabelledFrames, has_frames
 from crossfunc.training.methods import as_model
 from crossfunc.training.source import replace_labels, without_labels
 
@@ -38,12 +38,18 @@ def low_labels(dataset: Dataset, frames: LabelledFrames, functional: str = "low"
     -------
     LabelledFrames or None
         Frame by frame those of `frames`, so that a split of one is a split of the other; NaN where no frame of the
-        other functional is the same crystal to the last bit. None where none is.
+        other functional is the same crystal to the last bit. None where none is, as where the dataset has no frame of
+        that functional.
+
+    Raises
+    ------
+    DatasetError
+        The dataset has no such functional, or frames of it that cannot be read: damaged, without any energy, or with
+        energies of two kinds.
     """
-    try:
-        others = LabelledFrames.from_dataset(dataset, functional)
-    except DatasetError:
+    if not has_frames(dataset, functional):
         return None
+    others = LabelledFrames.from_dataset(dataset, functional)
     at = {key: row for row, key in enumerate(_crystal_keys(others))}
     found = np.array([at.get(key, -1) for key in _crystal_keys(frames)])
     there = np.flatnonzero(found >= 0)
@@ -74,6 +80,11 @@ def labels_to_teach(dataset: Dataset, frames: LabelledFrames, pretrained="0.3.0"
         As from `low_labels`. None where fewer than half of the frames have low labels, where the high labels have
         forces and the low ones have none (energies alone would bend the forces), and where the low labels are those
         that the model itself gives.
+
+    Raises
+    ------
+    DatasetError
+        As from `low_labels`: labels that are there and cannot be read are no reason to begin without them.
     """
     low = low_labels(dataset, frames)
     if low is None:

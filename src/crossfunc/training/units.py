@@ -21,12 +21,15 @@ from crossfunc.errors import InputError
 from crossfunc.potential.recorded import RecordedModel
 from crossfunc.training.labels import LabelledFrames
 from crossfunc.training.result import FinetuneResult
-from crossfunc.training.run_folder import HISTORY_FILE
+from crossfunc.training.run_folder import HISTORY_FILE, identify_given
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RUN_FOLDER, RESULT_SUFFIX, RECORD_SUFFIX = "runs", ".json", ".npz"
+PRETRAINED = "0.3.0"
+"""The pretrained model where none is named. An identity does not hold it: units are older than a choice of models."""
+
 STATES = ("whole", "stopped", "waiting")
 """Of a unit: its result is there; it has begun and goes on from its checkpoint; nothing of it is there yet."""
 
@@ -110,7 +113,7 @@ def run_units(
     frames: LabelledFrames,
     folder: str | os.PathLike | None = None,
     *,
-    pretrained="0.3.0",
+    pretrained=PRETRAINED,
     n_jobs: int = 1,
     report=None,
     made: Mapping[str, FinetuneResult] | None = None,
@@ -126,7 +129,7 @@ def run_units(
     folder : str or path, optional
         Where runs and results are kept; None keeps nothing, and nothing can be resumed.
     pretrained
-        As for `finetune`; where units without a start of their own begin.
+        As for `finetune`; where units without a start of their own begin. What another one has made is not read back.
     n_jobs : int
         Runs side by side, one CPU thread each; inside `crossfunc.cluster.use_cluster` the cluster's workers take them,
         and have to see the folder.
@@ -146,7 +149,8 @@ def run_units(
     Raises
     ------
     RunError
-        The folder holds a unit of this name that was made with other data or settings; names the difference.
+        The folder holds a run of this name that was made with other data, settings or another pretrained model; names
+        the difference.
     InputError
         Two different units of one name.
     """
@@ -155,9 +159,10 @@ def run_units(
     folder = None if folder is None else Path(folder)
     every = with_starts(units, frames)
     made = made or {}
+    origin = identify_given(pretrained)  # a file is read once, not for every unit
     runs: dict[str, FinetuneResult] = {unit.name: made[unit.name] for unit in every if unit.name in made}
     if folder is not None and with_results:
-        there = {unit.name: read_unit(unit, frames, folder) for unit in every if unit.name not in runs}
+        there = {unit.name: read_unit(unit, frames, folder, origin) for unit in every if unit.name not in runs}
         runs |= {name: run for name, run in there.items() if run is not None}
     missing = [unit for unit in every if unit.name not in runs]
     for unit in with_starts(missing, frames):  # a start is trained again where others need more than its record
@@ -167,7 +172,9 @@ def run_units(
         wave = [unit for unit in every if unit.name not in runs and (unit.start is None or unit.start.name in runs)]
         models = [pretrained if u.start is None else u.start.model_of(runs[u.start.name]) for u in wave]
         found = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(run_unit)(unit, frames, folder and folder.absolute(), model, with_results=with_results)
+            delayed(run_unit)(
+                unit, frames, folder and folder.absolute(), model, origin=origin, with_results=with_results
+            )
             for unit, model in zip(wave, models, strict=True)
         )
         for unit, run in zip(wave, found, strict=True):
@@ -175,7 +182,7 @@ def run_units(
             if report:
                 report(unit.name)
     if folder is not None and with_results:
-        runs = {unit.name: read_unit(unit, frames, folder) or runs[unit.name] for unit in every}
+        runs = {unit.name: read_unit(unit, frames, folder, origin) or runs[unit.name] for unit in every}
     return [runs[unit.name] for unit in units]
 
 
@@ -203,9 +210,28 @@ def with_starts(units: Sequence[Unit], frames: LabelledFrames) -> list[Unit]:
 
 
 def run_unit(
-    unit: Unit, frames: LabelledFrames, folder: Path | None, pretrained="0.3.0", *, with_results: bool = True
+    unit: Unit,
+    frames: LabelledFrames,
+    folder: Path | None,
+    pretrained=PRETRAINED,
+    *,
+    origin=None,
+    with_results: bool = True,
 ) -> FinetuneResult:
-    """Make one unit from a pretrained model, or go on with it, or read its run back; write its files at the end."""
+    """Make one unit from a pretrained model, or go on with it, or read its run back; write its files at the end.
+
+    Parameters
+    ----------
+    unit : Unit
+    frames : LabelledFrames
+    folder : path or None
+    pretrained
+        Where the unit begins: with a start, the start's model.
+    origin : optional
+        As `pretrained` of `identify`, which a unit with a start needs; None: the same as `pretrained`.
+    with_results : bool
+        As for `run_units`.
+    """
     from crossfunc.training.fit import finetune
     from crossfunc.training.module import GivenRates
 
@@ -234,8 +260,9 @@ def run_unit(
     run = replace(run, seconds_in_all=seconds)
     if folder is None or not with_results:
         return run
-    if read_unit(unit, frames, folder) is None:
-        _write_result(folder, unit, frames, run, pretrained, seconds)
+    origin = pretrained if origin is None else origin
+    if read_unit(unit, frames, folder, origin) is None:
+        _write_result(folder, unit, frames, run, pretrained, seconds, identify(unit, frames, origin))
     return run
 
 
@@ -262,8 +289,12 @@ def _source_of(unit: Unit, frames: LabelledFrames):
     return split_source(unit.source, own, None, own, unit.split, seed=seed, prototypes=unit.prototypes)
 
 
-def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> FinetuneResult | None:
+def read_unit(
+    unit: Unit, frames: LabelledFrames, folder: str | os.PathLike, pretrained=PRETRAINED
+) -> FinetuneResult | None:
     """Return a whole unit from its two files, with a `RecordedModel` for each model; None if it is not whole.
+
+    A unit that another pretrained model has made is not the one that is asked for, and so not whole.
 
     Raises
     ------
@@ -273,7 +304,7 @@ def read_unit(unit: Unit, frames: LabelledFrames, folder: str | os.PathLike) -> 
     from crossfunc.training.records import unpack_run
 
     folder = Path(folder)
-    document = _read(_result_file(folder, unit), identify(unit, frames))
+    document = _read(_result_file(folder, unit), identify(unit, frames, pretrained))
     if document is None:
         return None
     data = (folder / f"{unit.name}{RECORD_SUFFIX}").read_bytes()
@@ -290,8 +321,21 @@ def _references_of(unit: Unit, frames: LabelledFrames, pretrained):
     return start_model(unit.method, others, pretrained=pretrained, prior=unit.prior).references
 
 
-def identify(unit: Unit, frames: LabelledFrames) -> str:
-    """Return a sha256 of all that decides a unit's numbers: frames, split, method, references, settings, start."""
+def identify(unit: Unit, frames: LabelledFrames, pretrained=PRETRAINED) -> str:
+    """Return a sha256 of what decides a unit's numbers: frames, split, method, references, settings, where it begins.
+
+    Parameters
+    ----------
+    unit : Unit
+    frames : LabelledFrames
+    pretrained
+        As for `finetune`, or what `identify_given` says of it: where a unit without a start begins, and with it all
+        that start from that unit. `PRETRAINED` adds nothing.
+
+    Returns
+    -------
+    str
+    """
     given = unit.references
     energies = getattr(given, "energies_ev", None)
     plain = [
@@ -304,7 +348,9 @@ def identify(unit: Unit, frames: LabelledFrames) -> str:
     digest = hashlib.sha256(json.dumps(plain, default=str).encode())
     digest.update(_frames_of(unit, frames).fingerprint().encode())
     if unit.start is not None:
-        digest.update(b"start" + identify(unit.start, frames).encode())
+        digest.update(b"start" + identify(unit.start, frames, pretrained).encode())
+    elif (begins_with := identify_given(pretrained)) != PRETRAINED:
+        digest.update(b"pretrained" + str(begins_with).encode())
     digest.update(b"" if unit.keep == "best" else unit.keep.encode())
     if unit.fit_to is not None:
         digest.update(b"fit to" + np.ascontiguousarray(unit.fit_to, dtype=np.int64).tobytes())
@@ -330,7 +376,7 @@ def _result_file(folder: Path, unit: Unit) -> Path:
 
 
 def _write_result(
-    folder: Path, unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrained, seconds: float
+    folder: Path, unit: Unit, frames: LabelledFrames, run: FinetuneResult, pretrained, seconds: float, identity: str
 ) -> None:
     """Write a unit's files: what its models predict, then its history and errors, frame by frame for intervals."""
     from crossfunc.potential.checkpoints import write_bytes
@@ -341,7 +387,7 @@ def _write_result(
     part = "test" if len(unit.split.get("test", ())) else "validation"
     document = {
         "unit": unit.name,
-        "identity": identify(unit, frames),
+        "identity": identity,
         "method": unit.method,
         "seed": unit.seed,
         "references": unit.references if isinstance(unit.references, str) else None,
@@ -402,8 +448,10 @@ def _plain(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(v) else round(float(v), 4) for v in values]
 
 
-def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike) -> list[dict]:
-    """Return the result files of units.
+def read_results(
+    units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike, pretrained=PRETRAINED
+) -> list[dict]:
+    """Return the result files of units that were made from a pretrained model.
 
     Raises
     ------
@@ -411,7 +459,8 @@ def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os
         A unit without a whole result; names it and how many others lack one.
     """
     folder = Path(folder)
-    found = [_read(_result_file(folder, unit), identify(unit, frames)) for unit in units]
+    origin = identify_given(pretrained)
+    found = [_read(_result_file(folder, unit), identify(unit, frames, origin)) for unit in units]
     lacking = [unit.name for unit, document in zip(units, found, strict=True) if document is None]
     if lacking:
         raise InputError(
@@ -421,9 +470,15 @@ def read_results(units: Sequence[Unit], frames: LabelledFrames, folder: str | os
     return [document for document in found if document is not None]
 
 
-def progress(units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike) -> list[UnitState]:
-    """Return how far each unit is, without touching anything; a result of other data or settings does not count."""
-    return [_state(unit, frames, Path(folder)) for unit in units]
+def progress(
+    units: Sequence[Unit], frames: LabelledFrames, folder: str | os.PathLike, pretrained=PRETRAINED
+) -> list[UnitState]:
+    """Return how far each unit is, without touching anything.
+
+    A result of other data or settings, or of another pretrained model, does not count.
+    """
+    origin = identify_given(pretrained)
+    return [_state(unit, frames, Path(folder), origin) for unit in units]
 
 
 def progress_table(states: Sequence[UnitState]):
@@ -433,8 +488,8 @@ def progress_table(states: Sequence[UnitState]):
     return pd.DataFrame([asdict(state) for state in states]).set_index("name")
 
 
-def _state(unit: Unit, frames: LabelledFrames, folder: Path) -> UnitState:
-    result = _read(_result_file(folder, unit), identify(unit, frames))
+def _state(unit: Unit, frames: LabelledFrames, folder: Path, origin) -> UnitState:
+    result = _read(_result_file(folder, unit), identify(unit, frames, origin))
     if result is not None:
         return UnitState(unit.name, STATES[0], result["n_steps"], result["n_steps"], result["seconds"])
     n_steps = unit.settings.get("max_steps")
