@@ -64,7 +64,7 @@ course: $(STAMP)  ## write editions for students and instructors, groups' folder
 	@$(BIN)/crossfunc run --profile $(PROFILE)
 	@$(BIN)/crossfunc course --profile $(PROFILE)
 
-keep: $(STAMP)  ## keep a long run for the book: make keep PROFILE=long LESSON=07 (after crossfunc run 07 --profile long)
+keep: $(STAMP)  ## keep a long run for the book: make keep PROFILE=converged LESSON=07 (after crossfunc run 07 --profile converged)
 	@$(BIN)/python book/build.py --profile $(PROFILE) --keep $(LESSON)
 
 clean:  ## remove everything derived, except .venv

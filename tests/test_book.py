@@ -674,7 +674,7 @@ def test_a_claim_that_one_kind_of_labels_cannot_judge_is_judged_on_the_other(tmp
 KEPT_FOR_CLAIMS = {
     "surrogate": ("surrogate", {"03", "04", "05", "07", "09"}),
     "sevennet": ("teacher", {"03", "04", "05", "07", "09"}),
-    "converged": ("DFT", {"04", "04b", "09"}),
+    "converged": ("DFT", {"04", "04b", "07", "09"}),
     "converged-surrogate": ("surrogate", set()),
     "dft": ("DFT", {"02", "06"}),
 }

@@ -56,7 +56,7 @@ def moved(root):
 
 @pytest.fixture(scope="module")
 def curves(root):
-    return Kept(root, "long", "07_scaling_laws")
+    return Kept(root, "converged", "07_scaling_laws")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,8 @@ def is_best(run, quantity):
     return min(errors, key=errors.get) == "4"
 
 
+CURVES = ("transfer", "model_aware", "plain_start", "scratch")
+ENERGY, FORCE = "energy_mae_mev_per_atom", "force_mae_mev_per_a"
 LONG_RUN = {
     "20,000 steps of one frame, on our own {term}`DFT`, with three seeds": lambda four, **_: (
         (four.parameters["max_steps"], four.parameters["batch_size"], four.parameters["n_seeds"]) == (20000, 1, 3)
@@ -141,17 +143,48 @@ LONG_RUN = {
             moved.value("energy_spread_splits_method_4") > 2 * moved.value("energy_spread_orders_method_4")
         )
     ),
-    "and Method 4 does not reach it with the largest training set either": lambda curves, **_: (
-        curves.low("energy_largest_transfer") > curves.value("energy_n0_model_aware")
+    "10,000 steps of one frame, on our own {term}`DFT`, with three seeds and 8 to 448 frames": lambda curves, **_: (
+        (curves.parameters["max_steps"], curves.parameters["batch_size"], curves.parameters["n_seeds"]) == (10000, 1, 3)
+        and sorted(curves.table("runs")["n"].unique()) == [8, 32, 128, 448]
     ),
-    "They fall from {result}`07_scaling_laws:force_n0_refitted@long` without training": lambda curves, **_: (
-        curves.value("force_largest_transfer") < curves.value("force_n0_refitted")
+    "No curve's energy or force error falls by more than 5 % in the last fifth": lambda curves, **_: all(
+        curves.high(f"{metric}_last_fifth_{curve}") < 100 * STILL_FALLING
+        for metric in ("energy", "force")
+        for curve in CURVES
     ),
-    "Beyond that the curve is nearly flat, and the interval of its exponent holds zero": lambda curves, **_: (
-        curves.low("force_exponent_transfer") < 0 < curves.high("force_exponent_transfer")
+    "with all frames it has still not reached the model-aware references that cost no training": lambda curves, **_: (
+        curves.value("energy_largest_transfer") > 2 * curves.value("energy_n0_model_aware")
+        and of_curve(curves, "transfer", ENERGY).is_monotonic_decreasing
     ),
-    "and at the smaller ones it is larger still": lambda curves, **_: bool(
-        (mean := force_of_scratch(curves)).iloc[:-1].min() > mean.iloc[-1]
+    "the energies at the largest $N$ are a third of those of Method 4": lambda curves, **_: all(
+        0.25 < curves.value(f"energy_largest_{curve}") / curves.value("energy_largest_transfer") < 0.4
+        for curve in ("model_aware", "plain_start")
+    ),
+    "neither curve's interval at the largest $N$ leaves out what its start has without training": lambda curves, **_: (
+        all(
+            curves.low(f"energy_largest_{curve}")
+            < curves.value(f"energy_n0_{curve}")
+            < curves.high(f"energy_largest_{curve}")
+            for curve in ("model_aware", "plain_start")
+        )
+    ),
+    "At the smallest $N$, training from model-aware references ends above its own start": lambda curves, **_: (
+        of_curve(curves, "model-aware", ENERGY).iloc[0] > 1.5 * curves.value("energy_n0_model_aware")
+        and of_curve(curves, "plain start", ENERGY).iloc[0] > 1.5 * curves.value("energy_n0_plain_start")
+        and of_curve(curves, "model-aware", FORCE).iloc[0] > 1.5 * curves.value("force_n0_refitted")
+    ),
+    "in forces, no better than predicting *zero*": lambda curves, **_: curves.high("force_scratch_minus_zero") > 0,
+    "no curve lies below what costs nothing at all $N$": lambda curves, **_: all(
+        of_curve(curves, curve.replace("_", " ") if curve == "plain_start" else curve.replace("_", "-"), ENERGY).max()
+        > curves.value("energy_n0_plain_start")
+        for curve in CURVES
+    ),
+    "That transfer is ahead of scratch": lambda curves, **_: curves.low("energy_scratch_minus_transfer") > 0,
+    "it moves in both directions": lambda curves, **_: (
+        curves.low("force_transfer_minus_n0") < 0 < curves.high("force_transfer_minus_n0")
+    ),
+    "**The schedule matters less than one would fear.**": lambda curves, **_: (
+        max(abs(curves.value("schedule_energy")), abs(curves.value("schedule_force"))) < 10
     ),
 }
 """Sentences of the page on longer runs, and what has to be so in the kept numbers."""
@@ -241,9 +274,10 @@ FORGOTTEN_ON_SURROGATE = {
 """Sentences of the same page on lesson 9 with surrogate labels."""
 
 
-def force_of_scratch(curves):
+def of_curve(curves, method, column):
+    """Validation errors of a curve by N, mean over seeds."""
     runs = curves.table("runs")
-    return runs[runs["method"] == "scratch"].groupby("n")["validation_force_mae_mev_per_a"].mean()
+    return runs[runs["method"] == method].groupby("n")[f"validation_{column}"].mean().sort_index()
 
 
 @pytest.mark.parametrize("sentence", LONG_RUN)

@@ -181,8 +181,7 @@ def run(
     profile: Annotated[
         str,
         typer.Option(
-            help="Scale: smoke, laptop, surrogate, sevennet, real, dft, long, converged, converged-surrogate, gpu "
-            "or paper."
+            help="Scale: smoke, laptop, surrogate, sevennet, real, dft, converged, converged-surrogate, gpu or paper."
         ),
     ] = "laptop",
     parameter: Annotated[
