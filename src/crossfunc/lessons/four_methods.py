@@ -1134,7 +1134,7 @@ def frames_seen(n_steps: int, batch_size: int, n_frames: int) -> int:
     Parameters
     ----------
     n_steps : int
-        Of the whole run.
+        Steps from the first to the last.
     batch_size : int
     n_frames : int
         Training frames.

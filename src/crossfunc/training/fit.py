@@ -82,7 +82,7 @@ def finetune(
     options : mapping, optional
         Other values of the fields of the method's strategy, for example `{"rank": 4}`.
     callbacks : sequence of lightning.pytorch.Callback
-        Of these a `GivenRates` alone is part of what a run in a folder is: with other rates it is another run.
+        A `GivenRates` alone among them is part of what a run in a folder is: with other rates it is another run.
     resume : bool
         False refuses a folder that holds a run already, even the same one.
     progress : bool
