@@ -398,10 +398,10 @@ pd.DataFrame(cost).T.style.format("{:.1f}")
 #
 # This table follows from no result: it says what each method is *made for*, as its equation has it.
 # {numref}`fig-09-plane` says how far each gets on these data, within these steps, and where the two disagree, what is measured goes first.
-# And which of them could you take here? For each error the method with the lowest mean, and those that paired differences over materials cannot tell from it:
+# And which of them could you take here? For each error the method with the lowest mean, and those that paired differences cannot tell from it. With three seeds these rule out only what is far behind in each of them:
 
 # %%
-forgetting.choices(learned)
+forgetting.choices(learned).style
 
 # %% [markdown]
 # Where many share a row, the data do not choose for you: take the simplest.
