@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from small_checkouts import CLI
@@ -42,6 +43,21 @@ def test_each_ending_is_a_sentence(error, said, status):
     assert re.search(said, describe_ending(error)), describe_ending(error)
     assert status_of(error) == status
     assert "the same command goes on" in describe_ending(error, how_to_go_on="the same command goes on.") or status == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_whose_exception_python_drops_comes_again(name):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(getattr(signal, name))  # what is raised here is dropped
+
+    def work():
+        Finalised()
+        for _ in range(500):
+            time.sleep(0.01)
+
+    with signals_raise(), pytest.raises(KeyboardInterrupt):
+        work()
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("x"), RuntimeError("shape"), BrokenPipeError(32, "x")])

@@ -178,8 +178,7 @@ def test_what_a_harder_split_costs_is_paired_and_said(tmp_path):
     assert found["leave composition out"][2].interval == pytest.approx((20, 20), abs=3)
     said = four_methods.splits_in_words(found)
     assert said.startswith(
-        "Beside the split *by material*, *leave composition out* costs 20.0 ± 1.8 meV/atom (over 12 formulas) and "
-        "whether "
+        "Beside the split *by material*, *leave composition out* costs 20 ± 2 meV/atom (over 12 formulas) and whether "
     )
     assert "*leave prototype out* costs more is unclear (" in said
     assert said.endswith(" meV/atom, over 12 structure types).")

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -44,6 +45,7 @@ _THREADS = "allow more processes (ulimit -u), or use fewer jobs and threads"
 
 
 _LEAST_ADDRESS_BYTES = 2 * 2**30
+_AGAIN_S = 0.05
 
 
 class MachineError(ValueError):
@@ -67,11 +69,24 @@ class Stopped(KeyboardInterrupt):
 def signals_raise() -> Iterator[None]:
     """Let SIGTERM, SIGHUP and what queues send raise `Stopped` in the block, so that what is open is closed and said.
 
-    A signal that is ignored (nohup) or has a handler stays as it is.
+    A signal that is ignored (nohup) or has a handler stays as it is. One that comes while Python runs a callback whose
+    exceptions it drops (a finaliser, the import system's own) is sent again, or the work would go on as if none had.
     """
 
     def stop(number, _frame) -> None:
         raise Stopped(signal.Signals(number).name)
+
+    dropped = sys.unraisablehook
+
+    def send_again(unraisable) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            dropped(unraisable)
+            return
+        number = getattr(signal, getattr(error, "signal_name", "SIGINT"))
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
 
     changed = []
     if threading.current_thread() is threading.main_thread():
@@ -79,9 +94,11 @@ def signals_raise() -> Iterator[None]:
         changed = [number for number in changed if signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, stop)
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = dropped
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
 
