@@ -181,7 +181,7 @@ def test_lesson_needs_only_lessons_before_it(path):
 
 
 def test_the_profiles_are_those_that_the_command_line_names():
-    names = "converged-surrogate converged dft gpu laptop long paper real sevennet smoke surrogate"
+    names = "converged-surrogate converged dft gpu laptop paper real sevennet smoke surrogate"
     assert [path.stem for path in PROFILES] == names.split()
     said = CliRunner().invoke(app, ["run", "--help"]).output
     assert [path.stem for path in PROFILES if not re.search(rf"\b{path.stem}\b", said)] == []
