@@ -158,6 +158,7 @@ shared = pool, validation, references
 free = units.untrained_units(*shared, parameters, start)
 without = run_units(list(free.values()), frames, folder, made=made)
 untrained = dict(zip(free, without, strict=True))
+at_start = learning_curves.predictions(free, without, held_out)
 at_zero = learning_curves.errors_at_zero(untrained, held_out)
 at_zero.add_suffix(" MAE").style.format("{:.3g}", na_rep="–")
 
@@ -256,12 +257,12 @@ figures.show(
 # %% tags=["remove-cell"]
 seeds = range(seed, seed + n_seeds)
 finals = {c: [seen[c, fitting[-1], s] for s in seeds] for c in possible}
-tables = (at_zero, untrained, errors, finals, held_out)
+tables = (at_zero, at_start, errors, finals)
 note = {"n_pool": len(pool), "n_steps": max_steps}
 learning_curves.record_errors(results, *tables, **note)
 learning_curves.record_laws(results, laws)
 learning_curves.record_refitted(results, runs)
-learning_curves.record_pairs(results, finals, untrained, held_out)
+learning_curves.record_pairs(results, finals, at_start)
 
 # %% [markdown]
 # Look first at the dashed lines, the models that were not trained on the new functional at all.

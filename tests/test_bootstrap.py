@@ -9,6 +9,7 @@ from crossfunc.bootstrap import (
     Estimate,
     estimate_of_sums,
     mean_error,
+    mean_over_seeds,
     paired_difference,
     paired_over_seeds,
     ratio_difference,
@@ -117,6 +118,11 @@ def test_runs_that_agree_better_than_materials_explain_add_nothing_and_one_run_s
     scattered = paired_over_seeds([error - 1, error, error + 1], [nothing] * 3, [materials(40)] * 3)
     assert scattered.value == pytest.approx(three.value)
     assert scattered.high - scattered.low > 2 * (three.high - three.low)
+
+
+def test_a_mean_over_seeds_is_a_difference_from_nothing():
+    errors, nothing = np.random.default_rng(3).normal(2.0, 1.0, (3, 30)), np.zeros((3, 30))
+    assert mean_over_seeds(errors, [materials(30)] * 3) == paired_over_seeds(errors, nothing, [materials(30)] * 3)
 
 
 def test_materials_that_agree_leave_the_interval_to_the_runs():

@@ -240,7 +240,7 @@ def test_errors_over_materials_weigh_frames_by_their_labels():
     small, large = (np.flatnonzero(every.crystals.n_atoms == n)[0] for n in (2, 4))
     two = with_labels(every.take([small, large]), material_ids=np.array(["a", "b"]))
     seen = [off_by(two, [0.010, -0.030], [0.1, 0.4])]
-    energy, force = (learning_curves.mean_over_seeds(seen, metric) for metric in ("energy", "force"))
+    energy, force = (learning_curves.error_of(seen, metric) for metric in ("energy", "force"))
     assert energy.value == pytest.approx(20)
     assert energy.interval is None  # of two materials
     assert force.value == pytest.approx(300, rel=1e-5)  # (2 · 100 + 4 · 400) / 6
@@ -250,14 +250,14 @@ def test_an_error_over_materials_and_seeds_is_the_same_in_whatever_order_the_see
     frames = small_frames(12)
     two_each = with_labels(frames, material_ids=np.array([f"m{k // 2}" for k in range(12)]))
     low, high = (off_by(two_each, np.repeat([0.01, 0.03], 6) * k, np.full(12, 0.05)) for k in (1, 2))
-    alone = learning_curves.mean_over_seeds([low], "energy")
+    alone = learning_curves.error_of([low], "energy")
     assert alone.value == pytest.approx(20)
     assert alone.low < 20 < alone.high
-    both, turned = (learning_curves.mean_over_seeds(several, "energy") for several in ([low, high], [high, low]))
+    both, turned = (learning_curves.error_of(several, "energy") for several in ([low, high], [high, low]))
     assert both.value == pytest.approx(30)
     assert both.interval == pytest.approx(turned.interval)
     assert both.high - both.low > alone.high - alone.low  # runs that differ widen it
-    assert learning_curves.mean_over_seeds([low, high], "force").interval == pytest.approx((50, 50), rel=1e-5)
+    assert learning_curves.error_of([low, high], "force").interval == pytest.approx((50, 50), rel=1e-5)
 
 
 # --- with models ---
@@ -270,15 +270,17 @@ def small():
     given |= {"batch_size": 2, "learning_rate": 1e-3, "n_looks": 1, "curves": ["transfer"]}
     frames, pool, validation, sizes, references = plan_scaling(open_dataset("pbe-r2scan"), given)
     units = scaling_units(frames, pool, validation, references, given | {"sizes": sizes})
-    done = run_units(list(units.values()), frames)
+    free = untrained_units(pool, validation, references, given)
+    done, without = (run_units(list(several.values()), frames) for several in (units, free))
     return SimpleNamespace(
         frames=frames,
         held_out=(held_out := frames.take(validation)),
-        free=(free := untrained_units(pool, validation, references, given)),
+        free=free,
         units=units,
         done=done,
         seen=learning_curves.predictions(units, done, held_out),
-        untrained=dict(zip(free, run_units(list(free.values()), frames), strict=True)),
+        untrained=dict(zip(free, without, strict=True)),
+        at_start=learning_curves.predictions(free, without, held_out),
     )
 
 
@@ -317,10 +319,9 @@ def test_runs_are_the_last_rows_of_their_histories_and_are_recorded(small, tmp_p
     learning_curves.record_errors(
         results,
         at_zero,
-        small.untrained,
+        small.at_start,
         errors,
         {"transfer": largest},
-        small.held_out,
         **note,
     )
     found = {one["key"]: one for one in results.to_dict()["results"]}
@@ -362,7 +363,7 @@ def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     results = LessonResults("07_scaling_laws", tmp_path)
     last = list(small.seen.values())[-1]
     finals = {"transfer": [last], "scratch": [last]}
-    learning_curves.record_pairs(results, finals, untrained, small.held_out)
+    learning_curves.record_pairs(results, finals, small.at_start)
     found = {one["key"]: one for one in results.to_dict()["results"]}
     assert found["energy_scratch_minus_transfer"]["value"] == found["force_scratch_minus_transfer"]["value"] == 0
     own = small.done[-1].history["validation_energy_mae_mev_per_atom"].iloc[-1]
@@ -372,7 +373,7 @@ def test_scratch_and_transfer_are_compared_frame_by_frame(small, tmp_path):
     zero = learning_curves.zero_errors(small.held_out)["force_mae_mev_per_a"]
     assert found["force_scratch_minus_zero"]["value"] == pytest.approx(force - zero, abs=0.1)
     assert "energy_scratch_minus_zero" not in found
-    assert learning_curves.record_pairs(results, {"transfer": []}, untrained, small.held_out) is None
+    assert learning_curves.record_pairs(results, {"transfer": []}, small.at_start) is None
 
 
 def test_what_is_kept_of_a_unit_is_enough_for_all_that_is_recorded(small, tmp_path):
@@ -380,17 +381,19 @@ def test_what_is_kept_of_a_unit_is_enough_for_all_that_is_recorded(small, tmp_pa
     for planned in (small.units, small.free):
         run_units(list(planned.values()), small.frames, tmp_path)
     kept = run_units(list(small.units.values()), small.frames, tmp_path)
-    untrained = dict(zip(small.free, run_units(list(small.free.values()), small.frames, tmp_path), strict=True))
+    without = run_units(list(small.free.values()), small.frames, tmp_path)
+    at_start = learning_curves.predictions(small.free, without, small.held_out)
     seen = learning_curves.predictions(small.units, kept, small.held_out)
     runs = learning_curves.last_errors(seen, kept, small.frames, 2)
     expected = learning_curves.last_errors(small.seen, small.done, small.frames, 2)
     pd.testing.assert_series_equal(runs["refitted"], expected["refitted"], rtol=1e-4)
+    untrained = dict(zip(small.free, without, strict=True))
     at_zero = learning_curves.errors_at_zero(untrained, small.held_out)
     results, note = LessonResults("07_scaling_laws", tmp_path), {"n_pool": 4, "n_steps": 1}
     last = list(seen.values())[-1:]
     errors = learning_curves.short(runs)
-    learning_curves.record_errors(results, at_zero, untrained, errors, {"transfer": last}, small.held_out, **note)
-    learning_curves.record_pairs(results, {"transfer": last, "scratch": last}, untrained, small.held_out)
+    learning_curves.record_errors(results, at_zero, at_start, errors, {"transfer": last}, **note)
+    learning_curves.record_pairs(results, {"transfer": last, "scratch": last}, at_start)
     assert {"energy_n0_model_aware", "force_scratch_minus_n0"} <= {r["key"] for r in results.to_dict()["results"]}
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crossfunc.lessons.scores import QUANTITIES, explained_in_words, mean_over_seeds, over_seeds, spread_text
+from crossfunc.lessons.scores import QUANTITIES, explained_in_words, mean_by_students_t, over_seeds, spread_text
 from crossfunc.training.labels import METRICS
 
 
@@ -14,13 +14,13 @@ def test_mean_and_one_standard_deviation_to_either_side():
 
 
 def test_a_mean_has_the_interval_of_students_t():
-    mean, (low, high) = mean_over_seeds([1.0, 2.0, 3.0])
+    mean, (low, high) = mean_by_students_t([1.0, 2.0, 3.0])
     assert (mean, high - mean) == (2, pytest.approx(4.303 / np.sqrt(3), rel=1e-3))  # of any table, for two degrees
     assert mean - low == pytest.approx(high - mean)
-    assert mean_over_seeds([1.0, 3.0], level=0.5)[1] == pytest.approx((1, 3))  # two hold the mean every other time
+    assert mean_by_students_t([1.0, 3.0], level=0.5)[1] == pytest.approx((1, 3))  # two hold the mean every other time
 
 
-@pytest.mark.parametrize("function", [over_seeds, mean_over_seeds])
+@pytest.mark.parametrize("function", [over_seeds, mean_by_students_t])
 def test_one_seed_has_no_interval_and_none_is_an_error(function):
     assert function([5.0]) == (5.0, None)
     with pytest.raises(ValueError, match="nothing to average"):

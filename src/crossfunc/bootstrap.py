@@ -4,7 +4,7 @@ Frames of one material rise and fall together, and so do the errors of two metho
 are drawn, not frames, and the two methods are compared on the same draw. Where runs with several seeds are compared,
 their means scatter by more than the materials explain: a run is a draw as well, and a third run might turn the verdict.
 What the means scatter beyond the draw of materials widens the interval, with as few degrees of freedom as there are
-runs (`paired_over_seeds`).
+runs (`mean_over_seeds`).
 
 A percentile of few materials' draws lies too near the mean. So intervals are stretched about their value by
 sqrt(n / (n - 1)) and by Student's t over the normal quantile.
@@ -12,6 +12,7 @@ sqrt(n / (n - 1)) and by Student's t over the normal quantile.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,9 +21,11 @@ __all__ = [
     "Estimate",
     "estimate_of_sums",
     "mean_error",
+    "mean_over_seeds",
     "paired_difference",
     "paired_over_seeds",
     "ratio_difference",
+    "student_stretch",
 ]
 
 LEVEL = 0.95
@@ -128,15 +131,6 @@ def paired_difference(
 def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) -> Estimate:
     """Mean of error - other over several seeds, with an interval over materials *and* runs.
 
-    Materials are drawn once for all seeds, whose means d_s are averaged. The variance of that mean is
-
-        V + max(0, var(d_s) - L) / k,
-
-    with V from the draws of materials, k seeds, and L the scatter of the d_s that draws of materials alone explain,
-    much where seeds have materials of their own and little where all share them. Degrees of freedom are Satterthwaite's
-    of n - 1 for the materials and k - 1 for the runs. With one seed nothing is known of runs, and the interval is that
-    of `paired_difference`.
-
     Parameters
     ----------
     errors, others, material_ids : sequence of array_like
@@ -149,8 +143,48 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     Returns
     -------
     Estimate
+        As from `mean_over_seeds`; negative where the first method errs less.
+
+    Raises
+    ------
+    BootstrapError
+        As `paired_difference`.
+    """
+    differences = [_differences(one, two) for one, two in zip(errors, others, strict=True)]
+    return mean_over_seeds(differences, material_ids, weights=weights, **options)
+
+
+def mean_over_seeds(errors, material_ids, *, weights=None, **options) -> Estimate:
+    """Mean error over several seeds, with an interval over materials *and* runs.
+
+    Materials are drawn once for all seeds, whose means m_s are averaged. The variance of that mean is
+
+        V + max(0, var(m_s) - L) / k,
+
+    with V from the draws of materials, k seeds, and L the scatter of the m_s that draws of materials alone explain,
+    much where seeds have materials of their own and little where all share them. Degrees of freedom are Satterthwaite's
+    of n - 1 for the materials and k - 1 for the runs. With one seed nothing is known of runs, and the interval is that
+    of `mean_error`.
+
+    Parameters
+    ----------
+    errors, material_ids : sequence of array_like
+        One array for each seed, which may have its own frames.
+    weights : sequence of array_like, optional
+        As for `mean_error`, one array for each seed.
+    **options
+        As for `mean_error`.
+
+    Returns
+    -------
+    Estimate
         `n_materials` counts a material once, in however many seeds' frames it is: what it gets wrong in one it is
         likely to get wrong in the others.
+
+    Raises
+    ------
+    BootstrapError
+        As `mean_error`.
 
     Notes
     -----
@@ -159,9 +193,7 @@ def paired_over_seeds(errors, others, material_ids, *, weights=None, **options) 
     """
     level, n_bootstrap = options.get("level", LEVEL), options.get("n_bootstrap", 2000)
     weights = [None] * len(errors) if weights is None else weights
-    of_seeds = []
-    for one, two, ids, weight in zip(errors, others, material_ids, weights, strict=True):
-        of_seeds.append(_by_material(_differences(one, two), ids, weight))
+    of_seeds = [_by_material(*one) for one in zip(errors, material_ids, weights, strict=True)]
     everything = np.unique(np.concatenate([ids for ids, _, _ in of_seeds]))
     n = len(everything)
     times = _times_drawn(n, n_bootstrap, options.get("seed", 0))
@@ -287,8 +319,6 @@ def _ends(
     draws: np.ndarray, value: float, level: float, n_materials: int, of_runs: float = 0.0, n_runs: int = 1
 ) -> tuple[float, float]:
     """Interval from draws of materials, stretched about the value for their number and for the variance of runs."""
-    from scipy import stats
-
     if n_materials < FEWEST:
         return float("nan"), float("nan")
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
@@ -298,8 +328,24 @@ def _ends(
     if variance == 0:
         return value, value
     parts = of_materials**2 / (n_materials - 1) + (of_runs**2 / (n_runs - 1) if of_runs else 0.0)
-    half = float(stats.t.ppf((1 + level) / 2, variance**2 / parts) * np.sqrt(variance))
+    width = student_stretch(level, variance**2 / parts) * np.sqrt(variance)
     if drawn == 0:  # all materials agree, and runs do not
+        half = float(NormalDist().inv_cdf((1 + level) / 2) * width)
         return value - half, value + half
-    stretch = half / (stats.norm.ppf((1 + level) / 2) * np.sqrt(drawn))
+    stretch = width / np.sqrt(drawn)
     return float(value + (low - value) * stretch), float(value + (high - value) * stretch)
+
+
+def student_stretch(level: float, n_free: float) -> float:
+    """Width of Student's t interval over the normal one's: the scatter itself is known from few draws only.
+
+    Parameters
+    ----------
+    level : float
+        Probability of the interval.
+    n_free : float
+        Degrees of freedom.
+    """
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + level) / 2, n_free) / stats.norm.ppf((1 + level) / 2))

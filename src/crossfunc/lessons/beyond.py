@@ -106,7 +106,7 @@ def _rows_with_minimum(frames: LabelledFrames, series: Mapping[str, np.ndarray])
     found = [np.array([], dtype=np.int64)]
     for rows in series.values():
         some = frames.take(rows)
-        if equations_of_state(some, some.energy_per_atom_ev, some.stress_gpa).notna().all(axis=None):
+        if _labelled_equations_of_state(some).notna().all(axis=None):
             found.append(rows)
     return np.concatenate(found)
 
@@ -175,8 +175,7 @@ def volume_errors(model, frames: LabelledFrames, labels: pd.DataFrame | None = N
     """
     seen = predict_frames(model, frames)
     found = equations_of_state(seen.frames, seen.energy_per_atom_ev, seen.stress_gpa)
-    labels = equations_of_state(frames, frames.energy_per_atom_ev, frames.stress_gpa) if labels is None else labels
-    labels = labels.dropna()
+    labels = (_labelled_equations_of_state(frames) if labels is None else labels).dropna()
     return 100 * (found.loc[labels.index] / labels - 1)
 
 
@@ -196,6 +195,10 @@ def equations_of_state(frames: LabelledFrames, energy_per_atom_ev: np.ndarray, s
     return pd.DataFrame.from_dict(rows, orient="index", columns=["volume", "bulk"], dtype=float)
 
 
+def _labelled_equations_of_state(frames: LabelledFrames) -> pd.DataFrame:
+    return equations_of_state(frames, frames.energy_per_atom_ev, frames.stress_gpa)
+
+
 class JudgedBeyond:
     """Errors of models beyond their training frames, over seeds.
 
@@ -211,7 +214,7 @@ class JudgedBeyond:
         self._judged = Judged(beyond.frames, beyond.splits)
         self.volumes: dict[tuple[str, int], pd.DataFrame] = {}
         series = {s: beyond.frames.take(split["volumes"]) for s, split in beyond.splits.items() if beyond.has_volumes}
-        labels = {s: equations_of_state(one, one.energy_per_atom_ev, one.stress_gpa) for s, one in series.items()}
+        labels = {seed: _labelled_equations_of_state(some) for seed, some in series.items()}
         for (method, seed), model in models.items():
             if beyond.has_far:
                 self._judged.add(method, seed, model)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossfunc.energies import correlation_text
-from crossfunc.lessons.results import listed, seed_range
+from crossfunc.lessons.results import count_seeds, listed, seed_range
 from crossfunc.training import finetune
 from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
@@ -141,7 +141,7 @@ def record_pulls(results, pulls: pd.DataFrame) -> None:
 def record_ratios(results, ratio: pd.DataFrame) -> None:
     """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
     of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
-    repeats = _seeds(n_seeds)
+    repeats = count_seeds(n_seeds)
     results.record("gradient_ratio", of_network.mean(), seed_range(of_network), repeats=repeats)
     in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
     n_up = int((of_layers.mean(axis=1) > 1).sum())
@@ -169,7 +169,7 @@ def record_forces(results, histories: pd.DataFrame) -> None:
     """Record what the first epoch and all epochs did to the forces, with the range over seeds."""
     first, last = times_force(histories, 1), times_force(histories, histories["epoch"].max())
     n_seeds, n_epochs = first.shape[1], int(histories["epoch"].max())
-    repeats = _seeds(n_seeds)
+    repeats = count_seeds(n_seeds)
     for start, short in SHORT.items():
         change, after = 100 * (first.loc[start] - 1), last.loc[start]
         results.record(f"force_change_{short}", change.mean(), seed_range(change), repeats=repeats)
@@ -214,7 +214,7 @@ def record_from_published(
     histories = pd.concat([run.history.assign(start=m, seed=k) for (m, k), run in runs.items()])
     times, before = times_force(histories, n_epochs), histories.loc[histories["epoch"] == 0, FORCE].mean()
     for method in "34":
-        of_seeds, notes = times.loc[method], {"repeats": _seeds(n_seeds), "n_epochs": n_epochs}
+        of_seeds, notes = times.loc[method], {"repeats": count_seeds(n_seeds), "n_epochs": n_epochs}
         results.record(f"force_after_epochs_{SHORT[method]}_published", of_seeds.mean(), seed_range(of_seeds), **notes)
     said = [f"{times.loc[m].mean():.2f} with {_IN_WORDS[m]}{_in_brackets(times.loc[m])}" for m in "34"]
     no_verdict = f" {_CHANCE.format(_too_few(n_seeds))}" if n_seeds < FEWEST_SEEDS else ""
@@ -222,10 +222,6 @@ def record_from_published(
         f"From the published model, whose force error on these frames is {before:.0f} meV/Å before any training, force "
         f"error after {n_epochs} epochs over that before: {listed(said)} references.{no_verdict}"
     )
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n > 1)}"
 
 
 # --- in words ---

@@ -16,9 +16,9 @@ from crossfunc.datasets import Dataset
 from crossfunc.energies import correlation_text, published_tables_apply
 from crossfunc.lessons import run_histories
 from crossfunc.lessons.judging import ENERGY, FORCE, MAGMOM, REFITTED, STRESS, Judged, short_name
-from crossfunc.lessons.results import format_value, listed, seed_range
+from crossfunc.lessons.results import count_seeds, format_value, listed, seed_range
 from crossfunc.lessons.run_histories import FEWEST_LOOKS, STILL_FALLING, training_error
-from crossfunc.lessons.scores import QUANTITIES, mean_over_seeds
+from crossfunc.lessons.scores import QUANTITIES, mean_by_students_t
 from crossfunc.lessons.sources import LessonError
 from crossfunc.lessons.units import (
     AS_PUBLISHED,
@@ -613,7 +613,7 @@ def record_differences(results, judged: Judged) -> dict[str, str]:
 def record_over_seeds(results, judged: Judged, runs) -> None:
     """Record what has no error frame by frame: means over seeds, with their range where there are several.
 
-    A claim is judged by the difference of training errors, which gets the interval of `mean_over_seeds` instead: the
+    A claim is judged by the difference of training errors, which gets the interval of `mean_by_students_t` instead: the
     range of two or three values says little of what other seeds would give.
     """
     n_seeds = len(judged.splits)
@@ -627,9 +627,8 @@ def record_over_seeds(results, judged: Judged, runs) -> None:
     training = {n: np.array([training_error(runs[n, s].history) for s in judged.splits]) for n in "1234"}
     for name, of_seeds in training.items():
         record(f"train_energy_mae_method_{name}", of_seeds)
-    mean, ends = mean_over_seeds(training["4"] - training["3"])  # the same frames, seed by seed
-    n_of = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-    results.record("train_energy_4_minus_3", mean, ends, repeats=n_of)
+    mean, ends = mean_by_students_t(training["4"] - training["3"])  # the same frames, seed by seed
+    results.record("train_energy_4_minus_3", mean, ends, repeats=count_seeds(n_seeds))
     if has_factor(judged):
         record("ratio_3_to_4", scores.loc["3"][ENERGY] / scores.loc["4"][ENERGY])
     if FORCE in metrics:

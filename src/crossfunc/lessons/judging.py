@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.bootstrap import Estimate, mean_over_seeds, paired_over_seeds
 from crossfunc.training.baselines import (
     frame_errors,
     last_refit_ev,
@@ -96,19 +96,18 @@ class Judged:
         errors = [self._errors.get((name, seed), {}).get(metric) for seed in self.splits]
         if any(error is None or np.isnan(error).all() for error in errors):
             return None
-        nothing = [np.where(np.isnan(error), np.nan, 0.0) for error in errors]
-        return self._paired(errors, nothing, name, metric)
+        return mean_over_seeds(errors, **self._drawn(name, metric))
 
     def difference(self, name: str, other: str, metric: str) -> Estimate:
         """Error of one model minus that of another on the same frames, drawn by material; see `Estimate.verdict`."""
         errors, others = ([self._errors[m, seed][metric] for seed in self.splits] for m in (name, other))
-        return self._paired(errors, others, name, metric)
+        return paired_over_seeds(errors, others, **self._drawn(name, metric))
 
-    def _paired(self, errors: list, others: list, name: str, metric: str) -> Estimate:
-        """Mean over labels, as in the table of errors: a frame of many atoms has many force components."""
+    def _drawn(self, name: str, metric: str) -> dict:
+        """What is drawn, for means over labels, as in the table of errors: many atoms have many force components."""
         frames = [self.predictions[name, seed].frames for seed in self.splits]
         ids, weights = [f.material_ids for f in frames], [f.label_counts[TARGET_OF[metric]] for f in frames]
-        return paired_over_seeds(errors, others, ids, weights=weights, seed=self.seed)
+        return {"material_ids": ids, "weights": weights, "seed": self.seed}
 
 
 def short_name(name: str) -> str:

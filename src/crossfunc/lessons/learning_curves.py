@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.bootstrap import Estimate, mean_over_seeds, paired_over_seeds
 from crossfunc.lessons import run_histories
-from crossfunc.lessons.results import listed, seed_range
+from crossfunc.lessons.results import count_seeds, listed, seed_range
 from crossfunc.lessons.scores import QUANTITIES
-from crossfunc.lessons.units import STARTS
+from crossfunc.lessons.units import PLAIN_START, STARTS
 from crossfunc.training.baselines import (
     frame_errors,
     last_refit_ev,
@@ -90,15 +90,13 @@ def free_error(at_zero: pd.DataFrame, metric: str, curve: str) -> float:
 # --- the curves ---
 
 
-def predictions(
-    units: Mapping[tuple, Any], done: Sequence, validation: LabelledFrames
-) -> dict[tuple, FramePredictions]:
-    """What each run predicts for the validation frames after its last step, by (curve, N, seed).
+def predictions(units: Mapping[Any, Any], done: Sequence, validation: LabelledFrames) -> dict[Any, FramePredictions]:
+    """What each run predicts for the validation frames after its last step.
 
     Parameters
     ----------
     units : dict
-        (curve, N, seed) to unit.
+        (curve, N, seed) to unit, or name to unit where nothing is trained.
     done : sequence of FinetuneResult
         In the same order.
     validation : LabelledFrames
@@ -312,19 +310,18 @@ def of_point(seen: Mapping[tuple, FramePredictions], curve: str, n: int) -> list
 
 def difference(ones: Sequence[FramePredictions], others: Sequence[FramePredictions], metric: str) -> Estimate:
     """Error of some runs minus that of others, seed by seed on the same frames, with an interval over both draws."""
-    target = TARGETS[metric]
-    errors, of_others = ([frame_errors(one, target) for one in several] for several in (ones, others))
-    ids, weights = zip(*((one.frames.material_ids, one.frames.label_counts[target]) for one in ones), strict=True)
-    return paired_over_seeds(errors, of_others, ids, weights=weights)
+    errors, of_others = ([frame_errors(one, TARGETS[metric]) for one in several] for several in (ones, others))
+    return paired_over_seeds(errors, of_others, **_drawn(ones, metric))
 
 
-def mean_over_seeds(several: Sequence[FramePredictions], metric: str) -> Estimate:
-    """Error of several runs, mean over seeds, with an interval over validation materials and seeds."""
-    target = TARGETS[metric]
-    errors = [frame_errors(one, target) for one in several]
-    nothing = [np.where(np.isnan(error), np.nan, 0.0) for error in errors]
-    ids, weights = zip(*((one.frames.material_ids, one.frames.label_counts[target]) for one in several), strict=True)
-    return paired_over_seeds(errors, nothing, ids, weights=weights)
+def error_of(several: Sequence[FramePredictions], metric: str) -> Estimate:
+    """Error of the runs of all seeds, mean over them, with an interval over validation materials and seeds."""
+    return mean_over_seeds([frame_errors(one, TARGETS[metric]) for one in several], **_drawn(several, metric))
+
+
+def _drawn(several: Sequence[FramePredictions], metric: str) -> dict:
+    counts = [one.frames.label_counts[TARGETS[metric]] for one in several]
+    return {"material_ids": [one.frames.material_ids for one in several], "weights": counts}
 
 
 # --- data or steps ---
@@ -366,21 +363,20 @@ def last_fifths(units: Mapping[tuple, Any], done: Sequence) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Without a row where a run has fewer than `run_histories.FEWEST_LOOKS` validations after its first step.
+        NaN where `run_histories.last_fifth` has none.
     """
     rows = [
         {"method": name, "n": n, "seed": seed}
         | {metric: run_histories.last_fifth(run.history, COLUMNS[metric]) for metric in DRAWN}
         for (name, n, seed), run in zip(units, done, strict=True)
-        if (run.history["step"] > 0).sum() >= run_histories.FEWEST_LOOKS
     ]
-    return pd.DataFrame(rows, columns=["method", "n", "seed", *DRAWN])
+    return pd.DataFrame(rows)
 
 
 def record_last_fifths(results, units: Mapping[tuple, Any], done: Sequence) -> str:
     """Record `last_fifths` at the largest N in percent, and say which runs have not arrived, if any."""
     fallen = last_fifths(units, done)
-    if fallen.empty:
+    if fallen[list(DRAWN)].isna().all(axis=None):
         few = f"fewer than {run_histories.FEWEST_LOOKS} times (`n_looks`)"
         return f"These runs were looked at {few}, so whether they have arrived cannot be said."
     limit, said = f"{run_histories.STILL_FALLING:.0%}", []
@@ -422,28 +418,29 @@ IN_KEYS = {"metric": list(DRAWN), "key_of(name)": [key_of(name) for name in (*ST
 """What may stand in the keys that are recorded here, by the expression that puts it there."""
 
 
-def record_errors(results, at_zero, untrained, errors, finals, validation: LabelledFrames, **note) -> None:
-    """Record errors without training and at the largest N, with intervals over validation materials.
+def record_errors(results, at_zero, untrained, errors, finals, **note) -> None:
+    """Record errors without training and at the largest N, with intervals over validation materials and seeds.
 
     Parameters
     ----------
     results : LessonResults
     at_zero, errors : DataFrame
-    untrained : dict of str to FinetuneResult
-    finals : dict of str to sequence of FramePredictions
+    untrained : dict of str to FramePredictions
+        From `predictions`.
+    finals : dict of str to list of FramePredictions
         Curve to what all seeds predict at the largest N.
-    validation : LabelledFrames
     note
         `n_pool`, frames behind the references, and `n_steps` of every run.
     """
-    results.record("force_zero", at_zero.loc[ZERO, "force"])
-    free = {name: predict_frames(run.last_model, validation) for name, run in untrained.items()}
-    for metric in DRAWN:
-        for name in untrained if metric == "energy" else ["refitted"]:
-            ends = mean_over_seeds([free[name]], metric).interval
+    zero = error_of([predict_zero(untrained["refitted"].frames)], "force")
+    results.record("force_zero", zero.value, zero.interval)
+    own_forces = [name for name in ("refitted", PLAIN_START) if name in untrained]  # of other rows they are the first's
+    for metric, names in (("energy", list(untrained)), ("force", own_forces)):
+        for name in names:
+            ends = error_of([untrained[name]], metric).interval
             results.record(f"{metric}_n0_{key_of(name)}", at_zero.loc[name, metric], ends, n=note["n_pool"])
         for name, several in finals.items():
-            end, ends = at_largest(errors, name), mean_over_seeds(several, metric).interval
+            end, ends = at_largest(errors, name), error_of(several, metric).interval
             about = {"n": end["n"].iloc[0], "n_steps": note["n_steps"], "seeds": seeds_of(errors)}
             results.record(f"{metric}_largest_{key_of(name)}", end[metric].mean(), ends, **about)
 
@@ -455,7 +452,9 @@ def record_refitted(results, runs: pd.DataFrame) -> None:
         results.record(f"refitted_largest_{key_of(name)}", values.mean(), seed_range(values), n=of_curve["n"].max())
 
 
-def record_pairs(results, finals: Mapping[str, list[FramePredictions]], untrained, validation: LabelledFrames) -> None:
+def record_pairs(
+    results, finals: Mapping[str, list[FramePredictions]], untrained: Mapping[str, FramePredictions]
+) -> None:
     """Record what scratch at its largest N gets wrong beyond transfer, trained or not, and beyond predicting zero.
 
     Parameters
@@ -463,13 +462,13 @@ def record_pairs(results, finals: Mapping[str, list[FramePredictions]], untraine
     results : LessonResults
     finals : dict of str to list of FramePredictions
         Curve to what all seeds predict at the largest N.
-    untrained : dict of str to FinetuneResult
-    validation : LabelledFrames
+    untrained : dict of str to FramePredictions
+        From `predictions`.
     """
     if not {TRANSFER, SCRATCH} <= set(finals):
         return
     seen = {name: finals[name] for name in (TRANSFER, SCRATCH)}
-    seen["n0"] = [predict_frames(untrained["refitted"].last_model, validation)] * len(finals[TRANSFER])
+    seen["n0"] = [untrained["refitted"]] * len(finals[TRANSFER])
     seen["zero"] = [predict_zero(one.frames) for one in seen["n0"]]
     pairs = [(SCRATCH, TRANSFER), (SCRATCH, "n0"), (TRANSFER, "n0")]
     of_forces = [*pairs, (SCRATCH, "zero")]  # zero is no answer to an energy
@@ -481,8 +480,7 @@ def record_pairs(results, finals: Mapping[str, list[FramePredictions]], untraine
 
 def seeds_of(errors: pd.DataFrame) -> str:
     """Return how many seeds there are, in words: "2 seeds"."""
-    n = errors["seed"].nunique()
-    return f"{n} seed{'s' * (n > 1)}"
+    return count_seeds(errors["seed"].nunique())
 
 
 def record_laws(results, laws: Mapping[tuple[str, str], PowerLaw | None]) -> None:
@@ -522,7 +520,7 @@ def record_schedule(results, changes: pd.DataFrame, unit) -> None:
     """
     n = len(unit.split["train"])
     n_batches = -(-n // unit.settings["batch_size"])
-    repeats = f"{len(changes)} seed{'s' * (len(changes) > 1)}"
+    repeats = count_seeds(len(changes))
     batches = f"{n_batches} batch{'es' * (n_batches > 1)}"
     for metric, more in changes.items():
         results.record(f"schedule_{metric}", more.mean(), seed_range(more), n=n, batches=batches, seeds=repeats)

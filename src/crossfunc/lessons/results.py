@@ -253,6 +253,11 @@ def seed_range(of_seeds: Iterable[float]) -> tuple[float, float] | None:
     return (float(min(values)), float(max(values))) if len(values) > 1 else None
 
 
+def count_seeds(n: int) -> str:
+    """Return how many seeds there are, in words: "1 seed", "3 seeds"."""
+    return f"{n} seed{'s' * (n > 1)}"
+
+
 def listed(words: Iterable[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     *first, last = words

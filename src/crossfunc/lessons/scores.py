@@ -33,7 +33,7 @@ def over_seeds(values) -> tuple[float, tuple[float, float] | None]:
     return _about_mean(values, lambda spread, _: spread)
 
 
-def mean_over_seeds(values, level: float = 0.95) -> tuple[float, tuple[float, float] | None]:
+def mean_by_students_t(values, level: float = 0.95) -> tuple[float, tuple[float, float] | None]:
     """Return the mean over seeds and its confidence interval by Student's t; None for one seed.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from crossfunc.bootstrap import Estimate, paired_over_seeds
+from crossfunc.bootstrap import Estimate, mean_over_seeds, paired_over_seeds
 from crossfunc.energies import composition_matrix
 from crossfunc.lessons.judging import ENERGY, short_name
 from crossfunc.lessons.results import format_value, listed, seed_range
@@ -519,7 +519,7 @@ class Compared:
     def estimate(self, name: str, metric: str) -> Estimate:
         """Mean error of a model in meV/atom: "total", "decomposition" or "formation"."""
         errors = [self._errors[name, seed][metric].dropna() for seed in self.unseen]
-        return paired_over_seeds(errors, [0 * e for e in errors], [e.index for e in errors])
+        return mean_over_seeds(errors, [e.index for e in errors])
 
     def difference(self, name: str, other: str, metric: str) -> Estimate:
         """Error of one model minus that of another on the same compounds, meV/atom; see `Estimate.verdict`."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossfunc.bootstrap import student_stretch
+
 LEVEL = 0.95
 """Probability of the intervals unless another is asked for."""
 
@@ -180,7 +182,7 @@ def fit_power_law(n, error, *, n_min=None, n_bootstrap: int = 2000, seed: int = 
     else:
         draws, n_free = _resample_residuals(y, fitted, n_bootstrap, rng), len(y) - 2
     centre = np.array([intercept, slope])
-    samples = (centre + _student_stretch(level, n_free) * (_fit_lines(x, draws) - centre)) * [
+    samples = (centre + student_stretch(level, n_free) * (_fit_lines(x, draws) - centre)) * [
         1,
         -1,
     ]  # exponent = -slope
@@ -314,13 +316,6 @@ def _resample_residuals(y, fitted, n_bootstrap: int, rng) -> np.ndarray:
 def _point(law: PowerLaw) -> np.ndarray:
     """The fit itself in the form of its bootstrap samples, shape (1, 2)."""
     return np.array([[np.log(law.prefactor), law.exponent]])
-
-
-def _student_stretch(level: float, n_free: int) -> float:
-    """Width of Student's t interval over the normal one's: the scatter itself is known from few runs only."""
-    from scipy import stats
-
-    return float(stats.t.ppf((1 + level) / 2, n_free) / stats.norm.ppf((1 + level) / 2))
 
 
 def _log_factor(transfer: np.ndarray, scratch: np.ndarray, n: np.ndarray) -> np.ndarray:
