@@ -195,7 +195,7 @@ def fit_laws(
             reasons[key] = why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name)
             laws[key] = None
             if not reasons[key]:
-                laws[key], reasons[key] = _fit_law(curve["n"], curve[metric], **options)
+                laws[key], reasons[key] = _fit_law(curve["n"], curve[metric], runs=curve["seed"], **options)
     return laws, reasons
 
 
@@ -277,6 +277,7 @@ def factor_within_reach(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str
         if why := why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name):
             raise ScalingError(why)
     points = [curve[column] for curve in curves for column in ("n", metric)]
+    options |= {"runs_transfer": curves[0]["seed"], "runs_scratch": curves[1]["seed"]}
     factor = data_efficiency(*points, **options)
     low, high = factor.scratch.exponent_interval
     if low <= 0:
