@@ -919,7 +919,7 @@ def test_pulls_are_recorded_in_percent_and_what_cancels_is_the_rest():
     )
 
 
-def test_layers_are_counted_in_the_mean_in_every_seed_and_in_any():
+def test_layers_are_counted_in_the_mean_where_it_is_clear_and_where_it_may_be():
     layers = [[2.0, 2.0]] * 3 + [[3.0, 0.5]] * 2 + [[1.2, 0.5]] + [[0.5, 0.5]] * 2
     ratio = pd.DataFrame([*layers, [4.0, 2.0]], index=list(first_epoch.SHOWN_LAYERS))
     results = LessonResults("05_gradient_diagnostics")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crossfunc.energies import correlation_text
 from crossfunc.lessons.results import count_seeds, listed, seed_range
+from crossfunc.lessons.scores import mean_by_students_t
 from crossfunc.training import finetune
 from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
@@ -139,13 +140,18 @@ def record_pulls(results, pulls: pd.DataFrame) -> None:
 
 
 def record_ratios(results, ratio: pd.DataFrame) -> None:
-    """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
-    of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
-    repeats = count_seeds(n_seeds)
+    """Record the ratio of the whole network, and in how many layers it is above 1.
+
+    The count's interval goes from the layers whose interval over seeds (Student's t of log ratios) lies above 1 to
+    those whose interval does not lie below: a range over seeds would narrow as there are fewer of them.
+    """
+    of_network, repeats = ratio.loc[NETWORK], count_seeds(ratio.shape[1])
     results.record("gradient_ratio", of_network.mean(), seed_range(of_network), repeats=repeats)
-    in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
-    n_up = int((of_layers.mean(axis=1) > 1).sum())
-    ends = (min(in_all, n_up), max(in_any, n_up)) if n_seeds > 1 else None
+    of_layers = [mean_by_students_t(np.log(ratio.loc[layer])) for layer in PAPER_LAYERS]
+    n_up = sum(mean > 0 for mean, _ in of_layers)
+    ends = None
+    if ratio.shape[1] > 1:
+        ends = sum(low > 0 for _, (low, _) in of_layers), sum(high > 0 for _, (_, high) in of_layers)
     results.record("layers_with_larger_gradient", n_up, ends, repeats=repeats)
 
 

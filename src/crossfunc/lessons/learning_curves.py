@@ -605,11 +605,11 @@ def budget_in_words(table: pd.DataFrame) -> str:
 
 
 def schedule_in_words(changes: pd.DataFrame) -> str:
-    """Say what the other schedule does to each error, and whether seeds agree on it."""
+    """Say what the other schedule does to each error, and how many seeds agree on it."""
     said = []
     for metric, more in changes.items():
         sign = "lower" if (more < 0).all() else "higher" if (more > 0).all() else None
-        agree = "for every seed" if len(more) > 1 else "for the one seed"
+        agree = f"for each of {count_seeds(len(more))}" if len(more) > 1 else "for the one seed"
         ends = f"{sign} {agree}" if sign else "lower for some seeds and higher for others"
         said.append(f"the {metric} error by {more.mean():+.0f} % ({ends})")
     return f"Chgnet's schedule changes {listed(said)}."
