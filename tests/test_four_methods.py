@@ -786,7 +786,7 @@ def test_one_or_two_seeds_cannot_tell(n, few):
         ),
         ([8, 9, 9], [7, 6, 6], "This window ends before any harm to the forces"),
         ([8, 12, 8], [7, 6, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epoch"),
-        ([8, 12, 8], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([8, 12, 8], [7, 6, 6], "did to the forces of some seeds, the later ones made good"),
         ([12, 13, 13], [15, 16, 16], "the later ones do not make it good"),
         ([8, 12, 8], [15, 16, 16], "The harm is not clear after one epoch"),
         ([12, 13, 13], [8, 9, 9], "the later ones made good"),

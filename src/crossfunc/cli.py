@@ -905,6 +905,10 @@ def evaluate(
     frames = LabelledFrames.from_dataset(opened, functional)
     seed = begun.split_seed if split_seed is None else split_seed
     split = split_by_material(frames.material_ids, seed=seed) if by_split else None
+    if (by_split or source) and split_seed is None and begun.fingerprint:
+        is_of_run = begun.functional in (None, opened.functional(functional or "high").key)
+        trained = frames if is_of_run else LabelledFrames.from_dataset(opened, begun.functional)
+        begun.refuse_other_split(trained, split_by_material(trained.material_ids, seed=seed))
     bars = not as_json and sys.stderr.isatty()
     with use_cluster(cluster):
         measured = measure(chosen, frames, by_element=by_element, split=split, progress=bars)

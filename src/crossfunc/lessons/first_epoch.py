@@ -247,7 +247,7 @@ def pulls_in_words(pulls: pd.DataFrame) -> str:
 def layers_in_words(ratio: pd.DataFrame) -> str:
     """Say in how many layers the gradient is larger without a refit, and where most and least."""
     layers = ratio.loc[list(PAPER_LAYERS)]
-    mean = layers.mean(axis=1).sort_values(ascending=False)
+    mean = np.exp(np.log(layers).mean(axis=1)).sort_values(ascending=False)  # half and double are as far from equal
     n_up, n_always = int((mean > 1).sum()), int((layers.min(axis=1) > 1).sum())
     most, least = (f"in `{mean.index[k]}` ({mean.iloc[k]:.2f} times)" for k in (0, -1))
     always = "" if layers.shape[1] == 1 else f", in {n_always} of them for every seed"
@@ -319,7 +319,7 @@ _TURNS = {
     "seeds, worse": "The harm is not clear after one epoch, it is after all.",
     "better, better": _ENDS_EARLY,
     "worse, better": "What the first epoch did to the forces, the later ones made good.",
-    "seeds, better": _ENDS_EARLY,
+    "seeds, better": "What the first epoch did to the forces of some seeds, the later ones made good.",
 }
 """What follows from the first words of the verdicts after one epoch and after all of them."""
 
