@@ -35,6 +35,10 @@ class NoStress(Toy):
     implemented_properties = ("energy", "forces")
 
 
+class NoForces(Toy):
+    implemented_properties = ("energy",)
+
+
 class NoEnergy(Calculator):
     implemented_properties = ("forces",)
 

@@ -2,17 +2,21 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from calculators import NoForces, Toy
 
 import crossfunc as xf
-from crossfunc.advice.advise import _cost, _labelled, _method
+from crossfunc.advice.advise import _cost, _force_task, _labelled, _method, _models_apart
+from crossfunc.advice.curves import force_task
 from crossfunc.advice.next_frames import Pool, choose_next
 from crossfunc.datasets.store import PACKAGED
 from crossfunc.errors import InputError
 from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.training.evaluate import predict_frames
 
 
 def fractions(*formulas):
@@ -128,6 +132,44 @@ def test_advice_on_a_few_labels(small, quickly):
 def test_bad_input_is_one_sentence(small):
     with pytest.raises(InputError, match="above zero"):
         xf.advise("0.3.0", small, error_ev_per_atom=0)
+
+
+def test_forces_are_forecast_for_the_model_that_was_asked_about(small):
+    reader, frames = xf.load_model("0.3.0"), xf.LabelledFrames.from_dataset(small, "high")
+    found = predict_frames(reader, frames)
+    own, nothing = _force_task(reader, found)
+    assert nothing == {}
+    np.testing.assert_allclose(own.model_ev_per_a, found.forces_ev_per_a, atol=1e-5)
+    perfect = replace(found, forces_ev_per_a=frames.forces_ev_per_a.astype(float))
+    materials = own.material_ids
+    assert own.errors(materials[:20], materials[20:]).mean() > 1
+    assert _force_task(reader, perfect)[0].errors(materials[:20], materials[20:]).max() < 1e-9
+
+
+def test_atoms_without_a_prediction_are_in_no_force_curve(small):
+    reader, frames = xf.load_model("0.3.0"), xf.LabelledFrames.from_dataset(small, "high")
+    forces = np.full((len(frames.crystals.owners), 3), np.nan)
+    known = np.isin(frames.material_ids, np.unique(frames.material_ids)[:5])[frames.crystals.owners]
+    forces[known] = 0.1
+    task = force_task(reader, frames, forces)
+    assert task.material_ids.tolist() == np.unique(frames.material_ids)[:5].tolist()
+    assert (task.model_ev_per_a == 0.1).all()
+    found = predict_frames(Toy(), frames)
+    assert "5 materials; a forecast needs 6" in _force_task(reader, replace(found, forces_ev_per_a=forces))[1]["forces"]
+
+
+def test_without_forces_of_the_model_none_are_forecast_and_the_advice_says_so(small):
+    advice = xf.advise(NoForces(), small, n_next=0)
+    assert set(advice.forecasts) == {"energy"}
+    assert advice.left_out == {"forces": "the model predicts none"}
+    assert "forces: no forecast: the model predicts none" in str(advice)
+
+
+def test_models_that_differ_are_the_one_asked_about_and_another(small):
+    crystals = xf.LabelledFrames.from_dataset(small, "high").take(np.arange(3)).crystals
+    old, new = xf.load_model("0.3.0"), xf.load_model("r2scan")
+    np.testing.assert_allclose(_models_apart(new, old, crystals), -_models_apart(old, old, crystals), atol=1e-5)
+    assert np.abs(_models_apart(new, old, crystals)).max() > 0.1
 
 
 @pytest.mark.slow

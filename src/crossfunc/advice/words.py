@@ -191,6 +191,7 @@ def advise_report(advice: dict) -> str:
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å")):
         if name in advice["forecasts"]:
             lines += [f"            {name}: {line}" for line in _forecast_lines(advice["forecasts"][name], unit)]
+    lines += [f"            {name}: no forecast: {why}" for name, why in advice["left_out"].items()]
     lines += _needed_lines(energy["needed"], wanted)
     for one in advice["next_frames"]:
         lines.append(f"label next  {one['frame_id']} ({one['formula']}): {one['reason']}")
