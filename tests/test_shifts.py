@@ -310,6 +310,29 @@ def test_each_material_counts_once_in_the_advice():
     assert advice.n_materials == 40
 
 
+def island_advice(n_shared):
+    """Materials of which `n_shared` have the same two elements; each of the others has two of its own."""
+    alone = [
+        f"{a}{b}" for a, b in zip(*[iter("Li Be B C N F Na Mg Al Si P S Cl K Ca Sc Ti V".split())] * 2, strict=True)
+    ]
+    formulas = [("FeO", "Fe2O3")[k % 2] for k in range(n_shared)] + alone
+    return refit_advice(composition_matrix(formulas), np.linspace(-6, -5, len(formulas)))
+
+
+def test_advice_says_how_many_materials_it_was_judged_on():
+    advice = island_advice(8)
+    assert advice.is_held_out
+    assert (advice.n_judged, advice.n_materials) == (8, 17)
+    assert "on the 8 of 17 materials whose references the others fix" in advice.reason
+
+
+def test_advice_on_a_handful_of_judged_materials_is_in_sample_and_says_so():
+    advice = island_advice(4)
+    assert not advice.is_held_out
+    assert advice.n_judged == advice.n_materials == 13
+    assert "in sample, too few materials to hold any out" in advice.reason
+
+
 def test_advice_refuses_missing_differences():
     with pytest.raises(AtomRefError, match="row 1: energy_per_atom_ev is nan"):
         refit_advice(composition_matrix(["Li", "O"]), [1.0, np.nan])

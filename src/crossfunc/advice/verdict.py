@@ -43,7 +43,7 @@ class Verdict:
         What to add to the model for each atom of an element, with standard errors.
     linear : dict
         How much of the differences offsets take away: `explained_variance`, `explained_offset` (of the mean square),
-        `refit` (worth it), `reason`.
+        `refit` (worth it), `reason`, `n_judged` (materials that it holds for).
     errors : list of dict
         A row for each kind of references, held out by material.
     functional : dict
@@ -191,6 +191,7 @@ def judge_predictions(
             "explained_offset": advice.explained_offset,
             "refit": advice.refit,
             "reason": advice.reason,
+            "n_judged": advice.n_judged,
         },
         errors=error_table(residuals, sample.material_ids),
         functional=spoken_functional(X, predictions.energy_per_atom_ev, ids, sets, seed=seed),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from crossfunc.bootstrap import FEWEST
 from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
 from crossfunc.energies.composition import as_composition_matrix, element_symbols
 from crossfunc.errors import InputError
@@ -43,6 +44,7 @@ class RefitAdvice:
     refitted_mae_ev_per_atom: float  # with refitted references
     is_held_out: bool  # the shares and the refitted error come from materials that were not fitted
     n_materials: int
+    n_judged: int  # materials that the shares and the errors are of; all of them where these are in sample
     elements: object = field(repr=False)  # pandas.DataFrame, most important element first
     fit: AtomRefFit = field(repr=False)  # references of the difference, all materials
 
@@ -318,12 +320,14 @@ def refit_advice(
     threshold_ev_per_atom : float
         How much of the initial error refitted references must take away to be worth it.
     n_splits, seed
-        Cross-validation over materials: the refitted error is that of materials not fitted.
+        Cross-validation over materials: the errors are those of materials not fitted whose references the others fix.
+        With fewer than `crossfunc.bootstrap.FEWEST` of these, all errors are in sample.
 
     Returns
     -------
     RefitAdvice
-        `refit` is True if a refit takes away at least the threshold *and* at least half of the mean square.
+        `refit` is True if a refit takes away at least the threshold *and* at least half of the mean square. `n_judged`
+        and the reason say of how many materials this holds.
 
     Raises
     ------
@@ -349,7 +353,7 @@ def refit_advice(
     judged = np.zeros(len(d), dtype=bool)
     if folds >= 2:
         residual, _, judged, _ = _held_out_scaled(X, d, d, ids, folds, seed)
-    is_held_out = bool(judged.any())
+    is_held_out = len(np.unique(ids[judged])) >= FEWEST  # a handful says little of the rest
     if not is_held_out:
         residual, judged = fit.remove(X, d), np.ones(len(d), dtype=bool)
 
@@ -381,6 +385,7 @@ def refit_advice(
         refitted_mae_ev_per_atom=float(after),
         is_held_out=is_held_out,
         n_materials=n_materials,
+        n_judged=len(np.unique(ids[judged])),
         elements=elements,
         fit=fit,
     )
@@ -392,6 +397,8 @@ def _advice_text(advice, threshold):
     before, after, variance = advice.initial_mae_ev_per_atom, advice.refitted_mae_ev_per_atom, advice.explained_variance
     share = f"{100 * variance:.1f} % of the variance of the difference" if np.isfinite(variance) else "an equal shift"
     where = "on held-out materials" if advice.is_held_out else "in sample, too few materials to hold any out"
+    if advice.is_held_out and advice.n_judged < advice.n_materials:
+        where = f"on the {advice.n_judged} of {advice.n_materials} materials whose references the others fix"
     change = f"initial error {before:.3f} eV/atom, with refitted references {after:.3f} {where}"
     fixed = advice.elements[advice.fit.determined[advice.elements["atomic_number"] - 1]]
     if advice.refit:
