@@ -220,11 +220,27 @@ def test_a_model_between_two_functionals_is_not_forced_to_one():
     frames = made_up(80)
     low, difference = bonding(frames, 0, 0.5), bonding(frames, 1, 0.08)
     sets = [LabelSet("one", "raw", low), LabelSet("other", "raw", low + difference)]
-    found = spoken_functional(frames.composition, low + difference / 2, frames.material_ids, sets)
+    model = low + difference / 2 + bonding(frames, 2, 0.02)
+    found = spoken_functional(frames.composition, model, frames.material_ids, sets)
     assert found["spoken"] is None
     assert sum(one["support"] for one in found["candidates"]) == pytest.approx(1)
-    advice = judged(frames, low, low + difference / 2, sets=sets).advice
+    advice = judged(frames, low, model, sets=sets).advice
     assert "cannot be told from 80 materials" in advice
+
+
+@pytest.mark.parametrize("offsets", [np.zeros(6), np.array([-1, -2, -3, -4, -5, -6.0])])
+def test_of_labels_that_differ_by_offsets_alone_none_is_said_to_be_spoken(offsets):
+    frames = made_up(80)
+    low, model = bonding(frames, 0, 0.5), bonding(frames, 0, 0.5) + bonding(frames, 2, 0.02)
+    twice = [LabelSet("one", "raw", low), LabelSet("other", "raw", low + by_elements(frames, *offsets))]
+    far = LabelSet("far", "raw", low + bonding(frames, 1, 0.4))
+    for sets in (twice, [twice[0], far, twice[1]]):
+        found = spoken_functional(frames.composition, model, frames.material_ids, sets)
+        assert found["spoken"] is None
+        assert found["tied"] == ["one", "other"]
+        assert found["knows_bonding"] is True
+        assert max(one["support"] for one in found["candidates"]) == 0
+        assert "Whether it speaks one or other cannot be told" in judged(frames, low, model, sets=sets).advice
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from crossfunc.training.labels import LabelledFrames
 N_BOOTSTRAP = 1000
 SURE = 0.95
 """Share of bootstrap samples of the materials in which a functional must be the nearest."""
+TIE_EV_PER_ATOM = 1e-6
+"""What leads by no more than this is a tie, which rounding would decide: labels are not known so well."""
 _MIN_MATERIALS = 8
 _NAMES = {"gga": "GGA/GGA+U", "r2scan": "r²SCAN", "pbe": "PBE", "pbesol": "PBEsol", "scan": "SCAN", "lda": "LDA"}
 
@@ -112,10 +114,10 @@ def spoken_functional(
     -------
     dict
         `candidates` (for each set its name, errors, `support`: the share of bootstrap samples in which least is left of
-        it), `knows_bonding` (whether less is left of the nearest than references alone leave of its labels), `spoken`
-        (name of the nearest, None if that is not sure, or the model knows nothing but composition), `zeros` (mean
-        absolute error of the first set with each published zero of energy in the model's place) and `zero` (name of the
-        one it has, None if none).
+        it, by more than `TIE_EV_PER_ATOM`), `tied` (names of the nearest where several leave the same), `knows_bonding`
+        (whether less is left of the nearest than references alone leave of its labels), `spoken` (name of the nearest,
+        None if that is not sure, or the model knows nothing but composition), `zeros` (mean absolute error of the first
+        set with each published zero of energy in the model's place) and `zero` (name of the one it has, None if none).
     """
     there = np.isfinite(np.stack([one.energy_per_atom_ev for one in sets])).all(axis=0)
     rows = np.flatnonzero(there if there.any() else np.isfinite(sets[0].energy_per_atom_ev))
@@ -139,17 +141,21 @@ def spoken_functional(
         )
         if enough and len(left[k]):
             candidates[k]["mae_after_offsets_ev_per_atom"] = float(left[k].mean())
-    spoken, knows = None, None
+    spoken, knows, tied = None, None, []
     if len(left) > 1 and len(left[0]) >= _MIN_MATERIALS:
         support = _support(np.stack(left), seed)
         for row, share in zip(candidates, support, strict=True):
             row["support"] = float(share)
-        best = int(np.argmax(support))
+        means = [one.mean() for one in left]
+        best = int(np.argmin(means))
+        alike = [k for k, mean in enumerate(means) if mean - means[best] <= TIE_EV_PER_ATOM]
+        tied = [candidates[k]["name"] for k in alike] if len(alike) > 1 else []
         knows = _beats_composition(samples[best], left[best], seed)
         spoken = candidates[best]["name"] if support[best] >= SURE and knows else None
     rows = np.flatnonzero(np.isfinite(sets[0].energy_per_atom_ev))
     whole = Sample(X[rows], sets[0].energy_per_atom_ev[rows], predicted_ev[rows], material_ids[rows])
-    return {"spoken": spoken, "knows_bonding": knows, "candidates": candidates} | _zero_of_energy(sets[0], whole, seed)
+    found = {"spoken": spoken, "tied": tied, "knows_bonding": knows, "candidates": candidates}
+    return found | _zero_of_energy(sets[0], whole, seed)
 
 
 def _left_after_offsets(sample: Sample, seed: int) -> np.ndarray:
@@ -171,10 +177,12 @@ def _beats_composition(sample: Sample, left: np.ndarray, seed: int) -> bool:
 
 
 def _support(left: np.ndarray, seed: int) -> np.ndarray:
-    """Share of bootstrap samples of the materials in which each row has the smallest mean."""
+    """Share of bootstrap samples of the materials in which each row has the smallest mean; a tie counts for none."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(left.shape[1], size=(N_BOOTSTRAP, left.shape[1]))
-    best = left[:, drawn].mean(axis=2).argmin(axis=0)
+    means = left[:, drawn].mean(axis=2)
+    first, second = np.sort(means, axis=0)[:2]
+    best = means.argmin(axis=0)[second - first > TIE_EV_PER_ATOM]
     return np.bincount(best, minlength=len(left)) / N_BOOTSTRAP
 
 

@@ -41,6 +41,11 @@ def _on_functional(verdict: dict) -> list[str]:
             "It speaks none of them: after offsets it leaves no less than references alone, so what it knows is the "
             "composition at most."
         ]
+    if tied := verdict["functional"].get("tied"):
+        return [
+            f"Whether it speaks {' or '.join(tied)} cannot be told: after offsets their labels leave the same of these "
+            f"{candidates[0]['n_materials']} materials."
+        ]
     if spoken is None:
         return [f"Which functional it speaks cannot be told from {candidates[0]['n_materials']} materials."]
     left = {one["name"]: one["mae_after_offsets_ev_per_atom"] for one in candidates}
