@@ -333,6 +333,18 @@ def test_a_soft_model_is_called_soft():
     assert "too" not in judged(frames, labels, labels).advice
 
 
+@pytest.mark.parametrize(("n_materials", "factor"), [(4, 0.7), (4, 1.0), (5, 0.7)])
+def test_a_slope_of_few_materials_has_no_interval_and_softness_cannot_be_told(n_materials, factor):
+    frames = made_up(n_materials, frames_each=4)
+    labels = bonding(frames, 0, 0.5)
+    found = judged(frames, labels, labels, force_factor=factor)
+    assert np.isnan([found.forces["slope_low"], found.forces["slope_high"]]).tolist() == [n_materials < 5] * 2
+    assert found.forces["slope"] == pytest.approx(factor, abs=1e-6)
+    unclear = "Whether it is too soft or too stiff cannot be told: forces are 0.70 of the labels', of 4 materials."
+    assert (unclear in found.advice) == (n_materials < 5 and factor < 1)
+    assert ("too few materials for an interval" in str(found)) == (n_materials < 5)
+
+
 def test_forces_of_relaxed_frames_are_not_judged():
     frames = made_up()
     frames = with_labels(frames, forces_ev_per_a=frames.forces_ev_per_a / 100)

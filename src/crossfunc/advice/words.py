@@ -105,6 +105,12 @@ def _on_softness(verdict: dict, key: str) -> list[str]:
     if found["mae"] >= found["mae_of_zero"]:
         errors = f"MAE {found['mae']:.3f}, of zero {found['mae_of_zero']:.3f}"
         return [f"Its {key} are no better than none ({errors}): look at units and structures, then train on them."]
+    if found["slope_low"] is None:
+        if abs(found["slope"] - 1) <= _SLOPE_OFF:
+            return []
+        few = f"{found['n_materials']} material{'s' * (found['n_materials'] > 1)}"
+        text = f"{key} are {found['slope']:.2f} of the labels', of {few}"
+        return [f"Whether it is too soft or too stiff cannot be told: {text}."]
     if found["slope_low"] <= 1 + _SLOPE_OFF and found["slope_high"] >= 1 - _SLOPE_OFF:
         return []
     word = "soft" if found["slope"] < 1 else "stiff"
@@ -175,6 +181,8 @@ def _mev(value: float | None) -> str:
 
 
 def _interval(found: dict) -> str:
+    if found["slope_low"] is None:
+        return "too few materials for an interval"
     return f"95 %: {found['slope_low']:.2f} to {found['slope_high']:.2f}"
 
 

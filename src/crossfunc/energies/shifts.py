@@ -19,7 +19,7 @@ class Pearson:
     """Pearson correlation with a bootstrap interval over materials."""
 
     r: float
-    low: float  # NaN without bootstrap
+    low: float  # NaN without bootstrap, and with fewer materials than `crossfunc.bootstrap.FEWEST`
     high: float
     n_points: int
     n_materials: int
@@ -29,7 +29,8 @@ class Pearson:
         """Correlation, interval and sample in one line."""
         low, high = (correlation_text(end) for end in (self.low, self.high))
         interval = f" [{low}, {high}]" if np.isfinite(self.low) else ""
-        return f"{correlation_text(self.r)}{interval}, {self.n_materials} materials"
+        few = ", too few for an interval" if self.n_materials < FEWEST else ""
+        return f"{correlation_text(self.r)}{interval}, {self.n_materials} materials{few}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
     material_ids : array_like, shape (n_points,), optional
         Points of a material are resampled together; without ids each point is a material.
     n_bootstrap : int
-        Number of resamples; 0 leaves the interval NaN.
+        Number of resamples; 0 leaves the interval NaN, as fewer than `crossfunc.bootstrap.FEWEST` materials do.
     level : float
         Coverage of the percentile interval.
     seed : int
@@ -122,7 +123,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
         [np.bincount(group, values, minlength=n_materials) for values in (np.ones_like(x), x, y, x * x, y * y, x * y)]
     )
     low = high = float("nan")
-    if n_bootstrap:
+    if n_bootstrap and n_materials >= FEWEST:
         rng = np.random.default_rng(seed)
         resampled = np.empty(n_bootstrap)
         for k in range(n_bootstrap):
@@ -171,7 +172,8 @@ def correlation_report(
         One row per `references`: "none", "published" (where they are given), those of `others` that three rows have,
         "low only" (the low functional's subtracted from both: published, or without these fitted to other materials),
         "refitted" (own fit, in sample) and "refitted, held out"; columns `pearson`, `interval_low`, `interval_high`,
-        `n_points` (rows that could be judged), `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
+        NaN with fewer than `crossfunc.bootstrap.FEWEST` materials, `n_points` (rows that could be judged),
+        `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
 
     Raises
     ------
