@@ -143,6 +143,27 @@ def test_a_key_that_different_compositions_share_is_refused_with_both(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_one_structure_under_two_materials_is_not_paired_but_told(tmp_path):
+    low = [block(energy=-9, comment="material=a"), block("Mg O", -12, comment="material=c")]
+    high = [block(energy=-29, comment="material=b"), block("Mg O", -25, comment="material=c")]
+    dataset = open_dataset(load(tmp_path, high, low, material_id="material").path)
+    assert dataset.frames.num_rows == 4
+    assert dataset.pairs["material_id"].tolist() == ["c"]
+    (row,) = dataset.rejected.to_dict("records")
+    assert row["table"] == "pairs"
+    assert row["reason"].startswith("structure id: material a in the low functional, b in the high one: frames kept")
+
+
+def test_one_structure_under_two_materials_in_both_functionals_pairs_each_with_itself(tmp_path):
+    low = [block(energy=-9, comment="material=a"), block(energy=-10, comment="material=b")]
+    high = [block(energy=-30, comment="material=a"), block(energy=-29, comment="material=b")]
+    dataset = open_dataset(load(tmp_path, high, low, material_id="material").path)
+    pairs = dataset.pairs.set_index("material_id")
+    assert pairs["low_energy_per_atom_ev"].to_dict() == {"a": -4.5, "b": -5.0}
+    assert pairs["high_energy_per_atom_ev"].to_dict() == {"a": -15.0, "b": -14.5}
+    assert set(pairs["pairing"]) == {"same structure"}
+
+
 def test_a_supercell_is_of_the_same_composition(tmp_path):
     low = [block("Li F", -9.0, comment="material=a")]
     high = [block("Li Li F F", -40.0, 6.0, comment="material=a")]
