@@ -50,6 +50,17 @@ class KnowsNoIron(Toy):
         super().calculate(atoms, properties, system_changes)
 
 
+class KnowsNo(Toy):
+    def __init__(self, symbol, **kwargs):
+        super().__init__(**kwargs)
+        self.unknown = symbol
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if self.unknown in atoms.get_chemical_symbols():
+            raise KeyError(self.unknown)
+        super().calculate(atoms, properties, system_changes)
+
+
 class Remembers(Toy):
     """As ASE's EMT: what depends on elements is made when these change, and is half made where one is unknown."""
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from calculators import NoForces, Toy
+from calculators import KnowsNo, NoForces, Toy
 
 import crossfunc as xf
 from crossfunc.advice.advise import _cost, _force_task, _labelled, _method, _models_apart
@@ -83,9 +85,6 @@ def test_hours_are_told_or_why_not():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Thirty materials of the embedded dataset, and its other crystals without labels of the goal."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     ds = xf.open_dataset("surrogate")
     frames = ds.frames
     keep = pc.is_in(frames["source"], pa.array(["dense: relaxed", "dense: rattled"]))
@@ -163,6 +162,29 @@ def test_without_forces_of_the_model_none_are_forecast_and_the_advice_says_so(sm
     assert set(advice.forecasts) == {"energy"}
     assert advice.left_out == {"forces": "the model predicts none"}
     assert "forces: no forecast: the model predicts none" in str(advice)
+
+
+def only_with(small, path, symbol, n_without):
+    """The labelled materials of an element, and some of those that lack it."""
+    frames = xf.LabelledFrames.from_dataset(small, "high")
+    holds = frames.composition.toarray()[:, ATOMIC_NUMBERS[symbol] - 1] > 0
+    names = [*np.unique(frames.material_ids[holds]), *np.unique(frames.material_ids[~holds])[:n_without]]
+    table = small.frames.filter(pc.is_in(small.frames["material_id"], pa.array(names)))
+    return xf.write_dataset(path, meta={k: v for k, v in small.meta.items() if k != "files"}, frames=table)
+
+
+def test_refused_frames_and_their_materials_count_in_nothing(small, tmp_path):
+    refusing = KnowsNo("O")
+    frames = xf.LabelledFrames.from_dataset(small, "high")
+    left = frames.composition.toarray()[:, ATOMIC_NUMBERS["O"] - 1] == 0
+    advice = xf.advise(refusing, small, n_next=0).to_dict()
+    n = len(np.unique(frames.material_ids[left]))
+    assert (advice["n_frames"], advice["n_materials"]) == (left.sum(), n) != (len(frames), 30)
+    needed = advice["forecasts"]["energy"]["needed"]
+    assert needed["frames_per_material"] == pytest.approx(left.sum() / n)
+    few = only_with(small, tmp_path / "few", "O", 5)
+    with pytest.raises(InputError, match=r"predicts 5 of \d+ labelled materials; advice needs 6.*the first, "):
+        xf.advise(refusing, few, n_next=0)
 
 
 def test_models_that_differ_are_the_one_asked_about_and_another(small):

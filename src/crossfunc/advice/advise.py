@@ -53,7 +53,7 @@ class Advice:
     ----------
     model, dataset, label_notice : str
     n_frames, n_materials : int
-        With labels of the functional that is the goal.
+        With labels of the functional that is the goal and a prediction of the model.
     error_ev_per_atom : float
         Wanted.
     verdict : Verdict
@@ -142,7 +142,8 @@ def advise(
     Raises
     ------
     InputError
-        An error that is not above zero, no labels of the functional, or fewer materials than a curve needs.
+        An error that is not above zero, no labels of the functional, or fewer materials than a curve needs, with labels
+        or with predictions.
     DatasetError, CalculatorError, VerdictError
         As `open_dataset`, `load_calculator`, `verdict`.
     """
@@ -150,13 +151,10 @@ def advise(
         raise InputError(f"error {error_ev_per_atom!r}: give one above zero, in eV/atom.")
     model, name = _model(low)
     dataset = _labelled(low, high)
-    frames = LabelledFrames.from_dataset(dataset, functional)
-    n_materials = len(np.unique(frames.material_ids))
-    if n_materials < MIN_MATERIALS:
-        raise InputError(f"{dataset.name}: {n_materials} labelled materials; advice needs {MIN_MATERIALS}: label more.")
     reader = load_model(FEATURES_OF)
-    found = predict_frames(model, frames)
+    found = _predicted(model, dataset, functional)
     frames = found.frames
+    n_materials = len(np.unique(frames.material_ids))
     sets = label_sets(dataset, frames)
     origin = {"dataset": dataset.name, "label_notice": dataset.label_notice}
     judged = judge_predictions(found, sets, model=name, seed=seed, **origin)
@@ -201,6 +199,23 @@ def _model(low) -> tuple:
             raise CheckpointError(f"{error} As functionals, there are models of {known}.") from error
     model = as_model(low)
     return model, model.name if isinstance(model, AseModel) else type(model).__name__
+
+
+def _predicted(model, dataset: Dataset, functional: str) -> FramePredictions:
+    """Predictions of the labelled frames; refuses fewer materials than advice needs, before and after."""
+    frames = LabelledFrames.from_dataset(dataset, functional)
+    n_labelled = len(np.unique(frames.material_ids))
+    if n_labelled < MIN_MATERIALS:
+        raise InputError(f"{dataset.name}: {n_labelled} labelled materials; advice needs {MIN_MATERIALS}: label more.")
+    found = predict_frames(model, frames)
+    n_left = len(np.unique(found.frames.material_ids))
+    if n_left < MIN_MATERIALS:
+        name, reason = next(iter(found.refused.items()))
+        raise InputError(
+            f"{dataset.name}: the model predicts {n_left} of {n_labelled} labelled materials; advice needs "
+            f"{MIN_MATERIALS}. It refuses {len(found.refused)} frames; the first, {name}: {reason}"
+        )
+    return found
 
 
 def _labelled(low, high) -> Dataset:
