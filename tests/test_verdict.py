@@ -265,6 +265,21 @@ def test_a_zero_of_its_own_is_none_of_the_published_ones():
     assert published_zeros("pbesol", "raw") == {}
 
 
+def test_labels_of_another_code_have_no_published_zero():
+    dataset = xf.open_dataset("pbe-r2scan", verify=False)
+    sets = label_sets(dataset, LabelledFrames.from_dataset(dataset, "high"))
+    assert [(one.functional, one.zeros) for one in sets] == [("r2scan", {}), ("pbe", {})]
+    frames = made_up(60)
+    labels = bonding(frames, 0, 0.5) + published_atomref("MP-r2SCAN").predict(frames.composition)
+    predicted = bonding(frames, 0, 0.5) + published_atomref("MPtrj").predict(frames.composition)
+    errors = {}
+    for applies in (True, False):
+        found = judged(frames, labels, predicted, sets=[LabelSet("r2scan", "raw", labels, applies)])
+        assert bool(found.functional["zeros"]) == (found.functional["zero"] is not None) == applies
+        errors[applies] = {row["references"]: row["mae_of_all_ev_per_atom"] for row in found.errors}["with a prior"]
+    assert errors[True] < 1e-6 < errors[False]  # the published shift is exact here, and was taken
+
+
 def test_labels_of_the_same_crystal_are_found_in_the_dataset(two_functionals):
     opened = xf.open_dataset(two_functionals)
     frames = LabelledFrames.from_dataset(opened, "r2scan")

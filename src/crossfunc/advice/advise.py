@@ -19,14 +19,13 @@ from crossfunc.advice.curves import (
 )
 from crossfunc.advice.forecast import LEVEL, Forecast, fit_forecast
 from crossfunc.advice.next_frames import Pool, choose_next
-from crossfunc.advice.offsets import Sample, nearest_zero, published_zeros
+from crossfunc.advice.offsets import Sample, nearest_zero
 from crossfunc.advice.pilots import run_pilot
 from crossfunc.advice.spoken import label_sets
 from crossfunc.advice.verdict import Verdict, judge_predictions, plain_values
 from crossfunc.advice.words import advise_report
 from crossfunc.datasets import Dataset, list_datasets, open_dataset
 from crossfunc.datasets.functionals import functional_key
-from crossfunc.energies.published import published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.potential import AseModel, CheckpointError, as_model, crystal_features, load_model, predict
 from crossfunc.training.evaluate import FramePredictions, predict_frames
@@ -160,9 +159,7 @@ def advise(
     judged = judge_predictions(found, sets, model=name, seed=seed, **origin)
     features = crystal_features(reader, frames.crystals)
     sample = Sample(frames.composition, frames.energy_per_atom_ev, found.energy_per_atom_ev, frames.material_ids)
-    # Tables of another code's zero of energy would pull to nowhere.
-    zeros = published_zeros(sets[0].functional, sets[0].energy_kind) if published_tables_apply(dataset) else {}
-    prior = nearest_zero(sample, zeros) if zeros else None
+    prior = nearest_zero(sample, sets[0].zeros) if sets[0].zeros else None
     energies = energy_task(features, frames.composition, sample.difference_ev, frames.material_ids, prior, seed=seed)
     forecasts, left_out = _forecasts(reader, found, energies, seed)
     pilot = _pilot(model, frames, energies, pilot_epochs, seed)

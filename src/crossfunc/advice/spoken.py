@@ -6,7 +6,7 @@ left is the one the model was taught.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from crossfunc.advice.offsets import (
     material_means,
     published_zeros,
 )
-from crossfunc.energies import material_folds
+from crossfunc.energies import material_folds, published_tables_apply
 from crossfunc.training.labels import LabelledFrames
 
 N_BOOTSTRAP = 1000
@@ -42,11 +42,14 @@ class LabelSet:
         "raw" or "mp2020".
     energy_per_atom_ev : ndarray, shape (n_frames,)
         NaN where this functional has no label of the same crystal.
+    has_published_zero : bool
+        Whether the energies count from the atoms that published tables count from; see `published_tables_apply`.
     """
 
     functional: str
     energy_kind: str
     energy_per_atom_ev: np.ndarray
+    has_published_zero: bool = True
 
     @property
     def name(self) -> str:
@@ -54,6 +57,11 @@ class LabelSet:
         raw = ", uncorrected" if self.functional == "gga" else ""  # its energies are mostly met with corrections
         kind = {"raw": raw, "mp2020": ", MP2020-corrected"}.get(self.energy_kind, f", {self.energy_kind}")
         return _NAMES.get(self.functional, self.functional) + kind
+
+    @property
+    def zeros(self) -> dict[str, np.ndarray]:
+        """What `published_zeros` lets one expect; nothing for labels of another code, whose zero is another one."""
+        return published_zeros(self.functional, self.energy_kind) if self.has_published_zero else {}
 
 
 def label_sets(dataset, frames: LabelledFrames) -> list[LabelSet]:
@@ -65,14 +73,15 @@ def label_sets(dataset, frames: LabelledFrames) -> list[LabelSet]:
     columns = (table[name].to_pylist() for name in ("frame_id", "functional", "energy_kind"))
     kinds = {frame_id: (functional, kind) for frame_id, functional, kind in zip(*columns, strict=True)}
     own = kinds[str(frames.frame_ids[0])]
-    sets = [LabelSet(*own, frames.energy_per_atom_ev)]
+    applies = published_tables_apply(dataset)
+    sets = [LabelSet(*own, frames.energy_per_atom_ev, applies)]
     keys = _crystal_keys(frames)
     for functional in sorted({functional for functional, _ in kinds.values()} - {own[0]}):
         other = LabelledFrames.from_dataset(dataset, functional)
         energies = dict(zip(_crystal_keys(other), other.energy_per_atom_ev, strict=True))
         found = np.array([energies.get(key, np.nan) for key in keys])
         if np.isfinite(found).any():
-            sets.append(LabelSet(functional, kinds[str(other.frame_ids[0])][1], found))
+            sets.append(LabelSet(functional, kinds[str(other.frame_ids[0])][1], found, applies))
     return sets + [_uncorrected(one, frames) for one in sets if one.energy_kind == "mp2020"]
 
 
@@ -92,7 +101,7 @@ def _uncorrected(corrected: LabelSet, frames: LabelledFrames) -> LabelSet:
 
     formulas = [re.sub(r"\s", "", frames.crystals.formula(k)) for k in range(len(frames))]
     correction = mp2020_correction_per_atom_ev(formulas, on_error="nan")
-    return LabelSet(corrected.functional, "raw", corrected.energy_per_atom_ev - correction)
+    return replace(corrected, energy_kind="raw", energy_per_atom_ev=corrected.energy_per_atom_ev - correction)
 
 
 def spoken_functional(
@@ -188,7 +197,7 @@ def _support(left: np.ndarray, seed: int) -> np.ndarray:
 
 def _zero_of_energy(labels: LabelSet, sample: Sample, seed: int) -> dict:
     """Which published element references the model has in it, by the offsets that each would give."""
-    zeros = published_zeros(labels.functional, labels.energy_kind)
+    zeros = labels.zeros
     if not zeros:
         return {"zero": None, "zeros": {}}
     left = np.stack(

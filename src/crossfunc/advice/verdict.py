@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfunc.advice.offsets import Sample, error_table, fit_offsets, held_out_residuals, published_zeros
+from crossfunc.advice.offsets import Sample, error_table, fit_offsets, held_out_residuals
 from crossfunc.advice.scales import derivative_scale, energy_unit
 from crossfunc.advice.spoken import LabelSet, label_sets, spoken_functional
 from crossfunc.advice.words import report, what_to_do
@@ -174,8 +174,7 @@ def judge_predictions(
             f"needs {MIN_MATERIALS} at least, and more than elements."
         )
     inside = None if inside is None else np.asarray(getattr(inside, "energies_ev", inside), dtype=np.float64)
-    zeros = published_zeros(sets[0].functional, sets[0].energy_kind)
-    residuals = held_out_residuals(sample, zeros, inside, seed)
+    residuals = held_out_residuals(sample, sets[0].zeros, inside, seed)
     advice = refit_advice(sample.X, sample.difference_ev, material_ids=sample.material_ids, seed=seed)
     offsets = fit_offsets(sample)
     return Verdict(

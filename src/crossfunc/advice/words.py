@@ -72,7 +72,7 @@ def _on_references(verdict: dict) -> list[str]:
     before, after = (rows[name]["mae_ev_per_atom"] for name in ("as it is", "model-aware references"))
     if before is None:
         after_all = rows.get("with a prior", {}).get("mae_of_all_ev_per_atom")
-        if after_all is None:
+        if after_all is None or not verdict["functional"]["zeros"]:
             return ["Too few materials per element to say what references would do: label more."]
         text = "No material's elements are fixed by the others, so offsets rest on the published tables"
         return [f"{text}: {_mev(rows['as it is']['mae_of_all_ev_per_atom'])} become {_mev(after_all)} meV/atom."]
@@ -83,7 +83,8 @@ def _on_references(verdict: dict) -> list[str]:
         text = f"Add the offsets below before any training: {_mev(before)} become {_mev(after)} meV/atom on held-out"
         text += f" materials; {100 * share:.0f} % of the mean square is linear in the composition."
         if best["references"] == "with a prior" and best["mae_ev_per_atom"] < 0.9 * after:
-            text += f" Fit them about the published ones: {_mev(best['mae_ev_per_atom'])} meV/atom."
+            about = "Fit them about the published ones" if verdict["functional"]["zeros"] else "Pull them towards none"
+            text += f" {about}: {_mev(best['mae_ev_per_atom'])} meV/atom."
         plain = rows.get("plain references")
         if plain and plain["mae_ev_per_atom"] > 1.5 * after:
             text += f" Do not refit to the labels' energies alone, which leaves {_mev(plain['mae_ev_per_atom'])}."
