@@ -21,6 +21,12 @@ from crossfunc.symbols import ATOMIC_NUMBERS
 from crossfunc.training.evaluate import predict_frames
 
 
+def pool(features, fractions, material_ids=None):
+    """Crystals of which each is a material of its own, unless said otherwise."""
+    ids = [f"m{k}" for k in range(len(features))] if material_ids is None else material_ids
+    return Pool(np.asarray(features), fractions, np.array(ids))
+
+
 def fractions(*formulas):
     X = np.zeros((len(formulas), 94))
     for row, symbols in zip(X, formulas, strict=True):
@@ -31,8 +37,8 @@ def fractions(*formulas):
 
 def test_an_element_without_labels_comes_first_then_what_is_unlike_the_labelled():
     rng = np.random.default_rng(0)
-    labelled = Pool(rng.normal(size=(6, 3)), fractions(*[["Mg", "O"]] * 3, *[["Ca", "O"]] * 3))
-    far = Pool(np.vstack([labelled.features[0], labelled.features[0] + 9, labelled.features[0]]),
+    labelled = pool(rng.normal(size=(6, 3)), fractions(*[["Mg", "O"]] * 3, *[["Ca", "O"]] * 3))
+    far = pool(np.vstack([labelled.features[0], labelled.features[0] + 9, labelled.features[0]]),
                fractions(["Mg", "O"], ["Mg", "O"], ["U", "O"]))  # fmt: skip
     chosen = choose_next(labelled, far, 3, left_ev=0.1)
     assert [one["row"] for one in chosen] == [2, 1, 0]
@@ -41,9 +47,18 @@ def test_an_element_without_labels_comes_first_then_what_is_unlike_the_labelled(
     assert chosen[0]["unknown_ev_per_atom"] > chosen[1]["unknown_ev_per_atom"] > chosen[2]["unknown_ev_per_atom"]
 
 
+@pytest.mark.parametrize(("n_materials", "is_few"), [(1, True), (2, True), (3, False)])
+def test_few_labelled_materials_are_few_however_many_frames(n_materials, is_few):
+    ids = [f"m{k % n_materials}" for k in range(30)]
+    labelled = pool(np.zeros((30, 2)), fractions(*[["Mg", "O"]] * 30), ids)
+    candidates = pool([[5.0, 0]], fractions(["Mg", "O"]), ["new"])
+    (chosen,) = choose_next(labelled, candidates, 1, left_ev=0.1)
+    assert (chosen["reason"] == "O, Mg: in fewer than 3 labelled materials") == is_few
+
+
 def test_of_two_that_are_alike_only_one_is_chosen_first_and_disagreement_counts():
-    labelled = Pool(np.zeros((4, 2)), fractions(*[["Mg", "O"]] * 4))
-    candidates = Pool(np.array([[5.0, 0], [5.0, 0], [0, 5.0]]), fractions(*[["Mg", "O"]] * 3))
+    labelled = pool(np.zeros((4, 2)), fractions(*[["Mg", "O"]] * 4))
+    candidates = pool(np.array([[5.0, 0], [5.0, 0], [0, 5.0]]), fractions(*[["Mg", "O"]] * 3))
     assert {one["row"] for one in choose_next(labelled, candidates, 2, left_ev=0.1)} in ({0, 2}, {1, 2})
     chosen = choose_next(labelled, candidates, 1, left_ev=0.1, disagreement=[0.01, 0.01, 0.2])
     assert chosen[0]["row"] == 2

@@ -353,8 +353,8 @@ def _next_frames(model, reader, dataset, functional, candidates, features, frame
     X = pool.composition.toarray()
     left = refit["after_ev_per_atom"] or 0.1
     chosen = choose_next(
-        Pool(features, frames.composition.toarray()),
-        Pool(crystal_features(reader, pool.crystals), X),
+        Pool(features, frames.composition.toarray(), frames.material_ids),
+        Pool(crystal_features(reader, pool.crystals), X, pool.material_ids),
         n,
         left_ev=left,
         disagreement=_disagreement(_models_apart(model, reader, pool.crystals), X),
