@@ -72,6 +72,21 @@ def test_a_functional_stands_for_an_embedded_dataset_calculated_before_surrogate
         _labelled("PBE", "HSE06")
 
 
+def test_data_that_begin_with_the_functional_of_a_model_stand_in_first(monkeypatch):
+    asked = []
+
+    def labelled(low, high):
+        asked.append((low, high))
+        raise InputError("enough")
+
+    monkeypatch.setattr(sys.modules[_labelled.__module__], "_labelled", labelled)
+    model = NoForces()
+    for options, low in (({}, model), ({"low_functional": "PBE"}, "PBE")):
+        with pytest.raises(InputError, match="enough"):
+            xf.advise(model, "r2SCAN", **options)
+        assert asked.pop() == (low, "r2SCAN")
+
+
 def test_the_method_follows_from_the_errors():
     judged = SimpleNamespace(functional={"spoken": None}, labels="r²SCAN")
     energy = {"needed": {"n_materials": {"middle": 100.0}}}

@@ -454,6 +454,42 @@ def test_a_hull_of_a_calculators_own_energies(entries_file):
     assert rows["e2"]["decomposition_energy_ev_per_atom"] == pytest.approx(by_hand, abs=1e-9)
 
 
+@pytest.mark.parametrize("option", [("--functional", "gga"), ("--energy-kind", "mp2020")])
+def test_a_hull_of_a_models_own_energies_takes_none_of_the_file(entries_file, option):
+    done = run("hull", str(entries_file[0]), "--calculator", TOY, *option)
+    assert done.exit_code == 1
+    assert "--functional and --energy-kind say which energies of the files to take" in done.output
+
+
+def test_arguments_of_a_calculator_without_one_are_refused(entries_file, small_dataset):
+    for command in (("hull", str(entries_file[0])), ("advise", "PBE", "r2SCAN"), ("data", "check", str(small_dataset))):
+        done = run(*command, "--calculator-args", "{}")
+        assert done.exit_code == 1
+        assert "--calculator-args belongs to --calculator, which is not given" in done.output
+
+
+def test_advice_on_a_calculator_is_told_its_functional_and_no_second_model(monkeypatch, tmp_path):
+    from crossfunc import advice
+
+    asked = []
+    monkeypatch.setattr(advice, "advise", lambda *args, **options: asked.append((args, options)) or "done")
+    assert run("advise", "PBE", "r2SCAN", "--calculator", TOY).output.strip() == "done"
+    (model, high), options = asked.pop()
+    assert (type(model), high, options["low_functional"]) == (AseModel, "r2SCAN", "PBE")
+    assert run("advise", "PBE", "r2SCAN").exit_code == 0
+    assert asked.pop()[1]["low_functional"] is None
+    (tmp_path / "model.pt").touch()
+    for low, more, message in (
+        ("0.3.0", (), "0.3.0 is a model, and so is --calculator"),
+        (str(tmp_path / "model.pt"), (), "is a model, and so is --calculator"),
+        ("PBE", ("--pilot", "2"), "--pilot fine-tunes a CHGNet"),
+    ):
+        done = run("advise", low, "r2SCAN", "--calculator", TOY, *more)
+        assert done.exit_code == 1
+        assert message in " ".join(done.output.split())
+    assert asked == []
+
+
 def test_entries_without_a_structure_are_named(entries_file):
     file, _ = entries_file
     rows = json.loads(file.read_text())

@@ -105,6 +105,7 @@ def advise(
     *,
     error_ev_per_atom: float = 0.03,
     functional: str = "high",
+    low_functional: str | None = None,
     candidates: Dataset | str | os.PathLike | None = None,
     n_next: int = 10,
     pilot_epochs: int = 0,
@@ -124,6 +125,9 @@ def advise(
         Wanted for the energy, on materials not trained on.
     functional : str
         Whose labels of the dataset.
+    low_functional : str, optional
+        Which functional a model speaks that is given itself: of the embedded datasets that stand in for `high`, those
+        that begin with it come first. By default what `low` says, where it is a functional.
     candidates : Dataset, str or path, optional
         Crystals to choose from; default: those of the dataset that have no label of the functional.
     n_next : int
@@ -149,7 +153,7 @@ def advise(
     if not (np.isfinite(error_ev_per_atom) and error_ev_per_atom > 0):
         raise InputError(f"error {error_ev_per_atom!r}: give one above zero, in eV/atom.")
     model, name = _model(low)
-    dataset = _labelled(low, high)
+    dataset = _labelled(low if low_functional is None else low_functional, high)
     reader = load_model(FEATURES_OF)
     found = _predicted(model, dataset, functional)
     frames = found.frames
