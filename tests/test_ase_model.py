@@ -500,6 +500,22 @@ def test_entries_without_a_structure_are_named(entries_file):
     assert "e1 has no ordered structure, so no model can predict its energy" in done.output
 
 
+def test_an_entry_whose_structure_is_of_another_composition_is_named(entries_file):
+    file, _ = entries_file
+    rows = json.loads(file.read_text())
+    rows[1]["structure"], rows[2]["composition"] = rows[0]["structure"], {"Na": 3.00001, "Al": 3.0}
+    file.write_text(json.dumps(rows))
+    done = run("hull", str(file), "--calculator", TOY)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert "e1 says another composition than its structure has (the first: Al1" in said
+    assert "the structure is Na1" in said
+    rows[1]["composition"] = {"Na": 4.0}
+    file.write_text(json.dumps(rows))
+    table, _ = entries_by_model(calculators.Toy(), file, name="toy")
+    assert table.ids.tolist() == ["e0", "e1", "e2"]
+
+
 def test_entries_that_a_calculator_fails_on_are_left_out_and_named(entries_file):
     file, made = entries_file
     table, refused = entries_by_model(calculators.KnowsNoSodium(), file, name="toy")
