@@ -28,7 +28,7 @@ class Pool:
     features : ndarray, shape (n, n_features)
     fractions : ndarray, shape (n, 94)
     material_ids : ndarray of str, shape (n,)
-        Of which material each is: several frames of one count once.
+        Material of each crystal: several frames of one count once.
     """
 
     features: np.ndarray

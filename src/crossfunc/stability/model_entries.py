@@ -56,7 +56,7 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
             f"{path}: {named(ids[without])} has no ordered structure, so no model can predict its energy; write "
             "pymatgen's ComputedStructureEntry.as_dict(), or leave it out."
         )
-    _refuse_other_compositions(path, ids, [fact.formula for fact in facts], [numbers for numbers, _, _ in whole])
+    _refuse_other_compositions(path, ids, tuple(fact.formula for fact in facts), [numbers for numbers, _, _ in whole])
     found = predict(as_model(model), Crystals.from_arrays(whole), derivatives=False, strict=False)
     kept = np.setdiff1d(np.arange(len(ids)), list(found["refused"]))
     refused = {str(ids[k]): reason for k, reason in found["refused"].items()}
@@ -74,7 +74,7 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
     return table, refused
 
 
-def _refuse_other_compositions(path: Path, ids: np.ndarray, formulas: list[str], numbers: list) -> None:
+def _refuse_other_compositions(path: Path, ids: np.ndarray, formulas: tuple[str, ...], numbers: list) -> None:
     """Raise where an entry says one composition and holds the structure of another: the energy would be of neither."""
     difference = abs(_fractions(ids, formulas, str(path)) - composition_matrix(numbers)).max(axis=1).toarray().ravel()
     wrong = np.flatnonzero(difference > SAME_FRACTION)
