@@ -149,9 +149,8 @@ def record_ratios(results, ratio: pd.DataFrame) -> None:
     results.record("gradient_ratio", of_network.mean(), seed_range(of_network), repeats=repeats)
     of_layers = [mean_by_students_t(np.log(ratio.loc[layer])) for layer in PAPER_LAYERS]
     n_up = sum(mean > 0 for mean, _ in of_layers)
-    ends = None
-    if ratio.shape[1] > 1:
-        ends = sum(low > 0 for _, (low, _) in of_layers), sum(high > 0 for _, (_, high) in of_layers)
+    intervals = [ends for _, ends in of_layers if ends is not None]
+    ends = (sum(low > 0 for low, _ in intervals), sum(high > 0 for _, high in intervals)) if intervals else None
     results.record("layers_with_larger_gradient", n_up, ends, repeats=repeats)
 
 

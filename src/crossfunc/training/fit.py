@@ -362,7 +362,7 @@ class _Run:
             done = measure_run(done, self.origin, pretrained)
         if self.folder is not None:
             results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
-            if done.forgetting is not None:
+            if done.forgetting is not None and self.origin is not None:
                 results["forgetting"] = done.forgetting.to_dict(with_frames=True)
                 results["judged_on"] = _judged_on(self.origin)
             self.folder.finish(**results)
