@@ -8,6 +8,9 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE  := $(if $(filter laptop,$(PROFILE)),build/html,build/$(PROFILE)/html)
 
+# pip would compile 23,000 modules, most of which nothing imports; each is compiled, and kept, when it is first imported.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: book test check types lessons dist dft lint format lab figure figures course keep clean help
 
@@ -21,7 +24,6 @@ book: $(STAMP)  ## execute the lessons and build the book (PROFILE=smoke: small,
 # Files go to processes whole, so that what is made once for a file is made once; in their order, because the book's test
 # is slow and early. One BLAS thread each: matrices are small, and more threads only get in each other's way.
 test: $(STAMP)  ## run every test, JOBS=2 files at a time: the library, the lessons, the strict book build, each page in a browser
-	@$(BIN)/python -m compileall -qq -j $(JOBS) src # for hundreds of processes that may be told not to write what they compile
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # What a pull request waits for; everything else is `make test`.
@@ -81,5 +83,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing crossfunc and its tools into $(VENV) (a few GB the first time; minutes)."
 	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[book,course,train,mp,cluster,dev]'
-	@$(BIN)/python -m compileall -qq -j $(JOBS) -x /tests/ $(VENV)/lib >/dev/null || true # pip compiles one file after another; some are templates
 	@touch $@

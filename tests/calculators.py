@@ -35,6 +35,10 @@ class NoStress(Toy):
     implemented_properties = ("energy", "forces")
 
 
+class NoForces(Toy):
+    implemented_properties = ("energy",)
+
+
 class NoEnergy(Calculator):
     implemented_properties = ("forces",)
 
@@ -43,6 +47,17 @@ class KnowsNoIron(Toy):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         if 26 in atoms.numbers:
             raise KeyError("Fe")
+        super().calculate(atoms, properties, system_changes)
+
+
+class KnowsNo(Toy):
+    def __init__(self, symbol, **kwargs):
+        super().__init__(**kwargs)
+        self.unknown = symbol
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if self.unknown in atoms.get_chemical_symbols():
+            raise KeyError(self.unknown)
         super().calculate(atoms, properties, system_changes)
 
 

@@ -454,6 +454,42 @@ def test_a_hull_of_a_calculators_own_energies(entries_file):
     assert rows["e2"]["decomposition_energy_ev_per_atom"] == pytest.approx(by_hand, abs=1e-9)
 
 
+@pytest.mark.parametrize("option", [("--functional", "gga"), ("--energy-kind", "mp2020")])
+def test_a_hull_of_a_models_own_energies_takes_none_of_the_file(entries_file, option):
+    done = run("hull", str(entries_file[0]), "--calculator", TOY, *option)
+    assert done.exit_code == 1
+    assert "--functional and --energy-kind say which energies of the files to take" in done.output
+
+
+def test_arguments_of_a_calculator_without_one_are_refused(entries_file, small_dataset):
+    for command in (("hull", str(entries_file[0])), ("advise", "PBE", "r2SCAN"), ("data", "check", str(small_dataset))):
+        done = run(*command, "--calculator-args", "{}")
+        assert done.exit_code == 1
+        assert "--calculator-args belongs to --calculator, which is not given" in done.output
+
+
+def test_advice_on_a_calculator_is_told_its_functional_and_no_second_model(monkeypatch, tmp_path):
+    from crossfunc import advice
+
+    asked = []
+    monkeypatch.setattr(advice, "advise", lambda *args, **options: asked.append((args, options)) or "done")
+    assert run("advise", "PBE", "r2SCAN", "--calculator", TOY).output.strip() == "done"
+    (model, high), options = asked.pop()
+    assert (type(model), high, options["low_functional"]) == (AseModel, "r2SCAN", "PBE")
+    assert run("advise", "PBE", "r2SCAN").exit_code == 0
+    assert asked.pop()[1]["low_functional"] is None
+    (tmp_path / "model.pt").touch()
+    for low, more, message in (
+        ("0.3.0", (), "0.3.0 is a model, and so is --calculator"),
+        (str(tmp_path / "model.pt"), (), "is a model, and so is --calculator"),
+        ("PBE", ("--pilot", "2"), "--pilot fine-tunes a CHGNet"),
+    ):
+        done = run("advise", low, "r2SCAN", "--calculator", TOY, *more)
+        assert done.exit_code == 1
+        assert message in " ".join(done.output.split())
+    assert asked == []
+
+
 def test_entries_without_a_structure_are_named(entries_file):
     file, _ = entries_file
     rows = json.loads(file.read_text())
@@ -462,6 +498,22 @@ def test_entries_without_a_structure_are_named(entries_file):
     done = run("hull", str(file), "--calculator", TOY)
     assert done.exit_code == 1
     assert "e1 has no ordered structure, so no model can predict its energy" in done.output
+
+
+def test_an_entry_whose_structure_is_of_another_composition_is_named(entries_file):
+    file, _ = entries_file
+    rows = json.loads(file.read_text())
+    rows[1]["structure"], rows[2]["composition"] = rows[0]["structure"], {"Na": 3.00001, "Al": 3.0}
+    file.write_text(json.dumps(rows))
+    done = run("hull", str(file), "--calculator", TOY)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert "e1 says another composition than its structure has (the first: Al1" in said
+    assert "the structure is Na1" in said
+    rows[1]["composition"] = {"Na": 4.0}
+    file.write_text(json.dumps(rows))
+    table, _ = entries_by_model(calculators.Toy(), file, name="toy")
+    assert table.ids.tolist() == ["e0", "e1", "e2"]
 
 
 def test_entries_that_a_calculator_fails_on_are_left_out_and_named(entries_file):

@@ -192,3 +192,14 @@ def test_structures_of_pymatgen_too():
     ):
         with pytest.raises(ValueError, match=said):
             xf.predict(model, [Structure(cell, ["Mg", "O"], spots), structure])
+
+
+def test_nothing_of_other_atoms_is_left_after_a_direct_call():
+    """`calculate` alone resets nothing in ASE: forces of the crystal before would be served as those of this one."""
+    calculator = CHGNetCalculator("0.3.0")
+    first, second, *_ = crystals()
+    calculator.calculate(first, ["forces"])
+    calculator.calculate(second)
+    assert set(calculator.results) == {"energy", "free_energy", "magmoms"}
+    alone = CHGNetCalculator("0.3.0")
+    np.testing.assert_array_equal(calculator.get_property("forces", second), alone.get_property("forces", second))

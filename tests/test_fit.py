@@ -32,6 +32,7 @@ from crossfunc.training.methods import MethodError
 from crossfunc.training.module import COLUMNS, GivenRates, TrainingError
 from crossfunc.training.run_folder import RunError
 from crossfunc.training.settings import SettingsError
+from crossfunc.training.source import replace_labels
 from crossfunc.vendor import import_chgnet
 
 SPLIT = thirds(24)
@@ -340,6 +341,23 @@ def test_references_only_takes_no_step_and_model_aware_only_if_told(frames, tmp_
 
 
 # --- labels that are missing ---
+
+
+def test_a_test_part_without_labels_has_no_errors_and_ends_the_run_as_any(frames, tmp_path):
+    """Files hold no NaN: the run failed when all its training was done, and again at each call."""
+    split = thirds(len(frames))
+    rows = split["test"]
+    atoms = frames.crystals.atom_indices(rows)
+    labels = {name: getattr(frames, name).copy() for name in ("energy_per_atom_ev", "stress_gpa")}
+    labels |= {name: getattr(frames, name).copy() for name in ("forces_ev_per_a", "magmoms_mub")}
+    for name, values in labels.items():
+        values[rows if name in ("energy_per_atom_ev", "stress_gpa") else atoms] = np.nan
+    bare = replace_labels(frames, **labels)
+    options = {"split": split, "n_epochs": 1, "out": tmp_path / "run"}
+    first, again = (train(bare, **options) for _ in range(2))
+    assert first.metrics["test"]["loss"] is None
+    assert first.metrics["validation"]["loss"] > 0
+    assert again.metrics == first.metrics
 
 
 def test_labels_missing_in_some_frames_leave_the_others_alone(frames):

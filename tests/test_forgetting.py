@@ -28,6 +28,7 @@ from crossfunc.training.source import (
     has_labels,
     label_with_model,
     other_functional,
+    replace_labels,
     split_source,
     without_labels,
 )
@@ -287,6 +288,9 @@ def test_what_is_no_file_of_dimers_is_named(tmp_path):
     path = write_dimers(tmp_path / "e.json.gz", O_O={"distances": [1.0]})
     with pytest.raises(DatasetError, match="O-O is no curve of distances"):
         read_dimers(path)
+    path = write_dimers(tmp_path / "f.json.gz", Fe_O=curve([0.9, 1.2, 2.0, 6.0], [0, 0, 0, 0], [0, 0, 0, 0]))
+    with pytest.raises(DatasetError, match=r"Fe-O is no curve .*expected one element twice, as O-O"):
+        read_dimers(path)
 
 
 @pytest.mark.real_data
@@ -388,6 +392,45 @@ def test_the_command_measures_from_the_model_and_the_split_that_the_run_started_
     assert "the run started from another file" in wrong.output
     seeds = [read_start(run.out).split_seed for run in runs.values()]
     assert seeds == [3, 3]
+
+
+def test_a_run_on_another_split_or_other_frames_is_not_judged_by_this_one(dataset, tmp_path):
+    """Frames that it was trained on would count as held out, without a word."""
+    from crossfunc.cli import app
+
+    frames = LabelledFrames.from_dataset(dataset, "high")
+    rows = np.arange(len(frames))
+    own = {"train": rows[:-4], "validation": rows[-4:-2], "test": rows[-2:]}
+    settings = {"n_epochs": 0, "progress": False}
+    runs = {"own": finetune("references-only", dataset, split=own, out=tmp_path / "own", **settings)}
+    runs["usual"] = finetune("references-only", dataset, out=tmp_path / "usual", **settings)
+
+    def evaluate(run, *more, of=dataset.path):
+        return CliRunner().invoke(app, ["evaluate", "--model", str(run.out), "--dataset", str(of), "--json", *more])
+
+    for more in (["--by-split"], ["--source", "auto"]):
+        refused = evaluate(runs["own"], *more)
+        assert refused.exit_code != 0
+        assert "was not split 8:1:1 by material with seed 0" in refused.output
+    assert evaluate(runs["own"]).exit_code == 0
+    assert evaluate(runs["usual"], "--by-split").exit_code == 0
+    other = evaluate(runs["usual"], "--by-split", of="pbe-r2scan")
+    assert other.exit_code != 0
+    assert "trained on other frames than those of this dataset" in other.output
+
+
+def test_a_finished_run_is_judged_anew_on_another_source(dataset, start, tmp_path):
+    frames = LabelledFrames.from_dataset(dataset, "high")
+    low = label_with_model(start, LabelledFrames.from_dataset(dataset, "low"))
+    off = replace_labels(low, forces_ev_per_a=low.forces_ev_per_a + 5)
+    settings = {"n_epochs": 0, "progress": False, "out": tmp_path / "run"}
+    of_low, of_off, again = (
+        finetune("references-only", frames, source=source, **settings).forgetting.table[f"{COLUMNS[1]}_after"]
+        for source in (low, off, low)
+    )
+    assert (of_off > 1000).all()
+    assert (of_low < 1000).all()
+    assert again.tolist() == of_low.tolist()
 
 
 def test_a_run_can_be_asked_later_what_it_forgot(dataset, tmp_path):

@@ -786,7 +786,7 @@ def test_one_or_two_seeds_cannot_tell(n, few):
         ),
         ([8, 9, 9], [7, 6, 6], "This window ends before any harm to the forces"),
         ([8, 12, 8], [7, 6, 6], "seeds disagree after the first epoch (16 steps), better for every seed after 2 epoch"),
-        ([8, 12, 8], [7, 6, 6], "This window ends before any harm to the forces"),
+        ([8, 12, 8], [7, 6, 6], "did to the forces of some seeds, the later ones made good"),
         ([12, 13, 13], [15, 16, 16], "the later ones do not make it good"),
         ([8, 12, 8], [15, 16, 16], "The harm is not clear after one epoch"),
         ([12, 13, 13], [8, 9, 9], "the later ones made good"),
@@ -919,7 +919,7 @@ def test_pulls_are_recorded_in_percent_and_what_cancels_is_the_rest():
     )
 
 
-def test_layers_are_counted_in_the_mean_in_every_seed_and_in_any():
+def test_layers_are_counted_in_the_mean_where_it_is_clear_and_where_it_may_be():
     layers = [[2.0, 2.0]] * 3 + [[3.0, 0.5]] * 2 + [[1.2, 0.5]] + [[0.5, 0.5]] * 2
     ratio = pd.DataFrame([*layers, [4.0, 2.0]], index=list(first_epoch.SHOWN_LAYERS))
     results = LessonResults("05_gradient_diagnostics")

@@ -1,6 +1,7 @@
 """Gradients that a person can add up, those of the model against one backward pass, and the recorder in training."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -249,6 +250,23 @@ def test_a_run_that_is_cut_and_resumed_has_the_records_of_one_that_was_not(frame
     resumed = GradientRecorder(per_epoch=4, n_epochs=2)
     train(frames, split, resumed, out=tmp_path / "run", **options)
     assert resumed.table().equals(whole.table())
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_whose_steps_are_done_gives_the_records_that_it_kept(frames, split, tmp_path, is_finished):
+    """Finished, or killed after its last checkpoint: no step is made again that could record anything."""
+    whole = GradientRecorder(per_epoch=4)
+    train(frames, split, whole, out=tmp_path / "run")
+    if not is_finished:
+        file = tmp_path / "run" / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"metrics": None}))
+    again, other = GradientRecorder(per_epoch=4), GradientRecorder(per_epoch=2)
+    other.rows = [{"of": "another run"}]
+    for recorder in (again, other):
+        train(frames, split, recorder, out=tmp_path / "run")
+    assert len(whole.rows) > 0
+    assert again.table().equals(whole.table())
+    assert other.rows == []
 
 
 def test_recorders_that_differ_keep_their_own_records():

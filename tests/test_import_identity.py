@@ -143,6 +143,27 @@ def test_a_key_that_different_compositions_share_is_refused_with_both(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_one_structure_under_two_materials_is_not_paired_but_told(tmp_path):
+    low = [block(energy=-9, comment="material=a"), block("Mg O", -12, comment="material=c")]
+    high = [block(energy=-29, comment="material=b"), block("Mg O", -25, comment="material=c")]
+    dataset = open_dataset(load(tmp_path, high, low, material_id="material").path)
+    assert dataset.frames.num_rows == 4
+    assert dataset.pairs["material_id"].tolist() == ["c"]
+    (row,) = dataset.rejected.to_dict("records")
+    assert row["table"] == "pairs"
+    assert row["reason"].startswith("structure id: material a in the low functional, b in the high one: frames kept")
+
+
+def test_one_structure_under_two_materials_in_both_functionals_pairs_each_with_itself(tmp_path):
+    low = [block(energy=-9, comment="material=a"), block(energy=-10, comment="material=b")]
+    high = [block(energy=-30, comment="material=a"), block(energy=-29, comment="material=b")]
+    dataset = open_dataset(load(tmp_path, high, low, material_id="material").path)
+    pairs = dataset.pairs.set_index("material_id")
+    assert pairs["low_energy_per_atom_ev"].to_dict() == {"a": -4.5, "b": -5.0}
+    assert pairs["high_energy_per_atom_ev"].to_dict() == {"a": -15.0, "b": -14.5}
+    assert set(pairs["pairing"]) == {"same structure"}
+
+
 def test_a_supercell_is_of_the_same_composition(tmp_path):
     low = [block("Li F", -9.0, comment="material=a")]
     high = [block("Li Li F F", -40.0, 6.0, comment="material=a")]
@@ -432,7 +453,8 @@ def test_small_frames_are_preferred_to_large_ones():
 
     def table(sizes):
         numbers = pa.array([[3] * n for n in sizes], pa.list_(pa.int16()))
-        return pa.table({"material_id": [f"m{n}" for n in sizes], "atomic_numbers": numbers})
+        functional = ["pbe"] * len(sizes)
+        return pa.table({"material_id": [f"m{n}" for n in sizes], "functional": functional, "atomic_numbers": numbers})
 
     sample = Sample(n_large=2)
     sample.add(table([500, 300, 2000, 400]))
@@ -442,6 +464,53 @@ def test_small_frames_are_preferred_to_large_ones():
     sample.add(table([1, 100, 101]))
     assert sorted(sample.frames["material_id"].to_pylist()) == ["m1", "m100"]
     assert sample.note == ""
+
+
+def rows_to_sample(materials, functionals, n_atoms=2):
+    import pyarrow as pa
+
+    n = len(materials)
+    numbers = pa.array([[3] * n_atoms] * n, pa.list_(pa.int16()))
+    columns = {"material_id": materials, "functional": functionals, "atomic_numbers": numbers}
+    return pa.table(columns | {"frame_id": [f"f{k}" for k in range(n)]})
+
+
+def sampled(table, batch, **options):
+    from crossfunc.datasets.importers.import_run import Sample
+
+    sample = Sample(**options)
+    for start in range(0, table.num_rows, batch):
+        sample.add(table.slice(start, batch))
+    return sample.frames.to_pandas()
+
+
+@pytest.mark.parametrize("batch", [3, 100, 1000])
+def test_a_sample_holds_few_frames_of_a_material_over_all_batches(batch):
+    table = rows_to_sample(["a"] * 400 + ["b"] * 400 + ["c"] * 5, ["pbe"] * 805)
+    found = sampled(table, batch, n_frames=40, n_per_material=16)
+    assert found["material_id"].value_counts().to_dict() == {"a": 16, "b": 16, "c": 5}
+    assert found["frame_id"].tolist() == [f"f{k}" for k in [*range(16), *range(400, 416), *range(800, 805)]]
+
+
+@pytest.mark.parametrize("batch", [7, 1000])
+@pytest.mark.parametrize("n_high", [300, 10])
+def test_a_sample_has_a_fair_share_of_the_functional_that_comes_second(batch, n_high):
+    names = [f"m{k}" for k in range(300)]
+    table = rows_to_sample(names + names[:n_high], ["pbe"] * 300 + ["r2scan"] * n_high)
+    found = sampled(table, batch, n_frames=50)
+    shares = found["functional"].value_counts().to_dict()
+    assert shares == ({"pbe": 25, "r2scan": 25} if n_high == 300 else {"pbe": 40, "r2scan": 10})
+    of = {name: set(some["material_id"]) for name, some in found.groupby("functional")}
+    assert n_high == 10 or of["pbe"] == of["r2scan"]
+
+
+def test_large_crystals_stand_in_for_the_functional_that_has_no_small_one():
+    import pyarrow as pa
+
+    small = rows_to_sample([f"m{k}" for k in range(9)], ["pbe"] * 9)
+    large = rows_to_sample([f"m{k}" for k in range(9)], ["r2scan"] * 9, n_atoms=200)
+    for table in (pa.concat_tables([small, large]), pa.concat_tables([large, small])):
+        assert sampled(table, 4, n_large=3)["functional"].value_counts().to_dict() == {"pbe": 9, "r2scan": 3}
 
 
 def test_the_smallest_and_the_largest_cell_stand_side_by_side(tmp_path):

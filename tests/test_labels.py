@@ -3,11 +3,17 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from small_frames import small_frames
 
+import crossfunc as xf
 from crossfunc.datasets import DatasetError, describe_functionals, open_dataset, write_dataset
 from crossfunc.potential import Crystals
+from crossfunc.potential.crystals import CrystalError
 from crossfunc.training import labels
+from crossfunc.training.evaluate import EvaluationError
+from crossfunc.training.inputs import read_split
 from crossfunc.training.labels import TARGETS, LabelledFrames
+from crossfunc.training.settings import Settings, SettingsError
 
 META = {
     "name": "two",
@@ -159,3 +165,30 @@ def test_arrays_that_do_not_fit_the_crystals_are_refused():
         LabelledFrames(
             crystals, np.zeros(1), np.zeros((1, 3)), np.zeros((1, 3, 3)), np.zeros(2), np.array(["a"]), np.array(["a"])
         )
+
+
+def test_a_mask_takes_the_frames_where_it_is_true():
+    frames = small_frames(6, max_atoms=2)
+    mask = np.array([False, False, True, True, False, False])
+    for rows in (mask, mask.tolist()):
+        assert frames.take(rows).frame_ids.tolist() == frames.frame_ids[2:4].tolist()
+        assert len(frames.crystals.take(rows)) == 2
+    assert len(frames.take([])) == 0
+    with pytest.raises(CrystalError, match=r"a mask of shape \(3,\) does not choose among 6 rows"):
+        frames.take(mask[:3])
+    with pytest.raises(CrystalError, match=r"rows are whole numbers, got 1\.5"):
+        frames.take([1.5])
+
+
+def test_masks_are_taken_as_masks_by_an_evaluation_and_by_a_split():
+    frames = small_frames(6, max_atoms=2)
+    mask = np.array([False, False, True, True, False, False])
+    assert xf.evaluate("0.3.0", frames, rows=mask)["n_frames"] == 2
+    found = xf.evaluate("0.3.0", frames, split={"a": mask, "b": [2, 3]})["by_split"]
+    assert found["a"] == found["b"]
+    with pytest.raises(EvaluationError, match="split 'a': a mask of shape"):
+        xf.evaluate("0.3.0", frames, split={"a": mask[:2]})
+    parts = read_split(frames, {"train": mask, "validation": ~mask}, Settings())
+    assert {part: rows.tolist() for part, rows in parts.items()} == {"train": [2, 3], "validation": [0, 1, 4, 5]}
+    with pytest.raises(SettingsError, match="split: a mask of shape"):
+        read_split(frames, {"train": mask[:2], "validation": ~mask}, Settings())

@@ -216,7 +216,7 @@ def test_a_schedule_is_judged_seed_by_seed():
     assert changes.loc[0].tolist() == pytest.approx([-5, -10])
     assert changes.loc[1].tolist() == pytest.approx([-10, 10])
     said = learning_curves.schedule_in_words(changes)
-    assert "the energy error by -8 % (lower for every seed)" in said
+    assert "the energy error by -8 % (lower for each of 2 seeds)" in said
     assert "the force error by +0 % (lower for some seeds and higher for others)" in said
 
 

@@ -138,6 +138,10 @@ def test_missing_results_are_named(results, tmp_path):
         load_results(tmp_path / "nowhere")
 
 
+def test_an_interval_of_too_few_materials_is_none():
+    assert LessonResults("lesson").record("a", 1.0, (np.nan, float("nan")), title="t").interval is None
+
+
 @pytest.mark.parametrize(
     ("value", "interval", "unit", "expected"),
     [

@@ -213,6 +213,17 @@ def test_a_plain_word_that_is_a_user_name_is_kept(two_lessons, monkeypatch):
     assert hide("iron has two oxides") == "iron has two oxides"
 
 
+def test_hiding_takes_no_longer_for_each_letter_of_a_figure_that_has_more(two_lessons):
+    """A figure is one word of a megabyte; a pattern that starts anew at each of its letters takes minutes."""
+    hide = traces._Hider(plan(two_lessons, "01")[0], two_lessons / "scratch")
+    figure = "QUJD" * 50_000
+    started = time.process_time()
+    assert (
+        hide(f"'{figure}' /a/ipykernel_1/2.py /b/site-packages/numpy.py") == f"'{figure}' <cell> site-packages/numpy.py"
+    )
+    assert time.process_time() - started < 2
+
+
 def test_a_lesson_with_default_values_only_shows_no_injected_cell(tmp_path):
     body = '# %% tags=["parameters"]\nresults_dir = None\n\n# %%\nassert results_dir\n'
     root = write_checkout(tmp_path / "c", lesson_01_plain=body)

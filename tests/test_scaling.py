@@ -97,6 +97,58 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(n_seeds):
     assert 0.83 < predicted < 0.95
 
 
+def of_runs(rng, k=3, shift=0.3, tilt=0.1, scatter=0.05):
+    """Errors of k runs about 50 N^-0.5, each with a shift and a slope of its own, as runs have that share a split."""
+    n, runs = np.tile(SIZES, k), np.repeat(np.arange(k), len(SIZES))
+    own = rng.normal(0, shift, k)[runs] + rng.normal(0, tilt, k)[runs] * (np.log(n) - np.log(SIZES).mean())
+    return n, 50 * n**-0.5 * np.exp(own + rng.normal(0, scatter, len(n))), runs
+
+
+@pytest.mark.parametrize("tilt", [0, 0.1])
+def test_intervals_over_runs_hold_the_truth_also_where_a_run_has_a_slope_of_its_own(tilt):
+    held = []
+    for seed in range(300):
+        n, error, runs = of_runs(np.random.default_rng(seed), tilt=tilt)
+        law = fit_power_law(n, error, runs=runs, n_bootstrap=400, level=0.9)
+        assert law.resampled == "runs"
+        held.append(law.exponent_interval[0] <= 0.5 <= law.exponent_interval[1])
+    assert 0.85 < np.mean(held) < 0.95  # 300 trials scatter by 0.017
+
+
+def test_without_its_runs_an_interval_is_too_narrow_where_they_have_slopes_of_their_own():
+    held = []
+    for seed in range(100):
+        n, error, _ = of_runs(np.random.default_rng(seed), shift=0)
+        low, high = fit_power_law(n, error, n_bootstrap=400, level=0.9).exponent_interval
+        held.append(low <= 0.5 <= high)
+    assert np.mean(held) < 0.8
+
+
+def test_a_shift_that_a_run_has_at_every_size_is_no_scatter_of_the_exponent():
+    n, error, runs = of_runs(np.random.default_rng(0), tilt=0, scatter=0)
+    law = fit_power_law(n, error, runs=runs)
+    assert law.exponent_interval == pytest.approx((0.5, 0.5))
+    assert law.prefactor_interval[0] < 0.9 * law.prefactor
+    low, high = fit_power_law(n, error).exponent_interval
+    assert high - low > 0.05
+
+
+def test_the_law_is_that_of_all_points_and_the_mean_of_its_runs():
+    n, error, runs = of_runs(np.random.default_rng(1))
+    order = np.random.default_rng(2).permutation(len(n))
+    law = fit_power_law(n[order], error[order], runs=runs[order])
+    alone = [fit_power_law(n[runs == k], error[runs == k]).exponent for k in range(3)]
+    assert law.exponent == pytest.approx(np.mean(alone)) == pytest.approx(fit_power_law(n, error).exponent)
+
+
+@pytest.mark.parametrize("lacking", [slice(1, None), slice(0, 5)])
+def test_runs_that_lack_a_size_or_are_alone_are_resampled_as_points(lacking):
+    n, error, runs = of_runs(np.random.default_rng(0))
+    assert fit_power_law(n[lacking], error[lacking], runs=runs[lacking]).resampled != "runs"
+    with pytest.raises(ScalingError, match="14 runs but 15 errors"):
+        fit_power_law(n, error, runs=runs[1:])
+
+
 def test_wider_levels_make_wider_intervals():
     error = noisy(SIZES, 50, 0.5, 0)
     narrow, wide = (fit_power_law(SIZES, error, level=level).exponent_interval for level in (0.5, 0.99))
@@ -179,6 +231,14 @@ def test_the_interval_of_the_factor_holds_the_truth_about_as_often_as_it_says():
         found = data_efficiency(n, curves[0], n, curves[1], at=200, n_bootstrap=400, level=0.9)
         held.append(found.low[0] <= 4 <= found.high[0])
     assert 0.84 < np.mean(held) < 0.96
+
+
+def test_the_factor_rests_on_runs_where_they_are_told():
+    transfer, scratch = (of_runs(np.random.default_rng(seed), tilt=0, scatter=0) for seed in (0, 1))
+    curves = transfer[0], transfer[1], scratch[0], 4 * scratch[1]
+    found = data_efficiency(*curves, runs_transfer=transfer[2], runs_scratch=scratch[2])
+    assert found.transfer.resampled == found.scratch.resampled == "runs"
+    assert found.scratch.exponent_interval == pytest.approx((0.5, 0.5))
 
 
 def test_a_scratch_curve_that_may_be_flat_has_no_upper_bound():

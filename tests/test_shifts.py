@@ -46,7 +46,7 @@ def test_pearson_of_a_line_is_one_and_of_three_points_is_known():
     result = pearson([0, 1, 2, 3], [0, 1, 1, 0.5])
     assert result.r == pytest.approx(np.corrcoef([0, 1, 2, 3], [0, 1, 1, 0.5])[0, 1])
     assert np.isnan(result.low)
-    assert str(result) == f"{result.r:.3f}, 4 materials"
+    assert str(result) == f"{result.r:.3f}, 4 materials, too few for an interval"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_correlation_reads_as_perfect_only_where_it_is(r, text):
 
 def test_a_cosine_has_two_digits_and_its_sign():
     assert [correlation_text(c, 2, sign=True) for c in (0.316, -0.316, 0.998)] == ["+0.32", "-0.32", "+0.998"]
-    assert str(pearson([1, 2, 3, 4], [1, 2, 3, 4.1])) == "0.9997, 4 materials"
+    assert str(pearson([1, 2, 3, 4, 5], [1, 2, 3, 4, 5.1])) == "0.9998, 5 materials"
 
 
 def test_pearson_keeps_its_value_under_shift_and_scale_even_far_from_zero():
@@ -86,6 +86,14 @@ def test_the_bootstrap_interval_is_seeded_and_as_wide_as_theory():
     assert result.low < result.r < result.high
     fisher = np.tanh(np.arctanh(result.r) + np.array([-1.96, 1.96]) / np.sqrt(397))
     assert [result.low, result.high] == pytest.approx(fisher, abs=0.015)
+
+
+@pytest.mark.parametrize("n", [2, 4, 5])
+def test_a_correlation_of_few_materials_has_no_interval_however_many_frames(n):
+    rng = np.random.default_rng(0)
+    found = pearson(rng.normal(size=40), rng.normal(size=40), material_ids=np.arange(40) % n, n_bootstrap=100)
+    assert np.isnan([found.low, found.high]).tolist() == [n < 5] * 2
+    assert str(found).endswith(f"{n} materials, too few for an interval" if n < 5 else f"], {n} materials")
 
 
 def test_frames_of_one_material_are_resampled_together():
@@ -308,6 +316,29 @@ def test_each_material_counts_once_in_the_advice():
     assert advice.initial_mae_ev_per_atom == pytest.approx(once.initial_mae_ev_per_atom)
     assert advice.refitted_mae_ev_per_atom == pytest.approx(once.refitted_mae_ev_per_atom)
     assert advice.n_materials == 40
+
+
+def island_advice(n_shared):
+    """Materials of which `n_shared` have the same two elements; each of the others has two of its own."""
+    alone = [
+        f"{a}{b}" for a, b in zip(*[iter("Li Be B C N F Na Mg Al Si P S Cl K Ca Sc Ti V".split())] * 2, strict=True)
+    ]
+    formulas = [("FeO", "Fe2O3")[k % 2] for k in range(n_shared)] + alone
+    return refit_advice(composition_matrix(formulas), np.linspace(-6, -5, len(formulas)))
+
+
+def test_advice_says_how_many_materials_it_was_judged_on():
+    advice = island_advice(8)
+    assert advice.is_held_out
+    assert (advice.n_judged, advice.n_materials) == (8, 17)
+    assert "on the 8 of 17 materials whose references the others fix" in advice.reason
+
+
+def test_advice_on_a_handful_of_judged_materials_is_in_sample_and_says_so():
+    advice = island_advice(4)
+    assert not advice.is_held_out
+    assert advice.n_judged == advice.n_materials == 13
+    assert "in sample, too few materials to hold any out" in advice.reason
 
 
 def test_advice_refuses_missing_differences():

@@ -14,7 +14,7 @@ from small_frames import small_frames, thirds
 import crossfunc as xf
 from crossfunc.potential import Crystals, element_references, load_model, predict
 from crossfunc.potential.checkpoints import CheckpointError
-from crossfunc.potential.correction import add_correction
+from crossfunc.potential.correction import SmallNetwork, add_correction
 from crossfunc.potential.forward import forward
 from crossfunc.potential.low_rank import LowRankLinear, share_of_low_rank
 from crossfunc.training import METHODS, STARTS, finetune
@@ -588,3 +588,28 @@ def test_the_share_of_a_rank_is_that_of_the_leading_singular_values():
     assert list(share.index) == ["0"]  # the second has not moved
     assert share["0"] == pytest.approx(16 / 25)
     assert share_of_low_rank(before, after, 2)["0"] == pytest.approx(1)
+
+
+def test_squared_errors_curve_twice_as_much_and_absolute_ones_not_at_all(frames, pretrained):
+    model, few = start_model("readout-only", frames, pretrained=pretrained).model, frames.take([0])
+    huber, squared = (gauss_newton_diagonal(model, few, LossSettings(kind=kind)) for kind in ("huber", "mse"))
+    assert all(torch.equal(2 * huber[name], squared[name]) for name in huber)
+    with pytest.raises(StrategyError, match="'mae' has no curvature at zero error"):
+        gauss_newton_diagonal(model, few, LossSettings(kind="mae"))
+
+
+def test_a_new_network_draws_from_the_cpus_generator_alone(monkeypatch):
+    """`torch.manual_seed` would seed the generators of all GPUs too, and not give them back."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.default_generator.get_state()
+    one, other = SmallNetwork(4, seed=7), SmallNetwork(4, seed=7)
+    assert torch.equal(torch.default_generator.get_state(), before)
+    assert torch.equal(one.elements.weight, other.elements.weight)
+    assert not torch.equal(one.elements.weight, SmallNetwork(4, seed=8).elements.weight)
+    assert seeded == []
+
+
+def test_a_start_in_double_precision_is_made_single(frames, pretrained):
+    made = start_model("3", frames, pretrained=copy.deepcopy(pretrained).double()).model
+    assert {p.dtype for p in made.parameters()} == {torch.float32}

@@ -58,6 +58,26 @@ def test_two_materials_alike_in_one_functional_are_one():
     assert find_twins(ids, [cesium_chloride("Ni", "Ti"), far, far, cesium_chloride("Ti", "Ni")]) == []
 
 
+def test_twins_are_sought_in_each_functional_also_where_a_material_lacks_one():
+    far = Structure(Lattice.tetragonal(3.0, 4.6), ["Ni", "Ti"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    near, other = cesium_chloride("Ni", "Ti"), cesium_chloride("Ti", "Ni")
+    assert find_twins(["a", "a", "b"], [far, near, other], ["low", "high", "high"]) == [("a", "b")]
+    assert find_twins(["a", "a", "b"], [far, near, other], ["low", "high", "low"]) == []
+    rows = [("a", "gga", far), ("b", "r2scan", other), ("a", "r2scan", near), ("a", "r2scan", far)]
+    table = [
+        {
+            "material_id": name,
+            "functional": functional,
+            "energy_per_atom_ev": -float(len(rows) - k),
+            "atomic_numbers": [site.specie.Z for site in crystal],
+            "lattice_a": crystal.lattice.matrix.ravel().tolist(),
+            "frac_coords": crystal.frac_coords.ravel().tolist(),
+        }
+        for k, (name, functional, crystal) in enumerate(rows)
+    ]
+    assert find_twin_materials(pa.Table.from_pylist(table)) == [("a", "b")]
+
+
 def test_a_dataset_without_frames_has_no_crystals_to_compare():
     with pytest.raises(DatasetError, match="no frames"):
         find_twin_materials(None)

@@ -220,11 +220,27 @@ def test_a_model_between_two_functionals_is_not_forced_to_one():
     frames = made_up(80)
     low, difference = bonding(frames, 0, 0.5), bonding(frames, 1, 0.08)
     sets = [LabelSet("one", "raw", low), LabelSet("other", "raw", low + difference)]
-    found = spoken_functional(frames.composition, low + difference / 2, frames.material_ids, sets)
+    model = low + difference / 2 + bonding(frames, 2, 0.02)
+    found = spoken_functional(frames.composition, model, frames.material_ids, sets)
     assert found["spoken"] is None
     assert sum(one["support"] for one in found["candidates"]) == pytest.approx(1)
-    advice = judged(frames, low, low + difference / 2, sets=sets).advice
+    advice = judged(frames, low, model, sets=sets).advice
     assert "cannot be told from 80 materials" in advice
+
+
+@pytest.mark.parametrize("offsets", [np.zeros(6), np.array([-1, -2, -3, -4, -5, -6.0])])
+def test_of_labels_that_differ_by_offsets_alone_none_is_said_to_be_spoken(offsets):
+    frames = made_up(80)
+    low, model = bonding(frames, 0, 0.5), bonding(frames, 0, 0.5) + bonding(frames, 2, 0.02)
+    twice = [LabelSet("one", "raw", low), LabelSet("other", "raw", low + by_elements(frames, *offsets))]
+    far = LabelSet("far", "raw", low + bonding(frames, 1, 0.4))
+    for sets in (twice, [twice[0], far, twice[1]]):
+        found = spoken_functional(frames.composition, model, frames.material_ids, sets)
+        assert found["spoken"] is None
+        assert found["tied"] == ["one", "other"]
+        assert found["knows_bonding"] is True
+        assert max(one["support"] for one in found["candidates"]) == 0
+        assert "Whether it speaks one or other cannot be told" in judged(frames, low, model, sets=sets).advice
 
 
 @pytest.mark.parametrize(
@@ -247,6 +263,21 @@ def test_a_zero_of_its_own_is_none_of_the_published_ones():
     assert found.functional["zero"] is None
     assert "none of the published ones" in found.advice
     assert published_zeros("pbesol", "raw") == {}
+
+
+def test_labels_of_another_code_have_no_published_zero():
+    dataset = xf.open_dataset("pbe-r2scan", verify=False)
+    sets = label_sets(dataset, LabelledFrames.from_dataset(dataset, "high"))
+    assert [(one.functional, one.zeros) for one in sets] == [("r2scan", {}), ("pbe", {})]
+    frames = made_up(60)
+    labels = bonding(frames, 0, 0.5) + published_atomref("MP-r2SCAN").predict(frames.composition)
+    predicted = bonding(frames, 0, 0.5) + published_atomref("MPtrj").predict(frames.composition)
+    errors = {}
+    for applies in (True, False):
+        found = judged(frames, labels, predicted, sets=[LabelSet("r2scan", "raw", labels, applies)])
+        assert bool(found.functional["zeros"]) == (found.functional["zero"] is not None) == applies
+        errors[applies] = {row["references"]: row["mae_of_all_ev_per_atom"] for row in found.errors}["with a prior"]
+    assert errors[True] < 1e-6 < errors[False]  # the published shift is exact here, and was taken
 
 
 def test_labels_of_the_same_crystal_are_found_in_the_dataset(two_functionals):
@@ -315,6 +346,18 @@ def test_a_soft_model_is_called_soft():
     assert found.forces["mae"] == pytest.approx(0.3 * found.forces["mae_of_zero"], rel=1e-5)
     assert "It is too soft: forces are 0.70 of the labels'" in found.advice
     assert "too" not in judged(frames, labels, labels).advice
+
+
+@pytest.mark.parametrize(("n_materials", "factor"), [(4, 0.7), (4, 1.0), (5, 0.7)])
+def test_a_slope_of_few_materials_has_no_interval_and_softness_cannot_be_told(n_materials, factor):
+    frames = made_up(n_materials, frames_each=4)
+    labels = bonding(frames, 0, 0.5)
+    found = judged(frames, labels, labels, force_factor=factor)
+    assert np.isnan([found.forces["slope_low"], found.forces["slope_high"]]).tolist() == [n_materials < 5] * 2
+    assert found.forces["slope"] == pytest.approx(factor, abs=1e-6)
+    unclear = "Whether it is too soft or too stiff cannot be told: forces are 0.70 of the labels', of 4 materials."
+    assert (unclear in found.advice) == (n_materials < 5 and factor < 1)
+    assert ("too few materials for an interval" in str(found)) == (n_materials < 5)
 
 
 def test_forces_of_relaxed_frames_are_not_judged():

@@ -50,8 +50,14 @@ def _row(one):
     cells = [_error(rows.get(name)) for name in HEADER_ROWS]
     forces = one["forces"]
     usable = forces and forces["mae_of_zero"] >= NEARLY_RELAXED_EV_PER_A
-    slope = f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})" if usable else None
-    return (one["model"], _spoken(one["functional"]), *cells, slope or "not judged")
+    return (one["model"], _spoken(one["functional"]), *cells, _slope(forces) if usable else "not judged")
+
+
+def _slope(forces):
+    """Slope of predicted on labelled forces with its interval, where there are materials enough for one."""
+    if forces["slope_low"] is None:
+        return f"{forces['slope']:.2f}"
+    return f"{forces['slope']:.2f} ({forces['slope_low']:.2f} to {forces['slope_high']:.2f})"
 
 
 HEADER_ROWS = ("as it is", "model-aware references", "with a prior", "composition alone")

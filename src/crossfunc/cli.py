@@ -132,6 +132,12 @@ def _model(name: str | None, path: str | None, arguments: str | None, jobs: int,
     raise _ModelError("give one model: --model (0.3.0, r2scan, a checkpoint) or --calculator (module:name).")
 
 
+def _no_arguments_alone(path: str | None, arguments: str | None) -> None:
+    """Refuse arguments of a calculator where none is named."""
+    if path is None and arguments is not None:
+        raise _ModelError("--calculator-args belongs to --calculator, which is not given.")
+
+
 def _model_name(name: str | None, path: str | None, arguments: str | None) -> str:
     # Without either, `_model` has refused the command.
     return str(name) if path is None else f"{path} {arguments}" if arguments else path
@@ -375,6 +381,7 @@ def check_data(
     """Check a dataset: files, checksums, columns, every row; units and signs by measurement. Status 1 if unusable."""
     from crossfunc.datasets import check_dataset
 
+    _no_arguments_alone(calculator, calculator_args)
     model = None
     if calculator is not None:
         if not (labels and use_model):
@@ -905,6 +912,11 @@ def evaluate(
     frames = LabelledFrames.from_dataset(opened, functional)
     seed = begun.split_seed if split_seed is None else split_seed
     split = split_by_material(frames.material_ids, seed=seed) if by_split else None
+    if (by_split or source) and split_seed is None and begun.fingerprint:
+        of_run = begun.functional or opened.functional(functional or "high").key
+        is_same = of_run == opened.functional(functional or "high").key
+        trained = frames if is_same else LabelledFrames.from_dataset(opened, of_run)
+        begun.refuse_other_split(trained, split_by_material(trained.material_ids, seed=seed))
     bars = not as_json and sys.stderr.isatty()
     with use_cluster(cluster):
         measured = measure(chosen, frames, by_element=by_element, split=split, progress=bars)
@@ -1011,22 +1023,40 @@ def advise(
 
     Forecasts are learning curves of a stand-in for training (regression on the frozen network), with intervals that
     were tested on other data; nothing is trained but a few steps to time them. With --calculator, that is the model and
-    LOW only says which functional it speaks.
+    LOW only says which functional it speaks: where HIGH is a functional, data that begin with it stand in first.
     """
     from crossfunc.advice import advise as ask
 
-    model = low if calculator is None else _model(None, calculator, calculator_args, jobs, allow_download)
+    _no_arguments_alone(calculator, calculator_args)
+    if calculator is None:
+        model, low_functional = low, None
+    else:
+        if pilot:
+            raise _ModelError("--pilot fine-tunes a CHGNet, and --calculator is none: leave --pilot out.")
+        low_functional = _spoken_by_calculator(low)
+        model = _model(None, calculator, calculator_args, jobs, allow_download)
     advice = ask(
         model,
         high,
         error_ev_per_atom=error / 1000,
         functional=functional,
+        low_functional=low_functional,
         candidates=candidates,
         n_next=next_frames,
         pilot_epochs=pilot,
         keep_source=keep_source,
     )
     say(advice.to_json() if as_json else str(advice))
+
+
+def _spoken_by_calculator(low: str) -> str:
+    """The functional that LOW names beside a calculator; refuses what names a second model."""
+    from crossfunc.advice.advise import MODELS
+    from crossfunc.datasets.functionals import functional_key
+
+    if functional_key(low) not in MODELS and (low in MODELS.values() or Path(low).exists()):
+        raise _ModelError(f"{low} is a model, and so is --calculator: give the calculator's functional, such as PBE.")
+    return low
 
 
 @app.command()
@@ -1251,12 +1281,18 @@ def hull(
 
     progress = sys.stderr.isatty() and not as_json
     if model is not None or calculator is not None:
+        if functional is not None or energy_kind is not None:
+            raise _ModelError(
+                "--functional and --energy-kind say which energies of the files to take, and with --model or "
+                "--calculator all energies are the model's own: leave them out."
+            )
         named = (model, calculator, calculator_args)
         with use_cluster(cluster):
             table, chosen = _predicted_entries(
                 _model(*named, jobs, allow_download), _model_name(*named), entries, targets
             )
     else:
+        _no_arguments_alone(calculator, calculator_args)
         table = read_entries(entries, functional=functional, energy_kind=energy_kind)
         chosen = None
         if targets is not None:

@@ -19,17 +19,16 @@ from crossfunc.advice.curves import (
 )
 from crossfunc.advice.forecast import LEVEL, Forecast, fit_forecast
 from crossfunc.advice.next_frames import Pool, choose_next
-from crossfunc.advice.offsets import Sample, nearest_zero, published_zeros
+from crossfunc.advice.offsets import Sample, nearest_zero
 from crossfunc.advice.pilots import run_pilot
 from crossfunc.advice.spoken import label_sets
 from crossfunc.advice.verdict import Verdict, judge_predictions, plain_values
 from crossfunc.advice.words import advise_report
 from crossfunc.datasets import Dataset, list_datasets, open_dataset
 from crossfunc.datasets.functionals import functional_key
-from crossfunc.energies.published import published_tables_apply
 from crossfunc.errors import InputError
 from crossfunc.potential import AseModel, CheckpointError, as_model, crystal_features, load_model, predict
-from crossfunc.training.evaluate import predict_frames
+from crossfunc.training.evaluate import FramePredictions, predict_frames
 from crossfunc.training.labels import LabelledFrames
 
 __all__ = ["Advice", "advise"]
@@ -41,6 +40,8 @@ AHEAD = (2, 4, 8)
 MOST_CANDIDATES = 400
 MOST_MATERIALS = 400
 _TIMED_FRAMES = 32
+_SAME_MODEL_EV = 1e-4
+"""Energies per atom of two models that never differ by more are those of one model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Advice:
     ----------
     model, dataset, label_notice : str
     n_frames, n_materials : int
-        With labels of the functional that is the goal.
+        With labels of the functional that is the goal and a prediction of the model.
     error_ev_per_atom : float
         Wanted.
     verdict : Verdict
@@ -61,8 +62,11 @@ class Advice:
     method : dict
         `key` of `METHODS` (None: nothing to do) and `reason`.
     forecasts : dict
-        "energy" and, with force labels, "forces": what was `seen`, the errors `ahead`, and for the energy `needed`, the
-        materials and frames for the error that is wanted; each number with the ends of its interval.
+        "energy" and, with force labels and predictions, "forces": what was `seen`, the errors `ahead`, and for the
+        energy `needed`, the materials and frames for the error that is wanted; each number with the ends of its
+        interval.
+    left_out : dict
+        Why a forecast is not given though there are labels for it.
     next_frames : list of dict
     cost : dict
         Seconds and hours, or why they are not known.
@@ -78,6 +82,7 @@ class Advice:
     refit: dict
     method: dict
     forecasts: dict
+    left_out: dict = field(default_factory=dict)
     next_frames: list = field(default_factory=list)
     cost: dict = field(default_factory=dict)
 
@@ -100,6 +105,7 @@ def advise(
     *,
     error_ev_per_atom: float = 0.03,
     functional: str = "high",
+    low_functional: str | None = None,
     candidates: Dataset | str | os.PathLike | None = None,
     n_next: int = 10,
     pilot_epochs: int = 0,
@@ -119,6 +125,9 @@ def advise(
         Wanted for the energy, on materials not trained on.
     functional : str
         Whose labels of the dataset.
+    low_functional : str, optional
+        Which functional a model speaks that is given itself: of the embedded datasets that stand in for `high`, those
+        that begin with it come first. By default what `low` says, where it is a functional.
     candidates : Dataset, str or path, optional
         Crystals to choose from; default: those of the dataset that have no label of the functional.
     n_next : int
@@ -136,31 +145,27 @@ def advise(
     Raises
     ------
     InputError
-        An error that is not above zero, no labels of the functional, or fewer materials than a curve needs.
+        An error that is not above zero, no labels of the functional, or fewer materials than a curve needs, with labels
+        or with predictions.
     DatasetError, CalculatorError, VerdictError
         As `open_dataset`, `load_calculator`, `verdict`.
     """
     if not (np.isfinite(error_ev_per_atom) and error_ev_per_atom > 0):
         raise InputError(f"error {error_ev_per_atom!r}: give one above zero, in eV/atom.")
     model, name = _model(low)
-    dataset = _labelled(low, high)
-    frames = LabelledFrames.from_dataset(dataset, functional)
-    n_materials = len(np.unique(frames.material_ids))
-    if n_materials < MIN_MATERIALS:
-        raise InputError(f"{dataset.name}: {n_materials} labelled materials; advice needs {MIN_MATERIALS}: label more.")
+    dataset = _labelled(low if low_functional is None else low_functional, high)
     reader = load_model(FEATURES_OF)
-    found = predict_frames(model, frames)
+    found = _predicted(model, dataset, functional)
     frames = found.frames
+    n_materials = len(np.unique(frames.material_ids))
     sets = label_sets(dataset, frames)
     origin = {"dataset": dataset.name, "label_notice": dataset.label_notice}
     judged = judge_predictions(found, sets, model=name, seed=seed, **origin)
     features = crystal_features(reader, frames.crystals)
     sample = Sample(frames.composition, frames.energy_per_atom_ev, found.energy_per_atom_ev, frames.material_ids)
-    # Tables of another code's zero of energy would pull to nowhere.
-    zeros = published_zeros(sets[0].functional, sets[0].energy_kind) if published_tables_apply(dataset) else {}
-    prior = nearest_zero(sample, zeros) if zeros else None
+    prior = nearest_zero(sample, sets[0].zeros) if sets[0].zeros else None
     energies = energy_task(features, frames.composition, sample.difference_ev, frames.material_ids, prior, seed=seed)
-    forecasts = _forecasts(reader, frames, energies, seed)
+    forecasts, left_out = _forecasts(reader, found, energies, seed)
     pilot = _pilot(model, frames, energies, pilot_epochs, seed)
     refit = _refit(judged)
     per_material = len(frames) / n_materials
@@ -177,6 +182,7 @@ def advise(
         refit=refit,
         method=method,
         forecasts=told,
+        left_out=left_out,
         next_frames=nexts,
         cost=_cost(model, dataset, frames, told["energy"]["needed"], pilot, seed),
         **origin,
@@ -194,6 +200,23 @@ def _model(low) -> tuple:
             raise CheckpointError(f"{error} As functionals, there are models of {known}.") from error
     model = as_model(low)
     return model, model.name if isinstance(model, AseModel) else type(model).__name__
+
+
+def _predicted(model, dataset: Dataset, functional: str) -> FramePredictions:
+    """Predictions of the labelled frames; refuses fewer materials than advice needs, before and after."""
+    frames = LabelledFrames.from_dataset(dataset, functional)
+    n_labelled = len(np.unique(frames.material_ids))
+    if n_labelled < MIN_MATERIALS:
+        raise InputError(f"{dataset.name}: {n_labelled} labelled materials; advice needs {MIN_MATERIALS}: label more.")
+    found = predict_frames(model, frames)
+    n_left = len(np.unique(found.frames.material_ids))
+    if n_left < MIN_MATERIALS:
+        name, reason = next(iter(found.refused.items()))
+        raise InputError(
+            f"{dataset.name}: the model predicts {n_left} of {n_labelled} labelled materials; advice needs "
+            f"{MIN_MATERIALS}. It refuses {len(found.refused)} frames; the first, {name}: {reason}"
+        )
+    return found
 
 
 def _labelled(low, high) -> Dataset:
@@ -217,23 +240,35 @@ def _labelled(low, high) -> Dataset:
     return open_dataset(min(fitting)[-1])
 
 
-def _forecasts(reader, frames: LabelledFrames, energies: EnergyTask, seed: int) -> dict[str, Forecast]:
-    tasks: dict[str, EnergyTask | ForceTask] = {"energy": energies}
-    if (frames.labelled("forces")).any():
-        tasks["forces"] = force_task(reader, frames)
-    found = {}
+def _forecasts(reader, found: FramePredictions, energies: EnergyTask, seed: int) -> tuple[dict[str, Forecast], dict]:
+    """Forecasts by name, and the reasons why one is left out."""
+    forces, left_out = _force_task(reader, found)
+    tasks: dict[str, EnergyTask | ForceTask] = {"energy": energies} | ({} if forces is None else {"forces": forces})
+    forecasts = {}
     for name, task in tasks.items():
         materials = np.unique(task.material_ids)
         if len(materials) < MIN_MATERIALS:
-            if name == "forces":
-                continue
             raise InputError(
                 f"the other materials fix the references of {len(materials)} materials; a forecast needs "
                 f"{MIN_MATERIALS}: label more materials of the same elements."
             )
         some = np.random.default_rng(seed).permutation(materials)[:MOST_MATERIALS]
-        found[name] = fit_forecast(learning_curve(task, some, halvings(len(some)), seed=seed).seen)
-    return found
+        forecasts[name] = fit_forecast(learning_curve(task, some, halvings(len(some)), seed=seed).seen)
+    return forecasts, left_out
+
+
+def _force_task(reader, found: FramePredictions) -> tuple[ForceTask | None, dict[str, str]]:
+    """What a forecast of the forces of the model asked about starts from, or why there is none."""
+    if not found.frames.labelled("forces").any():
+        return None, {}
+    task = force_task(reader, found.frames, found.forces_ev_per_a)
+    n = len(task.material_ids)
+    if n >= MIN_MATERIALS:
+        return task, {}
+    if n == 0:
+        return None, {"forces": "the model predicts none"}
+    few = f"labels and predictions of {n} material{'s' * (n > 1)}; a forecast needs {MIN_MATERIALS}"
+    return None, {"forces": few}
 
 
 def _refit(judged: Verdict) -> dict:
@@ -319,16 +354,14 @@ def _next_frames(model, reader, dataset, functional, candidates, features, frame
     _, first = np.unique(pool.material_ids, return_index=True)  # one crystal of a material says most of it
     rows = np.random.default_rng(seed).permutation(first)[:MOST_CANDIDATES]
     pool = pool.take(np.sort(rows))
-    models = [model if isinstance(model, AseModel) else reader, load_model("r2scan")]
-    one, two = (predict(m, pool.crystals, derivatives=False)["energy_per_atom_ev"] for m in models)
     X = pool.composition.toarray()
     left = refit["after_ev_per_atom"] or 0.1
     chosen = choose_next(
-        Pool(features, frames.composition.toarray()),
-        Pool(crystal_features(reader, pool.crystals), X),
+        Pool(features, frames.composition.toarray(), frames.material_ids),
+        Pool(crystal_features(reader, pool.crystals), X, pool.material_ids),
         n,
         left_ev=left,
-        disagreement=_disagreement(one - two, X),
+        disagreement=_disagreement(_models_apart(model, reader, pool.crystals), X),
     )
     return [
         {
@@ -340,6 +373,16 @@ def _next_frames(model, reader, dataset, functional, candidates, features, frame
         }
         for c in chosen
     ]
+
+
+def _models_apart(model, reader, crystals) -> np.ndarray:
+    """The model asked about minus a published model that is another one, eV/atom."""
+    energy = predict(model, crystals, derivatives=False)["energy_per_atom_ev"]
+    for other in (load_model("r2scan"), reader):
+        difference = energy - predict(other, crystals, derivatives=False)["energy_per_atom_ev"]
+        if np.abs(difference).max() > _SAME_MODEL_EV:
+            break
+    return difference
 
 
 def _disagreement(difference_ev, X) -> np.ndarray:

@@ -179,20 +179,35 @@ def energy_task(features, fractions, residual_ev, material_ids, prior_ev=None, *
     return EnergyTask(features[there], left[there], ids[there], given[there])
 
 
-def force_task(model, frames: LabelledFrames) -> ForceTask:
-    """Put together what a force curve needs: forces and atom features of a CHGNet for the frames with force labels."""
+def force_task(model, frames: LabelledFrames, forces_ev_per_a=None) -> ForceTask:
+    """Put together what a force curve needs, from the atoms that have a label and a prediction.
+
+    Parameters
+    ----------
+    model : CHGNet
+        Whose atom features are regressed on.
+    frames : LabelledFrames
+    forces_ev_per_a : array_like, shape (n_atoms, 3), optional
+        Predictions to be corrected, of whichever model, NaN where it has none; by default those of `model`.
+    """
     from crossfunc.potential import predict
     from crossfunc.potential.features import atom_features
 
-    frames = frames.take(np.flatnonzero(frames.labelled("forces")))
-    predicted = predict(model, frames.crystals)
-    owners = frames.material_ids[frames.crystals.owners]
-    return ForceTask(
-        atom_features(model, frames.crystals),
-        np.concatenate(predicted["forces_ev_per_a"]),
-        frames.forces_ev_per_a.astype(float),
-        owners,
-    )
+    labelled = frames.labelled("forces")
+    if forces_ev_per_a is not None:
+        atoms = np.isfinite(np.asarray(forces_ev_per_a, float)).all(axis=1)
+        labelled = labelled & (np.bincount(frames.crystals.owners, atoms, minlength=len(frames)) > 0)
+    rows = np.flatnonzero(labelled)
+    if not len(rows):
+        return ForceTask(np.zeros((0, 1)), np.zeros((0, 3)), np.zeros((0, 3)), np.array([], dtype=str))
+    some = frames.take(rows)
+    if forces_ev_per_a is None:
+        predicted = np.concatenate(predict(model, some.crystals)["forces_ev_per_a"])
+    else:
+        predicted = np.asarray(forces_ev_per_a, float)[frames.crystals.atom_indices(rows)]
+    label, ids = some.forces_ev_per_a.astype(float), some.material_ids[some.crystals.owners]
+    there = (np.isfinite(label) & np.isfinite(predicted)).all(axis=1)
+    return ForceTask(atom_features(model, some.crystals)[there], predicted[there], label[there], ids[there])
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,10 +27,13 @@ class Pool:
     ----------
     features : ndarray, shape (n, n_features)
     fractions : ndarray, shape (n, 94)
+    material_ids : ndarray of str, shape (n,)
+        Material of each crystal: several frames of one count once.
     """
 
     features: np.ndarray
     fractions: np.ndarray
+    material_ids: np.ndarray
 
 
 def choose_next(labelled: Pool, candidates: Pool, n: int, *, left_ev: float, disagreement=None) -> list[dict]:
@@ -65,7 +68,7 @@ def choose_next(labelled: Pool, candidates: Pool, n: int, *, left_ev: float, dis
     known = _Known(features, fractions, size, width)
     for row in range(len(labelled.features)):
         known.add(row, noise)
-    counts = (labelled.fractions > 0).sum(axis=0)
+    counts = _materials_per_element(labelled.fractions, labelled.material_ids)
     taken: list[dict] = []
     offset, rows = len(labelled.features), np.arange(len(candidates.features))
     for _ in range(min(n, len(rows))):
@@ -75,8 +78,20 @@ def choose_next(labelled: Pool, candidates: Pool, n: int, *, left_ev: float, dis
         reason = _reason(candidates.fractions[row], counts, disagreement, row)
         taken.append({"row": row, "unknown_ev_per_atom": float(np.sqrt(max(variance[row], 0.0))), "reason": reason})
         known.add(offset + row, noise)
-        counts = counts + (candidates.fractions[row] > 0)
+        rows_taken = [one["row"] for one in taken]
+        counts = _materials_per_element(
+            np.vstack([labelled.fractions, candidates.fractions[rows_taken]]),
+            np.concatenate([labelled.material_ids, candidates.material_ids[rows_taken]]),
+        )
     return taken
+
+
+def _materials_per_element(fractions: np.ndarray, material_ids: np.ndarray) -> np.ndarray:
+    """In how many materials each element is."""
+    names, group = np.unique(material_ids, return_inverse=True)
+    holds = np.zeros((len(names), fractions.shape[1]), dtype=bool)
+    np.logical_or.at(holds, group, fractions > 0)
+    return holds.sum(axis=0)
 
 
 class _Known:

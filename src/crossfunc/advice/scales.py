@@ -3,6 +3,7 @@
 import numpy as np
 
 from crossfunc.advice.offsets import Sample, fit_offsets
+from crossfunc.bootstrap import FEWEST
 from crossfunc.label_checks import scale_against_model
 from crossfunc.training.evaluate import FramePredictions
 from crossfunc.units import EV_PER_A3_TO_GPA, EV_PER_HARTREE
@@ -79,8 +80,8 @@ def derivative_scale(predictions: FramePredictions, target: str) -> dict | None:
     -------
     dict
         `unit` (None where it cannot be told), `is_right`, `slope` of prediction on label through the origin with its
-        bootstrap interval over materials (below 1: too soft), `cosine`, `mae`, `mae_of_zero` (what predicting nothing
-        would give), `n_frames`; eV/Å or GPa.
+        bootstrap interval over materials (below 1: too soft; NaN with fewer than `crossfunc.bootstrap.FEWEST`),
+        `cosine`, `mae`, `mae_of_zero` (what predicting nothing would give), `n_frames`, `n_materials`; eV/Å or GPa.
     """
     labels, predicted = predictions.pairs(target)
     if target == "forces":
@@ -100,21 +101,30 @@ def derivative_scale(predictions: FramePredictions, target: str) -> dict | None:
     yp, yy, pp, error, size, count = by_material.sum(axis=0)
     if not yy:
         return None
-    drawn = np.random.default_rng(0).integers(len(by_material), size=(N_BOOTSTRAP, len(by_material)))
-    resampled = by_material[drawn].sum(axis=1)
-    slopes = np.divide(resampled[:, 0], resampled[:, 1], out=np.full(N_BOOTSTRAP, np.nan), where=resampled[:, 1] > 0)
-    low, high = np.nanpercentile(slopes, [2.5, 97.5])
+    low, high = _slope_ends(by_material)
     return {
         "unit": unit,
         "is_right": None if unit is None else factors[unit] == 1.0,
         "slope": float(yp / yy),
-        "slope_low": float(low),
-        "slope_high": float(high),
+        "slope_low": low,
+        "slope_high": high,
         "cosine": float(yp / np.sqrt(yy * pp)) if pp else 0.0,
         "mae": float(error / count),
         "mae_of_zero": float(size / count),
         "n_frames": len(rows),
+        "n_materials": len(by_material),
     }
+
+
+def _slope_ends(by_material: np.ndarray) -> tuple[float, float]:
+    """Ends of the slope's interval from resampled materials; NaN where these are too few for one."""
+    if len(by_material) < FEWEST:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(0).integers(len(by_material), size=(N_BOOTSTRAP, len(by_material)))
+    resampled = by_material[drawn].sum(axis=1)
+    slopes = np.divide(resampled[:, 0], resampled[:, 1], out=np.full(N_BOOTSTRAP, np.nan), where=resampled[:, 1] > 0)
+    low, high = np.nanpercentile(slopes, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _nearest(factor: float, factors: dict[str, float]) -> str | None:

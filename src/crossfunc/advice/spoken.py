@@ -6,7 +6,7 @@ left is the one the model was taught.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from crossfunc.advice.offsets import (
     material_means,
     published_zeros,
 )
-from crossfunc.energies import material_folds
+from crossfunc.energies import material_folds, published_tables_apply
 from crossfunc.training.labels import LabelledFrames
 
 N_BOOTSTRAP = 1000
 SURE = 0.95
 """Share of bootstrap samples of the materials in which a functional must be the nearest."""
+TIE_EV_PER_ATOM = 1e-6
+"""What leads by no more than this is a tie, which rounding would decide: labels are not known so well."""
 _MIN_MATERIALS = 8
 _NAMES = {"gga": "GGA/GGA+U", "r2scan": "r²SCAN", "pbe": "PBE", "pbesol": "PBEsol", "scan": "SCAN", "lda": "LDA"}
 
@@ -40,11 +42,14 @@ class LabelSet:
         "raw" or "mp2020".
     energy_per_atom_ev : ndarray, shape (n_frames,)
         NaN where this functional has no label of the same crystal.
+    has_published_zero : bool
+        Whether the energies count from the atoms that published tables count from; see `published_tables_apply`.
     """
 
     functional: str
     energy_kind: str
     energy_per_atom_ev: np.ndarray
+    has_published_zero: bool = True
 
     @property
     def name(self) -> str:
@@ -52,6 +57,11 @@ class LabelSet:
         raw = ", uncorrected" if self.functional == "gga" else ""  # its energies are mostly met with corrections
         kind = {"raw": raw, "mp2020": ", MP2020-corrected"}.get(self.energy_kind, f", {self.energy_kind}")
         return _NAMES.get(self.functional, self.functional) + kind
+
+    @property
+    def zeros(self) -> dict[str, np.ndarray]:
+        """What `published_zeros` lets one expect; nothing for labels of another code, whose zero is another one."""
+        return published_zeros(self.functional, self.energy_kind) if self.has_published_zero else {}
 
 
 def label_sets(dataset, frames: LabelledFrames) -> list[LabelSet]:
@@ -63,14 +73,15 @@ def label_sets(dataset, frames: LabelledFrames) -> list[LabelSet]:
     columns = (table[name].to_pylist() for name in ("frame_id", "functional", "energy_kind"))
     kinds = {frame_id: (functional, kind) for frame_id, functional, kind in zip(*columns, strict=True)}
     own = kinds[str(frames.frame_ids[0])]
-    sets = [LabelSet(*own, frames.energy_per_atom_ev)]
+    applies = published_tables_apply(dataset)
+    sets = [LabelSet(*own, frames.energy_per_atom_ev, applies)]
     keys = _crystal_keys(frames)
     for functional in sorted({functional for functional, _ in kinds.values()} - {own[0]}):
         other = LabelledFrames.from_dataset(dataset, functional)
         energies = dict(zip(_crystal_keys(other), other.energy_per_atom_ev, strict=True))
         found = np.array([energies.get(key, np.nan) for key in keys])
         if np.isfinite(found).any():
-            sets.append(LabelSet(functional, kinds[str(other.frame_ids[0])][1], found))
+            sets.append(LabelSet(functional, kinds[str(other.frame_ids[0])][1], found, applies))
     return sets + [_uncorrected(one, frames) for one in sets if one.energy_kind == "mp2020"]
 
 
@@ -90,7 +101,7 @@ def _uncorrected(corrected: LabelSet, frames: LabelledFrames) -> LabelSet:
 
     formulas = [re.sub(r"\s", "", frames.crystals.formula(k)) for k in range(len(frames))]
     correction = mp2020_correction_per_atom_ev(formulas, on_error="nan")
-    return LabelSet(corrected.functional, "raw", corrected.energy_per_atom_ev - correction)
+    return replace(corrected, energy_kind="raw", energy_per_atom_ev=corrected.energy_per_atom_ev - correction)
 
 
 def spoken_functional(
@@ -112,10 +123,10 @@ def spoken_functional(
     -------
     dict
         `candidates` (for each set its name, errors, `support`: the share of bootstrap samples in which least is left of
-        it), `knows_bonding` (whether less is left of the nearest than references alone leave of its labels), `spoken`
-        (name of the nearest, None if that is not sure, or the model knows nothing but composition), `zeros` (mean
-        absolute error of the first set with each published zero of energy in the model's place) and `zero` (name of the
-        one it has, None if none).
+        it, by more than `TIE_EV_PER_ATOM`), `tied` (names of the nearest where several leave the same), `knows_bonding`
+        (whether less is left of the nearest than references alone leave of its labels), `spoken` (name of the nearest,
+        None if that is not sure, or the model knows nothing but composition), `zeros` (mean absolute error of the first
+        set with each published zero of energy in the model's place) and `zero` (name of the one it has, None if none).
     """
     there = np.isfinite(np.stack([one.energy_per_atom_ev for one in sets])).all(axis=0)
     rows = np.flatnonzero(there if there.any() else np.isfinite(sets[0].energy_per_atom_ev))
@@ -139,17 +150,21 @@ def spoken_functional(
         )
         if enough and len(left[k]):
             candidates[k]["mae_after_offsets_ev_per_atom"] = float(left[k].mean())
-    spoken, knows = None, None
+    spoken, knows, tied = None, None, []
     if len(left) > 1 and len(left[0]) >= _MIN_MATERIALS:
         support = _support(np.stack(left), seed)
         for row, share in zip(candidates, support, strict=True):
             row["support"] = float(share)
-        best = int(np.argmax(support))
+        means = [one.mean() for one in left]
+        best = int(np.argmin(means))
+        alike = [k for k, mean in enumerate(means) if mean - means[best] <= TIE_EV_PER_ATOM]
+        tied = [candidates[k]["name"] for k in alike] if len(alike) > 1 else []
         knows = _beats_composition(samples[best], left[best], seed)
         spoken = candidates[best]["name"] if support[best] >= SURE and knows else None
     rows = np.flatnonzero(np.isfinite(sets[0].energy_per_atom_ev))
     whole = Sample(X[rows], sets[0].energy_per_atom_ev[rows], predicted_ev[rows], material_ids[rows])
-    return {"spoken": spoken, "knows_bonding": knows, "candidates": candidates} | _zero_of_energy(sets[0], whole, seed)
+    found = {"spoken": spoken, "tied": tied, "knows_bonding": knows, "candidates": candidates}
+    return found | _zero_of_energy(sets[0], whole, seed)
 
 
 def _left_after_offsets(sample: Sample, seed: int) -> np.ndarray:
@@ -171,16 +186,18 @@ def _beats_composition(sample: Sample, left: np.ndarray, seed: int) -> bool:
 
 
 def _support(left: np.ndarray, seed: int) -> np.ndarray:
-    """Share of bootstrap samples of the materials in which each row has the smallest mean."""
+    """Share of bootstrap samples of the materials in which each row has the smallest mean; a tie counts for none."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(left.shape[1], size=(N_BOOTSTRAP, left.shape[1]))
-    best = left[:, drawn].mean(axis=2).argmin(axis=0)
+    means = left[:, drawn].mean(axis=2)
+    first, second = np.sort(means, axis=0)[:2]
+    best = means.argmin(axis=0)[second - first > TIE_EV_PER_ATOM]
     return np.bincount(best, minlength=len(left)) / N_BOOTSTRAP
 
 
 def _zero_of_energy(labels: LabelSet, sample: Sample, seed: int) -> dict:
     """Which published element references the model has in it, by the offsets that each would give."""
-    zeros = published_zeros(labels.functional, labels.energy_kind)
+    zeros = labels.zeros
     if not zeros:
         return {"zero": None, "zeros": {}}
     left = np.stack(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfunc.advice.offsets import Sample, error_table, fit_offsets, held_out_residuals, published_zeros
+from crossfunc.advice.offsets import Sample, error_table, fit_offsets, held_out_residuals
 from crossfunc.advice.scales import derivative_scale, energy_unit
 from crossfunc.advice.spoken import LabelSet, label_sets, spoken_functional
 from crossfunc.advice.words import report, what_to_do
@@ -43,7 +43,7 @@ class Verdict:
         What to add to the model for each atom of an element, with standard errors.
     linear : dict
         How much of the differences offsets take away: `explained_variance`, `explained_offset` (of the mean square),
-        `refit` (worth it), `reason`.
+        `refit` (worth it), `reason`, `n_judged` (materials that it holds for).
     errors : list of dict
         A row for each kind of references, held out by material.
     functional : dict
@@ -174,8 +174,7 @@ def judge_predictions(
             f"needs {MIN_MATERIALS} at least, and more than elements."
         )
     inside = None if inside is None else np.asarray(getattr(inside, "energies_ev", inside), dtype=np.float64)
-    zeros = published_zeros(sets[0].functional, sets[0].energy_kind)
-    residuals = held_out_residuals(sample, zeros, inside, seed)
+    residuals = held_out_residuals(sample, sets[0].zeros, inside, seed)
     advice = refit_advice(sample.X, sample.difference_ev, material_ids=sample.material_ids, seed=seed)
     offsets = fit_offsets(sample)
     return Verdict(
@@ -191,6 +190,7 @@ def judge_predictions(
             "explained_offset": advice.explained_offset,
             "refit": advice.refit,
             "reason": advice.reason,
+            "n_judged": advice.n_judged,
         },
         errors=error_table(residuals, sample.material_ids),
         functional=spoken_functional(X, predictions.energy_per_atom_ev, ids, sets, seed=seed),

@@ -41,6 +41,11 @@ def _on_functional(verdict: dict) -> list[str]:
             "It speaks none of them: after offsets it leaves no less than references alone, so what it knows is the "
             "composition at most."
         ]
+    if tied := verdict["functional"].get("tied"):
+        return [
+            f"Whether it speaks {' or '.join(tied)} cannot be told: after offsets their labels leave the same of these "
+            f"{candidates[0]['n_materials']} materials."
+        ]
     if spoken is None:
         return [f"Which functional it speaks cannot be told from {candidates[0]['n_materials']} materials."]
     left = {one["name"]: one["mae_after_offsets_ev_per_atom"] for one in candidates}
@@ -67,7 +72,7 @@ def _on_references(verdict: dict) -> list[str]:
     before, after = (rows[name]["mae_ev_per_atom"] for name in ("as it is", "model-aware references"))
     if before is None:
         after_all = rows.get("with a prior", {}).get("mae_of_all_ev_per_atom")
-        if after_all is None:
+        if after_all is None or not verdict["functional"]["zeros"]:
             return ["Too few materials per element to say what references would do: label more."]
         text = "No material's elements are fixed by the others, so offsets rest on the published tables"
         return [f"{text}: {_mev(rows['as it is']['mae_of_all_ev_per_atom'])} become {_mev(after_all)} meV/atom."]
@@ -78,7 +83,8 @@ def _on_references(verdict: dict) -> list[str]:
         text = f"Add the offsets below before any training: {_mev(before)} become {_mev(after)} meV/atom on held-out"
         text += f" materials; {100 * share:.0f} % of the mean square is linear in the composition."
         if best["references"] == "with a prior" and best["mae_ev_per_atom"] < 0.9 * after:
-            text += f" Fit them about the published ones: {_mev(best['mae_ev_per_atom'])} meV/atom."
+            about = "Fit them about the published ones" if verdict["functional"]["zeros"] else "Pull them towards none"
+            text += f" {about}: {_mev(best['mae_ev_per_atom'])} meV/atom."
         plain = rows.get("plain references")
         if plain and plain["mae_ev_per_atom"] > 1.5 * after:
             text += f" Do not refit to the labels' energies alone, which leaves {_mev(plain['mae_ev_per_atom'])}."
@@ -100,6 +106,12 @@ def _on_softness(verdict: dict, key: str) -> list[str]:
     if found["mae"] >= found["mae_of_zero"]:
         errors = f"MAE {found['mae']:.3f}, of zero {found['mae_of_zero']:.3f}"
         return [f"Its {key} are no better than none ({errors}): look at units and structures, then train on them."]
+    if found["slope_low"] is None:
+        if abs(found["slope"] - 1) <= _SLOPE_OFF:
+            return []
+        few = f"{found['n_materials']} material{'s' * (found['n_materials'] > 1)}"
+        text = f"{key} are {found['slope']:.2f} of the labels', of {few}"
+        return [f"Whether it is too soft or too stiff cannot be told: {text}."]
     if found["slope_low"] <= 1 + _SLOPE_OFF and found["slope_high"] >= 1 - _SLOPE_OFF:
         return []
     word = "soft" if found["slope"] < 1 else "stiff"
@@ -170,6 +182,8 @@ def _mev(value: float | None) -> str:
 
 
 def _interval(found: dict) -> str:
+    if found["slope_low"] is None:
+        return "too few materials for an interval"
     return f"95 %: {found['slope_low']:.2f} to {found['slope_high']:.2f}"
 
 
@@ -191,6 +205,7 @@ def advise_report(advice: dict) -> str:
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å")):
         if name in advice["forecasts"]:
             lines += [f"            {name}: {line}" for line in _forecast_lines(advice["forecasts"][name], unit)]
+    lines += [f"            {name}: no forecast: {why}" for name, why in advice["left_out"].items()]
     lines += _needed_lines(energy["needed"], wanted)
     for one in advice["next_frames"]:
         lines.append(f"label next  {one['frame_id']} ({one['formula']}): {one['reason']}")

@@ -18,7 +18,9 @@ TOLERANCES = {"ltol": 0.1, "stol": 0.1, "angle_tol": 3}
 """Of pymatgen's StructureMatcher: relative lengths, displacements over (V/N)^(1/3), degrees."""
 
 
-def find_twins(material_ids: Sequence[str], structures: Sequence) -> list[tuple[str, ...]]:
+def find_twins(
+    material_ids: Sequence[str], structures: Sequence, functionals: Sequence[str] | None = None
+) -> list[tuple[str, ...]]:
     """Groups of ids that stand for one crystal, by pymatgen's StructureMatcher on primitive cells.
 
     Parameters
@@ -27,17 +29,15 @@ def find_twins(material_ids: Sequence[str], structures: Sequence) -> list[tuple[
         An id may come several times, with its structure in several functionals; it is then alike if one of them is.
     structures : sequence of pymatgen Structure
         In the order of the ids. Only those of one reduced formula are compared.
+    functionals : sequence of str, optional
+        Functional of each structure: only those of one functional are compared. By default the first structure of every
+        id is taken for one functional, the second of every id for another.
 
     Returns
     -------
     list of tuple of str
         Each group in the order in which its ids first came; ids without a twin are in none. Likeness is passed on: if
         A matches B and B matches C, the three are one group.
-
-    Notes
-    -----
-    Structures under one position of an id's turn are compared with each other only: the first structure of every id,
-    then the second of every id.
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -51,11 +51,10 @@ def find_twins(material_ids: Sequence[str], structures: Sequence) -> list[tuple[
         return name
 
     alike: dict[tuple, list] = defaultdict(list)
-    turns: dict[str, int] = defaultdict(int)
+    classes = _turns(material_ids) if functionals is None else functionals
     with _quiet_noble_gases():
-        for name, structure in zip(material_ids, structures, strict=True):
-            alike[structure.composition.reduced_formula, turns[name]].append((name, structure))
-            turns[name] += 1
+        for name, structure, one_class in zip(material_ids, structures, classes, strict=True):
+            alike[structure.composition.reduced_formula, one_class].append((name, structure))
         for crystals in alike.values():
             for (one, a), (other, b) in itertools.combinations(crystals, 2):
                 if root(one) != root(other) and matcher.fit(a, b):
@@ -67,11 +66,21 @@ def find_twins(material_ids: Sequence[str], structures: Sequence) -> list[tuple[
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def _turns(names: Sequence[str]) -> list[int]:
+    """How often each name has come before."""
+    seen: dict[str, int] = defaultdict(int)
+    turns = []
+    for name in names:
+        turns.append(seen[name])
+        seen[name] += 1
+    return turns
+
+
 def find_twin_materials(frames) -> list[tuple[str, ...]]:
     """Groups of material ids that stand for one crystal, as `find_twins` gives them, for the frames of a dataset.
 
     A material's structure is its frame of lowest energy per atom, in each functional; two materials are one crystal if
-    they are alike in any.
+    they are alike in any. A material without frames in a functional is compared in the others.
 
     Parameters
     ----------
@@ -85,12 +94,12 @@ def find_twin_materials(frames) -> list[tuple[str, ...]]:
     """
     if frames is None or not frames.num_rows:
         raise DatasetError("the dataset has no frames, so there are no crystals to compare: import frames first.")
-    material, structures = zip(*_ground_frames(frames), strict=True)
-    return find_twins(material, structures)
+    material, structures, functionals = zip(*_ground_frames(frames), strict=True)
+    return find_twins(material, structures, functionals)
 
 
-def _ground_frames(frames) -> Iterator[tuple[str, object]]:
-    """Material id and structure of the frame of lowest energy, functional by functional."""
+def _ground_frames(frames) -> Iterator[tuple[str, object, str]]:
+    """Material id, structure of the frame of lowest energy and functional, functional by functional."""
     from pymatgen.core import Lattice, Structure
     from pymatgen.core.periodic_table import Element
 
@@ -102,7 +111,7 @@ def _ground_frames(frames) -> Iterator[tuple[str, object]]:
             cell = frames.slice(int(row), 1).to_pylist()[0]
             species = [Element.from_Z(z) for z in cell["atomic_numbers"]]
             coords = np.reshape(cell["frac_coords"], (-1, 3))
-            yield name, Structure(Lattice(np.reshape(cell["lattice_a"], (3, 3))), species, coords)
+            yield name, Structure(Lattice(np.reshape(cell["lattice_a"], (3, 3))), species, coords), functional
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from crossfunc.datasets import Dataset, DatasetError
 from crossfunc.energies.composition import composition_matrix
 from crossfunc.energies.shifts import refit_advice
 
-_PASSED_ON = "refit reason initial_mae_ev_per_atom refitted_mae_ev_per_atom is_held_out n_materials".split()
+_PASSED_ON = "refit reason initial_mae_ev_per_atom refitted_mae_ev_per_atom is_held_out n_materials n_judged".split()
 
 
 def energies_of(dataset: Dataset, functional, *, from_frames: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:

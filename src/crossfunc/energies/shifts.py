@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from crossfunc.bootstrap import FEWEST
 from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
 from crossfunc.energies.composition import as_composition_matrix, element_symbols
 from crossfunc.errors import InputError
@@ -18,7 +19,7 @@ class Pearson:
     """Pearson correlation with a bootstrap interval over materials."""
 
     r: float
-    low: float  # NaN without bootstrap
+    low: float  # NaN without bootstrap, and with fewer materials than `crossfunc.bootstrap.FEWEST`
     high: float
     n_points: int
     n_materials: int
@@ -28,7 +29,8 @@ class Pearson:
         """Correlation, interval and sample in one line."""
         low, high = (correlation_text(end) for end in (self.low, self.high))
         interval = f" [{low}, {high}]" if np.isfinite(self.low) else ""
-        return f"{correlation_text(self.r)}{interval}, {self.n_materials} materials"
+        few = ", too few for an interval" if self.n_materials < FEWEST else ""
+        return f"{correlation_text(self.r)}{interval}, {self.n_materials} materials{few}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class RefitAdvice:
     refitted_mae_ev_per_atom: float  # with refitted references
     is_held_out: bool  # the shares and the refitted error come from materials that were not fitted
     n_materials: int
+    n_judged: int  # materials that the shares and the errors are of; all of them where these are in sample
     elements: object = field(repr=False)  # pandas.DataFrame, most important element first
     fit: AtomRefFit = field(repr=False)  # references of the difference, all materials
 
@@ -83,7 +86,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
     material_ids : array_like, shape (n_points,), optional
         Points of a material are resampled together; without ids each point is a material.
     n_bootstrap : int
-        Number of resamples; 0 leaves the interval NaN.
+        Number of resamples; 0 leaves the interval NaN, as fewer than `crossfunc.bootstrap.FEWEST` materials do.
     level : float
         Coverage of the percentile interval.
     seed : int
@@ -120,7 +123,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
         [np.bincount(group, values, minlength=n_materials) for values in (np.ones_like(x), x, y, x * x, y * y, x * y)]
     )
     low = high = float("nan")
-    if n_bootstrap:
+    if n_bootstrap and n_materials >= FEWEST:
         rng = np.random.default_rng(seed)
         resampled = np.empty(n_bootstrap)
         for k in range(n_bootstrap):
@@ -169,7 +172,8 @@ def correlation_report(
         One row per `references`: "none", "published" (where they are given), those of `others` that three rows have,
         "low only" (the low functional's subtracted from both: published, or without these fitted to other materials),
         "refitted" (own fit, in sample) and "refitted, held out"; columns `pearson`, `interval_low`, `interval_high`,
-        `n_points` (rows that could be judged), `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
+        NaN with fewer than `crossfunc.bootstrap.FEWEST` materials, `n_points` (rows that could be judged),
+        `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
 
     Raises
     ------
@@ -318,12 +322,14 @@ def refit_advice(
     threshold_ev_per_atom : float
         How much of the initial error refitted references must take away to be worth it.
     n_splits, seed
-        Cross-validation over materials: the refitted error is that of materials not fitted.
+        Cross-validation over materials: the errors are those of materials not fitted whose references the others fix.
+        With fewer than `crossfunc.bootstrap.FEWEST` of these, all errors are in sample.
 
     Returns
     -------
     RefitAdvice
-        `refit` is True if a refit takes away at least the threshold *and* at least half of the mean square.
+        `refit` is True if a refit takes away at least the threshold *and* at least half of the mean square. `n_judged`
+        and the reason say of how many materials this holds.
 
     Raises
     ------
@@ -349,7 +355,7 @@ def refit_advice(
     judged = np.zeros(len(d), dtype=bool)
     if folds >= 2:
         residual, _, judged, _ = _held_out_scaled(X, d, d, ids, folds, seed)
-    is_held_out = bool(judged.any())
+    is_held_out = len(np.unique(ids[judged])) >= FEWEST  # a handful says little of the rest
     if not is_held_out:
         residual, judged = fit.remove(X, d), np.ones(len(d), dtype=bool)
 
@@ -381,6 +387,7 @@ def refit_advice(
         refitted_mae_ev_per_atom=float(after),
         is_held_out=is_held_out,
         n_materials=n_materials,
+        n_judged=len(np.unique(ids[judged])),
         elements=elements,
         fit=fit,
     )
@@ -392,6 +399,8 @@ def _advice_text(advice, threshold):
     before, after, variance = advice.initial_mae_ev_per_atom, advice.refitted_mae_ev_per_atom, advice.explained_variance
     share = f"{100 * variance:.1f} % of the variance of the difference" if np.isfinite(variance) else "an equal shift"
     where = "on held-out materials" if advice.is_held_out else "in sample, too few materials to hold any out"
+    if advice.is_held_out and advice.n_judged < advice.n_materials:
+        where = f"on the {advice.n_judged} of {advice.n_materials} materials whose references the others fix"
     change = f"initial error {before:.3f} eV/atom, with refitted references {after:.3f} {where}"
     fixed = advice.elements[advice.fit.determined[advice.elements["atomic_number"] - 1]]
     if advice.refit:

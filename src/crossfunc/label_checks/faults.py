@@ -240,7 +240,7 @@ def add_label_findings(report: CheckReport, dataset: Dataset, *, use_model: bool
     low, high = dataset.functionals
     absolute = (low.name, high.name) == _MODEL_FUNCTIONALS
     # Where every element's zero is fitted, more materials than elements are needed.
-    sample = Sample() if absolute else Sample(n_frames=512, n_per_material=8)
+    sample = Sample() if absolute else Sample(n_frames=512, n_per_material=4)
     for start in range(0, dataset.frames.num_rows, _BATCH_ROWS):
         sample.add(dataset.frames.slice(start, _BATCH_ROWS))
     if sample.frames is None:

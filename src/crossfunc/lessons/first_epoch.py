@@ -10,6 +10,7 @@ import pandas as pd
 
 from crossfunc.energies import correlation_text
 from crossfunc.lessons.results import count_seeds, listed, seed_range
+from crossfunc.lessons.scores import mean_by_students_t
 from crossfunc.training import finetune
 from crossfunc.training.baselines import zero_errors
 from crossfunc.training.gradients import NETWORK, PAPER_LAYERS, TOTAL, total_gradient
@@ -139,13 +140,17 @@ def record_pulls(results, pulls: pd.DataFrame) -> None:
 
 
 def record_ratios(results, ratio: pd.DataFrame) -> None:
-    """Record the ratio of the whole network, and in how many layers it is above 1: in the mean, in all seeds, any."""
-    of_network, of_layers, n_seeds = ratio.loc[NETWORK], ratio.loc[list(PAPER_LAYERS)], ratio.shape[1]
-    repeats = count_seeds(n_seeds)
+    """Record the ratio of the whole network, and in how many layers it is above 1.
+
+    The count's interval goes from the layers whose interval over seeds (Student's t of log ratios) lies above 1 to
+    those whose interval does not lie below: a range over seeds would narrow as there are fewer of them.
+    """
+    of_network, repeats = ratio.loc[NETWORK], count_seeds(ratio.shape[1])
     results.record("gradient_ratio", of_network.mean(), seed_range(of_network), repeats=repeats)
-    in_all, in_any = (int((end > 1).sum()) for end in (of_layers.min(axis=1), of_layers.max(axis=1)))
-    n_up = int((of_layers.mean(axis=1) > 1).sum())
-    ends = (min(in_all, n_up), max(in_any, n_up)) if n_seeds > 1 else None
+    of_layers = [mean_by_students_t(np.log(ratio.loc[layer])) for layer in PAPER_LAYERS]
+    n_up = sum(mean > 0 for mean, _ in of_layers)
+    intervals = [ends for _, ends in of_layers if ends is not None]
+    ends = (sum(low > 0 for low, _ in intervals), sum(high > 0 for _, high in intervals)) if intervals else None
     results.record("layers_with_larger_gradient", n_up, ends, repeats=repeats)
 
 
@@ -241,7 +246,7 @@ def pulls_in_words(pulls: pd.DataFrame) -> str:
 def layers_in_words(ratio: pd.DataFrame) -> str:
     """Say in how many layers the gradient is larger without a refit, and where most and least."""
     layers = ratio.loc[list(PAPER_LAYERS)]
-    mean = layers.mean(axis=1).sort_values(ascending=False)
+    mean = np.exp(np.log(layers).mean(axis=1)).sort_values(ascending=False)  # half and double are as far from equal
     n_up, n_always = int((mean > 1).sum()), int((layers.min(axis=1) > 1).sum())
     most, least = (f"in `{mean.index[k]}` ({mean.iloc[k]:.2f} times)" for k in (0, -1))
     always = "" if layers.shape[1] == 1 else f", in {n_always} of them for every seed"
@@ -313,7 +318,7 @@ _TURNS = {
     "seeds, worse": "The harm is not clear after one epoch, it is after all.",
     "better, better": _ENDS_EARLY,
     "worse, better": "What the first epoch did to the forces, the later ones made good.",
-    "seeds, better": _ENDS_EARLY,
+    "seeds, better": "What the first epoch did to the forces of some seeds, the later ones made good.",
 }
 """What follows from the first words of the verdicts after one epoch and after all of them."""
 

@@ -195,7 +195,7 @@ def fit_laws(
             reasons[key] = why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name)
             laws[key] = None
             if not reasons[key]:
-                laws[key], reasons[key] = _fit_law(curve["n"], curve[metric], **options)
+                laws[key], reasons[key] = _fit_law(curve["n"], curve[metric], runs=curve["seed"], **options)
     return laws, reasons
 
 
@@ -277,6 +277,7 @@ def factor_within_reach(errors: pd.DataFrame, at_zero: pd.DataFrame, metric: str
         if why := why_not_quote(curve["n"], curve[metric], free_error(at_zero, metric, name), what=name):
             raise ScalingError(why)
     points = [curve[column] for curve in curves for column in ("n", metric)]
+    options |= {"runs_transfer": curves[0]["seed"], "runs_scratch": curves[1]["seed"]}
     factor = data_efficiency(*points, **options)
     low, high = factor.scratch.exponent_interval
     if low <= 0:
@@ -604,11 +605,11 @@ def budget_in_words(table: pd.DataFrame) -> str:
 
 
 def schedule_in_words(changes: pd.DataFrame) -> str:
-    """Say what the other schedule does to each error, and whether seeds agree on it."""
+    """Say what the other schedule does to each error, and how many seeds agree on it."""
     said = []
     for metric, more in changes.items():
         sign = "lower" if (more < 0).all() else "higher" if (more > 0).all() else None
-        agree = "for every seed" if len(more) > 1 else "for the one seed"
+        agree = f"for each of {count_seeds(len(more))}" if len(more) > 1 else "for the one seed"
         ends = f"{sign} {agree}" if sign else "lower for some seeds and higher for others"
         said.append(f"the {metric} error by {more.mean():+.0f} % ({ends})")
     return f"Chgnet's schedule changes {listed(said)}."

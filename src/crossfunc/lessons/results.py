@@ -101,7 +101,7 @@ class LessonResults:
         value : float
             Kept with full precision.
         interval : (float, float), optional
-            Lower and upper end of our value's interval.
+            Lower and upper end of our value's interval; both NaN where there are too few materials for one.
         fields
             For a lesson with a section in `results.yml`: a value for each `{name}` in the texts of this key
             (the dataset fills in `{low}` and `{high}`, its functionals, and `{differs}`, why its numbers are not
@@ -124,6 +124,8 @@ class LessonResults:
         if key in self._results and self._results[key].title != title:
             raise ResultsError(f"{self.lesson}: result {key!r} is already used for {self._results[key].title!r}.")
         where = f"{self.lesson}: result {key!r}"
+        if interval is not None and all(isinstance(end, numbers.Real) and math.isnan(end) for end in interval):
+            interval = None
         if interval is not None:
             low, high = (_finite(end, f"{where}, interval") for end in interval)
             if low > high:

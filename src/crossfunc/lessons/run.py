@@ -257,7 +257,6 @@ def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type[_K
             "PYTHONSTARTUP": "",
             "PYTHONWARNINGS": "",  # the warnings a reader sees are those Python shows by default
             "PYTHONHASHSEED": "0",  # sets print in the same order every time
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "SOURCE_DATE_EPOCH": "0",  # no date inside figures
             "TQDM_DISABLE": "1",  # bars print times

@@ -83,10 +83,10 @@ def explained_in_words(fits: Mapping) -> str:
     Returns
     -------
     str
-        "Less" and "more" are verdicts that all seeds share.
+        "Less" and "more" are verdicts that three seeds or more share; two agree by luck every other time.
     """
     (one, first), (other, second) = ((name, np.asarray(fit.r2_per_seed)) for name, fit in fits.items())
-    is_less, is_more = (first < second).all(), (first > second).all()
+    is_less, is_more = (len(first) > 2 and one_side.all() for one_side in (first < second, first > second))
     much = "less" if is_less else "more" if is_more else "neither clearly less nor clearly more"
     text = (
         f"Composition explains {much} of the difference {one} than of the one {other}: cross-validated R² "

@@ -19,8 +19,9 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _STYLER_ID = re.compile(r'<table id="T_([0-9a-f]{5})"')
 _FIXED = (
     (re.compile(r"\bat 0x[0-9a-fA-F]+"), "at 0x..."),
-    (re.compile(r"[^\s'\"<>&]*/?ipykernel_\d+/\d+\.py"), "<cell>"),
-    (re.compile(r"[^\s'\"<>&()=,]*/site-packages/"), "site-packages/"),
+    # From the start of a word only: tried at each letter of a figure's megabyte, a pattern takes as long as the lesson.
+    (re.compile(r"(?<![^\s'\"<>&])[^\s'\"<>&]*/?ipykernel_\d+/\d+\.py"), "<cell>"),
+    (re.compile(r"(?<![^\s'\"<>&()=,])[^\s'\"<>&()=,]*/site-packages/"), "site-packages/"),
     (re.compile(r"/(?:home|Users)/[^/\s'\"<>]+"), "~"),
 )
 _BINARY = ("image/png", "image/jpeg", "image/gif", "application/pdf", "application/vnd.jupyter.widget-view+json")

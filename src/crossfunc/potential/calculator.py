@@ -53,7 +53,8 @@ class CHGNetCalculator(Calculator):
         except GraphError as error:
             raise _explain(error, self.atoms) from None
         energy_ev = float(output["energy_per_atom_ev"][0]) * len(self.atoms)
-        self.results |= {"energy": energy_ev, "free_energy": energy_ev, "magmoms": output["magmoms_mub"][0]}
+        # Begun anew: ASE would serve what is left of other atoms' derivatives as those of these atoms.
+        self.results = {"energy": energy_ev, "free_energy": energy_ev, "magmoms": output["magmoms_mub"][0]}
         if derivatives:
             stress = full_3x3_to_voigt_6_stress(ev_per_a3_from_gpa(output["stress_gpa"][0]))
             self.results |= {"forces": output["forces_ev_per_a"][0], "stress": stress}

@@ -17,6 +17,7 @@ import numpy as np
 from crossfunc.energies import AtomRefError
 from crossfunc.files import write_atomically
 from crossfunc.potential.direct import DirectModel
+from crossfunc.potential.drawing import drawn_from
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.vendor import import_chgnet
 
@@ -126,14 +127,8 @@ def scratch_model(seed: int = 0):
     CHGNet
         float32, on the CPU, in evaluation mode; with the element references of MPtrj, which a method replaces.
     """
-    import torch
-
-    before = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
+    with drawn_from(seed):
         model = _construct({})
-    finally:
-        torch.default_generator.set_state(before)
     return model.float().eval()
 
 

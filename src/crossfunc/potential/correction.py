@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from crossfunc.potential.drawing import drawn_from
 from crossfunc.potential.graphs import GraphBatch
 from crossfunc.symbols import N_ELEMENTS
 
@@ -42,8 +43,7 @@ class SmallNetwork(nn.Module):
     def __init__(self, width: int = 32, seed: int = 0):
         super().__init__()
         self.width = width
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawn_from(seed):
             self.elements = nn.Embedding(N_ELEMENTS, width)
             self.ends = nn.Linear(2 * width, width)
             self.radial = nn.Linear(_N_RADIAL, width, bias=False)

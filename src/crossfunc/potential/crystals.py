@@ -8,6 +8,31 @@ import numpy as np
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 
+def row_numbers(rows: Sequence[int] | Sequence[bool] | np.ndarray, n: int) -> np.ndarray:
+    """Return rows as numbers, int64: numbers as they are, a mask as the places where it is true.
+
+    Parameters
+    ----------
+    rows : array_like of int, or of bool, shape (n,)
+    n : int
+        How many rows there are to choose from.
+
+    Raises
+    ------
+    CrystalError
+        A mask of another length, or numbers that are not whole.
+    """
+    given = np.asarray(rows)
+    if given.dtype == bool:
+        if given.shape != (n,):
+            raise CrystalError(f"a mask of shape {given.shape} does not choose among {n} rows; give one value per row.")
+        return np.flatnonzero(given)
+    whole = given.astype(np.int64)
+    if not np.array_equal(whole, given):
+        raise CrystalError(f"rows are whole numbers, got {given[whole != given][0]}; give numbers or a mask.")
+    return whole
+
+
 class CrystalError(ValueError):
     """A structure that is no crystal of known elements; the message names it, the atom and the remedy."""
 
@@ -51,8 +76,8 @@ class Crystals:
         return np.einsum("ni,nij->nj", self.frac_coords, self.lattices_a[self.owners])
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Crystals":
-        """Return the crystals at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
+        """Return the crystals at `indices`, in that order, or those where a mask is true."""
+        indices = row_numbers(indices, len(self))
         atoms = self.atom_indices(indices)
         return Crystals(
             self.atomic_numbers[atoms], self.frac_coords[atoms], self.lattices_a[indices], self.n_atoms[indices]

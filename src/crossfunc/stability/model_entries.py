@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from crossfunc.energies import composition_matrix
 from crossfunc.potential import Crystals, as_model, predict
-from crossfunc.stability.entries import EntryTable, HullError, named
+from crossfunc.stability.entries import EntryTable, HullError, _fractions, named
 from crossfunc.stability.entry_sources import _facts_of_json, _read_json
-from crossfunc.symbols import ATOMIC_NUMBERS
+from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 __all__ = ["entries_by_model"]
+
+SAME_FRACTION = 1e-4
+"""Atomic fractions that differ by no more are one composition with rounded amounts."""
 
 
 def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model") -> tuple[EntryTable, dict[str, str]]:
@@ -37,7 +41,8 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
     Raises
     ------
     HullError
-        Entries without an ordered structure (names them), or none that the model can predict.
+        Entries without an ordered structure, entries whose structure is of another composition than they say (names
+        them), or none that the model can predict.
     """
     path = Path(path)
     rows = _read_json(path)
@@ -51,6 +56,7 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
             f"{path}: {named(ids[without])} has no ordered structure, so no model can predict its energy; write "
             "pymatgen's ComputedStructureEntry.as_dict(), or leave it out."
         )
+    _refuse_other_compositions(path, ids, tuple(fact.formula for fact in facts), [numbers for numbers, _, _ in whole])
     found = predict(as_model(model), Crystals.from_arrays(whole), derivatives=False, strict=False)
     kept = np.setdiff1d(np.arange(len(ids)), list(found["refused"]))
     refused = {str(ids[k]): reason for k, reason in found["refused"].items()}
@@ -66,6 +72,19 @@ def entries_by_model(model, path: str | os.PathLike, *, name: str = "the model")
         source=str(path),
     )
     return table, refused
+
+
+def _refuse_other_compositions(path: Path, ids: np.ndarray, formulas: tuple[str, ...], numbers: list) -> None:
+    """Raise where an entry says one composition and holds the structure of another: the energy would be of neither."""
+    difference = abs(_fractions(ids, formulas, str(path)) - composition_matrix(numbers)).max(axis=1).toarray().ravel()
+    wrong = np.flatnonzero(difference > SAME_FRACTION)
+    if len(wrong):
+        kinds, counts = np.unique(numbers[wrong[0]], return_counts=True)
+        held = "".join(f"{ELEMENT_SYMBOLS[z - 1]}{n}" for z, n in zip(kinds, counts, strict=True))
+        raise HullError(
+            f"{path}: {named(ids[wrong])} says another composition than its structure has (the first: "
+            f"{formulas[wrong[0]]}, and the structure is {held}): put right the one that is wrong, or leave it out."
+        )
 
 
 def _crystal_of(structure) -> tuple | None:

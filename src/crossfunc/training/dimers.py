@@ -95,8 +95,9 @@ def _points(path: Path, dimer: str, curve: dict, max_force_ev_per_a: float) -> l
     try:
         columns = [curve[key] for key in ("distances", "energies", "forces", "magmoms")]
         rows = list(zip(*columns, strict=True))
-        if dimer.split("-")[0] not in ATOMIC_NUMBERS:
-            raise KeyError(f"element {dimer.split('-')[0]}")
+        one, *others = dimer.split("-")
+        if one not in ATOMIC_NUMBERS or others != [one]:
+            raise KeyError(f"dimer {dimer}, expected one element twice, as O-O")
         largest = [np.abs(np.array(row[2], dtype=float).reshape(2, 3)).max() for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(

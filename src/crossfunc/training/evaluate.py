@@ -1,5 +1,6 @@
 """How far a model is from the labels: mean absolute errors, by element and by split, and the pairs behind them."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossfunc.potential.ase_model import as_model
-from crossfunc.potential.chgnet import predict
+from crossfunc.potential.chgnet import load_model, predict
+from crossfunc.potential.crystals import CrystalError, row_numbers
 from crossfunc.potential.direct import DirectModel
 from crossfunc.symbols import ELEMENT_SYMBOLS, N_ELEMENTS
 from crossfunc.training.labels import METRIC_SCALES, METRICS, LabelledFrames
@@ -109,7 +111,8 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
 
     Parameters
     ----------
-    model : CHGNet, AseModel or ASE Calculator
+    model : CHGNet, AseModel, ASE Calculator, or name or path
+        A name or path is one that `load_model` takes.
     frames : LabelledFrames
     progress : bool
         Show a bar.
@@ -126,7 +129,7 @@ def predict_frames(model, frames: LabelledFrames, *, progress: bool = False) -> 
     """
     from tqdm import tqdm
 
-    model = as_model(model)
+    model = as_model(load_model(model) if isinstance(model, str | os.PathLike) else model)
     n_frames, n_atoms = len(frames), len(frames.crystals.atomic_numbers)
     shapes = {"energy_per_atom_ev": (n_frames,), "stress_gpa": (n_frames, 3, 3)}
     shapes |= {"forces_ev_per_a": (n_atoms, 3), "magmoms_mub": (n_atoms,)}
@@ -176,7 +179,8 @@ def evaluate(
 
     Parameters
     ----------
-    model : CHGNet, AseModel or ASE Calculator
+    model : CHGNet, AseModel, ASE Calculator, or name or path
+        A name or path is one that `load_model` takes.
         From `load_model` or `load_calculator`.
     frames : LabelledFrames, Dataset, str or path
         A dataset is read with `LabelledFrames.from_dataset`.
@@ -238,10 +242,14 @@ def _read_frames(frames, functional: str, rows) -> LabelledFrames:
 def _split_masks(split: dict, n_frames: int) -> dict[str, np.ndarray]:
     masks = {}
     for name, indices in split.items():
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) and (indices.min() < 0 or indices.max() >= n_frames):
+        try:
+            indices = row_numbers(indices, n_frames)
+        except CrystalError as error:
+            raise EvaluationError(f"split {name!r}: {error}") from None
+        outside = indices[(indices < 0) | (indices >= n_frames)]
+        if len(outside):
             raise EvaluationError(
-                f"split {name!r} points at frame {indices.max()} of {n_frames}; it was made for other frames."
+                f"split {name!r} points at frame {outside[0]} of {n_frames}; it was made for other frames."
             )
         masks[name] = np.isin(np.arange(n_frames), indices)
     return masks

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -136,7 +136,9 @@ def finetune(
         finished = folder.read_finished(resume=resume)
         if finished is not None:
             done = read_back(folder, finished, method, chosen, parts)
-            if origin is None or (done.forgetting is not None and done.forgetting.frame_errors is not None):
+            _read_back_rows(callbacks, folder.load_checkpoint)
+            is_whole = done.forgetting is not None and done.forgetting.frame_errors is not None
+            if origin is None or (is_whole and finished.get("judged_on") == _judged_on(origin)):
                 return done
             return measure_run(done, origin, pretrained)
     elif out is not None:
@@ -146,6 +148,19 @@ def finetune(
         run.start(pretrained, references, prior)
         run.train(callbacks, progress=progress)
         return run.result(pretrained)
+
+
+def _read_back_rows(callbacks: Sequence, load_checkpoint: Callable) -> None:
+    """Give recorders the rows of a run whose steps are all done; without any, nothing is loaded to ask."""
+    if not callbacks:
+        return
+    from crossfunc.training.recorder import Recorder
+
+    recorders = [callback for callback in callbacks if isinstance(callback, Recorder)]
+    if recorders:
+        state = load_checkpoint()
+        for recorder in recorders:
+            recorder.read_back(state)
 
 
 def _rates_of(callbacks: Sequence):
@@ -256,7 +271,9 @@ class _Run:
                 self.folder.save_history(self.module.history)  # a row may have been written after this checkpoint
         if self.n_steps == 0:
             self.module.to("cuda" if _accelerator(self.settings.accelerator) == "gpu" else "cpu").add_first_row()
-        elif not self.module.is_done:
+        elif self.module.is_done:
+            _read_back_rows(callbacks, lambda: state)
+        else:
             keep_freed_memory()
             with (
                 quiet_lightning(),
@@ -345,10 +362,16 @@ class _Run:
             done = measure_run(done, self.origin, pretrained)
         if self.folder is not None:
             results = {"metrics": metrics, "seconds": seconds, "notes": list(self.notes)}
-            if done.forgetting is not None:
+            if done.forgetting is not None and self.origin is not None:
                 results["forgetting"] = done.forgetting.to_dict(with_frames=True)
+                results["judged_on"] = _judged_on(self.origin)
             self.folder.finish(**results)
         return done
+
+
+def _judged_on(origin: SourceSplit) -> dict[str, str]:
+    """What a report of forgetting is of: the fingerprint of the frames of each kind."""
+    return {kind: frames.fingerprint() for kind, frames in with_dimers(origin.held_out).items()}
 
 
 def measure_run(done: FinetuneResult, origin: SourceSplit, pretrained) -> FinetuneResult:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crossfunc.datasets import Dataset, DatasetError, open_dataset, split_by_material
+from crossfunc.potential.crystals import CrystalError, row_numbers
 from crossfunc.training.labels import TARGETS, LabelledFrames
 from crossfunc.training.methods import Method
 from crossfunc.training.settings import Settings, SettingsError
@@ -46,7 +47,10 @@ def read_split(frames: LabelledFrames, split, settings: Settings) -> dict[str, n
     unknown = sorted(set(split) - set(PARTS))
     if unknown or not {"train", "validation"} <= set(split):
         raise SettingsError(f"split: expected train, validation and perhaps test, got {', '.join(map(str, split))}.")
-    parts = {part: np.asarray(split[part], dtype=np.int64) for part in PARTS if part in split}
+    try:
+        parts = {part: row_numbers(split[part], len(frames)) for part in PARTS if part in split}
+    except CrystalError as error:
+        raise SettingsError(f"split: {error}") from None
     everything = np.concatenate(list(parts.values()))
     if len(everything) and (everything.min() < 0 or everything.max() >= len(frames)):
         raise SettingsError(f"split: indices must lie between 0 and {len(frames) - 1}, the frames of this functional.")

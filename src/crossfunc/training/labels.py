@@ -16,7 +16,7 @@ from crossfunc.datasets import Dataset, DatasetError, open_dataset
 from crossfunc.datasets.parquet_sizes import UnpacksTooLarge, check_unpacked_size
 from crossfunc.energies import composition_matrix
 from crossfunc.errors import InputError
-from crossfunc.potential.crystals import Crystals, concatenate_ranges
+from crossfunc.potential.crystals import Crystals, concatenate_ranges, row_numbers
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
 TARGETS = ("energy", "forces", "stress", "magmoms")
@@ -93,8 +93,8 @@ class LabelledFrames:
         return len(self.crystals)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "LabelledFrames":
-        """Return the frames at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
+        """Return the frames at `indices`, in that order, or those where a mask is true."""
+        indices = row_numbers(indices, len(self))
         atoms = self.crystals.atom_indices(indices)
         return LabelledFrames(
             self.crystals.take(indices),

@@ -236,7 +236,7 @@ def start_model(
     brings model-aware references from 0.8 to 0.2 eV/atom (lesson 3), and elements not seen get it as it is.
     """
     method = find_method(method)
-    base = copy.deepcopy(as_model(pretrained))
+    base = copy.deepcopy(as_model(pretrained)).float().cpu()  # a model trained in double precision stays so in memory
     chosen = method.references if references is None else references
     base_ev = element_references(base)
     if method.start == "scratch" and isinstance(chosen, str) and chosen == "model-aware":

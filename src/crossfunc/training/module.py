@@ -287,7 +287,9 @@ class TrainingModule(pl.LightningModule):
         derivatives = needs_derivatives(self.frames, self.split[part])
         tally = measure(model.to(self._root_device or self.device), loader, self.loss_settings, derivatives=derivatives)
         loss, _, metrics = tally.read(self._n_processes)
-        return {"n_frames": len(self.split[part]), "loss": loss, **metrics}
+        # None without labels, as an error without labels is: files hold no NaN.
+        found = loss if any(tally.n_labels.values()) else None
+        return {"n_frames": len(self.split[part]), "loss": found, **metrics}
 
     def _batches(self, part: str, *, shuffle: bool = False):
         native = is_native(self.model)

@@ -4,7 +4,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Recorder(Callback):
-    """Lightning callback that keeps rows, so that a run that goes on has neither holes nor repeats.
+    """Lightning callback that keeps rows, so that a run that goes on, or is read back, has neither holes nor repeats.
 
     Parameters
     ----------
@@ -28,6 +28,13 @@ class Recorder(Callback):
     def is_due(self, trainer, batch_idx: int) -> bool:
         """Whether the batch is one of those before which to record."""
         return batch_idx in {k * trainer.num_training_batches // self.per_epoch for k in range(self.per_epoch)}
+
+    def read_back(self, checkpoint: dict | None) -> None:
+        """Take the rows of a run that is not trained again from its checkpoint; none where it kept none."""
+        kept = (checkpoint or {}).get("callbacks", {}).get(self.state_key)
+        self.rows = []
+        if kept is not None:
+            self.load_state_dict(kept)
 
     def state_dict(self) -> dict:
         """Rows so far, for the checkpoint: plain values."""

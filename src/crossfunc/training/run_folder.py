@@ -242,6 +242,44 @@ class RunStart(NamedTuple):
     split_seed: int
     """Seed of its split by material."""
 
+    functional: str | None = None
+    """Whose frames it was trained on, None where it was given frames."""
+
+    fingerprint: str = ""
+    """Fingerprint of all its frames; empty where no run says."""
+
+    parts: Mapping[str, str] = {}
+    """Part of its split to the hash of the rows."""
+
+    def refuse_other_split(self, frames, parts: Mapping[str, np.ndarray]) -> None:
+        """Refuse frames, or parts of them, that are not those of the run.
+
+        Parameters
+        ----------
+        frames : LabelledFrames
+            Those of the run's functional.
+        parts : dict of str to ndarray
+            Rows of each part.
+
+        Raises
+        ------
+        RunError
+            Trained on other frames, whose split says nothing of these; or the run split them otherwise.
+        """
+        if not self.fingerprint:
+            return
+        if frames.fingerprint() != self.fingerprint:
+            raise RunError(
+                "the run was trained on other frames than those of this dataset, so its split says nothing of them; "
+                "name its own with --dataset, or a split with --split-seed."
+            )
+        if any(_hash(rows) != self.parts.get(part) for part, rows in parts.items()):
+            raise RunError(
+                f"the run was not split 8:1:1 by material with seed {self.split_seed} as here, so frames that it was "
+                "trained on would count as held out; judge it in Python, where its split is: "
+                "xf.evaluate(model, frames, split=split)."
+            )
+
     def find_model(self, given: str | None = None) -> str:
         """Name or path of the model before training.
 
@@ -274,7 +312,9 @@ def read_start(run: str | os.PathLike) -> RunStart:
         No run in this folder.
     """
     about = _read_run(run)
-    return RunStart(about["pretrained"], about["settings"]["split_seed"])
+    parts = {part: found["sha256"] for part, found in about["split"].items()}
+    origin = about["pretrained"], about["settings"]["split_seed"]
+    return RunStart(*origin, about.get("functional"), about["data"]["fingerprint"], parts)
 
 
 def _read_run(run: str | os.PathLike) -> dict[str, Any]:

@@ -310,12 +310,16 @@ def _check(value, name: str, low: float, high: float) -> None:
         raise StrategyError(f"{name}: expected a number {bounds}, got {value!r}.")
 
 
+_CURVATURES = {"huber": 1.0, "mse": 2.0}
+"""Second derivative of each kind of loss where the error is zero."""
+
+
 def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0, n_probes: int = 1) -> dict:
     r"""Diagonal of the Gauss-Newton matrix of the loss, averaged over frames, by random signs.
 
     For predictions :math:`\hat y_{tk}` of target t and random signs :math:`z_{tk}`, the square of
     :math:`\partial_\theta \sum_{tk} \sqrt{w_t/N_t}\, z_{tk}\, \hat y_{tk}` has :math:`\sum_{tk} \frac{w_t}{N_t}
-    (\partial_\theta \hat y_{tk})^2` as its mean.
+    (\partial_\theta \hat y_{tk})^2` as its mean; it is multiplied by the loss's curvature at zero error.
 
     Parameters
     ----------
@@ -323,7 +327,7 @@ def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0,
     frames : LabelledFrames
         Their labels only say which predictions count; the values are not read.
     loss : LossSettings
-        Weights w_t; its curvature is taken at zero error, where Huber's is that of e²/2.
+        Weights w_t, and the kind, whose curvature at zero error counts: 1 for Huber's e²/2, 2 for squared errors e².
     seed : int
         Seed of the signs.
     n_probes : int
@@ -337,13 +341,18 @@ def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0,
     Raises
     ------
     StrategyError
-        Not one label to weigh.
+        Not one label to weigh, or absolute errors, which have no curvature at zero.
     """
     import torch
 
     from crossfunc.potential.forward import forward
     from crossfunc.training.batches import step_loader
 
+    if loss.kind not in _CURVATURES:
+        raise StrategyError(
+            f"EWC: the loss {loss.kind!r} has no curvature at zero error to weigh parameters by; choose one of "
+            f"{', '.join(_CURVATURES)}."
+        )
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     like = next(iter(parameters.values()))
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -364,7 +373,8 @@ def gauss_newton_diagonal(model, frames, loss: "LossSettings", *, seed: int = 0,
                 for name, g in zip(parameters, found, strict=True):
                     if g is not None:
                         total[name] += g.square()
-    return {name: values / (len(frames) * n_probes) for name, values in total.items()}
+    scale = _CURVATURES[loss.kind] / (len(frames) * n_probes)
+    return {name: values * scale for name, values in total.items()}
 
 
 def _signed_sum(output, labels, n_labels, weights, generator):

@@ -437,7 +437,7 @@ def score(run: FinetuneResult, frames: LabelledFrames, part: str = "test") -> di
     }
     return {
         "errors": errors,
-        "refitted_energy_mae_mev_per_atom": float(np.nanmean(refitted)),
+        "refitted_energy_mae_mev_per_atom": None if np.isnan(refitted).all() else float(np.nanmean(refitted)),
         "force_slope": slope,
         "force_cosine": cosine,
         "by_frame": by_frame,

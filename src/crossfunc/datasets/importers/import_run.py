@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crossfunc.datasets.functionals import parse_functionals
 from crossfunc.datasets.importers.frame_rows import ISOLATED, FrameRows, RowError, impossible_rows, isolated_rows
@@ -67,17 +68,20 @@ class ImportSummary:
 class Sample:
     """Frames for checks of units: those of the materials with the smallest digests, the same ones for the same file.
 
-    Whole relaxations rather than single frames, so that energies can be compared with stresses between neighbours.
+    Whole relaxations rather than single frames, so that energies can be compared with stresses between neighbours. Each
+    functional has its share, whichever comes first in the file.
 
     Parameters
     ----------
     n_frames : int
+        In all; a functional that has fewer than its share leaves the rest to the others.
     n_per_material : int
+        Frames of one material in one functional: those that come first.
     max_atoms : int
         Larger crystals are left out: they cost the most and tell no more.
     n_large, largest_atoms : int
-        So many of the smallest crystals above `max_atoms`, of at most `largest_atoms`, stand in where there is no
-        smaller one.
+        So many of the smallest crystals above `max_atoms`, of at most `largest_atoms`, stand in for a functional that
+        has no smaller one.
     """
 
     def __init__(
@@ -91,49 +95,27 @@ class Sample:
     ):
         self.n_frames, self.n_per_material, self.max_atoms = n_frames, n_per_material, max_atoms
         self.n_large, self.largest_atoms = n_large, largest_atoms
-        self._kept: pa.Table | None = None
-        self._large: pa.Table | None = None
-        self._largest = 2**64
+        self._shares: dict[str, _Share] = {}
+        self._n_seen = 0
 
     def add(self, table: pa.Table) -> None:
         """Consider the frames of one more batch."""
-        order, rows = [], []
-        counts: Counter[str] = Counter()
-        n_atoms = np.asarray(table["atomic_numbers"].combine_chunks().value_lengths())
-        if self._kept is None:
-            self._add_large(table, n_atoms)
-        for row, material in enumerate(table["material_id"].to_pylist()):
-            counts[material] += 1
-            if counts[material] <= self.n_per_material and n_atoms[row] <= self.max_atoms:
-                digest = _digest(material)
-                if digest <= self._largest:
-                    rows.append(row)
-                    order.append(digest)
-        if not rows:
-            return
-        new = table.take(pa.array(rows)).append_column("_order", pa.array(order, pa.uint64()))
-        both = new if self._kept is None else pa.concat_tables([self._kept, new])
-        digests = both["_order"].to_numpy()
-        chosen = np.argsort(digests, kind="stable")[: self.n_frames]
-        if len(chosen) == self.n_frames:
-            self._largest = int(digests[chosen[-1]])
-        self._kept = both.take(pa.array(np.sort(chosen)))
-
-    def _add_large(self, table: pa.Table, n_atoms: np.ndarray) -> None:
-        wanted = np.flatnonzero((n_atoms > self.max_atoms) & (n_atoms <= self.largest_atoms))
-        if len(wanted) == 0:
-            return
-        new = table.take(pa.array(wanted))
-        both = new if self._large is None else pa.concat_tables([self._large, new])
-        sizes = np.asarray(both["atomic_numbers"].combine_chunks().value_lengths())
-        self._large = both.take(pa.array(np.sort(np.argsort(sizes, kind="stable")[: self.n_large])))
+        places = np.arange(self._n_seen, self._n_seen + table.num_rows)
+        self._n_seen += table.num_rows
+        table = table.append_column("_place", pa.array(places))
+        for functional in pc.unique(table["functional"]).to_pylist():
+            share = self._shares.setdefault(functional, _Share(self))
+            share.add(table.filter(pc.equal(table["functional"], functional)))
 
     @property
     def frames(self) -> pa.Table | None:
         """The frames chosen so far, in the order they came; None where all are too large."""
-        if self._kept is None:
-            return self._large
-        return self._kept.drop_columns("_order").combine_chunks()
+        kept = [share.kept for share in self._shares.values() if share.kept is not None]
+        parts = [part.slice(0, n) for part, n in zip(kept, _fair_parts(self.n_frames, kept), strict=True)]
+        parts += [share.large for share in self._shares.values() if share.kept is None and share.large is not None]
+        if not parts:
+            return None
+        return pa.concat_tables(parts).sort_by("_place").drop_columns("_place").combine_chunks()
 
     @property
     def note(self) -> str:
@@ -144,6 +126,60 @@ class Sample:
             f"units and signs were not measured: every frame has more than {self.largest_atoms} atoms; add some "
             "smaller ones to have them checked"
         )
+
+
+class _Share:
+    """What a sample keeps of one functional: never more than the whole sample holds, and a few large crystals."""
+
+    def __init__(self, limits: Sample):
+        self.limits = limits
+        self.kept: pa.Table | None = None  # smallest digest first, frames of a material in the order they came
+        self.large: pa.Table | None = None
+        self._largest = np.uint64(2**64 - 1)
+
+    def add(self, table: pa.Table) -> None:
+        n_atoms = np.asarray(table["atomic_numbers"].combine_chunks().value_lengths())
+        if self.kept is None:
+            self._add_large(table, n_atoms)
+        small = (n_atoms <= self.limits.max_atoms) & (_digests_of(table) <= self._largest)
+        if not small.any():
+            return
+        new = table.take(pa.array(np.flatnonzero(small)))
+        both = new if self.kept is None else pa.concat_tables([self.kept, new])
+        digests = _digests_of(both)
+        chosen = np.argsort(digests, kind="stable")
+        _, first, count = np.unique(digests[chosen], return_index=True, return_counts=True)
+        turn = np.arange(len(chosen)) - np.repeat(first, count)
+        chosen = chosen[turn < self.limits.n_per_material][: self.limits.n_frames]
+        if len(chosen) == self.limits.n_frames:
+            self._largest = digests[chosen[-1]]
+        self.kept = both.take(pa.array(chosen))
+
+    def _add_large(self, table: pa.Table, n_atoms: np.ndarray) -> None:
+        wanted = np.flatnonzero((n_atoms > self.limits.max_atoms) & (n_atoms <= self.limits.largest_atoms))
+        if len(wanted) == 0:
+            return
+        new = table.take(pa.array(wanted))
+        both = new if self.large is None else pa.concat_tables([self.large, new])
+        sizes = np.asarray(both["atomic_numbers"].combine_chunks().value_lengths())
+        self.large = both.take(pa.array(np.sort(np.argsort(sizes, kind="stable")[: self.limits.n_large])))
+
+
+def _digests_of(table: pa.Table) -> np.ndarray:
+    """Digest of each row's material."""
+    names = table["material_id"].combine_chunks().dictionary_encode()
+    digests = np.array([_digest(name) for name in names.dictionary.to_pylist()], dtype=np.uint64)
+    return digests[np.asarray(names.indices)]
+
+
+def _fair_parts(n: int, tables: list[pa.Table]) -> list[int]:
+    """How many rows of each table make n in all, as equal as the tables' lengths allow."""
+    parts = [0] * len(tables)
+    by_length = sorted(range(len(tables)), key=lambda k: tables[k].num_rows)
+    for turn, k in enumerate(by_length):
+        parts[k] = min(tables[k].num_rows, n // (len(tables) - turn))
+        n -= parts[k]
+    return parts
 
 
 def _digest(identifier: str) -> int:

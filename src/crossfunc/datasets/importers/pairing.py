@@ -194,7 +194,7 @@ _PAIR = ["material_id", "low", "high", "row", "pairing"]
 
 
 def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer: DatasetWriter) -> pd.DataFrame:
-    """Structures with one frame in each functional; the same id on two different cells is told in the ledger."""
+    """Structures with one frame of one material in each functional; what an id mixes up is told in the ledger."""
     sides = []
     for frames in by_functional.values():
         known = frames[frames["structure_id"].notna()].reset_index(names="row")
@@ -204,8 +204,9 @@ def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer
             reason = "one structure id on several cells in one functional: frames kept, not paired"
             writer.reject("pairs", row.row, row.structure_id, reason)
         # of one structure in several states, magnetic ones perhaps, the lowest
-        sides.append(known[~several].sort_values("energy", kind="stable").drop_duplicates("structure_id").sort_index())
-    both = sides[0].merge(sides[1], on="structure_id", suffixes=("_low", "_high"))
+        lowest = known[~several].sort_values("energy", kind="stable").astype({"material_id": str})
+        sides.append(lowest.drop_duplicates(["structure_id", "material_id"]).sort_index())
+    both = _of_one_structure(*sides)
     differ = (both["n_atoms_low"] != both["n_atoms_high"]) | (
         (both["volume_low"] / both["volume_high"] - 1).abs() > SAME_VOLUME
     )
@@ -216,7 +217,14 @@ def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer
     for row in both[mixed].itertuples():
         reason = f"structure id: {_why_not_paired(by_functional, numbers, row)}"
         writer.reject("pairs", row.row_low, row.structure_id, reason)
-    both = both[~differ & ~mixed]
+    stranger = both["material_id_low"] != both["material_id_high"]
+    for row in both[stranger & ~differ & ~mixed].itertuples():
+        reason = (
+            f"structure id: material {row.material_id_low} in the low functional, {row.material_id_high} in the high "
+            "one: frames kept, not paired"
+        )
+        writer.reject("pairs", row.row_low, row.structure_id, reason)
+    both = both[~differ & ~mixed & ~stranger]
     same = int((both["energy_low"] == both["energy_high"]).sum())
     if len(both) >= MANY and same > len(both) / 2:
         raise DatasetError(
@@ -225,13 +233,27 @@ def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer
         )
     return pd.DataFrame(
         {
-            "material_id": both["material_id_high"].astype(str),
+            "material_id": both["material_id_high"],
             "low": both["energy_low"],
             "high": both["energy_high"],
             "row": both["row_high"],
             "pairing": "same structure",
         }
     )
+
+
+def _of_one_structure(low: pd.DataFrame, high: pd.DataFrame) -> pd.DataFrame:
+    """Frames of one structure in both functionals: of one material where there is one, else of two."""
+    both = low.assign(material_id_low=low["material_id"]).merge(
+        high.assign(material_id_high=high["material_id"]),
+        on=["structure_id", "material_id"],
+        suffixes=("_low", "_high"),
+    )
+    left, right = (
+        some[~some["structure_id"].isin(both["structure_id"])].drop_duplicates("structure_id") for some in (low, high)
+    )
+    strangers = left.merge(right, on="structure_id", suffixes=("_low", "_high"))
+    return pd.concat([both.drop(columns="material_id"), strangers], ignore_index=True) if len(strangers) else both
 
 
 def _other_composition(both: pd.DataFrame) -> pd.Series:
