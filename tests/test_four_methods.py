@@ -243,9 +243,9 @@ def test_runs_that_end_at_different_epochs_are_drawn_to_one_end():
             history=pd.DataFrame({"epoch": epochs, f"validation_{ENERGY}": 1.0, f"train_{ENERGY}": 2.0})
         )
 
-    runs = {("4", 0): run([0, 4, 8, 9]), ("4", 1): run([0, 4, 7]), ("3", 0): run([0, 4])}
+    runs = {("4", 0): run([0, 4, 8, 10]), ("4", 1): run([0, 4, 7]), ("3", 0): run([0, 4])}
     table = four_methods.histories(runs, ENERGY)
-    assert table[table["method"] == "4"].groupby("seed")["epoch"].apply(list).tolist() == [[0, 4, 8], [0, 4, 8]]
+    assert table[table["method"] == "4"].groupby("seed")["epoch"].apply(list).tolist() == [[0, 4, 8.5], [0, 4, 8.5]]
     assert table[table["method"] == "3"]["epoch"].tolist() == [0, 4]
 
 

@@ -763,7 +763,7 @@ def histories(runs, quantity: str) -> pd.DataFrame:
         for case in DRAWN
         for (name, seed), run in runs.items()
         if name == case
-    )
+    ).astype({"epoch": float})  # a mean of epochs need not be whole
     last = every["is_last"]
     every.loc[last, "epoch"] = every[last].groupby("method")["epoch"].transform("mean")
     n_seeds = every.groupby("method")["seed"].transform("nunique")
