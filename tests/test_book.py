@@ -678,10 +678,7 @@ KEPT_FOR_CLAIMS = {
     "converged-surrogate": ("surrogate", set()),
     "dft": ("DFT", {"02", "06"}),
 }
-OLDER = {
-    ("sevennet", "04_four_methods"): {"train_energy_4_minus_3"},
-    ("converged", "04_four_methods"): {"train_energy_4_minus_3"},
-}
+OLDER = {("sevennet", "04_four_methods"): {"train_energy_4_minus_3"}}
 """What kept runs are too old to have recorded; to be emptied as they are made again."""
 
 
