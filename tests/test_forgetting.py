@@ -419,7 +419,8 @@ def test_a_run_on_another_split_or_other_frames_is_not_judged_by_this_one(datase
     assert "trained on other frames than those of this dataset" in other.output
 
 
-def test_a_finished_run_is_judged_anew_on_another_source(dataset, start, tmp_path):
+def test_a_finished_run_is_judged_anew_on_another_source(dataset, start, tmp_path, monkeypatch):
+    monkeypatch.delenv("CROSSFUNC_DATA", raising=False)  # dimers are judged by as well where they are
     frames = LabelledFrames.from_dataset(dataset, "high")
     low = label_with_model(start, LabelledFrames.from_dataset(dataset, "low"))
     off = replace_labels(low, forces_ev_per_a=low.forces_ev_per_a + 5)

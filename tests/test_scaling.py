@@ -133,6 +133,14 @@ def test_a_shift_that_a_run_has_at_every_size_is_no_scatter_of_the_exponent():
     assert high - low > 0.05
 
 
+def test_two_runs_whose_slopes_agree_by_luck_do_not_make_the_exponent_certain():
+    n, runs = np.tile([10, 100, 1000], 2), np.repeat([0, 1], 3)
+    error = np.array([65, 60, 64, 60, 65, 59])  # -0.0034 and -0.0036, from errors that scatter by a tenth
+    low, high = fit_power_law(n, error, runs=runs).exponent_interval
+    assert low < -0.05
+    assert high > 0.05
+
+
 def test_the_law_is_that_of_all_points_and_the_mean_of_its_runs():
     n, error, runs = of_runs(np.random.default_rng(1))
     order = np.random.default_rng(2).permutation(len(n))

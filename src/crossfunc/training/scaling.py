@@ -168,7 +168,8 @@ def fit_power_law(
     Notes
     -----
     Every point counts once. Where several `runs` have the same sizes, each has a law of its own, the law is their mean,
-    and samples are drawn with the covariance of that mean. Without `runs`, errors are resampled within each size where
+    and samples are drawn with the covariance of that mean: of the laws, or, where these agree by more than the scatter
+    of runs about them lets expect, of that scatter. Without `runs`, errors are resampled within each size where
     all sizes have several, else the residuals of the fit, as if no two points had anything in common. All are stretched
     for the degrees of freedom they lack: by sqrt(k / (k - 1)), or sqrt(n / (n - 2)), as draws from few vary less than
     new runs would, and from the normal to Student's t. 90 % intervals from 3 runs hold the true exponent in 90 % of
@@ -305,11 +306,10 @@ def _fit_lines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _sample_lines(x, y, runs, n_bootstrap: int, rng, level: float) -> tuple[np.ndarray, str]:
     """Draw lines as new runs would have them, shape (n_bootstrap, 2), and say what was resampled."""
     centre = _fit_lines(x, y[None])[0]
-    lines = None if runs is None else _line_of_each_run(x, y, runs)
-    if lines is not None:
-        k = len(lines)
-        drawn = rng.multivariate_normal(np.zeros(2), np.cov(lines.T) / k, n_bootstrap, method="svd")
-        return centre + student_stretch(level, k - 1) * drawn, "runs"
+    curves = None if runs is None else _curve_of_each_run(x, y, runs)
+    if curves is not None:
+        covariance = _scatter_of_lines(*curves, level) / len(curves[1])
+        return centre + rng.multivariate_normal(np.zeros(2), covariance, n_bootstrap, method="svd"), "runs"
     _, owner, counts = np.unique(x, return_inverse=True, return_counts=True)
     by_seed = counts.min() >= 2
     if by_seed:
@@ -322,8 +322,8 @@ def _sample_lines(x, y, runs, n_bootstrap: int, rng, level: float) -> tuple[np.n
     )
 
 
-def _line_of_each_run(x, y, runs) -> np.ndarray | None:
-    """Intercept and slope of every run, shape (k, 2); None unless two or more have the same sizes, once each."""
+def _curve_of_each_run(x, y, runs) -> tuple[np.ndarray, np.ndarray] | None:
+    """Sizes, and errors of every run at them, (k, n); None unless two runs or more have the same sizes, once each."""
     names = np.unique(runs)
     order = np.lexsort((x, runs))
     sizes = len(np.unique(x))
@@ -332,7 +332,28 @@ def _line_of_each_run(x, y, runs) -> np.ndarray | None:
     of_runs = x[order].reshape(len(names), sizes)
     if not (np.array_equal(np.sort(runs), np.repeat(names, sizes)) and (of_runs == of_runs[0]).all()):
         return None
-    return _fit_lines(of_runs[0], y[order].reshape(len(names), sizes))
+    return of_runs[0], y[order].reshape(len(names), sizes)
+
+
+def _scatter_of_lines(x: np.ndarray, curves: np.ndarray, level: float) -> np.ndarray:
+    """Covariance of intercept and slope of one run, stretched for the few runs that it is known from.
+
+    Few slopes may agree by luck. What runs scatter about lines of their own is a lower bound to what their slopes do:
+    deviations from the mean curve are used, so that a curve that is no line adds nothing.
+    """
+    k, n = curves.shape
+    centred, deviations = x - x.mean(), curves - curves.mean(axis=0)
+    heights, slopes = _fit_lines(centred, deviations).T  # heights at the mean size, where they say nothing of slopes
+    left = deviations - heights[:, None] - np.multiply.outer(slopes, centred)
+    n_free = (k - 1) * (n - 2)
+    of_height, of_slope = (student_stretch(level, k - 1) * of_runs.std(ddof=1) for of_runs in (heights, slopes))
+    of_left = student_stretch(level, n_free) * np.sqrt((left**2).sum() / n_free / (centred**2).sum())
+    together = np.corrcoef(heights, slopes)[0, 1] if of_slope > of_left and of_height > 0 else 0.0
+    of_slope = max(of_slope, of_left)
+    covariance = np.array([[of_height**2, together * of_height * of_slope], [0, of_slope**2]])
+    covariance[1, 0] = covariance[0, 1]
+    to_intercept = np.array([[1, -x.mean()], [0, 1]])
+    return to_intercept @ covariance @ to_intercept.T
 
 
 def _resample_seeds(y, owner, counts, n_bootstrap: int, rng) -> np.ndarray:
