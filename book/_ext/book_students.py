@@ -24,7 +24,7 @@ def student_lines(runs):
     caption = (
         f"{about['student']} on `{about['dataset']}`: mean absolute errors on test materials, {n_seeds} seeds, "
         f"{about['settings']['n_steps']} steps of {about['settings']['batch_size']} frames, with 95 % intervals over "
-        f"materials. {about['label_notice'][:1].upper()}{about['label_notice'][1:]}"
+        f"materials and runs. {about['label_notice'][:1].upper()}{about['label_notice'][1:]}"
     )
     lines = [*list_table(("Student", *_TARGETS.values()), rows, "34 22 22 22", caption=caption), ""]
     compared = differences(runs)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from crossfunc.bench.verdicts import rounded
-from crossfunc.bootstrap import Estimate, mean_error, paired_over_seeds
+from crossfunc.bootstrap import Estimate, mean_over_seeds, paired_over_seeds
 from crossfunc.datasets import open_dataset
 from crossfunc.datasets.store import dataset_fingerprint
 from crossfunc.energies.atomref import fit_atomref, fit_model_aware_atomref
@@ -401,7 +401,7 @@ def read_runs(folder: Path) -> dict[str, list[dict]]:
 
 
 def mean_errors(runs: list[dict], of: str = "errors") -> dict[str, Estimate]:
-    """Mean error over seeds and test frames, by target, with an interval over materials.
+    """Mean error over seeds and test frames, by target, with an interval over materials and runs.
 
     Parameters
     ----------
@@ -410,8 +410,8 @@ def mean_errors(runs: list[dict], of: str = "errors") -> dict[str, Estimate]:
     of : str
         "errors" of the method, or "errors_of_zero".
     """
-    ids = np.concatenate([[f"{one['seed']}/{name}" for name in one["material_ids"]] for one in runs])
-    return {target: mean_error(np.concatenate([one[of][target] for one in runs]), ids) for target in runs[0][of]}
+    ids = [one["material_ids"] for one in runs]
+    return {target: mean_over_seeds([one[of][target] for one in runs], ids) for target in runs[0][of]}
 
 
 def differences(runs: dict[str, list[dict]]) -> dict[tuple[str, str], dict[str, Estimate]]:
