@@ -913,9 +913,8 @@ def evaluate(
     seed = begun.split_seed if split_seed is None else split_seed
     split = split_by_material(frames.material_ids, seed=seed) if by_split else None
     if (by_split or source) and split_seed is None and begun.fingerprint:
-        of_run = begun.functional or opened.functional(functional or "high").key
-        is_same = of_run == opened.functional(functional or "high").key
-        trained = frames if is_same else LabelledFrames.from_dataset(opened, of_run)
+        is_other = begun.functional not in (None, opened.functional(functional or "high").key)
+        trained = LabelledFrames.from_dataset(opened, str(begun.functional)) if is_other else frames
         begun.refuse_other_split(trained, split_by_material(trained.material_ids, seed=seed))
     bars = not as_json and sys.stderr.isatty()
     with use_cluster(cluster):

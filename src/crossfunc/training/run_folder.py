@@ -266,8 +266,6 @@ class RunStart(NamedTuple):
         RunError
             Trained on other frames, whose split says nothing of these; or the run split them otherwise.
         """
-        if not self.fingerprint:
-            return
         if frames.fingerprint() != self.fingerprint:
             raise RunError(
                 "the run was trained on other frames than those of this dataset, so its split says nothing of them; "
