@@ -16,6 +16,7 @@ from crossfunc.errors import InputError
 from crossfunc.potential.correction import CorrectionInputs
 from crossfunc.potential.graphs import GraphBatch
 from crossfunc.potential.kernels import Kernels, linears
+from crossfunc.potential.mean_references import mean_references
 from crossfunc.potential.native import evaluate, evaluate_to_train, is_native, network_of
 from crossfunc.units import EV_PER_A3_TO_GPA
 
@@ -172,9 +173,7 @@ def _reference_energies(model: nn.Module, batch: GraphBatch) -> torch.Tensor:
     """Element references per atom, shape (n_crystals,); zero for a model without any."""
     if model.composition_model is None:
         return batch.lattices.new_zeros(len(batch.n_atoms))
-    weights = model.composition_model.fc.weight[0]
-    sums = batch.lattices.new_zeros(len(batch.n_atoms)).index_add(0, batch.owners, weights[batch.atomic_numbers - 1])
-    return sums / batch.n_atoms
+    return mean_references(model.composition_model.fc.weight[0], batch.atomic_numbers, batch.owners, batch.n_atoms)
 
 
 def atom_features(model: nn.Module, batch: GraphBatch) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from crossfunc.potential.kernels import linears
+from crossfunc.potential.mean_references import mean_references
 from crossfunc.potential.pieces import CutCrystals, Piece, Walks, cut_rows
 from crossfunc.potential.watch import KeptWith
 from crossfunc.units import EV_PER_A3_TO_GPA
@@ -248,8 +249,8 @@ class _Evaluation:
         site_energies, steps = self._read_out(self.atoms[-1])
         energies = batch.crystals(site_energies)[:, 0] / batch.n_atoms
         if network.references is not None:
-            references = network.references.index_select(0, batch.atomic_numbers - 1)[:, None]
-            energies += batch.crystals(references)[:, 0] / batch.n_atoms
+            owners = torch.repeat_interleave(batch.n_atoms.long())
+            energies = energies + mean_references(network.references, batch.atomic_numbers, owners, batch.n_atoms)
         result = {"energy_per_atom_ev": energies, "magmoms_mub": moments}
         if self.derivatives:
             forces, virials = self._differentiate(steps)
