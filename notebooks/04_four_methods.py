@@ -271,7 +271,7 @@ for key, (model, references, _) in begun.items():
 # - *model-aware references*: fitted to what the network leaves of the new energies, so that the difference between the average bonding here and in the pretraining set is not counted twice (lesson 3).
 #
 # Two functionals give nearly the same forces, so a start that had been shown a test material in one of them would know most of what is asked about it in the other.
-# (The paper's pretraining was not held back like this: it had seen most of the materials in GGA/GGA+U. Its test materials are new to the *functional*, ours are new altogether.)
+# (The paper's pretraining was not held back like this: it had seen most of the materials in GGA/GGA+U, and its test materials are new to the *functional* alone. Ours are new to the functional and to the code; many of them the published network met in its pretraining, with labels of VASP.)
 
 # %%
 low = units.taught_labels(ds, frames, parameters)
@@ -282,9 +282,9 @@ planned = units.case_units(
     has_papers_table=published_tables_apply(ds),
 )
 print(
-    f"every run of a seed starts from a model that was taught {low_name}"
+    f"Pretrained runs of a seed start from a model that was taught {low_name}."
     if low
-    else f"Nothing to teach here: every run starts from CHGNet {pretrained}."
+    else f"Nothing to teach here: pretrained runs start from CHGNet {pretrained}."
 )
 
 # %% [markdown]

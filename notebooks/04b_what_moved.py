@@ -279,7 +279,7 @@ four_methods.record_spread(results, spread)
 
 # %% [markdown]
 # A spread over splits holds the materials that happen to be in the test as well as those that happen to be in training; intervals on the first page hold both: the draw of materials, and by how much more than that explains the seeds differ.
-# Repeating with other orders costs as much and tells less, unless the network starts from nothing.
+# Repeating with other orders costs as much and tells less; of a network that starts from nothing, whose weights are drawn as well, it tells more than of a fine-tuned one.
 
 # %% [markdown]
 # ## What did it cost?

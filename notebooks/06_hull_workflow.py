@@ -69,7 +69,7 @@ from crossfunc.lessons import (
     own_data,
     verdicts,
 )
-from crossfunc.lessons.verdicts import E_D, GGA, ORDER, PUBLISHED
+from crossfunc.lessons.verdicts import E_D, GGA, PUBLISHED
 from crossfunc.plain_text import in_html
 from crossfunc.symbols import ATOMIC_NUMBERS
 
@@ -152,7 +152,7 @@ print(f"compounds and {(~is_compound).sum()} crystals of single elements")
 # If it is negative, the material is stable against every *other* composition, and its size says by how much, which the {term}`energy above hull` does not: that one is zero for everything on the hull.
 #
 # Phases of the same composition do not count as others: they are other forms of the same material, not its products.
-# So a higher form of a stable compound has a negative $E_\mathrm{d}$ too, and still lies above the hull, by what separates it from the lowest form.
+# So a higher form of a stable compound can have a negative $E_\mathrm{d}$ too, as long as it lies below the best mixture of the others, and still lies above the hull, by what separates it from the lowest form.
 #
 # In a binary the minimum can be found with a ruler.
 # Two phases, one on each side, make the composition in exactly one way (the *lever rule*), so try all pairs and keep the lowest line:
@@ -347,9 +347,7 @@ shown.style.format(precision=0, escape="html").format_index(escape="html")
 
 # %%
 scores = verdicts.score_all(reports, unseen)
-by_model = scores.groupby(level=0, sort=False)
-order = [name for name in ORDER if name in by_model.groups]
-mean = by_model.mean().loc[order]
+mean = verdicts.mean_scores(scores)
 compared = verdicts.Compared(reports, unseen)
 ends = sorted({scores["n"].min(), scores["n"].max()})
 n_judged = [f"{n:.0f}" for n in ends]
@@ -363,13 +361,14 @@ table.style.set_caption(
 )
 
 # %% tags=["remove-cell"]
-for name, key in ((name, verdicts.KEYS[name]) for name in order):
+for name, key in ((name, verdicts.KEYS[name]) for name in mean.index):
     row, n = mean.loc[name], f"{mean.loc[name, 'n']:.0f}"
     for metric in ("decomposition", "formation"):
         mae = compared.estimate(name, metric)
         results.record(f"{metric}_mae_{key}", mae.value, mae.interval, n=n)
     results.record(f"same_products_{key}", row["same products"], n=n)
-    results.record(f"f1_{key}", row["F1"], n=n)
+    if np.isfinite(row["F1"]):
+        results.record(f"f1_{key}", row["F1"], n=n)
 
 # %% [markdown]
 # Two methods' errors rise and fall together, since they are those of the same compounds: a compound that is hard for one is mostly hard for the other.
@@ -387,7 +386,7 @@ verdicts.differences_table(gaps)
 # %%
 first = next(iter(unseen))
 points, n_wrong = {}, {}
-for name in order:
+for name in mean.index:
     report = reports.get((name, first), reports.get((name, None)))
     points[name] = r = report[report["id"].isin(unseen[first])]
     n_wrong[name] = (r["reference_ev"] * r["model_ev"] < 0).sum()

@@ -170,7 +170,7 @@ Markdown(learning_curves.free_in_words(at_zero))
 # Forces are the same in the first two rows, because references do not touch them.
 # Energies are not: a plain refit counts the *difference* between this set's average bonding and that of the pretraining set twice, once in the reference and once in the network (lesson 3).
 # Transfer by Method 4 has to unlearn that first, which scratch does not, so look out for it at the left end of the energy curves.
-# *Plain start*, where it is listed, has model-aware references on the pretrained model as it comes; what the taught start gains on it is what the change of code had left.
+# *Plain start*, where it is listed, has model-aware references on the pretrained model as it comes; the two differ by what teaching changed, which can be for the worse.
 # The last row is what a model without any forces gets.
 #
 # These rows cost no training on the new functional.

@@ -197,7 +197,10 @@ if pairs is not None:
     results.record("pearson_total", total, n=len(pairs))
     results.record("pearson_refitted", rest, n=len(pairs))
     results.record("offset_before", 1000 * advice.initial_mae_ev_per_atom)
-    results.record("offset_after", 1000 * advice.refitted_mae_ev_per_atom)
+    if advice.is_held_out:
+        results.record(
+            "offset_after", 1000 * advice.refitted_mae_ev_per_atom
+        )
     print(advice.reason)
 
 # %% [markdown]
@@ -321,7 +324,7 @@ if real is not None:
 # %% [markdown]
 # The two energy errors are both right and must not be mixed up: materials with long relaxations count once in the second and often in the first.
 # Everywhere else in this book, errors are means over frames.
-# The published model was trained on 0.2 million frames; here is how far a few dozen of these carry the GGA/GGA+U model, on fluorides that it has not seen:
+# The published model was trained on 0.2 million frames; here is how far a few dozen of these carry the GGA/GGA+U model, on fluorides that this run has not seen:
 
 # %%
 if real is not None:

@@ -45,6 +45,9 @@ def test_frames_are_those_of_the_paper_profile():
     n = book_costs.frames_trained(ROOT)
     assert n["one method, one seed"] == 190_598 * 50  # 8:1:1 of 238,247 frames, 50 epochs
     assert n["Table 1 and Fig. 3 (lesson 4)"] == 7 * 190_598 * 50  # four methods and three more runs
+    five = book_costs.paper_parameters(ROOT, "05_gradient_diagnostics")
+    assert five["n_epochs"] > 1  # lesson 5 watches until forces turn, not for one epoch
+    assert n["Fig. 3a (lesson 5)"] == 3 * five["n_seeds"] * five["n_train"] * five["n_epochs"]
     sizes = book_costs.paper_parameters(ROOT, "07_scaling_laws")["sizes"]
     assert n["Fig. 6 (lesson 7)"] == (3 * len(sizes) + 1) * 600_000 * 16
 

@@ -48,7 +48,7 @@ def frames_trained(root):
     return {
         "one method, one seed": per_run,
         "Table 1 and Fig. 3 (lesson 4)": per_run * sum(RUNS_OF_LESSON_4.values()) * four["n_seeds"],
-        "Fig. 3a (lesson 5)": STARTS_OF_LESSON_5 * five["n_seeds"] * five["n_train"],
+        "Fig. 3a (lesson 5)": STARTS_OF_LESSON_5 * five["n_seeds"] * five["n_train"] * five["n_epochs"],
         "Fig. 6 (lesson 7)": runs * seven["n_seeds"] * seven["max_steps"] * seven["batch_size"],
     }
 

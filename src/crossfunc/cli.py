@@ -1087,16 +1087,19 @@ def units(
 
     from crossfunc.cluster import use_cluster
     from crossfunc.datasets import open_dataset
-    from crossfunc.lessons.kept_units import fetch_units, keep_unit
+    from crossfunc.lessons.kept_units import check_keepable, fetch_units, keep_unit
     from crossfunc.lessons.lesson_runs import runs_of
     from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.progress import write_progress_page
-    from crossfunc.lessons.sources import LessonError, find_root
+    from crossfunc.lessons.sources import LessonError, place_lessons
     from crossfunc.lessons.units import units_folder
     from crossfunc.overrides import parse_overrides
     from crossfunc.training.units import PRETRAINED, progress, progress_table, run_units
 
-    (plan,) = plan_run(find_root(root), profile, [lesson], parse_overrides(parameter or []), out=out)
+    checkout, notebooks = place_lessons(root, out=out)
+    (plan,) = plan_run(checkout, profile, [lesson], parse_overrides(parameter or []), out=out, notebooks=notebooks)
+    if keep:
+        check_keepable(plan)
     folder = units_folder(plan.results, plan.lesson.stem)
     frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
     chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]

@@ -85,10 +85,11 @@ def run(
         The files that are there now.
     """
     opened, fingerprint = open_dataset(dataset), dataset_fingerprint(dataset)
+    labels = opened.functional(functional).name
     files = []
     for name, published in (MODELS if models is None else models).items():
         file = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-        if _is_of(file, fingerprint):
+        if _is_of(file, fingerprint, labels):
             report(f"{name}: there already, {file}")
         elif importlib.util.find_spec(published.package) is None:
             report(f"{name}: left out, {published.package} is not installed")
@@ -103,14 +104,15 @@ def run(
     return files
 
 
-def _is_of(file: Path, fingerprint: str) -> bool:
-    """Whether a verdict on these data is there."""
+def _is_of(file: Path, fingerprint: str, labels: str) -> bool:
+    """Whether a verdict on these data and on the labels of this functional is there."""
     if not file.is_file():
         return False
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("dataset_sha256") == fingerprint
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         return False
+    return (found.get("dataset_sha256"), found.get("labels")) == (fingerprint, labels)
 
 
 def rounded(value):

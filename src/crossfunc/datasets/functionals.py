@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from crossfunc.datasets.schema import ENERGY_KINDS, SIDES, DatasetError
+from crossfunc.plain_text import visible
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9+._-]{0,60}")
 _OLD_KEYS = {"gga", "r2scan"}
 _KNOWN_KEYS = {"gga/gga+u": "gga", "low functional": "low", "high functional": "high"}
 _KIND_IN_WORDS = {"raw": "", "mp2020": ", MP2020 corrected"}
+_MARKUP = re.compile(r"[\\`{}\[\]<>|$\n\t]")
 _COLUMN = re.compile(r"(low|high)_(uncorrected_)?(formation_)?energy_per_atom_ev")
 
 
@@ -120,7 +122,7 @@ def parse_functionals(entry, file: str) -> tuple[Functional, Functional]:
     Raises
     ------
     DatasetError
-        Written by an older crossfunc, incomplete, or two that cannot be told apart.
+        Written by an older crossfunc, incomplete, a name with markup in it, or two that cannot be told apart.
     """
     if isinstance(entry, dict) and set(entry) == _OLD_KEYS and all(isinstance(name, str) for name in entry.values()):
         folder = re.sub(r"/?dataset\.json$", "", file)
@@ -133,6 +135,13 @@ def parse_functionals(entry, file: str) -> tuple[Functional, Functional]:
             f'{file}: functionals must describe `low` and `high`, each as {{"name": "GGA/GGA+U", "key": "gga", '
             f'"energy_kind": one of {", ".join(ENERGY_KINDS)}}}; a key has small letters, digits and + . _ - only.'
         )
+    for name in (entry[side]["name"] for side in SIDES):
+        if visible(name) != name or (found := _MARKUP.search(name)):
+            what = "a character that is not shown" if visible(name) != name else found[0]
+            raise DatasetError(
+                f"{file}: the functional {visible(name)!r} has {what} in its name, which pages would take for markup; "
+                "names have letters, digits, spaces and + - . , / ( ) * only."
+            )
     low, high = (Functional(side, **{k: entry[side][k] for k in ("name", "key", "energy_kind")}) for side in SIDES)
     if low.key == high.key or low.key == "high" or high.key == "low":
         raise DatasetError(

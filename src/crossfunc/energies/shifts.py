@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crossfunc.bootstrap import FEWEST
+from crossfunc.bootstrap import FEWEST, estimate_of_sums
 from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
 from crossfunc.energies.composition import as_composition_matrix, element_symbols
 from crossfunc.errors import InputError
@@ -41,6 +41,7 @@ class RefitAdvice:
     reason: str
     explained_variance: float  # share of the variance of the difference that composition explains
     explained_offset: float  # share of its mean square, so with the part that is common to all materials
+    explained_offset_interval: tuple[float, float]  # 95 % over the materials that it is of; NaN where it is in sample
     initial_mae_ev_per_atom: float  # with the references as they are
     refitted_mae_ev_per_atom: float  # with refitted references
     is_held_out: bool  # the shares and the refitted error come from materials that were not fitted
@@ -364,6 +365,11 @@ def refit_advice(
     mean_square, left = np.average(dj**2, weights=wj), np.average(rj**2, weights=wj)
     variance = np.average((dj - np.average(dj, weights=wj)) ** 2, weights=wj)
     explained_offset = 1 - left / mean_square if mean_square else 0.0
+    of_offset = (float("nan"), float("nan"))
+    if is_held_out and mean_square:
+        squares = np.column_stack([wj * rj**2, wj * dj**2])
+        found = estimate_of_sums(squares, ids[judged], lambda sums: 1 - sums[0] / sums[1], seed=seed)
+        of_offset = (found.low, found.high)
     explained_variance = 1 - left / variance if variance > 1e-12 * mean_square else float("nan")
     refit = bool(before - after >= threshold_ev_per_atom and explained_offset >= 0.5)
 
@@ -383,6 +389,7 @@ def refit_advice(
         reason="",
         explained_variance=float(explained_variance),
         explained_offset=float(explained_offset),
+        explained_offset_interval=of_offset,
         initial_mae_ev_per_atom=float(before),
         refitted_mae_ev_per_atom=float(after),
         is_held_out=is_held_out,

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from crossfunc.files import write_atomically
 from crossfunc.lessons.sources import LessonError, own_lessons, shipped_folder, shown
 
 __all__ = ["build_book", "write_checkout"]
 
 BESIDE = ("_config.yml", "CHANGELOG.md")
 """Files beside `book/` that it is built with."""
+
+MARKER = ".crossfunc-book"
+"""Written first of all: only a folder that holds it is this command's own, and may be written anew."""
 
 
 def own_book() -> Path:
@@ -40,13 +44,18 @@ def write_checkout(out: Path) -> Path:
     beside = [book / name if (book / name).is_file() else book.parent / name for name in BESIDE]
     if not (book / "build.py").is_file() or not all(path.is_file() for path in beside):
         raise LessonError(f"{book}: the book's pages did not come with this package; clone the repository instead.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "_config.yml").is_file():
-        raise LessonError(f"{shown(out)}: holds other files; name an empty folder, or one that this command made.")
     if (out / ".git").exists():
         raise LessonError(f"{shown(out)}: is a clone; run `make book` there.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise LessonError(f"{shown(out)}: holds other files; name an empty folder, or one that this command made.")
+    write_atomically(out / MARKER, "Made by `crossfunc book`, which writes notebooks/ and book/ anew each time.\n")
     for source, name in ((own_lessons(), "notebooks"), (book, "book")):
-        shutil.rmtree(out / name, ignore_errors=True)
-        shutil.copytree(source, out / name, ignore=shutil.ignore_patterns("__pycache__", *BESIDE))
+        new = out / f".{name}.new"
+        for old in (new, out / name):
+            if old.exists():
+                shutil.rmtree(old)
+        shutil.copytree(source, new, ignore=shutil.ignore_patterns("__pycache__", *BESIDE))
+        new.rename(out / name)
     for path in beside:
         shutil.copy2(path, out / path.name)
     return out

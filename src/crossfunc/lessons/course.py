@@ -41,6 +41,7 @@ from crossfunc.lessons.slides import (
     write_slides,
 )
 from crossfunc.lessons.sources import LessonError, spoken_number
+from crossfunc.lessons.written_folder import check_own, draft_folder, move_in
 
 __all__ = ["Course", "check", "read_course", "write_course"]
 
@@ -171,15 +172,26 @@ def write_course(
     Raises
     ------
     LessonError
-        A lesson that is not fresh, or an exercise that `course.yml` does not know.
+        A lesson that is not fresh, an exercise that `course.yml` does not know, a folder of others, or one with files
+        that somebody has changed since they were written.
     """
     plans = list(plans)
     own = list(students) if students is not None else plans
     require_fresh(plans, "a course is made")
+    check_own(out)
+    draft = draft_folder(out)
+    try:
+        written, notice = _make(plans, own, draft, course)
+        move_in(draft, out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return [out / path.relative_to(draft) for path in written], notice
+
+
+def _make(plans: list[Plan], own: list[Plan], out: Path, course: Course) -> tuple[list[Path], str]:
     book = plans[0].lesson.path.parents[1] / "book" if plans else Path("book")
     titles = wording.page_titles(book)
     drawn, notice = draw_interactive(plans)
-    _remove_earlier(out)
     written = []
     for plan, of_students in zip(plans, own, strict=True):
         stem = plan.lesson.stem
@@ -236,14 +248,6 @@ _START = """# Start
 4. Nothing is lost by running a cell again, in whatever order.
 5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
 """
-
-
-def _remove_earlier(out: Path) -> None:
-    """Remove what an earlier call wrote: a course of some lessons must not hold the others."""
-    readme = out / "README.md"
-    if readme.is_file() and readme.read_text(encoding="utf-8") == _CONTENTS:
-        for name in ("students", "instructors", "slides", "groups"):
-            shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str]) -> list[Path]:

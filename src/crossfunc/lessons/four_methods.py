@@ -31,6 +31,7 @@ from crossfunc.lessons.units import (
     choose_frames,
     has_known_elements,
 )
+from crossfunc.plain_text import in_markdown
 from crossfunc.potential import crystal_features, load_model, predict, save_model
 from crossfunc.potential.checkpoints import element_references
 from crossfunc.potential.recorded import RecordedModel
@@ -686,14 +687,15 @@ def gap_in_words(table: pd.DataFrame) -> str:
     if not (np.isfinite(gap) and np.isfinite(own)):
         return ""
     what = (
-        "So most of what training on the new labels can mend in forces is the model's own error on crystals that it "
-        "does not know, and not the functional."
+        "So most of what training on the new labels can mend in forces is the model's own error on crystals whose "
+        "labels it was not shown, and not the functional."
         if own > gap
         else "So the functional is the larger part of what training on the new labels can mend in forces."
     )
+    low, high = in_markdown(low), in_markdown(high)
     return (
         f"On these frames the force labels of {low} and {high} differ by {gap:.1f} meV/Å. The taught start misses "
-        f"those of {low} itself by {own:.1f} meV/Å, because these materials are new to it. {what}"
+        f"those of {low} itself by {own:.1f} meV/Å, because it was not shown these materials. {what}"
     )
 
 

@@ -93,6 +93,8 @@ def check_lesson(plan: Plan) -> Problem | None:
         return Problem(stem, "failed", fault)
     changed = [_describe_change(key, plan, parameters) for key in plan.inputs if before.get(key) != plan.inputs[key]]
     changed += [f"input {key} is gone" for key in before.keys() - plan.inputs.keys()]
+    read, there = record.get("needed", {}), plan.needed_now()
+    changed += [f"what lesson {other} left" for other in there if read.get(other) != there[other]]
     now = plan.hash_results()
     if now != results:
         changed.append("results (" + ", ".join(sorted(k for k in now | results if now.get(k) != results.get(k))) + ")")

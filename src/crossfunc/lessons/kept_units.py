@@ -8,8 +8,9 @@ from pathlib import Path
 
 from crossfunc.files import write_atomically
 from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.sources import LessonError
 
-__all__ = ["fetch_units", "keep_unit", "kept_units_folder"]
+__all__ = ["check_keepable", "fetch_units", "keep_unit", "kept_units_folder"]
 
 _SUFFIXES = (".npz", ".json")
 """In the order in which they are copied: a unit is whole with its second file."""
@@ -32,16 +33,64 @@ def fetch_units(plan: Plan) -> list[str]:
     from crossfunc.lessons.units import units_folder
 
     kept, folder = kept_units_folder(plan), units_folder(plan.results, plan.lesson.stem)
-    names = [file.stem for file in sorted(kept.glob("*.json")) if not (folder / file.name).exists()]
+    names = [file.stem for file in sorted(kept.glob("*.json"))]
+    others = [name for name in names if (folder / f"{name}.json").is_file() and _differ(name, kept, folder)]
+    own = _whole_units(plan, folder) if others else frozenset()
+    names = [name for name in names if not (folder / f"{name}.json").is_file() or (name in others and name not in own)]
     for name in names:
         _copy(name, kept, folder)
     return names
 
 
+def _differ(name: str, one: Path, other: Path) -> bool:
+    return any(
+        (one / f"{name}{suffix}").is_file()
+        and (
+            not (other / f"{name}{suffix}").is_file()
+            or (one / f"{name}{suffix}").read_bytes() != (other / f"{name}{suffix}").read_bytes()
+        )
+        for suffix in _SUFFIXES
+    )
+
+
+def _whole_units(plan: Plan, folder: Path) -> frozenset[str]:
+    """Names of the units in a folder that are whole and of this plan's data and values."""
+    from crossfunc.datasets import open_dataset
+    from crossfunc.lessons.lesson_runs import runs_of
+    from crossfunc.training.units import PRETRAINED, progress
+
+    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    states = progress(units, frames, folder, plan.parameters.get("pretrained", PRETRAINED))
+    return frozenset(state.name for state in states if state.state == "whole")
+
+
+def check_keepable(plan: Plan) -> None:
+    """Refuse to keep units of other values under a profile's name, where its own would be replaced.
+
+    Raises
+    ------
+    LessonError
+        Names the parameters that are not the profile's.
+    """
+    if plan.overridden:
+        raise LessonError(
+            f"units/{plan.profile} keeps units of that profile's values, and {', '.join(plan.overridden)} "
+            f"{'is another' if len(plan.overridden) == 1 else 'are others'}: leave out --keep, or write the values "
+            "into a profile of their own."
+        )
+
+
 def keep_unit(plan: Plan, name: str) -> Path:
-    """Copy the files of a whole unit into the checkout; return the folder."""
+    """Copy the files of a whole unit into the checkout; return the folder.
+
+    Raises
+    ------
+    LessonError
+        The plan has other values than its profile.
+    """
     from crossfunc.lessons.units import units_folder
 
+    check_keepable(plan)
     kept = kept_units_folder(plan)
     _copy(name, units_folder(plan.results, plan.lesson.stem), kept)
     return kept

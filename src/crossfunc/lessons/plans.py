@@ -21,6 +21,9 @@ from crossfunc.lessons.sources import (
     select_lessons,
 )
 
+ABSENT = "not run"
+"""Instead of a sha256: a lesson that others read has not been executed here, and they do without."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,6 +35,7 @@ class Plan:
     inputs: Mapping[str, str]
     folder: Path
     overridden: tuple[str, ...] = ()  # parameters of the run, in whichever lesson, whose value is not the profile's
+    needed: tuple["Plan", ...] = ()  # the same run's plans of the lessons whose results this one reads
 
     @property
     def notebook(self) -> Path:
@@ -75,6 +79,21 @@ class Plan:
         declared = self.lesson.parameters
         return {name: value for name, value in self.parameters.items() if value != declared[name].default}
 
+    def needed_now(self) -> dict[str, str]:
+        """Return, by lesson, a sha256 of what each needed lesson was made from and left here, or that it has not run.
+
+        `inputs` says what a needed lesson would be made from; this says what this lesson reads.
+        """
+        return {plan.lesson.stem: plan.executed_now() for plan in self.needed}
+
+    def executed_now(self) -> str:
+        """Return a sha256 of what the executed notebook here says of its run, or `ABSENT`."""
+        try:
+            record = json.loads(self.notebook.read_text(encoding="utf-8"))["metadata"]["crossfunc"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ABSENT
+        return sha256_of(record)
+
     def hash_results(self) -> dict[str, str]:
         """Return the sha256 of each results file, by name."""
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.results_files}
@@ -113,7 +132,7 @@ def plan_run(
         Unknown lesson, profile or parameter; a value of the wrong kind; no `parameters` cell.
     """
     notebooks = notebooks or root / "notebooks"
-    overrides = _anchor_dataset(dict(overrides or {}))
+    overrides = _anchor_paths(dict(overrides or {}))
     lessons = {lesson.stem: lesson for lesson in find_lessons(notebooks)}
     selected = select_lessons(list(lessons.values()), names)
     scale = load_profile(notebooks, profile)
@@ -147,27 +166,39 @@ def plan_run(
 
     for lesson in selected:
         inputs_of(lesson.stem)
-    folder = Path(out or root / "build" / _folder_name(profile, overrides, overridden)).resolve()
-    return [
-        Plan(lesson, profile, values[lesson.stem], inputs[lesson.stem], folder, tuple(sorted(overridden)))
-        for lesson in selected
-    ]
+    profiles = {path.stem for path in (notebooks / "profiles").glob("*.yml")}
+    folder = Path(out or root / "build" / _folder_name(profile, overrides, overridden, profiles)).resolve()
+
+    def plan_of(lesson: Lesson) -> Plan:
+        needed = tuple(plan_of(lessons[other]) for other in lesson.needs)
+        stem = lesson.stem
+        return Plan(lesson, profile, values[stem], inputs[stem], folder, tuple(sorted(overridden)), needed)
+
+    return [plan_of(lesson) for lesson in selected]
 
 
-def _folder_name(profile: str, overrides: Mapping[str, Any], overridden: Set[str]) -> str:
-    """The book shows what lies under the profile's own name, so other values never go there."""
+def _folder_name(profile: str, overrides: Mapping[str, Any], overridden: Set[str], profiles: Set[str]) -> str:
+    """A folder with the name of a profile holds that profile's own values, so other values never go there."""
     data = f"-{_slug(overrides['dataset'])}" if "dataset" in overridden else ""
-    return profile + data + ("-custom" if overridden - {"dataset"} else "")
+    name = profile + data + ("-custom" if overridden - {"dataset"} else "")
+    return f"{name}-other" if overridden and name in profiles else name
 
 
-def _anchor_dataset(overrides: dict[str, Any]) -> dict[str, Any]:
-    """A relative folder is meant from where the command was given; the lesson runs elsewhere."""
-    given = overrides.get("dataset")
-    if isinstance(given, str):
-        path = Path(given).expanduser()
-        if path.is_file() or (path / "dataset.json").is_file() or (os.sep in given and path.exists()):
-            overrides["dataset"] = str(path.resolve())
+def _anchor_paths(overrides: dict[str, Any]) -> dict[str, Any]:
+    """A relative file or folder is meant from where the command was given; the lesson runs elsewhere."""
+    for name, given in overrides.items():
+        if isinstance(given, str) and given:
+            path = Path(given).expanduser()
+            is_data = name == "dataset" and (path.is_file() or (path / "dataset.json").is_file())
+            if (is_data and not _is_known(given)) or (os.sep in given and path.exists()):
+                overrides[name] = str(path.resolve())
     return overrides
+
+
+def _is_known(dataset: str) -> bool:
+    from crossfunc.datasets import list_datasets
+
+    return dataset in list_datasets()
 
 
 def check_dataset(given: Any, whose: str = "") -> None:
@@ -198,9 +229,24 @@ def hash_inputs(lesson: Lesson, parameters: Mapping[str, Any], package_sha256: s
     inputs = {"source": sha256_of(lesson.text), "package": package_sha256}
     if "dataset" in given:
         inputs["data"] = _hash_dataset(given["dataset"])
-        given["dataset"] = public_dataset(given["dataset"])  # the same data in another place are the same data
-    inputs["parameters"] = sha256_of(given)
+    files = {name: _hash_file(Path(value)) for name, value in given.items() if name != "dataset" and _is_place(value)}
+    if files:
+        inputs["files"] = sha256_of(files)
+    inputs["parameters"] = sha256_of(public_parameters(given))  # the same data in another place are the same data
     return inputs
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute()
+
+
+def _hash_file(path: Path) -> str:
+    if (path / "dataset.json").is_file():
+        return _hash_dataset(path)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "not found here"
 
 
 def total_of(inputs: Mapping[str, str]) -> str:
@@ -235,8 +281,8 @@ def public_dataset(value: Any) -> Any:
 
 
 def public_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as they may be saved: `dataset` without the place where it lies."""
-    return {k: public_dataset(v) if k == "dataset" else v for k, v in parameters.items()}
+    """Return parameters as they may be saved: files and datasets without the places where they lie."""
+    return {k: public_dataset(v) if k == "dataset" or _is_place(v) else v for k, v in parameters.items()}
 
 
 def sha256_of(value: Any) -> str:

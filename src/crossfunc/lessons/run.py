@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 from crossfunc.lessons.freshness import check_lesson, find_fault
 from crossfunc.lessons.kept_units import fetch_units
-from crossfunc.lessons.plans import Plan, check_dataset
+from crossfunc.lessons.plans import ABSENT, Plan, check_dataset
 from crossfunc.lessons.sources import FIGURES_VARIABLE, RESULTS_PARAMETER, import_book_tool, shown
 from crossfunc.lessons.timings import TIMINGS_FILE, read_timings, record_timing
 from crossfunc.lessons.traces import hide_secrets, remove_traces
@@ -94,6 +94,20 @@ def _is_done(plan: Plan) -> bool:
     return plan.lesson.stem in read_timings(plan.folder)
 
 
+def _find_stale_need(plan: Plan, selected: Set[str]) -> str:
+    """Say which lesson has left results that this one would read, and that are not of these sources and values."""
+    for needed in plan.needed:
+        stem = needed.lesson.stem
+        problem = None if stem in selected or needed.executed_now() == ABSENT else check_lesson(needed)
+        if problem:
+            both = " ".join(one.split("_")[0] for one in (stem, plan.lesson.stem))
+            return (
+                f"reads what lesson {stem} left, and that is {problem.kind} ({problem.message}); "
+                f"name both: `crossfunc run {both}` with the same options"
+            )
+    return ""
+
+
 def _check_datasets(plans: Sequence[Plan]) -> None:
     """Refuse a dataset that was asked for and is not here, before any kernel starts."""
     for plan in plans:
@@ -130,6 +144,8 @@ def _run_all(plans: Sequence[Plan], *, force: bool, jobs: int, show_bars, report
                 finish(LessonRun(plan.lesson.stem, "not run", message=f"needs {', '.join(broken)}, which failed"))
             elif not force and _is_done(plan):
                 finish(LessonRun(plan.lesson.stem, "fresh", message="nothing changed since it was run"))
+            elif stale := _find_stale_need(plan, stems):
+                finish(LessonRun(plan.lesson.stem, "not run", message=stale))
             else:
                 todo.append(plan)
         workers = Parallel(n_jobs=jobs, return_as="generator_unordered")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crossfunc.lessons.plans import Plan, public_dataset, public_parameters, sha256_of, total_of
+from crossfunc.lessons.plans import Plan, public_parameters, sha256_of, total_of
 from crossfunc.lessons.sources import package_folder
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -52,6 +52,7 @@ def remove_traces(notebook, plan: Plan, scratch: Path) -> None:
             "inputs": dict(plan.inputs),
             "inputs_sha256": total_of(plan.inputs),
             "lesson": stem,
+            "needed": plan.needed_now(),
             "parameters": public_parameters(plan.parameters),
             "profile": plan.profile,
             "results": plan.hash_results(),
@@ -113,9 +114,8 @@ class _Hider:
         if plan.folder.is_relative_to(root.resolve()):
             places[plan.folder] = plan.folder.relative_to(root.resolve()).as_posix()
         places |= {Path(f): "CROSSFUNC_DATA" for f in os.environ.get("CROSSFUNC_DATA", "").split(os.pathsep) if f}
-        dataset = plan.parameters.get("dataset")
-        if isinstance(dataset, str) and Path(dataset).is_absolute():
-            places[Path(dataset)] = public_dataset(dataset)
+        shown = public_parameters(plan.parameters)
+        places |= {Path(value): shown[name] for name, value in plan.parameters.items() if shown[name] != value}
         places |= {package_folder(): "crossfunc", Path(sys.prefix): "PYTHON", Path(sys.base_prefix): "PYTHON"}
         places |= {Path.home(): "~", package_folder().parents[1]: ""}
         names = {

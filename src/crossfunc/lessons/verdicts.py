@@ -453,7 +453,7 @@ def score(report: pd.DataFrame, materials) -> dict[str, float]:
 
     Counted are phases with a decomposition energy in both hulls; without one there are no products either, and nothing
     to judge. *Stable* means a decomposition energy below zero. Precision is NaN where the model calls nothing stable,
-    recall where nothing is.
+    recall where nothing is, F1 where both are so.
     """
     r = report[report["id"].isin(materials)].dropna(subset=["reference_ev", "model_ev"])
     stable, said = r["reference_ev"] < 0, r["model_ev"] < 0
@@ -466,7 +466,7 @@ def score(report: pd.DataFrame, materials) -> dict[str, float]:
         "same products": 100 * (r["reference_products"] == r["model_products"]).mean(),
         "precision": hits / said.sum() if said.any() else np.nan,
         "recall": hits / stable.sum() if stable.any() else np.nan,
-        "F1": 2 * hits / (stable.sum() + said.sum()),
+        "F1": 2 * hits / (stable.sum() + said.sum()) if (stable | said).any() else np.nan,
         "n": len(r),
     }
 
@@ -613,13 +613,23 @@ def _with_interval(estimate: Estimate) -> str:
     return format_value(estimate.value, estimate.interval)
 
 
+def mean_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of `score_all` over seeds, models in the order of the tables; NaN where a seed has no value.
+
+    A mean over those seeds alone that call anything stable would be of other compounds than its neighbour's.
+    """
+    by_model = scores.groupby(level=0, sort=False)
+    mean = by_model.agg(lambda of_seeds: of_seeds.mean(skipna=False))
+    return mean.loc[[name for name in ORDER if name in mean.index]]
+
+
 def by_distance(report: pd.DataFrame, n_bins: int) -> pd.DataFrame:
     """Return mean error (meV/atom) and wrong verdicts (%) per part of the phases, cut by |E_d| of the reference."""
     size = 1000 * report["reference_ev"].abs()
     error = 1000 * (report["model_ev"] - report["reference_ev"]).abs()
     wrong = 100.0 * ((report["reference_ev"] < 0) != (report["model_ev"] < 0))
     parts = pd.DataFrame({"size": size, "error": error, "wrong": wrong}).groupby(
-        pd.qcut(size, n_bins, labels=False, duplicates="drop")
+        pd.qcut(size, n_bins, labels=False, duplicates="drop").fillna(0)  # equal sizes have no edges between them
     )
     means = parts[["error", "wrong"]].mean()
     ends = zip(parts["size"].min(), parts["size"].max(), strict=True)
