@@ -16,7 +16,7 @@ def test_a_folder_gets_all_that_a_clone_has(tmp_path, root):
     for folder in ("notebooks", "book"):
         want = {p.relative_to(root) for p in (root / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts}
         assert {p.relative_to(out) for p in (out / folder).rglob("*") if p.is_file()} == want
-    assert {p.name for p in out.iterdir()} == {"notebooks", "book", *checkout.BESIDE}
+    assert {p.name for p in out.iterdir()} == {"notebooks", "book", checkout.MARKER, *checkout.BESIDE}
     assert plan_run(out, "smoke")[0].lesson.path == out / "notebooks" / "01_data_statistics.py"
     toc = yaml.safe_load((out / "book" / "_toc.yml").read_text(encoding="utf-8"))
     assert toc["root"] == "index"
@@ -42,6 +42,33 @@ def test_folders_of_others_are_refused(tmp_path, root):
     (tmp_path / "clone" / "_config.yml").touch()
     with pytest.raises(LessonError, match="is a clone; run `make book` there"):
         checkout.write_checkout(tmp_path / "clone")
+
+
+def test_a_book_of_somebody_else_and_an_unpacked_archive_are_refused(tmp_path, monkeypatch):
+    """Both have a `_config.yml` and a `notebooks/`, and neither is this command's to remove."""
+    other = tmp_path / "other"
+    (other / "notebooks").mkdir(parents=True)
+    (other / "_config.yml").touch()
+    (other / "notebooks" / "mine.ipynb").write_text("{}")
+    with pytest.raises(LessonError, match="holds other files"):
+        checkout.write_checkout(other)
+    assert (other / "notebooks" / "mine.ipynb").exists()
+    monkeypatch.setattr(checkout, "own_lessons", lambda: other / "notebooks")
+    with pytest.raises(LessonError, match="holds other files"):
+        checkout.write_checkout(other)
+
+
+def test_a_call_that_was_stopped_is_made_good_by_the_next(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkout.shutil, "copytree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            checkout.write_checkout(tmp_path / "book")
+    out = checkout.write_checkout(tmp_path / "book")
+    assert (out / "notebooks" / "01_data_statistics.py").is_file()
+    assert not list(out.glob(".*.new"))
 
 
 def test_a_package_without_pages_says_so(tmp_path, monkeypatch):

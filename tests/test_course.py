@@ -653,14 +653,3 @@ def test_each_group_has_phases_enough_for_a_hull(root):
         inside = {c.reduced_formula for c in formulas if {e.symbol for e in c.elements} <= set(group["elements"])}
         assert len(inside) >= 8, group["name"]
         assert Composition(group["by_hand"]).reduced_formula in inside
-
-
-def test_a_course_of_some_lessons_keeps_none_of_an_earlier_one(made, tmp_path):
-    for name in ("students", "groups"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "02_other.ipynb").touch()
-    courses._remove_earlier(tmp_path)
-    assert (tmp_path / "students" / "02_other.ipynb").exists()  # nobody's course: left alone
-    (tmp_path / "README.md").write_text((made[0] / "README.md").read_text())
-    courses._remove_earlier(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]

@@ -53,6 +53,7 @@ WRITES_OTHERWISE = {
     "src/crossfunc/bench/memory.py": "made-up data in a temporary folder",
     "src/crossfunc/bench/imports.py": "made-up data in a temporary folder",
     "src/crossfunc/bench/progress.py": "a switch of the kernel",
+    "src/crossfunc/lessons/written_folder.py": "moves files that are whole, from a draft beside the folder",
     "src/crossfunc/lessons/checkout.py": "the checkout that a book is built in, written anew with each call",
     "book/build.py": "the staging folder of a build, made anew, and pages that take their place in one step",
     "book/_ext/book_finish.py": "pages of a build that has not been put in place",

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from crossfunc.lessons import kept_units
 from crossfunc.lessons.kept_units import fetch_units, keep_unit, kept_units_folder
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.sources import Lesson
+from crossfunc.lessons.sources import Lesson, LessonError
 from crossfunc.lessons.units import units_folder
 
 
@@ -25,12 +26,35 @@ def plan(tmp_path):
     return made
 
 
+@pytest.fixture
+def own_whole(monkeypatch):
+    """Names of the lesson's own units that are whole and of its plan, as the reader of units would find them."""
+    whole: set[str] = {"method-1-seed0"}
+    monkeypatch.setattr(kept_units, "_whole_units", lambda *_: frozenset(whole))
+    return whole
+
+
 def own_units(plan: Plan) -> dict[str, str]:
     folder: Path = units_folder(plan.results, "04_four_methods")
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
-def test_kept_units_come_to_a_lesson_that_lacks_them_and_replace_none_of_its_own(plan):
+def test_an_own_unit_that_is_not_of_the_plan_gives_way_to_the_kept_one(plan, own_whole):
+    """After a new version of the labels, a build folder has units of the old one, and the checkout those of the new."""
+    own_whole.clear()
+    assert fetch_units(plan) == ["method-1-seed0", "method-2-seed0"]
+    assert own_units(plan)["method-1-seed0.json"].startswith("converged: ")
+
+
+def test_units_of_other_values_are_not_kept_under_the_profiles_name(plan):
+    kept = kept_units_folder(plan) / "method-1-seed0.json"
+    before = kept.read_text()
+    with pytest.raises(LessonError, match="max_steps is another: leave out --keep"):
+        keep_unit(replace(plan, overridden=("max_steps",)), "method-1-seed0")
+    assert kept.read_text() == before
+
+
+def test_kept_units_come_to_a_lesson_that_lacks_them_and_replace_none_of_its_own(plan, own_whole):
     before = own_units(plan)
     assert fetch_units(plan) == ["method-2-seed0"]
     after = own_units(plan)

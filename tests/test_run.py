@@ -20,7 +20,7 @@ from crossfunc.files import FolderInUse
 from crossfunc.lessons import run as runner
 from crossfunc.lessons import traces
 from crossfunc.lessons.freshness import check_fresh
-from crossfunc.lessons.plans import hash_package, plan_run, public_parameters
+from crossfunc.lessons.plans import hash_package, plan_run, planned_dataset, public_parameters
 from crossfunc.lessons.profiles import Profile, resolve_parameters
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.sources import Lesson, LessonError, find_root, own_lessons, place_lessons
@@ -397,6 +397,76 @@ def test_a_change_in_a_needed_lesson_makes_the_needy_one_stale(two_lessons):
     edit(two_lessons / "notebooks/01_first.py", "how many", "number")
     (after,) = plan(two_lessons, "03")
     assert {key for key in before.inputs if before.inputs[key] != after.inputs[key]} == {"needs"}
+
+
+@pytest.fixture
+def needy(tmp_path):
+    """A lesson that reads what another has left, where that is there."""
+    parameters = '# %% tags=["parameters"]\nresults_dir = None\n\n# %%\nfrom pathlib import Path\n'
+    root = write_checkout(
+        tmp_path / "checkout", lesson_01_first=parameters + "Path(results_dir, '01_first.json').write_text('1')\n"
+    )
+    reads = 'left = Path(results_dir, "01_first.json")\nprint(left.read_text() if left.is_file() else "nothing")\n'
+    write_lesson(root, "02_needy", parameters + reads, extra="crossfunc: {needs: [01_first]}")
+    return root
+
+
+def test_what_a_needed_lesson_has_left_since_makes_the_needy_one_stale(needy):
+    """Run alone, it found nothing; its inputs would be the same after the other lesson has run."""
+    assert [done.status for done in run(needy, "02")] == ["done"]
+    assert [done.status for done in run(needy, "01")] == ["done"]
+    assert problems(needy) == ["02_needy: stale: changed since it was run: what lesson 01_first left"]
+    assert [done.status for done in run(needy)] == ["fresh", "done"]
+    assert problems(needy) == []
+
+
+def test_a_lesson_does_not_read_what_a_stale_one_has_left(needy):
+    assert all(done.status == "done" for done in run(needy))
+    edit(needy / "notebooks/01_first.py", "'1'", "'2'")
+    (done,) = run(needy, "02")
+    assert done.status == "not run"
+    assert "reads what lesson 01_first left, and that is stale" in done.message
+    assert "`crossfunc run 01 02`" in done.message
+    assert [done.status for done in run(needy)] == ["done", "done"]
+
+
+def test_a_file_that_a_parameter_names_is_an_input_and_its_place_is_in_no_output(tmp_path, monkeypatch):
+    (tmp_path / "private").mkdir()
+    model = tmp_path / "private" / "mine.pt"
+    model.write_text("one")
+    lesson = '# %% tags=["parameters"]\nmodel = "0.3.0"\n\n# %%\nprint(model)\n'
+    root = write_checkout(tmp_path / "checkout", lesson_01_first=lesson)
+    monkeypatch.chdir(tmp_path)
+    given = {"model": "private/mine.pt"}  # meant from here, and the lesson runs elsewhere
+    (done,) = run(root, overrides=given)
+    assert done.status == "done", done.message
+    saved = (root / "build/smoke-custom/notebooks/01_first.ipynb").read_text()
+    assert "mine.pt" in saved
+    assert "private" not in saved
+    assert problems(root, overrides=given) == []
+    model.write_text("two")
+    assert problems(root, overrides=given) == ["01_first: stale: changed since it was run: files"]
+
+
+def test_a_folder_here_is_not_taken_for_the_data_of_a_profile(tmp_path, monkeypatch):
+    """The lesson runs in another folder and opens the shipped data; its record says so wherever it was planned."""
+    lesson = '# %% tags=["parameters"]\ndataset = "pbe-r2scan"\n\n# %%\n1\n'
+    root = write_checkout(tmp_path / "checkout", lesson_01_first=lesson)
+    (before,) = plan(root)
+    (tmp_path / "here" / "pbe-r2scan").mkdir(parents=True)
+    (tmp_path / "here" / "pbe-r2scan" / "dataset.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "here")
+    (after,) = plan(root)
+    assert after.inputs == before.inputs
+    assert planned_dataset("pbe-r2scan").is_absolute()
+
+
+def test_another_dataset_does_not_go_where_another_profile_has_its_run(two_lessons):
+    (two_lessons / "notebooks/profiles/smoke-surrogate.yml").write_text("{}")
+    (first, _) = plan(two_lessons, overrides={"dataset": "surrogate"})
+    assert first.folder.name == "smoke-surrogate-other"
+    (first, _) = plan(two_lessons, profile="smoke-surrogate")
+    assert first.folder.name == "smoke-surrogate"
 
 
 def test_lessons_that_need_each_other_are_an_error(two_lessons):

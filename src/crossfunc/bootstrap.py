@@ -20,6 +20,7 @@ __all__ = [
     "BootstrapError",
     "Estimate",
     "estimate_of_sums",
+    "interval_ends",
     "mean_error",
     "mean_over_seeds",
     "paired_difference",
@@ -206,7 +207,7 @@ def mean_over_seeds(errors, material_ids, *, weights=None, **options) -> Estimat
     # A seed with few materials may have none in a draw; the others then speak for it.
     value, drawn = float(np.mean(means)), np.nanmean(draws, axis=0)
     of_runs = max(0.0, np.var(means, ddof=1) - _luck_of_materials(draws, means)) / n_seeds if n_seeds > 1 else 0.0
-    return Estimate(value, *_ends(drawn, value, level, n, of_runs, n_seeds), n, level)
+    return Estimate(value, *interval_ends(drawn, value, level, n, of_runs, n_seeds), n, level)
 
 
 def _luck_of_materials(draws, means) -> float:
@@ -276,7 +277,7 @@ def estimate_of_sums(
     there = ~np.isnan(columns).any(axis=0)  # a sum over other rows than the next one's is no part of a ratio
     sums = np.array([_by_material(values[there], ids[there])[1] for values in columns])
     n, value = sums.shape[1], float(statistic(sums.sum(axis=1)))
-    low, high = _ends(statistic(sums @ _times_drawn(n, n_bootstrap, seed).T), value, level, n)
+    low, high = interval_ends(statistic(sums @ _times_drawn(n, n_bootstrap, seed).T), value, level, n)
     return Estimate(value, low, high, n, level)
 
 
@@ -311,11 +312,11 @@ def _times_drawn(n: int, n_bootstrap: int, seed) -> np.ndarray:
 def _estimate(sums, counts, n_bootstrap: int, level: float, seed) -> Estimate:
     times = _times_drawn(len(sums), n_bootstrap, seed)
     value = float(sums.sum() / counts.sum())
-    low, high = _ends((times @ sums) / (times @ counts), value, level, len(sums))
+    low, high = interval_ends((times @ sums) / (times @ counts), value, level, len(sums))
     return Estimate(value, low, high, len(sums), level)
 
 
-def _ends(
+def interval_ends(
     draws: np.ndarray, value: float, level: float, n_materials: int, of_runs: float = 0.0, n_runs: int = 1
 ) -> tuple[float, float]:
     """Interval from draws of materials, stretched about the value for their number and for the variance of runs."""

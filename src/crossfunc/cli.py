@@ -724,6 +724,12 @@ def import_extxyz(
             "ev-virial for a virial of the whole cell, -V x stress, ev-virial-tension with the other sign."
         ),
     ] = "ev/a3",
+    stress_order: Annotated[
+        str,
+        typer.Option(
+            help="Order of a stress of six numbers: voigt (xx yy zz yz xz xy, as ASE) or vasp (xx yy zz xy yz zx)."
+        ),
+    ] = "voigt",
     moments: Annotated[
         str,
         typer.Option(help="What a moment is: number; of three numbers the length, or the axis to read: x, y, z."),
@@ -754,6 +760,7 @@ def import_extxyz(
         energy_unit=energy_unit,
         force_unit=force_unit,
         stress_unit=stress_unit,
+        stress_order=stress_order,
         moments=moments,
         leave_out=tuple(leave_out or ()),
     )
@@ -1089,7 +1096,7 @@ def units(
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons.kept_units import check_keepable, fetch_units, keep_unit
     from crossfunc.lessons.lesson_runs import runs_of
-    from crossfunc.lessons.plans import plan_run
+    from crossfunc.lessons.plans import plan_run, planned_dataset
     from crossfunc.lessons.progress import write_progress_page
     from crossfunc.lessons.sources import LessonError, place_lessons
     from crossfunc.lessons.units import units_folder
@@ -1101,7 +1108,9 @@ def units(
     if keep:
         check_keepable(plan)
     folder = units_folder(plan.results, plan.lesson.stem)
-    frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    frames, planned = runs_of(
+        plan.lesson.stem, open_dataset(planned_dataset(plan.parameters["dataset"])), plan.parameters
+    )
     chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]
     if not chosen:
         raise LessonError(

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crossfunc.advice import verdict
+from crossfunc.advice.spoken import LabelSet
 from crossfunc.datasets import open_dataset
 from crossfunc.datasets.store import dataset_fingerprint
 from crossfunc.files import write_atomically
@@ -85,7 +88,7 @@ def run(
         The files that are there now.
     """
     opened, fingerprint = open_dataset(dataset), dataset_fingerprint(dataset)
-    labels = opened.functional(functional).name
+    labels = LabelSet(opened.functional(functional or "high").key, "mp2020", np.empty(0)).name
     files = []
     for name, published in (MODELS if models is None else models).items():
         file = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
@@ -105,14 +108,15 @@ def run(
 
 
 def _is_of(file: Path, fingerprint: str, labels: str) -> bool:
-    """Whether a verdict on these data and on the labels of this functional is there."""
+    """Whether a verdict on these data and on labels of this functional is there, of whatever kind its energies are."""
     if not file.is_file():
         return False
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    return (found.get("dataset_sha256"), found.get("labels")) == (fingerprint, labels)
+    there, asked = (str(name).split(",")[0] for name in (found.get("labels"), labels))
+    return (found.get("dataset_sha256"), there) == (fingerprint, asked)
 
 
 def rounded(value):

@@ -136,8 +136,9 @@ def parse_functionals(entry, file: str) -> tuple[Functional, Functional]:
             f'"energy_kind": one of {", ".join(ENERGY_KINDS)}}}; a key has small letters, digits and + . _ - only.'
         )
     for name in (entry[side]["name"] for side in SIDES):
-        if visible(name) != name or (found := _MARKUP.search(name)):
-            what = "a character that is not shown" if visible(name) != name else found[0]
+        markup = _MARKUP.search(name)
+        if markup or visible(name) != name:
+            what = markup[0] if markup else "a character that is not shown"
             raise DatasetError(
                 f"{file}: the functional {visible(name)!r} has {what} in its name, which pages would take for markup; "
                 "names have letters, digits, spaces and + - . , / ( ) * only."

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crossfunc.bootstrap import FEWEST, estimate_of_sums
+from crossfunc.bootstrap import FEWEST, estimate_of_sums, interval_ends
 from crossfunc.energies.atomref import AtomRefError, AtomRefFit, fit_atomref, judge, material_folds
 from crossfunc.energies.composition import as_composition_matrix, element_symbols
 from crossfunc.errors import InputError
@@ -89,7 +89,7 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
     n_bootstrap : int
         Number of resamples; 0 leaves the interval NaN, as fewer than `crossfunc.bootstrap.FEWEST` materials do.
     level : float
-        Coverage of the percentile interval.
+        Coverage of the interval: percentiles of resamples, stretched for few materials on Fisher's scale, artanh r.
     seed : int
 
     Returns
@@ -130,9 +130,14 @@ def pearson(x, y, *, material_ids=None, n_bootstrap: int = 0, level: float = 0.9
         for k in range(n_bootstrap):
             drawn = np.bincount(rng.integers(n_materials, size=n_materials), minlength=n_materials)
             resampled[k] = _correlation(drawn.astype(np.float64) @ moments)
-        tail = 50 * (1 - level)
-        low, high = (float(value) for value in np.nanpercentile(resampled, [tail, 100 - tail]))
+        # Fisher's transform makes the scatter even on both sides, so that what few materials lack can be made up for.
+        own = np.arctanh(np.clip(_correlation(moments.sum(axis=0)), -_NEARLY_ONE, _NEARLY_ONE))
+        turned = np.arctanh(np.clip(resampled[np.isfinite(resampled)], -_NEARLY_ONE, _NEARLY_ONE))
+        low, high = (float(np.tanh(end)) for end in interval_ends(turned, own, level, n_materials))
     return Pearson(float(_correlation(moments.sum(axis=0))), low, high, len(x), n_materials, level)
+
+
+_NEARLY_ONE = 1 - 1e-12
 
 
 def correlation_report(
@@ -172,7 +177,8 @@ def correlation_report(
     pandas.DataFrame
         One row per `references`: "none", "published" (where they are given), those of `others` that three rows have,
         "low only" (the low functional's subtracted from both: published, or without these fitted to other materials),
-        "refitted" (own fit, in sample) and "refitted, held out"; columns `pearson`, `interval_low`, `interval_high`,
+        "refitted" (own fit, in sample) and "refitted, held out"; a row that fewer than two materials could be judged
+        for, or whose energies are all one, is left out. Columns `pearson`, `interval_low`, `interval_high`,
         NaN with fewer than `crossfunc.bootstrap.FEWEST` materials, `n_points` (rows that could be judged),
         `mad_ev_per_atom` (mean |high - low - its mean|) and `note`.
 
@@ -217,6 +223,8 @@ def correlation_report(
     }
     rows = []
     for name, (scaled_low, scaled_high, kept, note) in stages.items():
+        if kept.sum() < 2 or not (np.ptp(scaled_low[kept]) and np.ptp(scaled_high[kept])):
+            continue
         result = pearson(
             scaled_low[kept], scaled_high[kept], material_ids=ids[kept], n_bootstrap=n_bootstrap, seed=seed
         )
@@ -324,7 +332,8 @@ def refit_advice(
         How much of the initial error refitted references must take away to be worth it.
     n_splits, seed
         Cross-validation over materials: the errors are those of materials not fitted whose references the others fix.
-        With fewer than `crossfunc.bootstrap.FEWEST` of these, all errors are in sample.
+        With fewer than `crossfunc.bootstrap.FEWEST` of these, all errors are in sample, and nothing is advised unless
+        there are as many materials more than references, or all have one composition.
 
     Returns
     -------
@@ -371,7 +380,9 @@ def refit_advice(
         found = estimate_of_sums(squares, ids[judged], lambda sums: 1 - sums[0] / sums[1], seed=seed)
         of_offset = (found.low, found.high)
     explained_variance = 1 - left / variance if variance > 1e-12 * mean_square else float("nan")
-    refit = bool(before - after >= threshold_ev_per_atom and explained_offset >= 0.5)
+    # A fit of as many numbers as there are materials leaves nothing, of noise either; one composition has one number.
+    can_tell = is_held_out or fit.rank == 1 or n_materials - (fit.rank or 0) >= FEWEST
+    refit = bool(can_tell and before - after >= threshold_ev_per_atom and explained_offset >= 0.5)
 
     contribution = abs(X).T @ w / w.sum() * np.abs(np.nan_to_num(fit.energies_ev))
     elements = pd.DataFrame(
@@ -398,19 +409,25 @@ def refit_advice(
         elements=elements,
         fit=fit,
     )
-    return replace(advice, reason=_advice_text(advice, threshold_ev_per_atom))
+    return replace(advice, reason=_advice_text(advice, threshold_ev_per_atom, can_tell=can_tell))
 
 
-def _advice_text(advice, threshold):
+def _advice_text(advice, threshold, *, can_tell=True):
     """One or two sentences a user can act on."""
     before, after, variance = advice.initial_mae_ev_per_atom, advice.refitted_mae_ev_per_atom, advice.explained_variance
-    share = f"{100 * variance:.1f} % of the variance of the difference" if np.isfinite(variance) else "an equal shift"
+    share = f"{100 * variance:.1f} % of the variance of the difference" if variance > 0 else "an equal shift"
     where = "on held-out materials" if advice.is_held_out else "in sample, too few materials to hold any out"
     if advice.is_held_out and advice.n_judged < advice.n_materials:
         where = f"on the {advice.n_judged} of {advice.n_materials} materials whose references the others fix"
     change = f"initial error {before:.3f} eV/atom, with refitted references {after:.3f} {where}"
     fixed = advice.elements[advice.fit.determined[advice.elements["atomic_number"] - 1]]
-    if advice.refit:
+    if not can_tell:
+        text = (
+            f"Too few materials to tell: {advice.n_materials}, for references of {len(advice.elements)} elements, "
+            f"leave hardly anything that a fit could miss (initial error {before:.3f} eV/atom). Refit only for a "
+            "reason of another kind, such as another zero of energy."
+        )
+    elif advice.refit:
         text = f"Refit: the references explain {share} ({change})."
         if len(fixed):
             largest = fixed["shift_ev"].abs().idxmax()

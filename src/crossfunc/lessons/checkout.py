@@ -48,6 +48,7 @@ def write_checkout(out: Path) -> Path:
         raise LessonError(f"{shown(out)}: is a clone; run `make book` there.")
     if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise LessonError(f"{shown(out)}: holds other files; name an empty folder, or one that this command made.")
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / MARKER, "Made by `crossfunc book`, which writes notebooks/ and book/ anew each time.\n")
     for source, name in ((own_lessons(), "notebooks"), (book, "book")):
         new = out / f".{name}.new"

@@ -7,7 +7,7 @@ from what its units left, without training.
 from pathlib import Path
 
 from crossfunc.files import write_atomically
-from crossfunc.lessons.plans import Plan
+from crossfunc.lessons.plans import Plan, planned_dataset
 from crossfunc.lessons.sources import LessonError
 
 __all__ = ["check_keepable", "fetch_units", "keep_unit", "kept_units_folder"]
@@ -59,7 +59,9 @@ def _whole_units(plan: Plan, folder: Path) -> frozenset[str]:
     from crossfunc.lessons.lesson_runs import runs_of
     from crossfunc.training.units import PRETRAINED, progress
 
-    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    frames, units = runs_of(
+        plan.lesson.stem, open_dataset(planned_dataset(plan.parameters["dataset"])), plan.parameters
+    )
     states = progress(units, frames, folder, plan.parameters.get("pretrained", PRETRAINED))
     return frozenset(state.name for state in states if state.state == "whole")
 

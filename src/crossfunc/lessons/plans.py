@@ -190,15 +190,20 @@ def _anchor_paths(overrides: dict[str, Any]) -> dict[str, Any]:
         if isinstance(given, str) and given:
             path = Path(given).expanduser()
             is_data = name == "dataset" and (path.is_file() or (path / "dataset.json").is_file())
-            if (is_data and not _is_known(given)) or (os.sep in given and path.exists()):
+            if is_data or (os.sep in given and path.exists()):
                 overrides[name] = str(path.resolve())
     return overrides
 
 
-def _is_known(dataset: str) -> bool:
+def planned_dataset(given: Any) -> Any:
+    """Return what a plan's dataset is opened by: the folder of a known name, anything else as it is.
+
+    A folder of that name in the working directory is not meant: the lesson runs elsewhere, and one that was meant is
+    given by its full path here.
+    """
     from crossfunc.datasets import list_datasets
 
-    return dataset in list_datasets()
+    return list_datasets().get(given, given) if isinstance(given, str) else given
 
 
 def check_dataset(given: Any, whose: str = "") -> None:
@@ -213,7 +218,7 @@ def check_dataset(given: Any, whose: str = "") -> None:
 
     if isinstance(given, str):
         try:
-            find_dataset(given)
+            find_dataset(planned_dataset(given))
         except DatasetError as error:
             raise LessonError(f"{whose}{error}") from None
 
@@ -270,7 +275,7 @@ def _hash_dataset(name_or_path: Any) -> str:
     except ImportError:
         return "unknown: this build of crossfunc has no datasets"
     try:
-        return dataset_fingerprint(str(name_or_path))
+        return dataset_fingerprint(planned_dataset(str(name_or_path)))
     except DatasetError:
         return f"not found here: {public_dataset(name_or_path)}"
 
