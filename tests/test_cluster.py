@@ -167,6 +167,27 @@ def test_frames_of_a_relative_folder_are_written_there_by_workers_that_are_elsew
     assert not list(elsewhere.rglob("*.json"))
 
 
+def test_records_of_another_seed_are_not_taken_into_the_dataset(tmp_path):
+    """A run folder may hold structures of an earlier seed, or of settings that have changed."""
+    from crossfunc.datasets import open_dataset
+    from crossfunc.dft.labels import read_records
+    from crossfunc.dft.make import make_dft
+    from crossfunc.dft.plan import plan_run
+    from crossfunc.dft.run import is_record_of, load_records
+
+    options = {"only": ("MgO-",), "fresh": True, "engine": small_labels, "progress": False, "overwrite": True}
+    make_dft(tmp_path / "out", seed=0, n_steps=8, **options)
+    make_dft(tmp_path / "out", seed=1, n_steps=2, **options)
+    plan = {frame.frame_id: frame for frame in plan_run(1)}
+    rows = [row for several in read_records(open_dataset(tmp_path / "out").records) for row in several]
+    assert rows
+    assert all(is_record_of(row, plan[row["frame_id"]]) for row in rows)
+    other = {frame.frame_id: frame for frame in plan_run(0)}  # a frame of the first seed alone is among those left out
+    left = [r for r in load_records(tmp_path / "out-run") if not is_record_of(r, plan[r["frame_id"]])]
+    assert left
+    assert all(is_record_of(row, other[row["frame_id"]]) for row in left)
+
+
 # --- the option ---
 
 

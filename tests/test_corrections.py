@@ -52,6 +52,14 @@ def test_hand_computed_corrections(formula, expected_ev_per_atom):
     assert mp2020_correction_per_atom_ev([formula])[0] == pytest.approx(expected_ev_per_atom, abs=1e-12)
 
 
+def test_a_structure_with_oxidation_states_is_the_same_material():
+    decorated = LI2O.copy()
+    decorated.add_oxidation_state_by_element({"Li": 1, "O": -2})
+    found = mp2020_corrections(["Li2O", "Li2O"], structures=[LI2O, decorated])
+    assert found["correction_per_atom_ev"].tolist() == pytest.approx([-0.687 / 3] * 2)
+    assert decorated[0].specie.oxi_state == 1  # what was given stays as it is
+
+
 def test_parts_add_up_and_say_what_was_assumed():
     table = mp2020_corrections(["Fe2O3", "Li2O2", "CuSO4", "NaCl"])
     np.testing.assert_allclose(

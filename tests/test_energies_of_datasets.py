@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from crossfunc.datasets import DatasetError, open_dataset
@@ -40,3 +42,15 @@ def test_advice_is_plain_and_says_between_what(dft):
     assert advice["refit"] is True
     assert advice["n_materials"] == dft.pairs["material_id"].nunique()
     assert advice["refitted_mae_ev_per_atom"] < advice["initial_mae_ev_per_atom"]
+
+
+def test_frames_of_two_kinds_of_energy_are_not_fitted_together(dft):
+    """References of raw and corrected energies together are those of neither."""
+    high = dft.functional("high")
+    kinds = ["mp2020" if k == 3 else "raw" for k in range(dft.frames.num_rows)]
+    column = dft.frames.column_names.index("energy_kind")
+    own = (pc.equal(dft.frames["functional"], high.key)).to_pylist().index(True)
+    kinds[own] = "mp2020"
+    mixed = dft.frames.set_column(column, "energy_kind", pa.array(kinds))
+    with pytest.raises(DatasetError, match=r"kind mp2020 \(.*\) and raw \(.*\), and dataset.json says raw"):
+        energies_of(SimpleNamespace(pairs=None, frames=mixed, path="somewhere"), high)

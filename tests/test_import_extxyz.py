@@ -225,3 +225,59 @@ def test_a_damaged_database_is_an_error(tmp_path):
     files[1].write_bytes(b"SQLite format 3\0" + b"\xff" * 2000)
     with pytest.raises(DatasetError, match=r"high\.db: not readable as an ASE database"):
         import_extxyz(*files, tmp_path / "out")
+
+
+def rattled(energy, step_a, **info):
+    """The crystal with its second atom moved, in the same cell."""
+    atoms = crystal(energy, **info)
+    labels = atoms.calc
+    atoms.positions[1, 0] += step_a
+    labels.atoms = atoms.copy()
+    atoms.calc = labels
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reason"),
+    [
+        ([(-10.0, 0.0), (-8.0, 0.3)], [(-28.0, 0.3)], "several geometries in one functional"),
+        ([(-10.0, 0.0)], [(-28.0, 0.3)], "two different geometries in the two functionals"),
+    ],
+)
+def test_one_name_of_a_structure_on_several_geometries_pairs_nothing(tmp_path, low, high, reason):
+    """Snapshots of one run share their cell: the name of the run is no name of a structure."""
+    files = pair(tmp_path, *[[rattled(*one, run="nvt") for one in side] for side in (low, high)])
+    dataset = open_dataset(import_extxyz(*files, tmp_path / "out", keys=Keys(structure_id="run")).path)
+    assert dataset.pairs is None
+    assert [row for row in dataset.rejected["reason"] if reason in row]
+
+
+def test_one_structure_whose_atoms_stand_in_another_order_is_still_one(tmp_path):
+    low, high = rattled(-10.0, 0.004, run="a"), crystal(-30.0, run="a")
+    turned = high[[1, 0]]
+    turned.calc = SinglePointCalculator(turned, energy=-30.0, forces=np.zeros((2, 3)), stress=STRESS)
+    files = pair(tmp_path, [low], [turned])
+    dataset = open_dataset(import_extxyz(*files, tmp_path / "out", keys=Keys(structure_id="run")).path)
+    assert list(dataset.pairs["pairing"]) == ["same structure"]
+
+
+@pytest.mark.parametrize(("order", "shears"), [("voigt", (1, 2, 3)), ("vasp", (2, 3, 1))])
+def test_six_numbers_of_a_stress_have_the_order_that_is_said(tmp_path, order, shears):
+    atoms = crystal(-10.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=-10.0, forces=np.zeros((2, 3)))
+    atoms.info["dft_stress"] = np.array([10.0, 20, 30, 1, 2, 3])
+    keys = Keys(stress="dft_stress", stress_unit="kbar", stress_order=order)
+    ase.io.write(tmp_path / "high.xyz", [atoms], format="extxyz")
+    dataset = open_dataset(import_extxyz(None, tmp_path / "high.xyz", tmp_path / "out", keys=keys).path)
+    yz, xz, xy = (0.1 * value for value in shears)
+    assert dataset.frames.to_pylist()[0]["stress_gpa"] == pytest.approx([1, xy, xz, xy, 2, yz, xz, yz, 3])
+
+
+def test_what_ase_has_ordered_is_read_in_ases_order(tmp_path):
+    files = pair(tmp_path)
+    keys = Keys(stress_order="vasp")
+    row = open_dataset(import_extxyz(*files, tmp_path / "out", keys=keys).path).frames.to_pylist()[0]
+    xx, yy, zz, yz, xz, xy = STRESS * 160.21766208
+    assert row["stress_gpa"] == pytest.approx([xx, xy, xz, xy, yy, yz, xz, yz, zz])
+    with pytest.raises(DatasetError, match="stress order 'abc' is none of voigt, vasp"):
+        import_extxyz(*files, tmp_path / "other", keys=Keys(stress_order="abc"))

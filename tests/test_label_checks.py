@@ -10,6 +10,7 @@ import pytest
 
 from crossfunc.datasets import check_dataset, open_dataset
 from crossfunc.datasets.frame_checks import find_frame_faults
+from crossfunc.datasets.importers.extxyz import STRESS_ORDERS
 from crossfunc.label_checks import faults, units
 from crossfunc.units import EV_PER_A3_TO_GPA, STRESS_UNITS
 
@@ -103,6 +104,17 @@ def test_a_unit_declared_wrongly_is_recognised_and_the_right_one_named(labels, d
 def test_a_table_that_is_there_already_gets_the_factor_that_mends_it(labels):
     wrong = dataclasses.replace(labels, stress_gpa=labels.stress_gpa * -10)
     assert "multiply by -0.1" in only(faults.check_stress(wrong)).message
+
+
+def test_shears_in_the_order_of_vasp_are_found_and_the_option_is_named(labels):
+    order = STRESS_ORDERS["vasp"]
+    voigt = labels.stress_gpa.reshape(-1, 9)[:, [0, 4, 8, 1, 5, 2]]  # xx yy zz xy yz zx, as VASP writes them
+    read_as_ase = voigt[:, STRESS_ORDERS["voigt"]].reshape(-1, 3, 3)
+    finding = only(faults.check_stress(dataclasses.replace(labels, stress_gpa=read_as_ase), "vasp-kbar"))
+    assert finding.level == "error"
+    assert "--stress-order vasp" in finding.message
+    right = voigt[:, order].reshape(-1, 3, 3)
+    assert only(faults.check_stress(dataclasses.replace(labels, stress_gpa=right), "vasp-kbar")).level == "info"
 
 
 def as_virial(labels, sign=-1.0, declared="ev/a3"):

@@ -563,3 +563,12 @@ def test_a_formula_that_passes_here_is_one_that_compositions_can_read(formula):
             composition_matrix([formula])
     else:
         assert composition_matrix([formula]).sum() == pytest.approx(1)
+
+
+def test_a_row_that_is_rejected_takes_nobodys_id():
+    """The first usable row of an id stays, wherever a batch ends."""
+    rows = rock_salt(frame_id="a", energy_per_atom_ev=None), rock_salt(frame_id="a"), rock_salt(frame_id="a")
+    _, reasons = schema.split_rows(frames_table(*rows), "frames", file="x")
+    assert "empty" in reasons[0] or "NaN" in reasons[0]
+    assert reasons[1] == ""
+    assert "occurs twice" in reasons[2]

@@ -1,6 +1,7 @@
 """No crystal under two names: what counts as one, and that no split of an embedded dataset has one on both sides."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,37 @@ def test_formation_energies_follow_the_ground_states_that_stay():
     assert kept["low_formation_energy_per_atom_ev"].tolist() == [0.0, 0.0, -0.5]  # -4.0 - (-4.0 - 3.0)/2
     assert kept["high_formation_energy_per_atom_ev"].tolist() == [0.0, 0.0, -0.45]
     assert ground.loc[0, ["energy_per_atom_ev", "structure_type"]].tolist() == [-4.0, "a"]
+
+
+def test_dropping_twins_keeps_what_was_computed(tmp_path):
+    """Records of the calculations have no second copy; `--overwrite` writes over the dataset's own folder."""
+    dft = xf.open_dataset("pbe-r2scan")
+    own = tmp_path / "pbe-r2scan"
+    shutil.copytree(dft.path, own)
+    drop_twins(own, own, overwrite=True)
+    assert xf.open_dataset(own).records.equals(dft.records)
+
+
+def test_a_twin_without_a_pair_goes_and_the_one_of_the_pairs_stays():
+    frames, pairs = [], []
+    for name, functionals, crystal in (
+        ("b", ("gga",), cesium_chloride("Ni", "Ti")),
+        ("a", ("gga", "r2scan"), cesium_chloride("Ti", "Ni")),
+        ("c", ("gga", "r2scan"), cesium_chloride("Fe", "Ti")),
+    ):
+        row = {
+            "material_id": name,
+            "energy_per_atom_ev": -5.0,
+            "atomic_numbers": [site.specie.Z for site in crystal],
+            "lattice_a": crystal.lattice.matrix.ravel().tolist(),
+            "frac_coords": crystal.frac_coords.ravel().tolist(),
+        }
+        frames += [row | {"functional": one, "frame_id": f"{name}/{one}"} for one in functionals]
+        if len(functionals) == 2:
+            energies = {"low_energy_per_atom_ev": -5.0, "high_energy_per_atom_ev": -9.0}
+            pairs.append({"material_id": name, "composition": crystal.composition.formula, **energies})
+    elements = pd.DataFrame(columns=["element", "functional", "energy_kind", "energy_per_atom_ev"])
+    kept, left, _, ledger = without_twins(pd.DataFrame(pairs), pa.Table.from_pylist(frames), elements)
+    assert list(kept["material_id"]) == ["a", "c"]
+    assert "b" not in left["material_id"].to_pylist()
+    assert ledger.to_dict("records") == [{"table": "frames", "row": 0, "id": "b", "reason": "the same crystal as a"}]

@@ -169,6 +169,9 @@ def split_rows(
     for bad, reason in itertools.chain(misfits, _row_checks(table, kind, functionals)):
         bad = np.asarray(bad, dtype=bool) & (reasons == "").to_numpy()
         reasons[bad] = reason
+    good = np.flatnonzero((reasons == "").to_numpy())  # a row that is rejected takes nobody's id
+    again = good[_repeats(table.take(pa.array(good)), _ROW_KEYS[kind])]
+    reasons.iloc[again] = f"{' + '.join(_ROW_KEYS[kind])} occurs twice; ids must be unique"
     return table, reasons
 
 
@@ -311,7 +314,6 @@ def _row_checks(table: pa.Table, kind: str, functionals: Sequence[str] | None) -
     for column in TABLES[kind]:
         if column.required:
             yield _is_empty(table[column.name]), f"{column.name} is empty or has the wrong length"
-    yield _repeats(table, _ROW_KEYS[kind]), f"{' + '.join(_ROW_KEYS[kind])} occurs twice; ids must be unique"
     for name, allowed in (("functional", functionals), ("energy_kind", ENERGY_KINDS)):
         if allowed is not None and name in {c.name for c in TABLES[kind]}:
             known = pc.is_in(table[name], value_set=pa.array(allowed)).to_numpy()

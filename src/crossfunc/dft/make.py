@@ -69,13 +69,21 @@ def make_dft(
     done = compute_frames(
         frames, run, known=known, n_jobs=n_jobs, max_minutes=max_minutes, engine=engine, progress=progress
     )
-    # A run of some frames only must not lose the others that are shipped.
-    records = {r["frame_id"]: r for r in known} | {r["frame_id"]: r for r in [*load_failures(run), *load_records(run)]}
+    # A run of some frames only must not lose the others that are shipped, or that an earlier one has computed.
+    recipe = {frame.frame_id: frame for frame in plan_run(seed)} | {frame.frame_id: frame for frame in plan}
+    here = [r for r in [*load_failures(run), *load_records(run)] if _is_of(r, recipe)]
+    records = {r["frame_id"]: r for r in known} | {r["frame_id"]: r for r in here}
     good, failed = ([r for r in records.values() if ("reason" in r) is is_failure] for is_failure in (False, True))
     if known and earlier != versions:
         versions = versions | {f"{name}, records before this run": version for name, version in earlier.items()}
     write_labels(good, failed, out, engine=versions, seed=seed, overwrite=overwrite)
     return done
+
+
+def _is_of(record: dict, plan: dict[str, Frame]) -> bool:
+    """Whether a record or a failure is of a frame of the plan, computed from the same structure and settings."""
+    frame = plan.get(record["frame_id"])
+    return frame is not None and is_record_of(record, frame)
 
 
 def _chosen(frames: list[Frame], only: tuple[str, ...]) -> list[Frame]:
@@ -99,6 +107,5 @@ def _shipped(plan: list[Frame]) -> tuple[list[dict], dict[str, str]]:
     if dataset.records is None:
         return [], {}
     by_id = {frame.frame_id: frame for frame in plan}
-    rows = [row for several in read_records(dataset.records) for row in several]
-    same = [row for row in rows if (frame := by_id.get(row["frame_id"])) and is_record_of(row, frame)]
+    same = [row for several in read_records(dataset.records) for row in several if _is_of(row, by_id)]
     return same, dataset.meta["generator"]["engine"]

@@ -249,6 +249,9 @@ def _correct(name, formula, structure, oxide, hint, hubbard):
     except CompositionError as error:
         return row | {"reason": str(error)}
     composition = Composition(formula)
+    if structure is not None:
+        structure = structure.copy()
+        structure.remove_oxidation_states()  # Mg2+ is Mg: a correction is of elements
     if structure is not None and structure.composition.reduced_composition != composition.reduced_composition:
         raise CorrectionError(
             f"{name}: the structure is {structure.composition.reduced_formula}, the composition "

@@ -25,7 +25,7 @@ def energies_of(dataset: Dataset, functional, *, from_frames: bool = False) -> t
     Raises
     ------
     DatasetError
-        Neither pairs nor frames, or no frames of this functional.
+        Neither pairs nor frames, no frames of this functional, or frames with another kind of energies than its own.
     """
     if dataset.pairs is not None and not (from_frames and dataset.frames is not None):
         pairs = dataset.pairs
@@ -37,6 +37,14 @@ def energies_of(dataset: Dataset, functional, *, from_frames: bool = False) -> t
     table = dataset.frames.filter(pc.field("functional") == functional.key)
     if table.num_rows == 0:
         raise DatasetError(f"{dataset.path}: no {functional.name} frames; choose the other --functional.")
+    kinds = sorted(pc.unique(table["energy_kind"]).to_pylist())
+    if kinds != [functional.energy_kind]:
+        ids = [table["frame_id"][pc.index(table["energy_kind"], kind).as_py()].as_py() for kind in kinds]
+        there = " and ".join(f"{kind} ({frame})" for kind, frame in zip(kinds, ids, strict=True))
+        raise DatasetError(
+            f"{dataset.path}: its {functional.name} frames have energies of kind {there}, and dataset.json says "
+            f"{functional.energy_kind}: references of a mixture are those of neither. Keep frames of one kind."
+        )
     energy_per_atom_ev = table["energy_per_atom_ev"].to_numpy()
     return composition_matrix(table), energy_per_atom_ev, table["material_id"].to_numpy()
 

@@ -253,6 +253,8 @@ def check_stress(labels: Labels, declared: str | None = None, *, use_energies: b
     virial = _virial_finding(labels, model, declared, evidence)
     if virial is not None and not (verdicts and all(factor == 1 for _, factor in verdicts)):
         return [virial]
+    if shears := _shear_finding(labels):
+        return [shears]
     if not verdicts and _is_far_off(model):
         text = (
             f"in no known unit: {evidence}, where 1 x with a cosine of 1 is right, and no unit of "
@@ -286,6 +288,41 @@ def _is_far_off(scale: Scale) -> bool:
         and abs(scale.cosine) >= _SURE
         and (scale.factor < 0 or not 1 / FAR_OFF < scale.factor < FAR_OFF)
     )
+
+
+_SHEARS = ([1, 0, 0], [2, 2, 1])  # yz, xz, xy
+_TURNS = {"vasp": [1, 2, 0], "another": [2, 0, 1]}
+"""What is right of shears read as yz xz xy where the source's order is VASP's, xy yz zx; and the other turn."""
+
+
+def _shear_finding(labels: Labels) -> Finding | None:
+    """Say so when shears fit the model clearly better in another order of the six numbers than in the one read."""
+    own, model = (values[:, _SHEARS[0], _SHEARS[1]] for values in (labels.stress_gpa, labels.model_stress_gpa))
+    known = np.isfinite(own).all(axis=1) & np.isfinite(model).all(axis=1)
+    known &= np.abs(model).max(axis=1, initial=0) > _TELLING_GPA
+    if known.sum() < MIN_FRAMES:
+        return None
+    as_read = _cosine(own[known], model[known])
+    turned = {name: _cosine(own[known][:, order], model[known]) for name, order in _TURNS.items()}
+    best = max(turned, key=lambda name: abs(turned[name]))
+    if abs(turned[best]) < _SURE or abs(turned[best]) < abs(as_read) + 0.3:
+        return None
+    remedy = "import with --stress-order vasp" if best == "vasp" else "write all nine numbers"
+    text = (
+        f"shears are in another order than yz xz xy: their cosine with the model's is {as_read:.2f} as read, and "
+        f"{turned[best]:.2f} in {'the order of VASP, xy yz zx' if best == 'vasp' else 'the order xz xy yz'} on "
+        f"{int(known.sum())} frames; {remedy}."
+    )
+    return Finding("error", "stress_gpa", text)
+
+
+_TELLING_GPA = 0.2
+"""Shears of frames in which the model's are all smaller say nothing of their order."""
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    norms = np.linalg.norm(one) * np.linalg.norm(other)
+    return float((one * other).sum() / norms) if norms else 0.0
 
 
 def _virial_finding(labels: Labels, model: Scale, declared: str | None, evidence: str) -> Finding | None:

@@ -76,6 +76,7 @@ def add_teacher(
         pairs=pairs,
         elements=given.elements,
         rejected=given.rejected,
+        records=given.records,
         overwrite=True,
     )
 

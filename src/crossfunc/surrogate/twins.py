@@ -53,16 +53,19 @@ def drop_twins(
     meta = {key: value for key, value in dataset.meta.items() if key != "files"}
     meta["version"] = version or meta["version"]
     tables = {"frames": dataset.frames, "pairs": dataset.pairs, "elements": dataset.elements}
-    return write_without_twins(out, meta=meta, **tables, rejected=dataset.rejected, overwrite=overwrite)
+    kept = {"rejected": dataset.rejected, "records": dataset.records}
+    return write_without_twins(out, meta=meta, **tables, **kept, overwrite=overwrite)
 
 
-def write_without_twins(out, *, meta: dict, frames, pairs, elements, rejected, overwrite: bool = False) -> Dataset:
+def write_without_twins(
+    out, *, meta: dict, frames, pairs, elements, rejected, records=None, overwrite: bool = False
+) -> Dataset:
     """`write_dataset` of what `without_twins` leaves, with the dropped ones in the ledger and their number in words."""
     pairs, frames, elements, dropped = without_twins(pairs, frames, elements)
     if len(dropped):
         meta = meta | {"provenance": f"{meta['provenance']}; {len(dropped)} twins of others dropped (the same crystal)"}
         rejected = pd.concat([rejected, dropped], ignore_index=True)
-    tables = {"frames": frames, "pairs": pairs, "elements": elements, "rejected": rejected}
+    tables = {"frames": frames, "pairs": pairs, "elements": elements, "rejected": rejected, "records": records}
     return write_dataset(out, meta=meta, **tables, overwrite=overwrite)
 
 
@@ -76,11 +79,17 @@ def without_twins(
         )
     twin_of = _choose(find_twin_materials(frames), pairs)
     gone = pairs["material_id"].isin(list(twin_of))
-    kept = pairs[~gone].reset_index(drop=True)
+    kept, all_frames = pairs[~gone].reset_index(drop=True), frames
     frames = frames.filter(pc.invert(pc.is_in(frames["material_id"], value_set=pa.array(list(twin_of), pa.string()))))
     dropped = [
         ("pairs", row, name, f"the same crystal as {twin_of[name]}")
         for row, name in pairs.loc[gone, "material_id"].items()
+    ]
+    unpaired = [name for name in twin_of if name not in set(pairs["material_id"])]
+    dropped += [
+        ("frames", row, name, f"the same crystal as {twin_of[name]}")
+        for name in unpaired
+        for row in np.flatnonzero(pc.equal(all_frames["material_id"], name).to_numpy(zero_copy_only=False))
     ]
     ledger = pd.DataFrame(dropped, columns=REJECTED_COLUMNS)
     if not _are_from_pairs(elements, pairs):  # of other crystals, perhaps, than the pairs': they stay what they are
@@ -92,14 +101,20 @@ _HIGH = ("high_energy_per_atom_ev", "r2scan_energy_per_atom_ev")
 
 
 def _choose(groups: list[tuple[str, ...]], pairs: pd.DataFrame) -> dict[str, str]:
-    """Id that is dropped -> its twin that stays."""
+    """Id that is dropped -> its twin that stays: one of the pairs where some frames of the crystal are in none."""
     known = pairs.set_index("material_id")
     high = next(name for name in _HIGH if name in known)
     is_element = elements_of(known["composition"]).notna()
     order = {name: k for k, name in enumerate(known.index)}
     twin_of: dict[str, str] = {}
     for group in groups:
-        stays = known.loc[list(group), high].idxmin() if is_element[group[0]] else min(group, key=order.__getitem__)
+        paired = sorted((name for name in group if name in order), key=order.__getitem__)
+        if not paired:
+            stays = group[0]
+        elif is_element[paired[0]]:
+            stays = known.loc[paired, high].idxmin()
+        else:
+            stays = paired[0]
         twin_of |= {name: stays for name in group if name != stays}
     return twin_of
 

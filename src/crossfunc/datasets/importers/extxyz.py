@@ -53,6 +53,8 @@ class Keys:
     energy_unit, force_unit, stress_unit : str
         One of `ENERGY_UNITS`, `FORCE_UNITS`, `crossfunc.units.STRESS_UNITS` or, for a virial of the whole cell in eV,
         `VIRIAL_UNITS`. ASE's convention is eV, eV/Å and eV/Å³ with tension positive.
+    stress_order : str
+        One of `STRESS_ORDERS`: where a stress has six numbers, which component each is.
     moments : str
         One of `MOMENTS`; for three numbers per moment, "length" or the axis to read.
     leave_out : tuple of str
@@ -68,6 +70,7 @@ class Keys:
     energy_unit: str = "ev"
     force_unit: str = "ev/a"
     stress_unit: str = "ev/a3"
+    stress_order: str = "voigt"
     moments: str = "number"
     leave_out: tuple[str, ...] = ()
 
@@ -130,6 +133,8 @@ def import_extxyz(
     keys = keys or Keys()
     energy_factor, per_atom = _energy_factor(keys.energy_unit)
     scale = {"stress_gpa": _stress_factor(keys.stress_unit), "forces_ev_per_a": _force_factor(keys.force_unit)}
+    if keys.stress_order not in STRESS_ORDERS:
+        raise DatasetError(f"stress order {keys.stress_order!r} is none of {', '.join(STRESS_ORDERS)}.")
     if keys.moments not in MOMENTS:
         raise DatasetError(f"moments {keys.moments!r} is none of {', '.join(MOMENTS)}.")
     _check_energy_kinds(energy_kinds)
@@ -332,7 +337,8 @@ class _Reader:
             return None
         if frame.comment and key in results:  # of nine numbers, ASE has kept one triangle
             stress = _numbers_in(entry_text(frame.comment, key) or "") or stress
-        tensor = _tensor(stress, key)
+        of_ase = key in results and not isinstance(stress, list)  # ASE has put these six into its own order
+        tensor = _tensor(stress, key, "voigt" if of_ase else self.keys.stress_order)
         return [value / atoms.cell.volume for value in tensor] if self.is_virial else tensor
 
     def _moments(self, atoms, results: dict) -> list[float] | None:
@@ -473,17 +479,21 @@ def _numbers_in(text: str) -> list[float] | None:
         return None
 
 
-def _tensor(value, key: str) -> list[float]:
+STRESS_ORDERS = {"voigt": (0, 5, 4, 5, 1, 3, 4, 3, 2), "vasp": (0, 3, 5, 3, 1, 4, 5, 4, 2)}
+"""Which of six numbers stands where in the tensor: xx yy zz yz xz xy as ASE has them, xx yy zz xy yz zx as VASP."""
+
+
+def _tensor(value, key: str, order: str) -> list[float]:
     array = np.asarray((_numbers_in(value) or value) if isinstance(value, str) else value)
     if array.dtype.kind not in "fi" or array.size not in (6, 9):
-        raise RowError(f"{key} needs 6 numbers (xx yy zz yz xz xy) or 9, found {array.size}")
+        raise RowError(f"{key} needs 6 numbers (in the order of --stress-order) or 9, found {array.size}")
     flat = array.astype(float).ravel().tolist()
     for row, column in ((0, 1), (0, 2), (1, 2)) if array.size == 9 else ():
         one, other = flat[3 * row + column], flat[3 * column + row]
         if abs(one - other) > _ASYMMETRY * max(map(abs, flat)):
             pair = f"{'xyz'[row]}{'xyz'[column]} {one:g}, {'xyz'[column]}{'xyz'[row]} {other:g}"
             raise RowError(f"{key} is not symmetric ({pair}), as a stress is; correct it, or --leave-out {key}")
-    return flat if array.size == 9 else [flat[k] for k in (0, 5, 4, 5, 1, 3, 4, 3, 2)]
+    return flat if array.size == 9 else [flat[k] for k in STRESS_ORDERS[order]]
 
 
 def _read_blocks(path: Path) -> Iterator[Callable]:

@@ -52,7 +52,8 @@ def add_elements_and_pairs(
     frames, numbers = _read_light(writer)
     by_material = named_by is None or named_by.get("material_id") is not None
     elements = _ground_states(frames)
-    pairs = _pairs(frames, numbers, writer, functionals, by_material=by_material)
+    from_places = named_by is not None and named_by.get("structure_id") is None
+    pairs = _pairs(frames, numbers, writer, functionals, by_material=by_material, from_places=from_places)
     extra = {}
     if len(elements):
         writer.add_table("elements", _arrow(elements), functionals)
@@ -173,11 +174,14 @@ def _pairs(
     functionals: tuple[Functional, Functional],
     *,
     by_material: bool,
+    from_places: bool,
 ) -> pd.DataFrame:
     by_functional = {one.key: frames[frames["functional"] == one.key] for one in functionals}
     if any(len(some) == 0 for some in by_functional.values()):
         return pd.DataFrame()
-    matched = _matched(by_functional, numbers, writer) if "structure_id" in frames else pd.DataFrame(columns=_PAIR)
+    matched = pd.DataFrame(columns=_PAIR)
+    if "structure_id" in frames:
+        matched = _matched(by_functional, numbers, writer, _Geometries(writer, are_told_apart=from_places))
     parts = [matched]
     if by_material:
         parts.append(_own_minima(by_functional, set(matched["material_id"]), numbers, writer))
@@ -193,7 +197,70 @@ def _pairs(
 _PAIR = ["material_id", "low", "high", "row", "pairing"]
 
 
-def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer: DatasetWriter) -> pd.DataFrame:
+_SAME_PLACE_A = 0.02
+"""Atoms of one structure lie this near each other in two frames: more than printed digits leave, less than a rattle."""
+
+
+class _Geometries:
+    """Where the atoms of every frame are, to compare frames that are said to be one structure.
+
+    Read when the first frames are compared; `are_told_apart` says that structure ids come from the places of the atoms,
+    so that there is nothing to find.
+    """
+
+    def __init__(self, writer: DatasetWriter, *, are_told_apart: bool):
+        self.writer, self.are_told_apart, self.is_read = writer, are_told_apart, False
+
+    def _read(self) -> None:
+        table = self.writer.read_frames(["atomic_numbers", "frac_coords", "lattice_a"])
+        numbers = table["atomic_numbers"].combine_chunks()
+        self.numbers, self.n_atoms = numbers.flatten().to_numpy(), np.asarray(numbers.value_lengths())
+        self.first = np.cumsum(self.n_atoms) - self.n_atoms
+        self.coords = table["frac_coords"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)
+        self.lattices_a = table["lattice_a"].combine_chunks().flatten().to_numpy().reshape(-1, 3, 3)
+        self.is_read = True
+
+    def differ(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether two frames of as many atoms each have atoms in different places, in whatever order they stand."""
+        differ = np.zeros(len(rows), dtype=bool)
+        if self.are_told_apart or (rows == others).all():
+            return differ
+        if not self.is_read:
+            self._read()
+        for start in range(0, len(rows), 4096):
+            part = slice(start, start + 4096)
+            differ[part] = self._differ(np.asarray(rows[part]), np.asarray(others[part]))
+        for k in np.flatnonzero(differ):
+            differ[k] = not self._same_in_another_order(int(rows[k]), int(others[k]))
+        return differ
+
+    def _differ(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        n_atoms = self.n_atoms[rows]
+        starts = np.cumsum(n_atoms) - n_atoms
+        within = np.arange(n_atoms.sum()) - np.repeat(starts, n_atoms)
+        one, other = (np.repeat(self.first[of], n_atoms) + within for of in (rows, others))
+        moved = self.coords[other] - self.coords[one]
+        moved -= np.rint(moved)
+        moved_a = np.einsum("ni,nij->nj", moved, np.repeat(self.lattices_a[rows], n_atoms, axis=0))
+        apart = (np.linalg.norm(moved_a, axis=1) > _SAME_PLACE_A) | (self.numbers[one] != self.numbers[other])
+        return np.logical_or.reduceat(apart, starts) if len(starts) else np.zeros(0, dtype=bool)
+
+    def _same_in_another_order(self, row: int, other: int) -> bool:
+        from scipy.optimize import linear_sum_assignment
+
+        one, two = (slice(self.first[k], self.first[k] + self.n_atoms[k]) for k in (row, other))
+        if sorted(self.numbers[one]) != sorted(self.numbers[two]):
+            return False
+        moved = self.coords[two][None] - self.coords[one][:, None]
+        moved -= np.rint(moved)
+        apart_a = np.linalg.norm(moved @ self.lattices_a[row], axis=-1)
+        apart_a[self.numbers[one][:, None] != self.numbers[two][None]] = 1e6
+        return bool(apart_a[linear_sum_assignment(apart_a)].max() <= _SAME_PLACE_A)
+
+
+def _matched(
+    by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer: DatasetWriter, geometries: _Geometries
+) -> pd.DataFrame:
     """Structures with one frame of one material in each functional; what an id mixes up is told in the ledger."""
     sides = []
     for frames in by_functional.values():
@@ -203,15 +270,29 @@ def _matched(by_functional: dict[str, pd.DataFrame], numbers: np.ndarray, writer
         for row in known[several].drop_duplicates("structure_id").itertuples():
             reason = "one structure id on several cells in one functional: frames kept, not paired"
             writer.reject("pairs", row.row, row.structure_id, reason)
+        known = known[~several]
+        first = known.groupby("structure_id", sort=False)["row"].transform("first")
+        moved = known[geometries.differ(known["row"].to_numpy(), first.to_numpy())]["structure_id"].unique()
+        for row in known[known["structure_id"].isin(moved)].drop_duplicates("structure_id").itertuples():
+            reason = "one structure id on several geometries in one functional: frames kept, not paired"
+            writer.reject("pairs", row.row, row.structure_id, reason)
         # of one structure in several states, magnetic ones perhaps, the lowest
-        lowest = known[~several].sort_values("energy", kind="stable").astype({"material_id": str})
+        lowest = (
+            known[~known["structure_id"].isin(moved)].sort_values("energy", kind="stable").astype({"material_id": str})
+        )
         sides.append(lowest.drop_duplicates(["structure_id", "material_id"]).sort_index())
     both = _of_one_structure(*sides)
     differ = (both["n_atoms_low"] != both["n_atoms_high"]) | (
         (both["volume_low"] / both["volume_high"] - 1).abs() > SAME_VOLUME
     )
     mixed = _other_composition(both)
-    for row in both[differ & ~mixed].itertuples():
+    moved = ~differ & ~mixed
+    moved[moved] = geometries.differ(both.loc[moved, "row_low"].to_numpy(), both.loc[moved, "row_high"].to_numpy())
+    for row in both[moved].itertuples():
+        reason = "one structure id on two different geometries in the two functionals: frames kept, not paired"
+        writer.reject("pairs", row.row_low, row.structure_id, reason)
+    differ |= moved
+    for row in both[differ & ~mixed & ~moved].itertuples():
         reason = "one structure id on two different cells in the two functionals: frames kept, not paired"
         writer.reject("pairs", row.row_low, row.structure_id, reason)
     for row in both[mixed].itertuples():
