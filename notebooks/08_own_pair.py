@@ -106,7 +106,7 @@ if high_file is None:
 #     --low-name "GGA/GGA+U" --high-name "r²SCAN" --low-kind mp2020 --material-key material
 # ```
 #
-# Keys and units are options, because no two groups agree on them: `--energy-key REF_energy`, `--energy-unit hartree`, `--stress-unit vasp-kbar` (VASP's OUTCAR has kBar with the opposite sign).
+# Keys and units are options, because no two groups agree on them: `--energy-key REF_energy`, `--energy-unit hartree`, `--stress-unit vasp-kbar` (VASP's OUTCAR has kBar with the opposite sign), and of six numbers the order: `--stress-order vasp`.
 # A wrong one is the most common reason for a fine-tuned model that is worse than before, and it is found late.
 # So the import does not take your word for it.
 # It lets a published model predict a sample of the frames, and compares.

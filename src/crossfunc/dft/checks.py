@@ -363,9 +363,9 @@ def check_grid(frame: Frame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-RECOMPUTED = ("CaF2-fluorite", "BaLiH3-perovskite", "AlP-zinc-blende")
-"""Crystals with a frame computed again by every run of the tests: cheap, one with the higher cutoff, one of a heavy
-element, one with a mesh of a semiconductor."""
+RECOMPUTED = ("SiC-zinc-blende", "CsCl-cesium-chloride", "NaH-rock-salt")
+"""Crystals with frames computed again by every run of the tests: cheap, one with the higher cutoff and the mesh of a
+semiconductor, one of a heavy element, one of a metal and hydrogen."""
 
 
 def check_recomputed(material_id: str, dataset=None) -> pd.DataFrame:
