@@ -405,11 +405,7 @@ except xf.AtomRefError as error:
 advice = xf.refit_advice(
     X, high - low, material_ids=ids, n_splits=n_splits, seed=seed
 )
-results.record("initial_mae", advice.initial_mae_ev_per_atom)
-share = 100 * advice.explained_offset
-if advice.is_held_out:
-    ends = [100 * end for end in advice.explained_offset_interval]
-    results.record("explained_offset", share, ends)
+real_pairs.record_advice(results, advice)
 print(advice.reason)
 
 # %% [markdown]

@@ -418,7 +418,7 @@ learning_curves.record_schedule(results, changes, others[0])
 # ## Try it yourself
 #
 # :::{admonition} Exercise 1
-# Leave the largest size out of the fit of scratch and predict its error from the others.
+# Leave the largest size out of the fit of scratch and predict its error from the others: `learning_curves.of_curve(errors, "scratch")` are the runs, `xf.fit_power_law` the fit, and its `interval` what it knows.
 # Is the measured one inside the interval?
 # What does that say about reading {eq}`eq-efficiency` far beyond the runs?
 # :::

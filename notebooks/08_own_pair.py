@@ -196,11 +196,7 @@ if pairs is not None:
     advice = xf.refit_advice(X, shift, material_ids=ids, seed=seed)
     results.record("pearson_total", total, n=len(pairs))
     results.record("pearson_refitted", rest, n=len(pairs))
-    results.record("offset_before", 1000 * advice.initial_mae_ev_per_atom)
-    if advice.is_held_out:
-        results.record(
-            "offset_after", 1000 * advice.refitted_mae_ev_per_atom
-        )
+    own_pair.record_offsets(results, advice)
     print(advice.reason)
 
 # %% [markdown]

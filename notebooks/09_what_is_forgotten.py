@@ -125,6 +125,7 @@ pd.DataFrame.from_dict(counts, orient="index", columns=columns)
 
 # %% [markdown]
 # "Held-out materials" are above all those of the target's own validation and test: no step trains on them, though they are small cells like those of training.
+# Labels of the validation materials in the *target* do choose which epoch is kept, for every method alike; their frames in the source are judged all the same, because those of the test alone would be few.
 # "Other chemistry" holds combinations of elements that no training frame has, in structure types that training has; "other prototype" holds the structure types that it lacks, most of them with other elements as well.
 # Where the data name no prototypes, a ratio of counts that training lacks ("other stoichiometry") stands in.
 # Frames with large forces or stresses count as "far from equilibrium", where there are any.

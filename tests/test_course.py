@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from crossfunc.lessons import course as courses
+from crossfunc.lessons import wording
 from crossfunc.lessons.plans import plan_run
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
@@ -106,9 +107,9 @@ COURSE = {
     },
     "quiz": {"06": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
     "groups": [{"name": "an oxide", "elements": ["Li", "Fe", "O"], "binary": ["Fe", "O"], "by_hand": "Fe2O3"}],
-    "figures": {"fig-06-line": {"say": "Look at the end.", "ask": "Why?"}},
+    "figures": {"fig-06-line": {"say": "Look at the end.", "ask": "Why?", "answer": "It rises."}},
     "day": [{"from": "9:00", "to": "9:30", "what": "The line", "lessons": ["06"], "exercises": ["06.1"]}],
-    "debate": [{"claim": "Lines rise.", "defend": ["They do."], "attack": ["Not all."]}],
+    "debate": [{"claim": "Lines rise.", "for": ["They do."], "against": ["Not all."]}],
 }
 
 
@@ -340,8 +341,17 @@ def test_each_figure_of_the_day_has_what_to_say_and_none_is_of_another_book(own_
     lessons = {number for part in own_course.day for number in part["lessons"]}
     text = {lesson.number: lesson.text for lesson in find_lessons(own_lessons())}
     named = {name for number in lessons for name in re.findall(r'name="(fig-[\w-]+)"', text[number])}
-    assert named == set(own_course.figures)
+    kept = {f"{name}-{profile}" for n in lessons for _, name, profile in wording.kept_figures(text[n])}
+    assert named | kept == set(own_course.figures)
     assert all(one["say"].endswith((".", "?")) and one["ask"].endswith("?") for one in own_course.figures.values())
+    assert all(one["answer"].endswith(".") for one in own_course.figures.values())
+
+
+def test_every_argument_is_a_sentence(own_course):
+    """A comma outside of quotes had cut two of them in half."""
+    said = [text for one in own_course.debate for side in ("for", "against") for text in one[side]]
+    assert len(said) > 20
+    assert [text for text in said if not (text[0].isupper() and text.endswith("."))] == []
 
 
 def test_the_day_is_that_of_the_page_for_those_who_teach(own_course, root):
@@ -360,11 +370,11 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
     assert "| 9:00 | 9:30 | The line | 1 to 5 | 06.1 |" in sheet
-    assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n" in sheet
+    assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
     assert "**06.1** (7 min, in the day). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
-    assert "Say: Look at the end.\nAsk: Why?\n\nA rising line." in notes
-    skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "skip": True}})
+    assert "Say: Look at the end.\nAsk: Why?\nAnswer: It rises.\n\nA rising line." in notes
+    skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "answer": "B.", "skip": True}})
     assert "- slide 3: It rises (may be skipped)" in courses.running_sheet(skipped, plans)
     other = replace(course, day=[course.day[0] | {"lessons": ["06", "07"]}])
     assert "## The day" not in courses.running_sheet(other, plans)  # the deck does not have its slides
@@ -374,7 +384,7 @@ def test_students_have_a_start_and_instructors_both_sides_of_a_claim(made):
     out, written, *_ = made
     assert 'check("03.2")' in (out / "students" / "START.md").read_text()
     debate = (out / "instructors" / "debate.md").read_text()
-    assert "## Lines rise.\n\nDefend the verdict:\n\n- They do.\n\nAttack it:\n\n- Not all.\n" in debate
+    assert "## Lines rise.\n\nFor the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n" in debate
     assert {out / "students" / "START.md", out / "instructors" / "debate.md"} <= set(written)
 
 
@@ -405,7 +415,7 @@ def test_sheets_are_printed_each_on_paper_of_its_own():
 def test_a_field_that_a_figure_does_not_have_is_refused(tmp_path):
     content = COURSE | {"figures": {"fig-06-line": {"say": "S.", "asks": "A?"}}}
     (tmp_path / "course.yml").write_text(yaml.safe_dump(content))
-    with pytest.raises(LessonError, match=r"fig-06-line: needs the fields ask, say"):
+    with pytest.raises(LessonError, match=r"fig-06-line: needs the fields answer, ask, say"):
         courses.read_course(tmp_path / "course.yml")
 
 

@@ -56,11 +56,11 @@ _FIELDS = {
     "exercises": {"minutes", "ask", "choices", "right", "answer"},
     "quiz": {"ask", "choices", "right", "because"},
     "groups": {"name", "elements", "binary", "by_hand"},
-    "figures": {"say", "ask"},
+    "figures": {"say", "ask", "answer"},
     "day": {"from", "to", "what", "lessons", "exercises"},
-    "debate": {"claim", "defend", "attack"},
+    "debate": {"claim", "for", "against"},
 }
-_OPTIONAL = {"figures": {"skip"}, "exercises": {"value"}}
+_OPTIONAL = {"figures": {"skip"}, "exercises": {"value"}, "day": {"skip"}}
 _OF_VALUE = ({"ask", "expression", "absolute"}, {"ask", "expression", "relative"})
 
 
@@ -80,11 +80,11 @@ class Course:
     handout : dict of str to int
         Number of the lesson to the point of its recap that the hand-out shows, from 1.
     figures : dict of str to dict
-        Name of a figure to what to say at it and what to ask; `skip` where a day has no time for it.
+        Name of a figure to what to say at it, what to ask and the answer; `skip` where a day has no time for it.
     day : list of dict
-        From, to, what, lessons and exercises of each part of a day.
+        From, to, what, lessons and exercises of each part of a day; `skip` for what goes first where time is short.
     debate : list of dict
-        Claim, and arguments to defend and to attack the verdict on it.
+        Claim, and arguments `for` and `against` it.
     """
 
     exercises: Mapping[str, Mapping[str, Any]]
@@ -245,7 +245,8 @@ _START = """# Start
 3. Under each exercise is an empty cell for you, and a check. `check("03.2")` lists the choices, and
    `check("03.2", "a little")` says whether an answer is right. It reads `answers.json` in this folder.
    Where a number is asked for as well, `check("03.2", value=0.5)` compares yours with that of this notebook's own run.
-4. Nothing is lost by running a cell again, in whatever order.
+4. At these sizes the order of the methods in lessons 4, 4b and 7 is luck: what it comes to is on the slides.
+   Nothing is lost by running a cell again, in whatever order.
 5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
 """
 
@@ -296,9 +297,11 @@ _OF_GROUPS = """# Groups: what to expect
 - Task 1, 25 minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
   0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
   a network, and only the phases of the list compete.
-- Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints, and differs from group to
-  group. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is undecided, and at
-  the students' sizes many relaxations stop before they have arrived.
+- Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints. At the students' sizes most
+  models print the same one or two names, or none, because a few steps moved nothing that a hull sees; Method 1, from
+  random weights, calls nearly every compound zero and so misjudges most. Good answers look up the named compound's
+  decomposition energy on both sides and say *why*: the reference is a label, a compound a few meV/atom from the hull
+  is undecided, and many relaxations stop before they have arrived.
 - Task 3, 10 minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
   labels, the number of compounds, or the one seed.
 
@@ -611,7 +614,7 @@ def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, st
         for number, title, figure in slides[plan.lesson.number][1:]:
             about = course.figures.get(figure, {})
             lines.append(f"- slide {number}: {title}" + (" (may be skipped)" if about.get("skip") else ""))
-            lines += [f"  - say: {about['say']}", f"  - ask: {about['ask']}"] if about else []
+            lines += [f"  - {kind}: {about[kind]}" for kind in ("say", "ask", "answer")] if about else []
         texts = _exercise_texts(plan, titles)
         for key, one in course.exercises.items():
             if key.startswith(f"{plan.lesson.number}."):
@@ -628,9 +631,17 @@ def _day_lines(course: Course, slides: Mapping[str, Sequence[tuple]]) -> list[st
     for part in course.day:
         shown = [number for lesson in part["lessons"] for number, *_ in slides[lesson]]
         of_slides = f"{shown[0]} to {shown[-1]}" if shown else "–"
-        cells = (part["from"], part["to"], part["what"], of_slides, ", ".join(part["exercises"]) or "–")
+        what = part["what"] + (" (may be skipped)" if part.get("skip") else "")
+        cells = (part["from"], part["to"], what, of_slides, ", ".join(part["exercises"]) or "–")
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return [*lines, "", *_SMALL_RUNS]
+
+
+_SMALL_RUNS = [
+    "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",
+    "their screens is luck, and often the reverse of what there is to say. Say so, and look at the slides together;",
+    "what training comes to in the end is on the slide of lesson 4 that says how many steps it took.",
+]
 
 
 def debate_text(course: Course) -> str:
@@ -639,13 +650,13 @@ def debate_text(course: Course) -> str:
         "# Claims to argue about",
         "",
         "Number, interval and verdict of each row stand on the book's page of claims; the converged runs behind some",
-        "of them, with reasons, on its page of longer runs. One half of a group defends the verdict, the other attacks",
-        "it.",
+        "of them, with reasons, on its page of longer runs. One half of a group speaks for the claim, the other",
+        "against it; then both say which verdict the interval allows: holds, does not hold here, or unclear.",
         "",
     ]
     for one in course.debate:
-        lines += [f"## {one['claim']}", "", "Defend the verdict:", "", *(f"- {text}" for text in one["defend"]), ""]
-        lines += ["Attack it:", "", *(f"- {text}" for text in one["attack"]), ""]
+        lines += [f"## {one['claim']}", "", "For the claim:", "", *(f"- {text}" for text in one["for"]), ""]
+        lines += ["Against it:", "", *(f"- {text}" for text in one["against"]), ""]
     return "\n".join(lines)
 
 
@@ -684,7 +695,8 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             f"   measure from it to {group['by_hand']}: that is its decomposition energy, negative below the band.",
             "   If the distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
             "   Compare with what the notebook prints.",
-            "2. (20 minutes) Which compounds does each model call stable that the reference does not, or the reverse?",
+            "2. (20 minutes; start the notebook before you draw.) Which compounds does each model call stable that",
+            "   the reference does not, or the reverse? Why do several models give one list, and by how many meV/atom?",
             "   After the cell that fills `points` with compounds that no training has seen:",
             "   `{name: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for name, r in points.items()}`",
             "3. (10 minutes) For the others: one number of the lesson's table with its interval, the figure that it",

@@ -142,6 +142,19 @@ IN_KEYS = {
 """What may stand in the keys that are recorded here, by the expression that puts it there."""
 
 
+def record_offsets(results, advice) -> None:
+    """Record how far two functionals lie apart, and how far after a refit where materials were held out.
+
+    Parameters
+    ----------
+    results : LessonResults
+    advice : RefitAdvice
+    """
+    results.record("offset_before", 1000 * advice.initial_mae_ev_per_atom)
+    if advice.is_held_out:
+        results.record("offset_after", 1000 * advice.refitted_mae_ev_per_atom)
+
+
 def record_errors(results, errors: Mapping[str, Mapping], **sizes) -> None:
     """Record every error that has a label to be measured against, as `<what>_mae_<model>`.
 

@@ -234,6 +234,20 @@ def record_frozen(results, found: Mapping[str, Mapping]) -> None:
             results.record(f"real_{kind}_{short_name(name)}", row[value], span, n=len(row["error"]))
 
 
+def record_advice(results, advice) -> None:
+    """Record what a refit would take away, and how large a share of it where materials were held out.
+
+    Parameters
+    ----------
+    results : LessonResults
+    advice : RefitAdvice
+    """
+    results.record("initial_mae", advice.initial_mae_ev_per_atom)
+    if advice.is_held_out:
+        ends = [100 * end for end in advice.explained_offset_interval]
+        results.record("explained_offset", 100 * advice.explained_offset, ends)
+
+
 def record_few(results, few: pd.DataFrame) -> None:
     """Record what references from few materials leave, plainly refitted and model-aware, and the table without any.
 

@@ -83,7 +83,7 @@ def write_slides(
     drawn : mapping, optional
         Pictures of interactive figures, from `draw_interactive`; a slide without one shows the description.
     remarks : mapping, optional
-        Name of a figure to what to `say` and to `ask`, which then stand in the notes above the description.
+        Name of a figure to what to `say`, to `ask` and to `answer`, which stand in the notes above the description.
     """
     deck = _new_deck()
     for plan in plans:
@@ -139,7 +139,7 @@ def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, rem
         picture = png or (drawn or {}).get(note["name"])
         slide = _add_figure(deck, note, picture, f"Figure {numbers.get(note['name'], '')}".strip(), profile)
         about = remarks.get(note["name"])
-        words = f"Say: {about['say']}\nAsk: {about['ask']}\n\n" if about else ""
+        words = f"Say: {about['say']}\nAsk: {about['ask']}\nAnswer: {about['answer']}\n\n" if about else ""
         slide.notes_slide.notes_text_frame.text = words + note["alt"]
     if points := _recap(plan, titles):
         _add_points(deck, "Recap", points)

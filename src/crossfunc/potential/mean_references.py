@@ -15,7 +15,7 @@ def mean_references(energies_ev: torch.Tensor, atomic_numbers, owners, n_atoms) 
     ----------
     energies_ev : Tensor, shape (94,)
     atomic_numbers, owners : Tensor of int64, shape (n_atoms,)
-        Of each atom, its number and its crystal.
+        Each atom's number, and the crystal that it belongs to.
     n_atoms : Tensor of int64, shape (n_crystals,)
 
     Returns
