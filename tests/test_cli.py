@@ -270,7 +270,9 @@ def test_atomref_on_frames_can_count_each_material_once(dataset):
     dataset._tables["frames"] = pa.table(
         {
             "material_id": ["a", "a", "a", "b", "a"],
+            "frame_id": ["1", "2", "3", "4", "5"],
             "functional": ["gga", "gga", "gga", "gga", "r2scan"],
+            "energy_kind": ["mp2020"] * 4 + ["raw"],
             "atomic_numbers": pa.array([[11], [11], [11], [11], [11]], pa.list_(pa.int16())),
             "energy_per_atom_ev": [-1.0, -1.0, -1.0, -3.0, -9.0],
         }

@@ -333,7 +333,8 @@ def refit_advice(
     n_splits, seed
         Cross-validation over materials: the errors are those of materials not fitted whose references the others fix.
         With fewer than `crossfunc.bootstrap.FEWEST` of these, all errors are in sample, and nothing is advised unless
-        there are as many materials more than references, or all have one composition.
+        there are as many materials more than references, or one shift of all materials explains half of the mean square
+        of each that the shift was not taken from.
 
     Returns
     -------
@@ -380,8 +381,8 @@ def refit_advice(
         found = estimate_of_sums(squares, ids[judged], lambda sums: 1 - sums[0] / sums[1], seed=seed)
         of_offset = (found.low, found.high)
     explained_variance = 1 - left / variance if variance > 1e-12 * mean_square else float("nan")
-    # A fit of as many numbers as there are materials leaves nothing, of noise either; one composition has one number.
-    can_tell = is_held_out or fit.rank == 1 or n_materials - (fit.rank or 0) >= FEWEST
+    # A fit of as many numbers as there are materials leaves nothing, of noise either; a shift of all can be told apart.
+    can_tell = is_held_out or n_materials - (fit.rank or 0) >= FEWEST or _is_common_shift(d, group, count)
     refit = bool(can_tell and before - after >= threshold_ev_per_atom and explained_offset >= 0.5)
 
     contribution = abs(X).T @ w / w.sum() * np.abs(np.nan_to_num(fit.energies_ev))
@@ -410,6 +411,13 @@ def refit_advice(
         fit=fit,
     )
     return replace(advice, reason=_advice_text(advice, threshold_ev_per_atom, can_tell=can_tell))
+
+
+def _is_common_shift(difference: np.ndarray, group: np.ndarray, count: np.ndarray) -> bool:
+    """Whether the mean over the other materials is nearer to each material than zero is, in the mean square by half."""
+    means, n = np.bincount(group, difference) / count, len(count)
+    left = (means - means.mean()) * n / max(n - 1, 1)
+    return n == 1 or bool((left**2).sum() <= 0.5 * (means**2).sum())
 
 
 def _advice_text(advice, threshold, *, can_tell=True):
