@@ -4,6 +4,7 @@ Each works there, or ends with a sentence and a status other than 0; no tracebac
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -56,9 +57,11 @@ def endings(request, inputs, tmp_path_factory):
     """How each command ends under one limit."""
     place = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     found, err, names = {}, "", limited_commands.short_names(request.param)
+    # Python writes what it compiles without looking how much of it went to the disk: half a module would stay behind.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     while names:
         command = [sys.executable, limited_commands.__file__, inputs, place, request.param, *names]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
         ended = [json.loads(line) for line in done.stdout.splitlines()]
         found |= {one["command"]: one for one in ended}
         if not ended:  # a process of its own was not enough for this command
