@@ -132,7 +132,9 @@ def limited(arguments, **limits):
         for name, value in limits.items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
-    options = {"capture_output": True, "text": True, "timeout": 300}
+    # Python writes what it compiles without looking how much of it went to the disk: half a module would stay behind.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    options = {"capture_output": True, "text": True, "timeout": 300, "env": environment}
     return subprocess.run([*CLI, *map(str, arguments)], **options, preexec_fn=set_limits)
 
 
