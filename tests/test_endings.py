@@ -2,6 +2,7 @@
 
 import concurrent.futures.process
 import errno
+import os
 import resource
 import signal
 import subprocess
