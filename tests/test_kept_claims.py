@@ -385,10 +385,10 @@ DEBATE = {
     "In the forces of the same run naive transfer is ahead of scratch by its mean": lambda four, **_: (
         four.value("force_3_minus_1") < 0
     ),
-    "neither method has fitted its own training energies there": lambda hulls, **_: all(
+    "Neither method has fitted its own training energies there": lambda hulls, **_: all(
         hulls.value(f"train_energy_mae_method_{m}") > FITTED_MEV_PER_ATOM for m in "34"
     ),
-    "although its whole interval is below zero": lambda hulls, **_: hulls.high("decomposition_4_minus_3") < 0,
+    "The whole interval of the difference is below zero": lambda hulls, **_: hulls.high("decomposition_4_minus_3") < 0,
     "Method 3 is far behind the untrained model, and Method 4 is behind it as well": lambda hulls, **_: (
         hulls.low("decomposition_3_minus_untrained") > hulls.high("decomposition_4_minus_untrained")
         and hulls.low("decomposition_4_minus_untrained") > 0
