@@ -379,7 +379,9 @@ def test_a_run_of_units_is_kept_only_when_all_are_whole(monkeypatch, tmp_path):
     monkeypatch.setattr(training_units, "progress", lambda *_: states)
     lesson = SimpleNamespace(stem="04_four_methods", number="04")
     values = {"dataset": "surrogate", "keep_runs": True}
-    plan = SimpleNamespace(lesson=lesson, profile="converged", parameters=values, results=tmp_path / "results")
+    plan = SimpleNamespace(
+        lesson=lesson, profile="converged", parameters=values, dataset=values["dataset"], results=tmp_path / "results"
+    )
     with pytest.raises(
         LessonError, match=r"1 of 2 units are not whole, first of all method-3-seed0: crossfunc units 04"
     ):

@@ -108,7 +108,7 @@ def check_units(plan):
 
     if not plan.parameters.get("keep_runs") or plan.lesson.stem not in OF_UNITS:
         return None
-    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.parameters["dataset"]), plan.parameters)
+    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.dataset), plan.parameters)
     folder = units_folder(plan.results, plan.lesson.stem)
     states = progress(units, frames, folder)
     open_ones = [state.name for state in states if state.state != "whole"]

@@ -1096,7 +1096,7 @@ def units(
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons.kept_units import check_keepable, fetch_units, keep_unit
     from crossfunc.lessons.lesson_runs import runs_of
-    from crossfunc.lessons.plans import plan_run, planned_dataset
+    from crossfunc.lessons.plans import plan_run
     from crossfunc.lessons.progress import write_progress_page
     from crossfunc.lessons.sources import LessonError, place_lessons
     from crossfunc.lessons.units import units_folder
@@ -1108,9 +1108,7 @@ def units(
     if keep:
         check_keepable(plan)
     folder = units_folder(plan.results, plan.lesson.stem)
-    frames, planned = runs_of(
-        plan.lesson.stem, open_dataset(planned_dataset(plan.parameters["dataset"])), plan.parameters
-    )
+    frames, planned = runs_of(plan.lesson.stem, open_dataset(plan.dataset), plan.parameters)
     chosen = [unit for unit in planned if not only or any(text in unit.name for text in only)]
     if not chosen:
         raise LessonError(

@@ -255,7 +255,7 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written, key, sheets = open_dataset(plan.parameters["dataset"]), [], [_OF_GROUPS, ""], []
+    dataset, written, key, sheets = open_dataset(plan.dataset), [], [_OF_GROUPS, ""], []
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}

@@ -7,7 +7,7 @@ from what its units left, without training.
 from pathlib import Path
 
 from crossfunc.files import write_atomically
-from crossfunc.lessons.plans import Plan, planned_dataset
+from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.sources import LessonError
 
 __all__ = ["check_keepable", "fetch_units", "keep_unit", "kept_units_folder"]
@@ -43,14 +43,9 @@ def fetch_units(plan: Plan) -> list[str]:
 
 
 def _differ(name: str, one: Path, other: Path) -> bool:
-    return any(
-        (one / f"{name}{suffix}").is_file()
-        and (
-            not (other / f"{name}{suffix}").is_file()
-            or (one / f"{name}{suffix}").read_bytes() != (other / f"{name}{suffix}").read_bytes()
-        )
-        for suffix in _SUFFIXES
-    )
+    """Whether any file of a unit in the first folder is another, or missing, in the second."""
+    pairs = [(one / f"{name}{suffix}", other / f"{name}{suffix}") for suffix in _SUFFIXES]
+    return any(a.is_file() and not (b.is_file() and a.read_bytes() == b.read_bytes()) for a, b in pairs)
 
 
 def _whole_units(plan: Plan, folder: Path) -> frozenset[str]:
@@ -59,9 +54,7 @@ def _whole_units(plan: Plan, folder: Path) -> frozenset[str]:
     from crossfunc.lessons.lesson_runs import runs_of
     from crossfunc.training.units import PRETRAINED, progress
 
-    frames, units = runs_of(
-        plan.lesson.stem, open_dataset(planned_dataset(plan.parameters["dataset"])), plan.parameters
-    )
+    frames, units = runs_of(plan.lesson.stem, open_dataset(plan.dataset), plan.parameters)
     states = progress(units, frames, folder, plan.parameters.get("pretrained", PRETRAINED))
     return frozenset(state.name for state in states if state.state == "whole")
 

@@ -43,6 +43,11 @@ class Plan:
         return self.folder / "notebooks" / f"{self.lesson.stem}.ipynb"
 
     @property
+    def dataset(self) -> Any:
+        """What the lesson's dataset is opened by, wherever the command was given."""
+        return planned_dataset(self.parameters["dataset"])
+
+    @property
     def failed_notebook(self) -> Path:
         """What was executed before a cell failed."""
         return self.notebook.with_suffix(".failed.ipynb")
