@@ -173,7 +173,8 @@ figures.show(
 # Oxides have a published reference too: a verification of eleven codes {cite:p}`bosoni2024verify` gives volumes and bulk moduli of cubic oxides in PBE without pseudopotentials.
 # For r²SCAN there are lattice parameters of the elements that this project computed and keeps in its repository (`aiidateam/acwf-verification-scripts`, commit `78be1b4`), in the folder `0-preliminary-do-not-run/unaries`.
 # They are preliminary and not part of the publication, and their r²SCAN has the parameter $\eta$ at 0.01 instead of 0.001: a second opinion and no verified reference.
-# Bulk moduli in r²SCAN are published for 40 solids {cite:p}`mejiarodriguez2020metagga`; the table was looked for and not found in reach, so they have no column of their own.
+# Bulk moduli in r²SCAN stand beside those of heavy metals from VASP {cite:p}`liu2024r2scan`; they were read at second hand, in a public collection (`alexwelcing/lupine`, `data/targets_0K.json`), because the paper was not in reach.
+# Another table, of 40 solids {cite:p}`mejiarodriguez2020metagga`, was looked for and not found.
 
 # %%
 published = evidence.published_solids(ds)

@@ -156,15 +156,17 @@ def pairs_with(rows):
 
 def test_published_solids_are_held_against_the_functional_they_were_computed_in():
     ours = [("MgO-rock-salt", 9.6245, 9.0, 297.96, 1.0), ("Si-diamond", 1.0, 1.01 * 5.446090894**3 / 8, 1.0, 1.0)]
+    ours += [("Pt-fcc", 1.0, 15.3221, 1.0, 0.9 * 272.3)]
     table = evidence.published_solids(pairs_with([*ours, ("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
-    assert list(table["functional"]) == ["pbe", "r2scan"]
+    assert sorted(table["functional"]) == ["pbe", "r2scan", "r2scan"]
     assert table.loc["MgO-rock-salt", "volume_off"] == pytest.approx(0)
     assert table.loc["MgO-rock-salt", "bulk_off"] == pytest.approx(100)
     assert table.loc["Si-diamond", "volume_off"] == pytest.approx(1, abs=1e-3)
     assert np.isnan(table.loc["Si-diamond", "bulk_off"])
     found = evidence.published_errors(table)
-    assert set(found) == {"volume_pbe", "bulk_pbe", "volume_r2scan"}
+    assert set(found) == {"volume_pbe", "bulk_pbe", "volume_r2scan", "bulk_r2scan"}
     assert found["bulk_pbe"].value == pytest.approx(100)
+    assert found["bulk_r2scan"].value == pytest.approx(10)
 
 
 def test_no_published_solid_is_an_empty_table_and_no_figure():

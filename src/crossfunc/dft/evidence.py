@@ -254,7 +254,8 @@ def published_solids(dataset: Dataset) -> pd.DataFrame:
     lattice parameters of elements for r2SCAN01 (eta = 0.01 instead of 0.001), which the same project keeps in its
     repository aiidateam/acwf-verification-scripts (MIT), commit 78be1b4, as
     0-preliminary-do-not-run/unaries/lattice_parameters_unaries-verification-r2SCAN01-v1.json: preliminary, and not part
-    of the publication.
+    of the publication. Bulk moduli in r2SCAN: H. Liu et al., J. Chem. Phys. 160, 024102 (2024), at second hand, as the
+    repository alexwelcing/lupine collects them in data/targets_0K.json (commit 8cd1bde).
     """
     pairs = dataset.need_pairs().drop_duplicates("material_id").set_index("material_id")
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
