@@ -1,5 +1,6 @@
 """The verdict on a model: against least squares by hand, made-up functionals with known answers, and real data."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -385,7 +386,18 @@ def test_a_frame_far_out_is_named():
     found = judged(frames, wrong, labels)
     assert [one["frame_id"] for one in found.outliers] == ["f17"]
     assert found.outliers[0]["label_minus_model_ev_per_atom"] == pytest.approx(1.5, abs=0.15)
-    assert "Look at" in found.advice
+    (outlier,) = found.outliers
+    assert f"Look at {outlier['formula']} ({outlier['material_id']}, frame f17) first" in found.advice
+    assert f"outlier {outlier['material_id']}, frame f17 {outlier['formula']}: " in str(found)
+
+
+def test_a_frame_that_is_named_after_its_material_is_named_once():
+    frames = made_up()
+    named = dataclasses.replace(frames, frame_ids=np.array([f"{name}/r2scan" for name in frames.material_ids]))
+    labels = bonding(frames, 0, 0.5)
+    wrong = labels.copy()
+    wrong[17] += 1.5
+    assert f"({named.frame_ids[17]})" in judged(named, wrong, labels).advice
 
 
 def test_json_holds_all_that_the_words_are_made_of():

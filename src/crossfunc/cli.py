@@ -1483,7 +1483,7 @@ def bench_forecasts(
         typer.Argument(metavar="DIR_OR_NAME", help="Datasets, two at least; default: the embedded ones."),
     ] = None,
     pilot: Annotated[
-        int, typer.Option(min=0, help="Hold forecasts against fine-tuning, too, of so many epochs; half an hour.")
+        int, typer.Option(min=0, help="Hold forecasts against fine-tuning, too, of so many epochs; ten minutes.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

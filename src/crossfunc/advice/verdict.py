@@ -216,6 +216,7 @@ def _outliers(residuals: dict, sample: Sample, frames: LabelledFrames) -> list[d
     return [
         {
             "frame_id": str(frames.frame_ids[k]),
+            "material_id": str(frames.material_ids[k]),
             "formula": frames.crystals.formula(k),
             "label_minus_model_ev_per_atom": float(left[k]),
         }

@@ -122,8 +122,14 @@ def _on_outliers(verdict: dict) -> list[str]:
     found = verdict["outliers"]
     if not found:
         return []
-    named = ", ".join(f"{one['formula']} ({one['frame_id']})" for one in found[:3])
+    named = ", ".join(f"{one['formula']} ({_frame_of(one)})" for one in found[:3])
     return [f"Look at {named} first, which lie{'s' if len(found) == 1 else ''} far from what the others say."]
+
+
+def _frame_of(outlier: dict) -> str:
+    """Name a frame so that it is found in its file, and its material is found elsewhere."""
+    frame, material = outlier["frame_id"], outlier["material_id"]
+    return frame if material in frame else f"{material}, frame {frame}"
 
 
 def report(verdict: dict) -> str:
@@ -169,7 +175,7 @@ def report(verdict: dict) -> str:
         lines.append(f"  {symbol:3} {row['offset_ev']:+9.3f}  {error:16} {row['n_materials']}")
     for one in verdict["outliers"]:
         lines.append(
-            f"outlier {one['frame_id']} {one['formula']}: {1000 * one['label_minus_model_ev_per_atom']:+.0f} meV/atom"
+            f"outlier {_frame_of(one)} {one['formula']}: {1000 * one['label_minus_model_ev_per_atom']:+.0f} meV/atom"
         )
     for frame_id, reason in verdict["refused"].items():
         lines.append(f"refused {frame_id}: {reason}")
