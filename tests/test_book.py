@@ -27,6 +27,7 @@ import yaml
 
 from crossfunc import lessons
 from crossfunc.datasets import open_dataset
+from crossfunc.lessons import claims as verdicts_by_rule
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
@@ -240,7 +241,7 @@ def test_a_kept_run_has_only_the_figures_that_a_page_shows(long_run):
 
 
 def test_no_figure_is_kept_that_no_page_shows(root):
-    for about in sorted((root / book_kept.KEPT).glob("*/*.run.json")):
+    for about in sorted((root / verdicts_by_rule.KEPT).glob("*/*.run.json")):
         profile, lesson = about.parent.name, about.name.removesuffix(".run.json")
         shown = book_kept.shown_figures(root, profile, lesson)
         assert set(book_kept.read_kept(root, profile, lesson)["figures"]) == shown
@@ -251,26 +252,26 @@ def test_no_figure_is_kept_that_no_page_shows(root):
 def test_a_kept_run_of_other_labels_than_the_books_says_so_where_it_is_shown(long_run, monkeypatch):
     folder = long_run.keep()
     assert "data" not in json.loads((folder / "01_x.run.json").read_text())  # of a folder of one's own
-    monkeypatch.setattr(book_kept, "data_of", lambda _: {"name": "own", "version": "3"})
-    monkeypatch.setattr(book_claims, "CONVERGED", ("p",))
+    monkeypatch.setattr(verdicts_by_rule, "data_of", lambda _: {"name": "own", "version": "3"})
+    monkeypatch.setattr(verdicts_by_rule, "CONVERGED", ("p",))
     folder = long_run.keep()
     about = book_kept.read_kept(long_run.root, "p", "01_x")
     assert about["data"]["version"] == "3"
     assert book_kept.older_labels(about) == ""
-    monkeypatch.setattr(book_kept, "data_of", lambda _: {"name": "own", "version": "4"})
+    monkeypatch.setattr(verdicts_by_rule, "data_of", lambda _: {"name": "own", "version": "4"})
     said = "Made on version 3 of the labels `own`; this book has version 4."
     assert book_kept.older_labels(about) == said
     assert book_kept.kept_figure(long_run.root, "p", "01_x", "fig-1")[1]["caption"] == f"c {said}"
     (found,) = [c for c in book_claims.results_by_labels(long_run.root, "p", "01_x").values() if c["kept"] == "p"]
     claim = {"result": "01_x:r", "holds": "> 0"}
-    monkeypatch.setattr(book_claims, "find_result", lambda *_, **__: found["results"][0])
+    monkeypatch.setattr(verdicts_by_rule, "find_result", lambda *_, **__: found["results"][0])
     assert "converged, version 3 of the labels" in book_claims.judged(claim, found)[1]
 
 
 def test_packaged_datasets_have_the_version_that_a_kept_run_is_compared_with():
     version = open_dataset("pbe-r2scan").meta["version"]
-    assert book_kept.data_of("pbe-r2scan") == {"name": "pbe-r2scan", "version": version}
-    assert book_kept.data_of("/somewhere/own") is None
+    assert verdicts_by_rule.data_of("pbe-r2scan") == {"name": "pbe-r2scan", "version": version}
+    assert verdicts_by_rule.data_of("/somewhere/own") is None
 
 
 def test_keeping_a_run_again_leaves_nothing_of_the_former_one(long_run):
@@ -691,9 +692,9 @@ def test_kept_runs_have_all_that_the_claims_ask_of_them(root, profile):
     assert {lesson.partition("_")[0] for lesson in kept} >= wanted
     for lesson in kept:
         content = book_results.read_results(root, None, lesson, kept=profile)
-        assert book_claims.kind_of(content) == kind
+        assert verdicts_by_rule.kind_of(content) == kind
         claims = [c for c in book_claims.read_claims(root) if c["result"].partition(":")[0] == lesson]
-        asked = {key for c in claims if c.get("only", kind) == kind for key in book_claims.keys_of(c)}
+        asked = {key for c in claims if c.get("only", kind) == kind for key in verdicts_by_rule.keys_of(c)}
         lacking = asked - {row["key"] for row in content["results"]}
         assert lacking == OLDER.get((profile, lesson), set()), f"{profile}: {lesson}"
 
@@ -727,10 +728,10 @@ def test_no_energy_is_held_against_scratch_before_it_has_fitted_its_training_ene
 
 
 def test_every_profile_that_the_claims_read_is_held_to_their_keys(root):
-    read = {*book_kept.CONVERGED, *book_kept.OTHER_LABELS}
-    there = {path.name for path in (root / book_kept.KEPT).iterdir()}
+    read = {*verdicts_by_rule.CONVERGED, *verdicts_by_rule.OTHER_LABELS}
+    there = {path.name for path in (root / verdicts_by_rule.KEPT).iterdir()}
     assert read & there <= set(KEPT_FOR_CLAIMS)
-    assert set(book_kept.CONVERGED) <= set(KEPT_FOR_CLAIMS)
+    assert set(verdicts_by_rule.CONVERGED) <= set(KEPT_FOR_CLAIMS)
 
 
 def test_all_that_needs_real_crystals_is_kept_for_builds_without_them(root):
@@ -758,12 +759,12 @@ def test_labels_of_unknown_origin_are_not_called_dft(tmp_path):
 
 def test_a_claim_may_compare_two_results_and_knows_both_intervals():
     rows = {"a": {"value": 1.0, "interval": [0.9, 1.1]}, "b": {"value": 2.0, "interval": [1.05, 3.0]}}
-    assert book_claims.judge(rows["a"], "< b", rows.get) == "unclear"  # 1.1 is not below 1.05
+    assert verdicts_by_rule.judge(rows["a"], "< b", rows.get) == "unclear"  # 1.1 is not below 1.05
     rows["b"]["interval"] = [1.5, 3.0]
-    assert book_claims.judge(rows["a"], "< b", rows.get) == "holds"
-    assert book_claims.judge(rows["a"], "> b", rows.get) == "does not hold here"
+    assert verdicts_by_rule.judge(rows["a"], "< b", rows.get) == "holds"
+    assert verdicts_by_rule.judge(rows["a"], "> b", rows.get) == "does not hold here"
     rows["b"]["interval"] = None  # one seed: no verdict at all
-    assert book_claims.judge(rows["a"], "< b", rows.get) == "unclear"
+    assert verdicts_by_rule.judge(rows["a"], "< b", rows.get) == "unclear"
 
 
 def test_verdicts_are_counted_in_words():

@@ -12,164 +12,33 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import yaml
-from book_kept import CONVERGED, OTHER_LABELS, kept_folder, other_version, read_kept
+from book_kept import stops_the_build
 from book_results import find_result, paper_text, read_results, value_text
 from book_tables import list_table, parse_lines
-from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-CLAIMS_FILE = "book/claims.yml"
-VERDICTS = ("holds", "unclear", "does not hold here")
-KINDS = {
-    "DFT": "on DFT",
-    "surrogate": "on surrogate labels",
-    "teacher": "on labels of another network",
-    "other": "on labels of unknown origin",
-}
-"""What results rest on: DFT, CHGNet (whose r2SCAN labeller descends from the GGA one), a network of no such descent."""
-CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
-"""Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
-_RULE = re.compile(r"([<>=±])\s*(\S+)")
-_NEED = re.compile(r"(\w+)\s*([<>]\s*\S+)")
+from crossfunc.lessons import claims as rules
+from crossfunc.lessons.claims import CLAIMED_BY, KINDS, VERDICTS, limits_of, paper_cell, rule_text, unmet_need
+
 _TRAINING = re.compile(r"train_energy_mae_method_(\d)\b")
-_COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq, "±": lambda a, b: abs(a) < b}
 
-
-def read_claims(root):
-    """Return the claims; one without its rule stops the build."""
-    path = root / CLAIMS_FILE
-    claims = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for claim in claims:
-        missing = {"claim", "where", "result", "holds", "limits"} - set(claim)
-        if claim.get("by", "the paper") not in CLAIMED_BY:
-            missing.add("by")
-        if not all(_NEED.fullmatch(rule) for rule in claim.get("needs", {})):
-            missing.add("needs")
-        if missing or not _RULE.fullmatch(str(claim.get("holds", ""))):
-            raise ExtensionError(f"{path}: {claim.get('claim', claim)!r}: mend {', '.join(missing) or 'holds'}.")
-    return claims
-
-
-def judge(row, rule, other):
-    """Return the verdict on a result: one of `VERDICTS`.
-
-    "holds": every value within our interval (and within that of the result it is compared with) satisfies the rule;
-    "does not hold here": none does. "unclear": some do, or a number has no interval, so that nothing says how far it
-    may be from what another draw of materials or seeds would give.
-    """
-    sign, operand = _RULE.fullmatch(rule).groups()
-    compare = _COMPARE[sign]
-    is_number = not re.match("[a-z]", operand)
-    target = {"value": float(operand), "interval": [float(operand)] * 2} if is_number else other(operand)
-    if not row["interval"] or not target["interval"]:
-        return VERDICTS[1]
-    found = {compare(a, b) for a in row["interval"] for b in target["interval"]}
-    if sign == "±" and row["interval"][0] <= -target["value"] and row["interval"][1] >= target["value"]:
-        return VERDICTS[1]  # both ends are outside, on two sides
-    if sign == "=" and row["interval"][0] < target["value"] < row["interval"][1]:
-        return VERDICTS[1]
-    return VERDICTS[1] if len(found) > 1 else VERDICTS[0 if found.pop() else 2]
+read_claims = stops_the_build(rules.read_claims)
+judged = stops_the_build(rules.judged)
 
 
 def results_by_labels(root, profile, lesson, keys=()):
-    """Return the results of a lesson on each kind of labels, as kind -> content; kinds: the keys of `KINDS`.
-
-    A kept run in which every method arrived comes first, then what this build made, then other kept runs of the same
-    lesson; each says which it is, as `kept` of the content ("" for this build's). A kept run that is older than one of
-    `keys` is passed over.
-    """
-    found = {}
-    own = read_results(root, profile, lesson)
-    for name, content in [*_kept_beside(root, lesson, CONVERGED), ("", own), *_kept_beside(root, lesson, OTHER_LABELS)]:
-        if not name or set(keys) <= {row["key"] for row in content["results"]}:
-            found.setdefault(kind_of(content), {**content, "kept": name})
-    return found
-
-
-def _kept_beside(root, lesson, names):
-    for name in names:
-        if (kept_folder(root, name) / f"{lesson}.json").is_file():
-            about = kept_folder(root, name) / f"{lesson}.run.json"
-            versions = other_version(read_kept(root, name, lesson)) if about.is_file() else None
-            yield name, read_results(root, None, lesson, kept=name) | ({"version": versions[0]} if versions else {})
-
-
-def kind_of(content):
-    """Return which labels a lesson ran on, a key of `KINDS`: "other" where the dataset does not say."""
-    by = content.get("labelled_by", "")
-    if by.startswith("model"):
-        return "surrogate" if "CHGNet" in by else "teacher"
-    return "DFT" if by.startswith("DFT") else "other"
-
-
-def rule_text(rule, other):
-    """Return the rule as people read it, another result by its name."""
-    sign, operand = _RULE.fullmatch(rule).groups()
-    words = {"<": "below", ">": "above", "=": "exactly", "±": "between plus and minus"}[sign]
-    return f"{words} {operand if not re.match('[a-z]', operand) else other(operand)['title']}"
-
-
-def paper_cell(row, rule, other):
-    """Return the paper's number, beside the one it is compared with where the paper has both."""
-    operand = _RULE.fullmatch(rule)[2]
-    text = paper_text(row)
-    if not re.match("[a-z]", operand) or other(operand)["paper"] is None or row["paper"] is None:
-        return text
-    return f"{text}, against {paper_text(other(operand))}"
-
-
-def judged(claim, content):
-    """Return the verdict on one claim by the results of one run, and the cell that shows it with its number."""
-    from crossfunc.plain_text import in_code
-
-    lesson, _, key = claim["result"].partition(":")
-    other = functools.partial(find_result, content, lesson=lesson)
-    row, rule = find_result(content, key, lesson), str(claim["holds"])
-    verdict = judge(row, rule, other)
-    reason = unmet_need(claim, content)
-    if reason:
-        verdict = VERDICTS[1]
-    operand = _RULE.fullmatch(rule)[2]
-    against = f" against {value_text(other(operand))}" if re.match("[a-z]", operand) else ""
-    because = f", {reason}" if reason else ""
-    arrived = ", converged" if content.get("kept") in CONVERGED else ""
-    arrived += f", version {content['version']} of the labels" if content.get("version") else ""
-    where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
-    return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
+    """Return the results of a lesson on each kind of labels; kept runs beside what this build made."""
+    return rules.results_by_labels(root, lesson, read_results(root, profile, lesson), keys, _read_kept_results)
 
 
 def results_for(root, profile, claim):
     """Return what `results_by_labels` has for a claim, of one kind of labels where only that can judge it."""
-    on = results_by_labels(root, profile, claim["result"].partition(":")[0], keys_of(claim))
-    return {kind: content for kind, content in on.items() if claim.get("only", kind) == kind}
+    own = read_results(root, profile, claim["result"].partition(":")[0])
+    return rules.results_for(root, claim, own, _read_kept_results)
 
 
-def keys_of(claim):
-    """Return the results that a claim is judged by."""
-    return _results_in(claim["result"].partition(":")[2], str(claim["holds"]))
-
-
-def _results_in(key, rule):
-    """Return the key that a rule is about, and the one that it is compared with where that is no number."""
-    operand = _RULE.fullmatch(rule)[2]
-    return [key, *([operand] if re.match("[a-z]", operand) else [])]
-
-
-def unmet_need(claim, content):
-    """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
-
-    A need that the run did not record is not met: an old run does not say that it was long enough, and is said to be
-    old instead.
-    """
-    found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
-    for rule, reason in claim.get("needs", {}).items():
-        key, condition = _NEED.fullmatch(rule).groups()
-        if lacking := [name for name in _results_in(key, condition) if name not in found]:
-            return f"because an older run did not record {lacking[0]}"
-        if judge(found[key], condition, found.get) != VERDICTS[0]:
-            return reason
-    return ""
+def _read_kept_results(root, name, lesson):
+    return read_results(root, None, lesson, kept=name)
 
 
 def summary_rows(root, profile):
@@ -197,12 +66,6 @@ def summary_rows(root, profile):
         limits = limits_of(claim, on["surrogate"]) if "surrogate" in on else "—"
         rows.append((_said(claim), what, paper_cell(row, rule, other), *_columns(cells), limits))
     return verdicts, rows
-
-
-def limits_of(claim, content):
-    """Return what the surrogate's labels can say, behind what its run was too short for where no method had arrived."""
-    short = "" if content.get("kept") in CONVERGED else claim.get("short", "")
-    return f"{short} {claim['limits']}".strip()
 
 
 def verdicts_in_both(root, profile):

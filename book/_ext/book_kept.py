@@ -10,6 +10,7 @@ hand.
 """
 
 import base64
+import functools
 import json
 import re
 from pathlib import Path
@@ -18,17 +19,26 @@ from book_tables import list_table, parse_lines
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-KEPT = "book/kept"
-CONVERGED = ("converged", "converged-surrogate")
-"""Profiles whose runs go on until every method has arrived: their verdicts come before those of short ones."""
-OTHER_LABELS = ("surrogate", "sevennet", "dft")
-"""Profiles that are kept for their verdicts on other labels than this build's."""
+from crossfunc.lessons import ResultsError, claims
+from crossfunc.lessons.claims import kept_folder, recipe
+
 _SHOWN = re.compile(r"\{lesson-figure\} (\S+) (fig-[\w-]+)\n(?:# )?:kept: (\S+)$", re.M)
 
 
-def kept_folder(root, profile):
-    """Return the folder of a profile's kept runs."""
-    return Path(root) / KEPT / profile
+def stops_the_build(function):
+    """Return a function whose complaints about claims and results stop the build."""
+
+    @functools.wraps(function)
+    def stopping(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ResultsError as error:
+            raise ExtensionError(str(error)) from error
+
+    return stopping
+
+
+read_kept = stops_the_build(claims.read_kept)
 
 
 def keep_run(root, profile, lesson):
@@ -61,7 +71,7 @@ def keep_run(root, profile, lesson):
         "timing": read_timings(plan.folder)[stem],
         "figures": figures,
         **({"units": units} if units else {}),
-        **({"data": data} if (data := data_of(plan.parameters["dataset"])) else {}),
+        **({"data": data} if (data := claims.data_of(plan.parameters["dataset"])) else {}),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / f"{stem}.run.json", text)
@@ -75,23 +85,9 @@ def shown_figures(root, profile, lesson):
     return {name for of_lesson, name, kept in found if (of_lesson, kept) == (lesson, profile)}
 
 
-def data_of(dataset):
-    """Name and version of a packaged dataset, by which a kept run is of this book's labels or not; None of others."""
-    from crossfunc.datasets import list_datasets, open_dataset
-
-    return {"name": dataset, "version": open_dataset(dataset).meta["version"]} if dataset in list_datasets() else None
-
-
-def other_version(about):
-    """Return the versions of a kept run's labels, the run's and this book's; None where they are the same."""
-    data = about.get("data")
-    now = data and data_of(data["name"])
-    return (data["version"], now["version"]) if now and now != data else None
-
-
 def older_labels(about):
     """Say that a kept run is of another version of its labels than this book has; "" where it is not."""
-    if not (versions := other_version(about)):
+    if not (versions := claims.other_version(about)):
         return ""
     return (
         f"Made on version {versions[0]} of the labels `{about['data']['name']}`; this book has version {versions[1]}."
@@ -131,15 +127,6 @@ def static_figures(notebook):
             yield note["name"], base64.b64decode(data["image/png"]), note
 
 
-def read_kept(root, profile, lesson):
-    """Return what is known about a kept run; one that is missing stops the build."""
-    path = kept_folder(root, profile) / f"{lesson}.run.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ExtensionError(f"{path}: missing; {_recipe(profile, lesson)}") from None
-
-
 def kept_figure(root, profile, lesson, name):
     """Return PNG and note of a figure of a kept run."""
     about = read_kept(root, profile, lesson)
@@ -148,17 +135,12 @@ def kept_figure(root, profile, lesson, name):
         raise LookupError(
             f"{lesson}, kept from {profile}: no figure {name!r}; there are: {', '.join(notes) or 'none'}. Only figures "
             "that a page shows are kept, so once this page is written, keep the run again: "
-            f"{_recipe(profile, lesson)}"
+            f"{recipe(profile, lesson)}"
         )
     png, note = (kept_folder(root, profile) / f"{lesson}.{name}.png").read_bytes(), notes[name]
     if older := older_labels(about):
         note = note | {"caption": f"{note['caption']} {older}"}
     return png, note
-
-
-def _recipe(profile, lesson):
-    number = lesson.partition("_")[0]
-    return f"make it with: crossfunc run {number} --profile {profile} && make keep PROFILE={profile} LESSON={number}"
 
 
 class KeptRun(SphinxDirective):

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from book_fresh import lessons
-from book_kept import kept_figure, kept_folder, static_figures
+from book_kept import kept_figure, kept_folder, static_figures, stops_the_build
 from book_tables import list_table, parse_lines
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from crossfunc.lessons import claims
+from crossfunc.lessons.claims import paper_text, value_text
+
+find_result = stops_the_build(claims.find_result)
 WIDE_PX = 700  # a figure of several panels
 
 
@@ -56,16 +60,7 @@ def _read_once(root, folder, lesson, is_kept, _stamps):
     if not is_kept and (unused := unused_keys(root, content, lesson)):
         message = f"did not record {', '.join(unused)}, which notebooks/results.yml declares"
         raise ExtensionError(f"lesson {lesson!r} {message}.")
-    return with_papers_numbers(root, content, lesson) if is_kept else content
-
-
-def with_papers_numbers(root, content, lesson):
-    """Return the results of a kept run with the paper's numbers as they are declared now; ours stay as they were."""
-    from crossfunc.lessons import declared
-
-    known = declared.read_declarations(root / "notebooks" / declared.FILE).get(lesson, {})
-    rows = [row | ({"paper": known[row["key"]].paper} if row["key"] in known else {}) for row in content["results"]]
-    return content | {"results": rows}
+    return claims.with_papers_numbers(root, content, lesson) if is_kept else content
 
 
 def unused_keys(root, content, lesson):
@@ -74,31 +69,6 @@ def unused_keys(root, content, lesson):
 
     file = declared.read_declarations(root / "notebooks" / declared.FILE)
     return declared.unused_keys(lesson, [result["key"] for result in content["results"]], file)
-
-
-def find_result(content, key, lesson):
-    """Return one result by its key."""
-    for result in content["results"]:
-        if result["key"] == key:
-            return result
-    known = ", ".join(result["key"] for result in content["results"])
-    raise ExtensionError(f"lesson {lesson!r} has no result {key!r}; it has: {known}.")
-
-
-def value_text(row):
-    """Our value with its unit and interval, to the digits that the interval leaves meaningful."""
-    from crossfunc.lessons import format_value
-
-    return format_value(row["value"], row["interval"], row["unit"]).replace("-", "−")
-
-
-def paper_text(row):
-    """Return the paper's value, or its words."""
-    from crossfunc.lessons import format_value
-
-    if row["paper"] is None:
-        return "—"
-    return row["paper"] if isinstance(row["paper"], str) else format_value(row["paper"], unit=row["unit"])
 
 
 def lesson_figure(root, profile, lesson, name):
