@@ -609,7 +609,7 @@ own_data.check_claim(blamed, "the r²SCAN table fits less well", ds)
 # ## Recap
 #
 # - A reference energy is a linear function of composition {eq}`eq-reference`, fitted by least squares {eq}`eq-atomref`.
-# - The disagreement between two functionals is mostly theirs: judge it on materials that no reference was fitted to ({numref}`fig-03-story`).
+# - The disagreement between two functionals is mostly that of their references: judge it on materials that no reference was fitted to ({numref}`fig-03-story`).
 # - The shift is a property of functional *and* code ({numref}`fig-03-agreement`): do not carry it from one to another.
 # - A reference needs data: know the rank, and never read an absent element as zero.
 # - A plain refit counts the *difference* between this set's average bonding and that of the pretraining set twice; a model-aware one does not.

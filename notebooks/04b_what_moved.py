@@ -375,7 +375,7 @@ own_data.check_claim(part > 0, "a refit takes some of it away", ds)
 #
 # - A parity plot tells an offset from a scatter ({numref}`fig-04-parity`); references cannot touch forces, but a network that makes up for them can.
 # - Where training acted is a length for each block {eq}`eq-moved`; the paper's own Method 4 moved all of them ({numref}`fig-04-moved`).
-# - An optimiser with a bounded step {eq}`eq-adam` walks as far as its learning rates add up to, so references are better solved for than trained.
+# - An optimiser with a bounded step {eq}`eq-adam` walks at most as far as its learning rates add up to, so references are better solved for than trained.
 # - Transfer and scratch compare only with the same references.
 #
 # Paper and this page side by side:

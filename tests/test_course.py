@@ -108,8 +108,27 @@ COURSE = {
     "quiz": {"06": [{"ask": "Up?", "choices": ["yes", "no"], "right": "yes", "because": "It rises."}]},
     "groups": [{"name": "an oxide", "elements": ["Li", "Fe", "O"], "binary": ["Fe", "O"], "by_hand": "Fe2O3"}],
     "figures": {"fig-06-line": {"say": "Look at the end.", "ask": "Why?", "answer": "It rises."}},
-    "day": [{"from": "9:00", "to": "9:30", "what": "The line", "lessons": ["06"], "exercises": ["06.1"]}],
-    "debate": [{"claim": "Lines rise.", "for": ["They do."], "against": ["Not all."]}],
+    "plans": {
+        "One day": [
+            {"from": "9:00", "to": "10:00", "what": "The line", "lessons": ["06"], "exercises": ["06.1"], "tasks": 2}
+        ]
+    },
+    "debate": [{"claim": "Total energies agree.", "for": ["They do."], "against": ["Not all."]}],
+}
+CLAIM = {
+    "claim": "Total energies agree.",
+    "where": "Fig. 1",
+    "result": "03_y:r",
+    "holds": "< -0.5",
+    "limits": "Not {result}`03_y:r@dft`.",
+}
+RESULT = {"key": "r", "title": "Pearson's $r$", "value": -0.7, "unit": "", "paper": 0.1, "why": "", "note": "1 seed"}
+KEPT_RESULTS = {
+    "lesson": "03_y",
+    "dataset": "pbe-r2scan",
+    "label_notice": "",
+    "labelled_by": "DFT, GPAW",
+    "results": [RESULT | {"interval": [-0.8, -0.6]}],
 }
 
 
@@ -180,6 +199,9 @@ def made(tmp_path_factory):
     (kept / "06_x.run.json").write_text(json.dumps(note))
     (kept / "06_x.fig-06-line.png").write_bytes(PNG)
     (root / "book" / "claims.md").write_text("# The paper's claims\n")
+    (root / "book" / "claims.yml").write_text(yaml.safe_dump([CLAIM]))
+    (kept.parent / "dft").mkdir()
+    (kept.parent / "dft" / "03_y.json").write_text(json.dumps(KEPT_RESULTS))
     (root / "book" / "functionals.md").write_text(PAGE)
     (root / "book" / "laboratory.md").write_text(LIVE)
     (root / "notebooks" / "profiles" / "smoke.yml").write_text("{}")
@@ -324,10 +346,10 @@ def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made)
 
     titles = [slide.shapes.title.text for slide in Presentation(made[0] / "slides" / "all.pptx").slides]
     sheet = (made[0] / "instructors" / "running-sheet.md").read_text()
-    assert titles == ["6. References move", "Who goes", "It rises", "It rises further", "Recap"]
+    assert titles == ["6. References move", "Who goes", "It rises", "Longer run: It rises further", "Recap"]
     for k, title in enumerate(titles[1:], start=2):
         assert f"\n- slide {k}: {title}\n" in sheet
-    assert "**06.1** (7 min, in the day). Does it rise?\n\n→ It rises." in sheet
+    assert "**06.1** (7 min; one day). Does it rise?\n\n→ It rises." in sheet
     assert (made[0] / "students" / "quiz.md").read_text() == (made[0] / "students" / "quiz-6.md").read_text()
     assert "running-sheet.md" in (made[0] / "README.md").read_text()
 
@@ -338,7 +360,7 @@ def own_course():
 
 
 def test_each_figure_of_the_day_has_what_to_say_and_none_is_of_another_book(own_course):
-    lessons = {number for part in own_course.day for number in part["lessons"]}
+    lessons = {number for parts in own_course.plans.values() for part in parts for number in part["lessons"]}
     text = {lesson.number: lesson.text for lesson in find_lessons(own_lessons())}
     named = {name for number in lessons for name in re.findall(r'name="(fig-[\w-]+)"', text[number])}
     kept = {f"{name}-{profile}" for n in lessons for _, name, profile in wording.kept_figures(text[n])}
@@ -354,14 +376,134 @@ def test_every_argument_is_a_sentence(own_course):
     assert [text for text in said if not (text[0].isupper() and text.endswith("."))] == []
 
 
-def test_the_day_is_that_of_the_page_for_those_who_teach(own_course, root):
+def test_the_plans_are_those_of_the_page_for_those_who_teach(own_course, root):
     page = (root / "book" / "teach.md").read_text(encoding="utf-8")
-    table = page[page.index("## One day") : page.index("## One week")]
-    for part in own_course.day:
-        assert f"| {part['from']} | {part['to']} |" in table
-        assert all(exercise in own_course.exercises for exercise in part["exercises"])
-    ends = [part["to"] for part in own_course.day[:-1]]
-    assert ends == [part["from"] for part in own_course.day[1:]]
+    assert list(own_course.plans) == ["One day", "Five hours", "Three hours"]
+    for name, parts in own_course.plans.items():
+        table = page.partition(f"## {name}")[2].partition("\n## ")[0]
+        times = re.findall(r"^\| (\d+:\d\d) \| (\d+:\d\d) \|", table, re.M)
+        assert times == [(part["from"], part["to"]) for part in parts], name
+        asked = {spoken.replace("4b.", "04b.") for spoken in re.findall(r"\b\d+b?\.\d\b", table.partition("**The")[0])}
+        wanted = {key.lstrip("0").replace("4b.", "04b.") for part in parts for key in part["exercises"]}
+        assert asked == wanted, name
+
+
+def test_a_plan_has_the_time_of_its_exercises(own_course):
+    """Five hours are five without lunch, three are three, and a group's tasks are those of its sheet."""
+    worked = {}
+    for name, parts in own_course.plans.items():
+        lunch = [part for part in parts if part["what"] == "Lunch"]
+        clock = [(courses._minutes(part["to"], name) - courses._minutes(part["from"], name)) for part in parts]
+        rest = [(courses._minutes(part["to"], name) - courses._minutes(part["from"], name)) for part in lunch]
+        worked[name] = (sum(clock) - sum(rest)) / 60
+    assert (worked["Five hours"], worked["Three hours"]) == (5, 3)
+    sheet = courses.group_text("A", own_course.groups[0], "06_x", NoPhases())
+    assert [int(n) for n in re.findall(r"^\d\. \((\d+) minutes", sheet, re.M)] == list(courses._TASK_MINUTES)
+
+
+class NoPhases:
+    """Stands for a table of phases without rows."""
+
+    attrs = {"label_notice": ""}  # noqa: RUF012
+
+    def to_numpy(self):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"to": "9:50"}, r"One day, from 9:00 to 9:50: its exercises and tasks take 52 minutes, and there are 50"),
+        ({"to": "8:50"}, r"from 9:00 to 8:50: each part begins when the one before it ends, and ends later"),
+        ({"to": 590}, r"590 is no time; write it in quotes"),
+        ({"exercises": ["06.9"]}, r"there is no exercise 06.9"),
+        ({"hint": "x"}, r"One day from 9:00: needs the fields exercises, from, lessons, to, what"),
+    ],
+)
+def test_a_plan_that_cannot_be_kept_is_refused(tmp_path, changes, message):
+    (part,) = COURSE["plans"]["One day"]
+    (tmp_path / "course.yml").write_text(yaml.safe_dump(COURSE | {"plans": {"One day": [part | changes]}}))
+    with pytest.raises(LessonError, match=message):
+        courses.read_course(tmp_path / "course.yml")
+
+
+def test_parts_of_a_plan_follow_on_each_other(tmp_path):
+    (part,) = COURSE["plans"]["One day"]
+    late = part | {"from": "10:05", "to": "11:00"}
+    (tmp_path / "course.yml").write_text(yaml.safe_dump(COURSE | {"plans": {"One day": [part, late]}}))
+    with pytest.raises(LessonError, match="from 10:05 to 11:00: each part begins when the one before it ends"):
+        courses.read_course(tmp_path / "course.yml")
+
+
+def test_a_question_before_its_figure_has_a_slide_without_headline_and_answer(made, tmp_path):
+    from pptx import Presentation
+
+    from crossfunc.lessons.slides import write_slides
+
+    plans, course = made[2:]
+    about = {"fig-06-line": course.figures["fig-06-line"] | {"before": True}}
+    slides = list(Presentation(write_slides(plans, tmp_path / "a.pptx", remarks=about)).slides)
+    question, figure = slides[2:4]
+    said = "\n".join(frame.text for frame in texts(question)) + question.notes_slide.notes_text_frame.text
+    assert question.placeholders[1].text == "Why?"
+    assert "rise" not in said.lower()
+    assert not [shape for shape in question.shapes if shape.shape_type == 13]
+    assert figure.shapes.title.text == "It rises"
+    assert figure.notes_slide.notes_text_frame.text.startswith("Say: Look at the end.\nAnswer: It rises.\n\nA rising")
+    sheet = courses.running_sheet(replace(course, figures=about), plans)
+    one = "- slide 3: Before the next figure\n  - ask: Why?\n- slide 4: It rises\n  - say: Look at the end.\n"
+    assert one + "  - answer: It rises.\n- slide 5: Longer run: It rises further\n" in sheet
+    assert "| 1 to 6 |" in sheet
+
+
+def test_a_headline_of_its_own_stands_above_a_figure_and_in_its_caption(made, tmp_path):
+    from pptx import Presentation
+
+    from crossfunc.lessons.slides import write_slides
+
+    about = {"fig-06-line": made[3].figures["fig-06-line"] | {"headline": "A line"}}
+    slide = Presentation(write_slides(made[2], tmp_path / "a.pptx", remarks=about)).slides[2]
+    assert slide.shapes.title.text == "A line"
+    assert [s.text for s in texts(slide) if s.text.startswith("Figure")] == ["Figure 6.1. A line. Profile smoke."]
+
+
+def test_a_figure_that_a_run_did_not_draw_has_no_slide_and_the_sheet_says_what_it_needs(made, tmp_path):
+    plans, course = made[2:]
+    notebook = json.loads(plans[0].notebook.read_text())
+    for cell in notebook["cells"]:
+        cell.pop("outputs", None)
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / plans[0].notebook.name).write_text(json.dumps(notebook))
+    bare = [replace(plans[0], folder=tmp_path)]
+    needed = {"fig-06-line": course.figures["fig-06-line"] | {"before": True, "needs": "data of others"}}
+    for figures, why in ((needed, "which needs data of others"), (course.figures, "which this run did not draw")):
+        sheet = courses.running_sheet(replace(course, figures=figures), bare)
+        assert f"- no slide: `fig-06-line`, {why}\n" in sheet
+        assert "- slide 3: Longer run: It rises further\n- slide 4: Recap\n" in sheet
+        assert "Look at the end." not in sheet
+
+
+def test_what_the_book_does_not_ship_is_named_where_a_figure_needs_it(own_course):
+    """A figure that needs other data is shown behind a condition, and its words name the file."""
+    lessons = {name: lesson for lesson in find_lessons(own_lessons()) for name in re.findall(NAMED, lesson.text)}
+    needing = {name: one["needs"] for name, one in own_course.figures.items() if "needs" in one}
+    assert set(needing) == {"fig-03-few", "fig-06-dft", "fig-06-experiment"}
+    for name, needs in needing.items():
+        assert re.search(rf'^ +name="{name}"', lessons[name].text, re.M)
+        assert not re.search(rf'^    name="{name}"', lessons[name].text, re.M)  # not at the top of a cell
+        assert "CROSSFUNC_DATA" in needs
+
+
+NAMED = r'name="(fig-[\w-]+)"'
+
+
+def test_a_guess_is_asked_for_before_the_figure(own_course):
+    guessed = {name for name, one in own_course.figures.items() if re.search("(?i)guess|before you see", one["ask"])}
+    assert guessed <= {name for name, one in own_course.figures.items() if one.get("before")}
+    assert {"fig-01-totals", "fig-03-story", "fig-03-shifts"} <= {
+        k for k, v in own_course.figures.items() if "before" in v
+    }
 
 
 def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
@@ -369,22 +511,30 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
 
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
-    assert "| 9:00 | 9:30 | The line | 1 to 5 | 06.1 |" in sheet
+    assert "| 9:00 | 10:00 | The line | 1 to 5 | 06.1, the sheet's tasks 1 to 2 (52 min) |" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
-    assert "**06.1** (7 min, in the day). Does it rise?" in sheet
+    assert "**06.1** (7 min; one day). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
     assert "Say: Look at the end.\nAsk: Why?\nAnswer: It rises.\n\nA rising line." in notes
     skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "answer": "B.", "skip": True}})
     assert "- slide 3: It rises (may be skipped)" in courses.running_sheet(skipped, plans)
-    other = replace(course, day=[course.day[0] | {"lessons": ["06", "07"]}])
-    assert "## The day" not in courses.running_sheet(other, plans)  # the deck does not have its slides
+    (part,) = course.plans["One day"]
+    other = replace(course, plans={"One day": [part], "Two days": [part | {"lessons": ["06", "07"]}]})
+    sheet = courses.running_sheet(other, plans)
+    assert "## One day" in sheet
+    assert "## Two days" not in sheet  # the deck does not have its slides
 
 
 def test_students_have_a_start_and_instructors_both_sides_of_a_claim(made):
     out, written, *_ = made
     assert 'check("03.2")' in (out / "students" / "START.md").read_text()
     debate = (out / "instructors" / "debate.md").read_text()
-    assert "## Lines rise.\n\nFor the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n" in debate
+    said = (
+        "## Total energies agree.\n\nIt holds if “Pearson's r” is below −0.5. Where it is made: Fig. 1; the paper's "
+        "number is 0.1.\n\n- on DFT, **holds**: −0.70 ± 0.10 (`pbe-r2scan`); 1 seed\n"
+    )
+    assert said in debate
+    assert "\n\nFor the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n" in debate
     assert {out / "students" / "START.md", out / "instructors" / "debate.md"} <= set(written)
 
 
@@ -433,7 +583,7 @@ def test_slides_have_goal_figures_with_words_and_recap(made):
 
     slides = list(Presentation(made[0] / "slides" / "06_x.pptx").slides)
     titles = [slide.shapes.title.text for slide in slides]
-    assert titles == ["6. References move", "Who goes", "It rises", "It rises further", "Recap"]
+    assert titles == ["6. References move", "Who goes", "It rises", "Longer run: It rises further", "Recap"]
     assert slides[1].placeholders[1].text == "Method 1 goes.\nMethod 2 stays."
     assert slides[0].placeholders[1].text == "See that references move, c_j too."
     assert any(
@@ -529,6 +679,18 @@ def test_the_lever_rule_gives_what_the_phase_diagram_gives():
         assert {left, right} == {entry.name for entry in rest.get_decomposition(Composition(name))}
     with pytest.raises(LessonError, match="no phase XeO"):
         verdicts.decompose(phases, "XeO")
+
+
+def test_a_point_of_the_hand_out_stands_alone(own_course):
+    """It hangs on a wall without the lesson: no figure that is not there, and nothing that another point has named."""
+    for lesson in find_lessons(own_lessons()):
+        recap = [cell.source for cell in lesson.notebook().cells if cell.source.startswith("## Recap")]
+        if not recap:
+            continue
+        points = [line[2:] for line in recap[0].splitlines() if line.startswith("- ")]
+        said = wording.as_words(points[own_course.handout[lesson.number] - 1])
+        assert not re.search(r"figure|\btheirs\b|^It |out of it\b", said), lesson.stem
+        assert len(said) < 200, lesson.stem
 
 
 def test_students_work_at_the_size_of_the_profile(made):

@@ -112,7 +112,7 @@ def data_of(dataset: str) -> dict[str, str] | None:
 
 
 def other_version(about: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the versions of a kept run's labels, the run's and this book's; None where they are the same."""
+    """Return the version of the labels that a kept run is of and this book's; None where both are one."""
     data = about.get("data")
     now = data_of(data["name"]) if data else None
     return (data["version"], now["version"]) if data and now and now != data else None

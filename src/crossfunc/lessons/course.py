@@ -25,15 +25,17 @@ import yaml
 
 from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
-from crossfunc.lessons import wording
+from crossfunc.lessons import debate, wording
 from crossfunc.lessons.exports import PLOTLY
 from crossfunc.lessons.freshness import check_lesson, require_fresh
 from crossfunc.lessons.laboratory import one_file
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.slides import (
+    Slide,
     cell_text,
     draw_interactive,
+    figures_without_slide,
     lesson_title,
     slide_titles,
     write_handout,
@@ -57,10 +59,12 @@ _FIELDS = {
     "quiz": {"ask", "choices", "right", "because"},
     "groups": {"name", "elements", "binary", "by_hand"},
     "figures": {"say", "ask", "answer"},
-    "day": {"from", "to", "what", "lessons", "exercises"},
+    "plans": {"from", "to", "what", "lessons", "exercises"},
     "debate": {"claim", "for", "against"},
 }
-_OPTIONAL = {"figures": {"skip"}, "exercises": {"value"}, "day": {"skip"}}
+_OPTIONAL = {"figures": {"skip", "before", "headline", "needs"}, "exercises": {"value"}, "plans": {"skip", "tasks"}}
+_TASK_MINUTES = (25, 20, 10)
+"""Minutes of the tasks on the sheet of a group."""
 _OF_VALUE = ({"ask", "expression", "absolute"}, {"ask", "expression", "relative"})
 
 
@@ -80,9 +84,12 @@ class Course:
     handout : dict of str to int
         Number of the lesson to the point of its recap that the hand-out shows, from 1.
     figures : dict of str to dict
-        Name of a figure to what to say at it, what to ask and the answer; `skip` where a day has no time for it.
-    day : list of dict
-        From, to, what, lessons and exercises of each part of a day; `skip` for what goes first where time is short.
+        Name of a figure to what to say at it, what to ask and the answer; `skip` where a day has no time for it,
+        `before` where the question comes before the figure is seen, `headline` where the caption's would answer it,
+        `needs` for data without which no lesson draws it.
+    plans : dict of str to list of dict
+        Name of a plan ("One day") to its parts: from, to, what, lessons and exercises of each; `tasks` for how many of
+        the tasks on a group's sheet, `skip` for what goes first where time is short.
     debate : list of dict
         Claim, and arguments `for` and `against` it.
     """
@@ -92,7 +99,7 @@ class Course:
     groups: Sequence[Mapping[str, Any]]
     handout: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    day: Sequence[Mapping[str, Any]] = ()
+    plans: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     debate: Sequence[Mapping[str, Any]] = ()
 
 
@@ -108,13 +115,15 @@ def read_course(path: Path) -> Course:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise LessonError(f"{path}: cannot be read ({error}).") from error
-    given = {name: content[name] for name in ("handout", "figures", "day", "debate") if content.get(name)}
+    given = {name: content[name] for name in ("handout", "figures", "plans", "debate") if content.get(name)}
     course = Course(content["exercises"], content["quiz"], content["groups"], **given)
     entries = [("exercises", key, one) for key, one in course.exercises.items()]
     entries += [("quiz", f"quiz of lesson {number}", one) for number, several in course.quiz.items() for one in several]
     entries += [("groups", str(one.get("name")), one) for one in course.groups]
     entries += [("figures", name, one) for name, one in course.figures.items()]
-    entries += [("day", f"the day from {one.get('from')}", one) for one in course.day]
+    entries += [
+        ("plans", f"{name} from {one.get('from')}", one) for name, parts in course.plans.items() for one in parts
+    ]
     entries += [("debate", str(one.get("claim")), one) for one in course.debate]
     for kind, name, entry in entries:
         if set(entry) - _OPTIONAL.get(kind, set()) != _FIELDS[kind]:
@@ -123,7 +132,38 @@ def read_course(path: Path) -> Course:
             raise LessonError(f"{path}: {name}: the right answer {entry['right']!r} is not among the choices.")
         if "value" in entry:
             _check_value(entry["value"], f"{path}: {name}")
+    for name, parts in course.plans.items():
+        _check_plan(parts, course, f"{path}: {name}")
     return course
+
+
+def _check_plan(parts: Sequence[Mapping[str, Any]], course: Course, where: str) -> None:
+    """Raise LessonError unless parts follow on each other and each has the time of its exercises and tasks."""
+    before = None
+    for part in parts:
+        said = f"{where}, from {part['from']} to {part['to']}"
+        minutes = _minutes(part["to"], said) - _minutes(part["from"], said)
+        if before not in {None, part["from"]} or minutes <= 0:
+            raise LessonError(f"{said}: each part begins when the one before it ends, and ends later.")
+        if unknown := [key for key in part["exercises"] if key not in course.exercises]:
+            raise LessonError(f"{said}: there is no exercise {', '.join(unknown)}.")
+        if (needed := _work_minutes(part, course)) > minutes:
+            raise LessonError(f"{said}: its exercises and tasks take {needed} minutes, and there are {minutes}.")
+        before = part["to"]
+
+
+def _minutes(clock: Any, where: str) -> int:
+    """Minutes since midnight of "9:05"."""
+    found = re.fullmatch(r"(\d{1,2}):([0-5]\d)", str(clock))
+    if not found:
+        raise LessonError(f'{where}: {clock!r} is no time; write it in quotes, as in "9:05".')
+    return 60 * int(found[1]) + int(found[2])
+
+
+def _work_minutes(part: Mapping[str, Any], course: Course) -> int:
+    """Minutes that the exercises of a part and its tasks on a group's sheet take."""
+    tasks = _TASK_MINUTES[: part.get("tasks", 0)]
+    return sum(course.exercises[key]["minutes"] for key in part["exercises"]) + sum(tasks)
 
 
 def _check_value(value: Mapping[str, Any], where: str) -> None:
@@ -218,7 +258,8 @@ def _make(plans: list[Plan], own: list[Plan], out: Path, course: Course) -> tupl
     written.append(_write(out / "instructors" / "answers.md", answers_text(course, plans, own)))
     written.append(_write(out / "instructors" / "running-sheet.md", running_sheet(course, plans, titles)))
     if course.debate:
-        written.append(_write(out / "instructors" / "debate.md", debate_text(course)))
+        found = debate.verdict_lines(book.parent, [one["claim"] for one in course.debate], plans, titles)
+        written.append(_write(out / "instructors" / "debate.md", debate.debate_text(course.debate, found)))
     written.append(_write(out / "students" / "START.md", _START))
     written.append(_write(out / "README.md", _CONTENTS))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
@@ -255,7 +296,8 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written, key, sheets = open_dataset(plan.dataset), [], [_OF_GROUPS, ""], []
+    dataset, written, sheets = open_dataset(plan.dataset), [], []
+    key = [_OF_GROUPS.format(*_TASK_MINUTES), ""]
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
@@ -294,15 +336,15 @@ td, th { border: 1px solid #999; padding: 2px 8px; } table { border-collapse: co
 
 _OF_GROUPS = """# Groups: what to expect
 
-- Task 1, 25 minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
+- Task 1, {0} minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
   0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
   a network, and only the phases of the list compete.
-- Task 2, 20 minutes, two of them for the notebook: the answer is what their own run prints. At the students' sizes most
-  models print the same one or two names, or none, because a few steps moved nothing that a hull sees; Method 1, from
-  random weights, calls nearly every compound zero and so misjudges most. Good answers look up the named compound's
-  decomposition energy on both sides and say *why*: the reference is a label, a compound a few meV/atom from the hull
-  is undecided, and many relaxations stop before they have arrived.
-- Task 3, 10 minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
+- Task 2, {1} minutes, two of them for the notebook: the answer is what their own run prints. At the students' sizes
+  most models print the same one or two names, or none, because a few steps moved nothing that a hull sees; Method 1,
+  from random weights, calls nearly every compound zero and so misjudges most. Good answers look up the named
+  compound's decomposition energy on both sides and say *why*: the reference is a label, a compound a few meV/atom from
+  the hull is undecided, and many relaxations stop before they have arrived.
+- Task 3, {2} minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
   labels, the number of compounds, or the one seed.
 
 ## The first task
@@ -595,69 +637,79 @@ def _as_text(output: Mapping[str, Any]) -> str:
 
 
 def running_sheet(course: Course, plans: Sequence[Plan], titles: Mapping[str, str] | None = None) -> str:
-    """Return what to show, to say, to ask and to answer: the day first, then lesson by lesson.
+    """Return what to show, to say, to ask and to answer: plans of a day first, then lesson by lesson.
 
-    Slides have their numbers in `all.pptx`; exercises stand in full, those of the day marked. The day stands in front
-    where all its lessons are among the plans.
+    Slides have their numbers in `all.pptx`; exercises stand in full, those of a plan marked. A plan stands in front
+    where all its lessons are among those taught.
     """
-    slides: dict[str, list[tuple[int, str, str]]] = {}
+    slides: dict[str, list[tuple[int, Slide]]] = {}
     counter = count(1)
     for plan in plans:
-        slides[plan.lesson.number] = [(next(counter), title, figure) for title, figure in slide_titles(plan)]
-    lines = ["# Running sheet", "", "Numbers are those of the slides in `all.pptx`.", ""]
+        slides[plan.lesson.number] = [(next(counter), slide) for slide in slide_titles(plan, course.figures)]
     numbers = {plan.lesson.number for plan in plans}
-    of_day = {key for part in course.day for key in part["exercises"]}
-    if course.day and {number for part in course.day for number in part["lessons"]} <= numbers:
-        lines += [*_day_lines(course, slides), ""]
+    fitting = {
+        name: parts
+        for name, parts in course.plans.items()
+        if {number for part in parts for number in part["lessons"]} <= numbers
+    }
+    lines = ["# Running sheet", "", *_OF_SHEET, ""]
+    for name, parts in fitting.items():
+        lines += [*_plan_lines(name, parts, course, slides), ""]
+    lines += [*_SMALL_RUNS, ""] if fitting else []
     for plan in plans:
         lines += [f"## Lesson {lesson_title(plan)}", ""]
-        for number, title, figure in slides[plan.lesson.number][1:]:
-            about = course.figures.get(figure, {})
-            lines.append(f"- slide {number}: {title}" + (" (may be skipped)" if about.get("skip") else ""))
-            lines += [f"  - {kind}: {about[kind]}" for kind in ("say", "ask", "answer")] if about else []
+        for number, slide in slides[plan.lesson.number][1:]:
+            about = course.figures.get(slide.figure, {})
+            lines.append(f"- slide {number}: {slide.title}" + (" (may be skipped)" if about.get("skip") else ""))
+            lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
+        lines += _without_slide(plan, course)
         texts = _exercise_texts(plan, titles)
         for key, one in course.exercises.items():
             if key.startswith(f"{plan.lesson.number}."):
-                when = ", in the day" if key in of_day else ""
+                within = [name for name, parts in fitting.items() if any(key in part["exercises"] for part in parts)]
+                when = f"; {', '.join(within).lower()}" if within else ""
                 lines += ["", f"**{key}** ({one['minutes']} min{when}). {texts.get(key, one['ask'])}", ""]
                 lines.append(f"→ {one['answer']}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _day_lines(course: Course, slides: Mapping[str, Sequence[tuple]]) -> list[str]:
-    """The day as a table: when, what, which slides, which exercises."""
-    lines = ["## The day", "", "| from | to | what | slides | exercises |", "|---|---|---|---|---|"]
-    for part in course.day:
-        shown = [number for lesson in part["lessons"] for number, *_ in slides[lesson]]
+def _without_slide(plan: Plan, course: Course) -> list[str]:
+    """Say which figures of a lesson have no slide here, and why; nothing is said or asked at them."""
+    missing = figures_without_slide(plan, course.figures)
+    why = {name: course.figures[name].get("needs") for name in missing}
+    return [
+        f"- no slide: `{name}`, " + (f"which needs {why[name]}" if why[name] else "which this run did not draw")
+        for name in missing
+    ]
+
+
+def _plan_lines(
+    name: str, parts: Sequence[Mapping[str, Any]], course: Course, slides: Mapping[str, Sequence[tuple[int, Slide]]]
+) -> list[str]:
+    """A plan as a table: when, what, which slides, which exercises and how long they take."""
+    lines = [f"## {name}", "", "| from | to | what | slides | exercises |", "|---|---|---|---|---|"]
+    for part in parts:
+        shown = [number for lesson in part["lessons"] for number, _ in slides[lesson]]
         of_slides = f"{shown[0]} to {shown[-1]}" if shown else "–"
         what = part["what"] + (" (may be skipped)" if part.get("skip") else "")
-        cells = (part["from"], part["to"], what, of_slides, ", ".join(part["exercises"]) or "–")
+        tasks = part.get("tasks", 0)
+        work = [*part["exercises"], *([f"the sheet's task{'s 1 to ' if tasks > 1 else ' '}{tasks}"] if tasks else [])]
+        minutes = f" ({_work_minutes(part, course)} min)" if work else ""
+        cells = (part["from"], part["to"], what, of_slides, (", ".join(work) or "–") + minutes)
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", *_SMALL_RUNS]
+    return lines
 
 
+_OF_SHEET = [
+    "Numbers are those of the slides in `all.pptx`; behind the minutes of an exercise stand the plans that have it.",
+    "Where a question comes before its figure it has a slide of its own, and the answer stands at the figure.",
+]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",
     "their screens is luck, and often the reverse of what there is to say. Say so, and look at the slides together;",
-    "what training comes to in the end is on the slide of lesson 4 that says how many steps it took.",
+    "what training comes to in the end is on the slide of lesson 4 that begins with “Longer run”.",
 ]
-
-
-def debate_text(course: Course) -> str:
-    """Return the rows of the page of claims that can be argued both ways, a section each, with arguments."""
-    lines = [
-        "# Claims to argue about",
-        "",
-        "Number, interval and verdict of each row stand on the book's page of claims; the converged runs behind some",
-        "of them, with reasons, on its page of longer runs. One half of a group speaks for the claim, the other",
-        "against it; then both say which verdict the interval allows: holds, does not hold here, or unclear.",
-        "",
-    ]
-    for one in course.debate:
-        lines += [f"## {one['claim']}", "", "For the claim:", "", *(f"- {text}" for text in one["for"]), ""]
-        lines += ["Against it:", "", *(f"- {text}" for text in one["against"]), ""]
-    return "\n".join(lines)
 
 
 def _exercise_texts(plan: Plan, titles: Mapping[str, str] | None) -> dict[str, str]:
@@ -684,22 +736,23 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
         From `verdicts.lowest_phases`: the phases of the group's binary.
     """
     second = group["binary"][1]
+    ruler, model, others = (f"({minutes} minutes" for minutes in _TASK_MINUTES)
     return "\n".join(
         [
             f"# Group {letter}: {group['name']}",
             "",
             f"Lesson 6 on a chemical system of your own: `{stem}.ipynb` in this folder, made for it.",
             "",
-            f"1. (25 minutes) Leave {group['by_hand']} out of the table and draw formation energies over the share",
+            f"1. {ruler}) Leave {group['by_hand']} out of the table and draw formation energies over the share",
             f"   of {second}, in pencil. Stretch a band under the other points, from one element to the other, and",
             f"   measure from it to {group['by_hand']}: that is its decomposition energy, negative below the band.",
             "   If the distance is too small for a ruler, calculate with the phases at the two ends of that piece.",
             "   Compare with what the notebook prints.",
-            "2. (20 minutes; start the notebook before you draw.) Which compounds does each model call stable that",
+            f"2. {model}; start the notebook before you draw.) Which compounds does each model call stable that",
             "   the reference does not, or the reverse? Why do several models give one list, and by how many meV/atom?",
             "   After the cell that fills `points` with compounds that no training has seen:",
             "   `{name: sorted(r.loc[(r.model_ev < 0) != (r.reference_ev < 0), 'id']) for name, r in points.items()}`",
-            "3. (10 minutes) For the others: one number of the lesson's table with its interval, the figure that it",
+            f"3. {others}) For the others: one number of the lesson's table with its interval, the figure that it",
             "   belongs to, and one sentence on what it cannot show.",
             "",
             f"| phase | share of {second} | formation energy (eV/atom) |",

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossfunc.files import write_atomically
 from crossfunc.lessons import wording
@@ -17,8 +17,10 @@ from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.sources import spoken_number
 
 __all__ = [
+    "Slide",
     "cell_text",
     "draw_interactive",
+    "figures_without_slide",
     "lesson_title",
     "slide_titles",
     "write_handout",
@@ -26,10 +28,20 @@ __all__ = [
     "write_slides",
 ]
 
+LONGER = "Longer run: "
+QUESTION = "Before the next figure"
 STORY_FIGURE = "fig-03-story"
 SLIDE_TAG = "slide"
-_HEADLINE_PT, _CAPTION_PT, _RECAP_PT = 24, 12, 20
+_HEADLINE_PT, _CAPTION_PT, _RECAP_PT, _QUESTION_PT = 24, 12, 20, 28
 _WIDTH_OVER_HEIGHT = 16 / 9
+
+
+class Slide(NamedTuple):
+    """A slide's title, the figure that it shows or asks about, and what of the figure's remarks is for it."""
+
+    title: str
+    figure: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def lesson_title(plan: Plan) -> str:
@@ -84,6 +96,8 @@ def write_slides(
         Pictures of interactive figures, from `draw_interactive`; a slide without one shows the description.
     remarks : mapping, optional
         Name of a figure to what to `say`, to `ask` and to `answer`, which stand in the notes above the description.
+        With `before`, the question has a slide of its own in front of the figure's, so that nobody has read the answer
+        off a headline; `headline` stands above the figure in place of its caption's first words.
     """
     deck = _new_deck()
     for plan in plans:
@@ -105,15 +119,37 @@ def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = 
     return _save(deck, path)
 
 
-def slide_titles(plan: Plan) -> list[tuple[str, str]]:
-    """Return the title of each of a lesson's slides, in their order, with the name of its figure; "" without one."""
-    lists = [(heading, "") for heading, _ in _lists(plan, None)]
-    figures = [(wording.headline(wording.as_words(note["caption"])), note["name"]) for note, *_ in _figures(plan)]
-    return [(lesson_title(plan), ""), *lists, *figures, *([("Recap", "")] if _recap(plan, None) else [])]
+def slide_titles(plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = None) -> list[Slide]:
+    """Return the title of each of a lesson's slides, in their order, with its figure and what is said at it.
+
+    A figure whose remarks have `before` is asked about on a slide of its own, in front of it.
+    """
+    slides = [Slide(lesson_title(plan)), *(Slide(heading) for heading, _ in _lists(plan, None))]
+    for note, *_ in _figures(plan):
+        name = note["name"]
+        about = (remarks or {}).get(name, {})
+        if about.get("before"):
+            slides.append(Slide(QUESTION, name, ("ask",)))
+        parts = ("say", "answer") if about.get("before") else ("say", "ask", "answer")
+        slides.append(Slide(_headline(note, about), name, parts if about else ()))
+    return [*slides, *([Slide("Recap")] if _recap(plan, None) else [])]
+
+
+def _headline(note: Mapping[str, str], about: Mapping[str, Any]) -> str:
+    """What stands above a figure: as `course.yml` words it where the caption would answer the question."""
+    return note.get("run", "") + (about.get("headline") or wording.headline(wording.as_words(note["caption"])))
+
+
+def figures_without_slide(plan: Plan, remarks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the figures with remarks that a lesson names, and that its run did not draw."""
+    shown = {note["name"] for note, *_ in _figures(plan)}
+    named = list(wording.figure_numbers(plan.lesson.text, plan.lesson.number))
+    named += [f"{name}-{profile}" for _, name, profile in wording.kept_figures(plan.lesson.text)]
+    return [name for name in named if name in remarks and name not in shown]
 
 
 def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
-    """Each figure that a lesson names, and then those of longer runs that it shows: words, picture if any, profile."""
+    """Each figure that a lesson shows, and then those of longer runs that it shows: words, picture if any, profile."""
     found: list = []
     for note, data in named_figures(plan.notebook):
         png = base64.b64decode(data["image/png"]) if "image/png" in data else None
@@ -123,7 +159,7 @@ def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
         about, png_file = kept / profile / f"{lesson}.run.json", kept / profile / f"{lesson}.{name}.png"
         if about.is_file() and png_file.is_file():
             note = json.loads(about.read_text(encoding="utf-8"))["figures"][name]
-            found.append((note | {"name": f"{name}-{profile}"}, png_file.read_bytes(), profile))
+            found.append((note | {"name": f"{name}-{profile}", "run": LONGER}, png_file.read_bytes(), profile))
     return found
 
 
@@ -137,18 +173,23 @@ def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, rem
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
     for note, png, profile in _figures(plan):
         picture = png or (drawn or {}).get(note["name"])
-        slide = _add_figure(deck, note, picture, f"Figure {numbers.get(note['name'], '')}".strip(), profile)
-        about = remarks.get(note["name"])
-        words = f"Say: {about['say']}\nAsk: {about['ask']}\nAnswer: {about['answer']}\n\n" if about else ""
-        slide.notes_slide.notes_text_frame.text = words + note["alt"]
+        about = remarks.get(note["name"], {})
+        said = [f"{kind.capitalize()}: {about[kind]}" for kind in ("say", "ask", "answer") if about]
+        if about.get("before"):
+            asked = _add_points(deck, QUESTION, [about["ask"]], _QUESTION_PT)
+            asked.notes_slide.notes_text_frame.text = "\n".join(["The figure is on the next slide.", said.pop(1)])
+        number = f"Figure {numbers.get(note['name'], '')}".strip()
+        slide = _add_figure(deck, note, about, picture, number, profile)
+        slide.notes_slide.notes_text_frame.text = "\n".join([*said, "", note["alt"]] if about else [note["alt"]])
     if points := _recap(plan, titles):
         _add_points(deck, "Recap", points)
 
 
-def _add_points(deck, heading: str, points: Sequence[str]) -> None:
+def _add_points(deck, heading: str, points: Sequence[str], size: int = _RECAP_PT):
     slide = deck.slides.add_slide(deck.slide_layouts[1])
     _fill(slide.shapes.title, wording.as_words(heading), 32)
-    _fill(slide.placeholders[1], "\n".join(points), _RECAP_PT)
+    _fill(slide.placeholders[1], "\n".join(points), size)
+    return slide
 
 
 def _new_deck():
@@ -212,12 +253,16 @@ def _sizes(plan: Plan) -> str:
     return f"{said} The lesson's words were written for {DEFAULT_PROFILE}: where a figure differs, its size is why."
 
 
-def _add_figure(deck, note: Mapping[str, str], png: bytes | None, number: str, profile: str):
+def _add_figure(deck, note: Mapping[str, str], about: Mapping, png: bytes | None, number: str, profile: str):
+    """Add a figure's slide; a headline of its own stands in the caption as well, before what the labels are."""
     slide = deck.slides.add_slide(deck.slide_layouts[5])
     caption = wording.as_words(note["caption"])
+    if own := about.get("headline"):
+        labels = re.search(r" \([^()]*\)\.?$", caption)
+        caption = own + (labels[0] if labels else "")
     title, margin = slide.shapes.title, int(0.04 * deck.slide_width)
     title.left, title.top, title.width, title.height = margin, margin, deck.slide_width - 2 * margin, 850_000
-    _fill(title, wording.headline(caption), _HEADLINE_PT)
+    _fill(title, _headline(note, about), _HEADLINE_PT)
     top, bottom = title.top + title.height, int(0.87 * deck.slide_height)
     if png is None:
         box = slide.shapes.add_textbox(margin, top, deck.slide_width - 2 * margin, bottom - top)
