@@ -274,7 +274,7 @@ Begin with `instructors/running-sheet.md`: what there is to show, to ask and to 
 - `students/` and `groups/`: hand these out, as folders.
 - `slides/`: a deck per lesson, all of them in one, and one on functionals.
 - `handout.pdf`: one page for the wall.
-- `instructors/`: yours alone, with solutions and answers.
+- `instructors/`: yours alone, with solutions, answers, and the debate with its verdicts.
 """
 
 
