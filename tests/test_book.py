@@ -678,7 +678,7 @@ KEPT_FOR_CLAIMS = {
     "surrogate": ("surrogate", {"03", "04", "05", "07", "09"}),
     "sevennet": ("teacher", {"03", "04", "05", "07", "09"}),
     "converged": ("DFT", {"04", "04b", "07", "09"}),
-    "converged-surrogate": ("surrogate", set()),
+    "converged-surrogate": ("surrogate", {"04", "04b"}),
     "dft": ("DFT", {"02", "06"}),
 }
 OLDER: dict[tuple[str, str], set[str]] = {}

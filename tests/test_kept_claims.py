@@ -202,6 +202,49 @@ LONG_RUN = {
 """Sentences of the page on longer runs, and what has to be so in the kept numbers."""
 
 
+ON_SURROGATE = {
+    "10,000 steps of one frame on the {term}`surrogate labels` of CHGNet, with three seeds, half of what the runs on "
+    "DFT had": lambda run, four, **_: (
+        (run.parameters["max_steps"], run.parameters["batch_size"], run.parameters["n_seeds"]) == (10000, 1, 3)
+        and 2 * run.parameters["max_steps"] == four.parameters["max_steps"]
+    ),
+    "**Methods 2 and 3 are not done.** Their validation energies still fall in the last fifth": lambda run, **_: all(
+        run.value(f"last_fifth_method_{m}") > 100 * STILL_FALLING for m in "23"
+    ),
+    "they fit their training energies less well than Method 4": lambda run, **_: all(
+        run.low(f"train_energy_mae_method_{m}") > 2 * run.high("train_energy_mae_method_4") for m in "23"
+    ),
+    "gives no verdict on their energies from this run": lambda run, **_: all(
+        run.value(f"train_energy_mae_method_{m}") > FITTED_MEV_PER_ATOM for m in "23"
+    ),
+    "however far behind they are": lambda run, **_: all(run.high(f"energy_4_minus_{m}") < 0 for m in "23"),
+    "no further than on DFT": lambda moved, moved_on_dft, **_: (
+        moved.value("reference_shift_method_2") < moved_on_dft.value("reference_shift_method_2")
+    ),
+    "**Without new references, training makes forces worse than no training, here as there:**": (
+        lambda run, four, **_: all(one.low(f"force_{m}_minus_untrained") > 0 for m in "23" for one in (run, four))
+    ),
+    "their means lie above what predicting zero costs": lambda run, **_: all(
+        run.value(f"force_mae_method_{m}") > run.value("force_mae_predict_zero") for m in "23"
+    ),
+    "**With new references, training mends forces here, and did not there:**": lambda run, four, **_: all(
+        run.high(f"force_{case}_minus_untrained") < 0 and not four.high(f"force_{case}_minus_untrained") < 0
+        for case in ("4", "aware")
+    ),
+    "half of what predicting zero costs is left of their forces before training, on DFT a quarter": (
+        lambda run, four, **_: (
+            [round(4 * one.value("force_mae_model_aware") / one.value("force_mae_predict_zero")) for one in (run, four)]
+            == [2, 1]
+        )
+    ),
+    "**What the references were before training stays visible after it.**": lambda run, **_: (
+        run.high("energy_aware_minus_4") < 0 and run.high("energy_table_minus_4") < 0
+    ),
+    "has learned no forces here either": lambda run, **_: run.low("force_1_minus_zero") > 0,
+}
+"""Sentences of the page on the longer runs on surrogate labels, and what has to be so in the kept numbers."""
+
+
 PAPERS = {"1", "3", "4"}
 AWARE = {
     *("model_aware_trained", "readout_only", "soft_freezing", "lora", "l2_sp"),
@@ -300,6 +343,14 @@ def test_what_the_page_on_longer_runs_says_is_so_in_the_kept_numbers(root, four,
     page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
     assert sentence in page, "the sentence is gone: take its check along"
     assert LONG_RUN[sentence](four=four, moved=moved, curves=curves, papers=papers), f"not so any more: {sentence}"
+
+
+@pytest.mark.parametrize("sentence", ON_SURROGATE)
+def test_what_the_page_says_of_longer_runs_on_surrogate_labels_is_so_in_the_kept_numbers(root, four, moved, sentence):
+    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
+    assert sentence in page, "the sentence is gone: take its check along"
+    run, there = (Kept(root, "converged-surrogate", lesson) for lesson in ("04_four_methods", "04b_what_moved"))
+    assert ON_SURROGATE[sentence](run=run, four=four, moved=there, moved_on_dft=moved), f"not so any more: {sentence}"
 
 
 @pytest.mark.parametrize("sentence", FORGOTTEN)
