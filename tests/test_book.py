@@ -496,6 +496,16 @@ def test_what_a_short_run_cannot_say_is_not_said_beside_one_in_which_every_metho
     assert row[5] == "Not much."
 
 
+@pytest.mark.parametrize(
+    ("kept", "fall", "said"),
+    [("converged-surrogate", 4.9, "converged"), ("converged", 5.1, "longer run"), ("dft", 5.1, "")],
+)
+def test_a_long_run_with_a_method_that_still_falls_is_not_called_converged(kept, fall, said):
+    rows = [{"key": "energy", "value": 50.0}, {"key": "last_fifth_method_3", "value": fall}]
+    assert verdicts_by_rule.how_far({"kept": kept, "results": rows}) == said
+    assert verdicts_by_rule.how_far({"kept": kept, "results": rows[:1]}) == said.replace("longer run", "converged")
+
+
 def test_no_limit_that_stands_beside_any_run_speaks_of_the_steps_of_a_short_one(root):
     never_long = ("06_hull_workflow",)  # no profile runs it until every method has arrived
     for claim in book_claims.read_claims(root):

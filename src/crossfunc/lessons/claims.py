@@ -12,19 +12,29 @@ import yaml
 
 from crossfunc.lessons import declared
 from crossfunc.lessons.results import ResultsError, format_value, load_results
+from crossfunc.lessons.run_histories import STILL_FALLING
 from crossfunc.plain_text import in_code
 
 __all__ = [
     *("CLAIMED_BY", "CONVERGED", "FILE", "KEPT", "KINDS", "OTHER_LABELS", "VERDICTS"),
-    *("data_of", "find_result", "judge", "judged", "kept_folder", "kept_results", "keys_of", "kind_of", "limits_of"),
-    *("other_version", "paper_cell", "paper_text", "read_claims", "read_kept", "recipe", "results_by_labels"),
+    *("data_of", "find_result", "how_far", "judge", "judged", "kept_folder", "kept_results", "keys_of", "kind_of"),
+    *(
+        "limits_of",
+        "other_version",
+        "paper_cell",
+        "paper_text",
+        "read_claims",
+        "read_kept",
+        "recipe",
+        "results_by_labels",
+    ),
     *("results_for", "rule_text", "unmet_need", "value_text", "with_papers_numbers"),
 ]
 
 FILE = "book/claims.yml"
 KEPT = "book/kept"
 CONVERGED = ("converged", "converged-surrogate")
-"""Profiles whose runs go on until every method has arrived: their verdicts come before those of short ones."""
+"""Profiles whose runs go on until methods have arrived, as far as they do: their verdicts come before short ones'."""
 OTHER_LABELS = ("surrogate", "sevennet", "dft")
 """Profiles that are kept for their verdicts on other labels than this build's."""
 VERDICTS = ("holds", "unclear", "does not hold here")
@@ -287,10 +297,18 @@ def judged(claim: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, s
     _, operand, is_result = _operand(rule)
     against = f" against {value_text(other(operand))}" if is_result else ""
     because = f", {reason}" if reason else ""
-    arrived = ", converged" if content.get("kept") in CONVERGED else ""
+    arrived = f", {how}" if (how := how_far(content)) else ""
     arrived += f", version {content['version']} of the labels" if content.get("version") else ""
     where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
     return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
+
+
+def how_far(content: Mapping[str, Any]) -> str:
+    """Say that a kept run is a converged one, or a longer one where a method was still falling; nothing of others."""
+    if content.get("kept") not in CONVERGED:
+        return ""
+    falls = [row["value"] for row in content["results"] if "last_fifth" in row["key"]]
+    return "longer run" if max(falls, default=0.0) > 100 * STILL_FALLING else "converged"
 
 
 def rule_text(rule: str, other: Callable[[str], Any]) -> str:

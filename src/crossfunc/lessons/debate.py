@@ -23,8 +23,9 @@ bold type to yourself until both have said theirs.
 {source}"""
 _SOURCE = """
 They are those of the book's page of claims, made with the lessons of this course and with runs that the book keeps:
-"converged" is one that went on until every method had arrived, with reasons on the book's page of longer runs; every
-other training had few steps. What stands behind a number is what its interval is over.
+"converged" is one that went on until every method had arrived, a "longer run" one in which some method was still on its
+way at the end, with reasons on the book's page of longer runs; every other training had few steps. What stands behind a
+number is what its interval is over.
 """
 
 
