@@ -1,7 +1,9 @@
 """Fixtures that several test files share. Small crystals and tables are built in the tests that use them."""
 
+import ctypes
 import os
 import shutil
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -46,6 +48,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in SLOW or item.path.stem.startswith(("test_bench_", "test_book", "test_dft_")):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Give the memory that a file of tests has freed back to the machine, which other workers share."""
+    if sys.platform == "linux" and (nextitem is None or nextitem.path != item.path):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)
