@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from crossfunc.lessons.claims import how_far
 from crossfunc.lessons.run_histories import STILL_FALLING
 from crossfunc.lessons.verdicts import FITTED_MEV_PER_ATOM
 
@@ -343,6 +344,19 @@ def test_what_the_page_on_longer_runs_says_is_so_in_the_kept_numbers(root, four,
     page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
     assert sentence in page, "the sentence is gone: take its check along"
     assert LONG_RUN[sentence](four=four, moved=moved, curves=curves, papers=papers), f"not so any more: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("profile", "lesson", "said"),
+    [
+        ("converged", "04_four_methods", "converged"),
+        ("converged", "07_scaling_laws", "converged"),
+        ("converged", "09_what_is_forgotten", "converged"),
+        ("converged-surrogate", "04_four_methods", "longer run"),
+    ],
+)
+def test_runs_until_every_method_has_arrived_are_called_so(root, profile, lesson, said):
+    assert how_far({"kept": profile, "results": [*Kept(root, profile, lesson).rows.values()]}) == said
 
 
 @pytest.mark.parametrize("sentence", ON_SURROGATE)
