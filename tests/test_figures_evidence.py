@@ -86,6 +86,17 @@ def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax)
     assert ax.get_ylim() == (2.5, -0.5)
 
 
+def test_an_interval_that_reaches_zero_ends_in_an_arrow_and_stretches_no_axis(ax):
+    rows = pd.DataFrame(
+        {"value": [100.0, 40.0], "low": [0.0, 30.0], "high": [130.0, 50.0], "trained": True, "paper": np.nan},
+        index=["Method 3", "Method 4"],
+    )
+    methods.draw_errors(ax, rows, free=20.0)
+    (arrow,) = (line for line in ax.get_lines() if line.get_marker() == "<")
+    assert (float(arrow.get_xdata()[0]), float(arrow.get_ydata()[0])) == (10.0, 0.0)
+    assert 1 < ax.get_xlim()[0] < 10
+
+
 def test_parity_says_error_and_slope_and_is_never_flatter_than_it_is(ax):
     methods.draw_parity(ax, np.array([-1.0, 1.0]), np.array([-1.5, 1.5]), "3", "eV/Å", slope=1.5)
     assert ax.get_title(loc="left") == "Method 3\nMAE 0.5 eV/Å, slope 1.50"

@@ -466,7 +466,10 @@ def _cell(judged: Judged, value: float, name: str, metric: str) -> str:
 
 
 def errors_to_draw(judged: Judged, metric: str, results) -> pd.DataFrame:
-    """One row per method as `figures.methods.draw_errors` takes them: value, interval, the paper's number."""
+    """One row per method as `figures.methods.draw_errors` takes them: value, interval, the paper's number.
+
+    The published checkpoint was trained by others, and not on the labels of this run: it is not called trained.
+    """
     order = order_of(judged)
     estimates = [judged.estimate(name, metric) for name in order]
     ends = [(e and e.interval) or (np.nan, np.nan) for e in estimates]
@@ -475,7 +478,7 @@ def errors_to_draw(judged: Judged, metric: str, results) -> pd.DataFrame:
             "value": judged.mean.loc[order, metric].to_numpy(),
             "low": [low for low, _ in ends],
             "high": [high for _, high in ends],
-            "trained": [name not in FREE for name in order],
+            "trained": [name not in (*FREE, PUBLISHED) for name in order],
             "paper": [p if isinstance(p := results.paper(key_of(metric, n)), float | int) else np.nan for n in order],
         },
         index=[title_of(name) for name in order],

@@ -142,7 +142,10 @@ _PANELS_ABREAST = 4
 
 
 def draw_errors(ax, rows, *, free=None):
-    """Errors of methods as dots with intervals, one row per method, logarithmic; hollow where nothing was trained.
+    """Errors of methods as dots with intervals, one row per method, logarithmic; hollow where not `trained`.
+
+    An interval that reaches zero ends in an arrow, at half of the smallest number that is drawn: there is no zero on a
+    logarithmic axis.
 
     Parameters
     ----------
@@ -157,16 +160,20 @@ def draw_errors(ax, rows, *, free=None):
     -------
     matplotlib.axes.Axes
     """
+    numbers = rows[["value", "low", "paper"]].to_numpy(float)
+    edge = 0.5 * numbers[numbers > 0].min(initial=free or np.inf)
     for k, (method, row) in enumerate(rows.iterrows()):
         if not np.isfinite(row["value"]) or row["value"] <= 0:
             continue
         look = look_of(method.removeprefix("Method "))
         ends = None
         if np.isfinite(row["low"]):
-            ends = [[row["value"] - max(row["low"], 1e-9)], [row["high"] - row["value"]]]
+            ends = [[row["value"] - (row["low"] if row["low"] > 0 else edge)], [row["high"] - row["value"]]]
         face = look["color"] if row["trained"] else "white"
         style = {"fmt": look["marker"], "color": look["color"], "mfc": face, "ms": 7, "capsize": 2}
         ax.errorbar([row["value"]], [k], xerr=ends, **style)
+        if row["low"] <= 0:
+            ax.plot(edge, k, "<", color=look["color"], ms=5)
         if np.isfinite(row["paper"]):
             ax.plot(row["paper"], k, "|", color=look["color"], ms=12)
     if free is not None:
