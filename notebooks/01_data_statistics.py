@@ -292,7 +292,7 @@ if light.sum() > 2:
 # %% [markdown]
 # ## Recap
 #
-# - A composition matrix {eq}`eq-composition` holds all that the next two lessons need to know of a material.
+# - A composition matrix {eq}`eq-composition` holds all that a fit of element references needs to know of a material.
 # - Rows of one material stay in one part of a split; by frame, tests leak.
 # - Total energies of two functionals correlate badly where many elements mix {eq}`eq-pearson`: the difference follows the elements.
 #

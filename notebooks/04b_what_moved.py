@@ -303,7 +303,7 @@ cost.style.format("{:,.0f}", na_rep="–")
 # :::{admonition} Exercise 1
 # How many steps would Method 2 need, at least, until its references have arrived at those of Method 4?
 # The farthest way is `walk["largest"]`, in eV (about 16 on the DFT of this book); take it that every step shows the element, and a cosine schedule spends half of `learning_rate`, 0.001 here and in the paper, per step on average.
-# The paper's references had a longer way: take that of lead between the two published tables, whose code is VASP.
+# The paper's references had a longer way: read that of lead off lesson 3's figure of shifts from every source ({numref}`fig-03-agreement`), from zero to the published tables, whose code is VASP.
 # Its run, with the sizes of profile `paper` (190,598 frames, 50 epochs, and 64 frames per step, which the paper does not say): how many steps were that, and were they enough?
 # :::
 

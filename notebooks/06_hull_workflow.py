@@ -669,7 +669,7 @@ pd.DataFrame({off: s.value_counts() for off, s in states.items()})
 # - A decomposition energy {eq}`eq-decomposition` is measured against the cheapest mixture of *other* phases, each side with its own ({numref}`fig-06-scheme`).
 # - Element references drop out of a decomposition energy, so it judges chemistry alone; a model with wrong references can have a good hull.
 # - Verdicts tip close to the hull ({numref}`fig-06-distance`); say which compounds an F1 was measured on.
-# - r²SCAN earns its price against experiment, not against another functional.
+# - A model is judged against its functional, and a functional against experiment; neither judgement says anything of the other.
 #
 # Paper and this page side by side:
 
