@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from crossfunc.lessons.claims import how_far
 import crossfunc as xf
 from crossfunc.energies import scale_held_out
 from crossfunc.lessons import references, verdicts
+from crossfunc.lessons.claims import how_far
 from crossfunc.lessons.run_histories import STILL_FALLING
 from crossfunc.lessons.verdicts import FITTED_MEV_PER_ATOM
 from crossfunc.symbols import ATOMIC_NUMBERS
