@@ -190,5 +190,5 @@ def _line(seen: np.ndarray, found: np.ndarray, weight: np.ndarray) -> tuple[floa
     return float(mean_found - slope * mean_seen), slope
 
 
-CALIBRATION = Calibration(0.136075, 0.220482, 4.6586, 0.02, 1.13885, 104)
+CALIBRATION = Calibration(0.139398, 0.202446, 4.853568, 0.02, 1.141819, 104)
 """Learnt from all embedded datasets by `crossfunc bench forecasts`; the test suite holds it to the kept file."""
