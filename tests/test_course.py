@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from crossfunc.lessons import course as courses
-from crossfunc.lessons import wording
+from crossfunc.lessons import course_file, group_sheets, printed_pages, wording
 from crossfunc.lessons.plans import plan_run
 from crossfunc.lessons.run import run_lessons
+from crossfunc.lessons.running_sheet import EXERCISE, as_text, running_blocks
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
 
 LESSON = """\
@@ -216,6 +217,10 @@ def made(tmp_path_factory):
     return out, written, plans, course
 
 
+def sheet_of(course, plans):
+    return as_text(running_blocks(course, plans))
+
+
 def test_students_without_python_get_a_page_that_computes_for_itself(made):
     file = made[0] / "students" / "laboratory.html"
     html = file.read_text()
@@ -393,12 +398,18 @@ def test_a_plan_has_the_time_of_its_exercises(own_course):
     worked = {}
     for name, parts in own_course.plans.items():
         lunch = [part for part in parts if part["what"] == "Lunch"]
-        clock = [(courses._minutes(part["to"], name) - courses._minutes(part["from"], name)) for part in parts]
-        rest = [(courses._minutes(part["to"], name) - courses._minutes(part["from"], name)) for part in lunch]
+        clock = [
+            (course_file.clock_minutes(part["to"], name) - course_file.clock_minutes(part["from"], name))
+            for part in parts
+        ]
+        rest = [
+            (course_file.clock_minutes(part["to"], name) - course_file.clock_minutes(part["from"], name))
+            for part in lunch
+        ]
         worked[name] = (sum(clock) - sum(rest)) / 60
     assert (worked["Five hours"], worked["Three hours"]) == (5, 3)
-    sheet = courses.group_text("A", own_course.groups[0], "06_x", NoPhases())
-    assert [int(n) for n in re.findall(r"^\d\. \((\d+) minutes", sheet, re.M)] == list(courses._TASK_MINUTES)
+    sheet = group_sheets.group_text("A", own_course.groups[0], "06_x", NoPhases())
+    assert [int(n) for n in re.findall(r"^\d\. \((\d+) minutes", sheet, re.M)] == list(course_file.TASK_MINUTES)
 
 
 class NoPhases:
@@ -450,7 +461,7 @@ def test_a_question_before_its_figure_has_a_slide_without_headline_and_answer(ma
     assert not [shape for shape in question.shapes if shape.shape_type == 13]
     assert figure.shapes.title.text == "It rises"
     assert figure.notes_slide.notes_text_frame.text.startswith("Say: Look at the end.\nAnswer: It rises.\n\nA rising")
-    sheet = courses.running_sheet(replace(course, figures=about), plans)
+    sheet = sheet_of(replace(course, figures=about), plans)
     one = "- slide 3: Before the next figure\n  - ask: Why?\n- slide 4: It rises\n  - say: Look at the end.\n"
     assert one + "  - answer: It rises.\n- slide 5: Longer run: It rises further\n" in sheet
     assert "| 1 to 6 |" in sheet
@@ -478,7 +489,7 @@ def test_a_figure_that_a_run_did_not_draw_has_no_slide_and_the_sheet_says_what_i
     bare = [replace(plans[0], folder=tmp_path)]
     needed = {"fig-06-line": course.figures["fig-06-line"] | {"before": True, "needs": "data of others"}}
     for figures, why in ((needed, "which needs data of others"), (course.figures, "which this run did not draw")):
-        sheet = courses.running_sheet(replace(course, figures=figures), bare)
+        sheet = sheet_of(replace(course, figures=figures), bare)
         assert f"- no slide: `fig-06-line`, {why}\n" in sheet
         assert "- slide 3: Longer run: It rises further\n- slide 4: Recap\n" in sheet
         assert "Look at the end." not in sheet
@@ -517,10 +528,10 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
     assert "Say: Look at the end.\nAsk: Why?\nAnswer: It rises.\n\nA rising line." in notes
     skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "answer": "B.", "skip": True}})
-    assert "- slide 3: It rises (may be skipped)" in courses.running_sheet(skipped, plans)
+    assert "- slide 3: It rises (may be skipped)" in sheet_of(skipped, plans)
     (part,) = course.plans["One day"]
     other = replace(course, plans={"One day": [part], "Two days": [part | {"lessons": ["06", "07"]}]})
-    sheet = courses.running_sheet(other, plans)
+    sheet = sheet_of(other, plans)
     assert "## One day" in sheet
     assert "## Two days" not in sheet  # the deck does not have its slides
 
@@ -531,11 +542,119 @@ def test_students_have_a_start_and_instructors_both_sides_of_a_claim(made):
     debate = (out / "instructors" / "debate.md").read_text()
     said = (
         "## Total energies agree.\n\nIt holds if “Pearson's r” is below −0.5. Where it is made: Fig. 1; the paper's "
-        "number is 0.1.\n\n- on DFT, **holds**: −0.70 ± 0.10 (`pbe-r2scan`); 1 seed\n"
+        "number is 0.1.\n\n- on DFT: −0.70 ± 0.10 (1 seed)\n\nVerdict:\n\n- on DFT: **holds**\n"
     )
     assert said in debate
+    slips = (out / "print" / "debate-slips.html").read_text()
+    assert "−0.70 ± 0.10" in slips
+    assert "holds</strong>" not in slips
     assert "\n\nFor the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n" in debate
     assert {out / "students" / "START.md", out / "instructors" / "debate.md"} <= set(written)
+
+
+def test_what_is_printed_lies_in_one_folder_and_the_first_page_says_how_often(made):
+    out, written, *_ = made
+    printed = {path.name for path in (out / "print").iterdir()}
+    assert printed == {"group-sheets.html", "debate-slips.html", "quiz.html", "handout.pdf"}
+    assert {out / "print" / name for name in printed} <= set(written)
+    first = (out / "README.md").read_text()
+    assert {name for name in printed if f"`print/{name}`" in first} == printed
+    assert "systems for 1 groups, A to A, and 1 claims" in first
+    assert "The Littlest JupyterHub" in first
+    for name in set(re.findall(r"`((?:instructors|students|slides|print)/[\w.-]+)`", first)):
+        assert (out / name).exists(), name
+    assert "Up?" in (out / "print" / "quiz.html").read_text()
+    assert "It rises." not in (out / "print" / "quiz.html").read_text()
+    for page in ("print/group-sheets.html", "print/debate-slips.html", "instructors/running-sheet.html"):
+        assert not re.search("<script|src=.http|url\\(http", (out / page).read_text())
+
+
+def test_the_running_sheet_as_a_page_has_the_figures_of_the_slides(made):
+    out, *_ = made
+    page = (out / "instructors" / "running-sheet.html").read_text()
+    assert page.count("data:image/png;base64,") == 2  # the lesson's own, and that of the longer run
+    first = page.split('<div class="beside">')[1]
+    assert "<strong>slide 3</strong>: It rises" in first
+    assert "<strong>answer</strong>: It rises." in first
+    assert "The secret one." in page  # the answer to the question on functionals
+    assert "Look at the end." in (out / "instructors" / "running-sheet.md").read_text()
+
+
+def test_a_course_for_one_plan_has_its_exercises_on_sheet_and_answers_and_all_in_the_notebooks(made, tmp_path):
+    plans, course = made[2:]
+    (part,) = course.plans["One day"]
+    two = replace(course, plans=course.plans | {"No work": [part | {"exercises": [], "tasks": 0}]})
+    courses.write_course(plans, tmp_path / "course", two, day="No work")
+    sheet = (tmp_path / "course" / "instructors" / "running-sheet.md").read_text()
+    assert "## No work" in sheet
+    assert "## One day" not in sheet
+    assert "06.1" not in sheet
+    assert "06.1" not in (tmp_path / "course" / "instructors" / "answers.md").read_text()
+    assert "check('06.1', ...)" in text_of(tmp_path / "course" / "students" / "06_x.ipynb")[0]
+
+
+def test_the_command_takes_the_lessons_of_a_plan_and_names_those_that_there_are(made, monkeypatch):
+    from typer.testing import CliRunner
+
+    from crossfunc.cli import app
+
+    root, asked = made[0].parent, []
+    monkeypatch.setattr(courses, "write_course", lambda plans, *_, **more: asked.append((plans, more)) or ([], ""))
+    call = ["course", "--profile", "smoke", "--root", str(root), "--out", str(root / "no"), "--plan"]
+    refused = CliRunner().invoke(app, [*call, "Two days"])
+    assert refused.exit_code == 1
+    assert "no plan 'Two days'; course.yml has: One day" in " ".join(refused.output.split())
+    assert CliRunner().invoke(app, [*call, "One day", "--groups"]).exit_code == 0
+    ((plans, more),) = asked
+    assert [plan.lesson.number for plan in plans] == ["06"]
+    assert (more["day"], more["run_groups"]) == ("One day", True)
+
+
+def test_groups_are_executed_where_it_is_asked_for_and_their_outcome_is_for_those_who_teach(
+    made, tmp_path, monkeypatch
+):
+    ran = []
+    monkeypatch.setattr(group_sheets, "outcome_of", lambda given, letter: ran.append((given, letter)) or "none  FeO")
+    courses.write_course(made[2], tmp_path / "course", made[3], run_groups=True)
+    ((given, letter),) = ran
+    assert letter == "A"
+    assert "elements = ['Li', 'Fe', 'O']" in json.dumps(given)
+    assert "```text\nnone  FeO\n```" in (tmp_path / "course" / "instructors" / "groups.md").read_text()
+    assert "`--groups`" in (made[0] / "instructors" / "groups.md").read_text()
+
+
+def test_the_hand_out_has_the_methods_of_a_lesson(made, monkeypatch, tmp_path):
+    from crossfunc.lessons import slides
+    from crossfunc.lessons.figures import handout
+
+    drawn, draw = [], handout.draw_handout
+    monkeypatch.setattr(handout, "draw_handout", lambda *given: drawn.append(given[1]) or draw(*given))
+    slides.write_handout(made[2], tmp_path / "a.pdf")
+    assert drawn == [[("6. References move", drawn[0][0][1]), ("Who goes", ["Method 1 goes.", "Method 2 stays."])]]
+
+
+def test_the_hand_out_of_all_lessons_is_one_page_with_room_for_its_figure(own_course):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from crossfunc.lessons.figures.handout import draw_handout
+
+    sections = []
+    for lesson in find_lessons(own_lessons()):
+        cells = lesson.notebook().cells
+        for recap in [cell.source for cell in cells if cell.source.startswith("## Recap")]:
+            points = [wording.as_words(line[2:]) for line in recap.splitlines() if line.startswith("- ")]
+            sections.append((f"{lesson.number}. Lesson", [points[own_course.handout[lesson.number] - 1]]))
+        for listed in [cell.source for cell in cells if "slide" in cell.metadata.get("tags", [])][:1]:
+            points = [wording.as_words(line[2:]) for line in listed.splitlines() if line.startswith("- ")]
+            sections.append(("Which four methods?", points))
+    assert len(sections) == 11
+    assert [point[:8] for point in dict(sections)["Which four methods?"]] == [f"Method {k}" for k in range(1, 5)]
+    page = draw_handout("Title", sections, PNG)
+    draw = FigureCanvasAgg(page).get_renderer()
+    (figure,) = page.axes
+    assert figure.get_position().height > 0.15
+    lowest = min(text.get_window_extent(draw).y0 for text in page.texts if text.get_text().strip())
+    assert lowest > figure.get_position(original=True).y1 * page.bbox.height
 
 
 def test_the_key_shows_what_solutions_print(made):
@@ -555,7 +674,8 @@ def test_pictures_and_warnings_of_a_solution_are_no_text():
 
 
 def test_sheets_are_printed_each_on_paper_of_its_own():
-    page = courses.printable(["# One\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n", "# Two\n"])
+    page = printed_pages.sheets("T <i>", ["# One\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n", "# Two\n"], grid=True)
+    assert "<title>T &lt;i&gt;</title>" in page
     assert page.count("<section>") == page.count("class='grid'") == 2
     assert "<td>1</td>" in page
     assert "&lt;b&gt;2&lt;/b&gt;" in page  # names from data are text
@@ -639,7 +759,7 @@ def test_the_hand_out_is_one_page_and_groups_have_a_notebook_of_their_own(made):
     from crossfunc.datasets import open_dataset
     from crossfunc.lessons import verdicts
 
-    assert (made[0] / "handout.pdf").read_bytes().startswith(b"%PDF")
+    assert (made[0] / "print" / "handout.pdf").read_bytes().startswith(b"%PDF")
     folder = made[0] / "groups" / "A-Li-Fe-O"
     text, cells = text_of(folder / "06_x.ipynb")
     assert "elements = ['Li', 'Fe', 'O']\nbinary = ['Fe', 'O']\nternary = ['Li', 'Fe', 'O']\nby_hand = 'Fe2O3'" in text
@@ -747,7 +867,7 @@ def test_every_exercise_of_the_book_has_minutes_a_check_and_an_answer(root):
     asked = [
         f"{lesson.number}.{number}"
         for lesson in find_lessons(root / "notebooks")
-        for number in courses._EXERCISE.findall(lesson.text)
+        for number in EXERCISE.findall(lesson.text)
     ]
     assert sorted(asked) == sorted(course.exercises)
     assert set(course.quiz) == {lesson.number for lesson in find_lessons(root / "notebooks")}
@@ -772,7 +892,7 @@ def test_what_a_number_is_computed_from_is_bound_before_the_exercise_and_by_no_s
         bound, exercise = set(dir(builtins)), None
         for cell in lesson.notebook().cells:
             if cell.cell_type == "markdown":
-                if number := courses._EXERCISE.search(cell.source):
+                if number := EXERCISE.search(cell.source):
                     exercise = f"{lesson.number}.{number[1]}"
                     tree = ast.parse(with_value(own_course).get(exercise, {}).get("expression", "0"))
                     names = {node.id: type(node.ctx) for node in ast.walk(tree) if isinstance(node, ast.Name)}

@@ -9,7 +9,7 @@ import yaml
 
 from crossfunc.lessons import claims as rules
 from crossfunc.lessons import course as courses
-from crossfunc.lessons.debate import debate_text, verdict_lines
+from crossfunc.lessons.debate import RULE_OF_VERDICTS, Ruling, debate_text, rulings, slips_page
 from crossfunc.lessons.sources import LessonError, own_lessons
 
 CLAIM = {
@@ -39,55 +39,91 @@ def checkout(tmp_path):
     return SimpleNamespace(root=tmp_path, write=write)
 
 
-def test_a_claim_has_its_rule_and_a_verdict_with_its_number_on_each_kind_of_labels(checkout):
+def test_a_claim_has_its_rule_and_numbers_and_apart_from_them_a_verdict_on_each_kind_of_labels(checkout):
     plan = SimpleNamespace(lesson=SimpleNamespace(stem="01_x"), results=checkout.root / "results")
     checkout.write(plan.results, "DFT, GPAW", -0.75, note="3 seeds")
-    assert verdict_lines(checkout.root, ["They agree."], [plan])["They agree."] == [
+    assert rulings(checkout.root, ["They agree."], [plan])["They agree."] == Ruling(
         "It holds if “Slope q” is below −0.5. Where it is made: Fig. 9.",
-        "",
-        "- on DFT, **holds**: −0.75 ± 0.12 eV (`d`); 3 seeds",
-        "- on surrogate labels, **does not hold here**: −0.25 ± 0.12 eV (`d`)",
-        "",
+        ["on DFT: −0.75 ± 0.12 eV (3 seeds)", "on surrogate labels: −0.25 ± 0.12 eV"],
+        ["on DFT: **holds**", "on surrogate labels: **does not hold here**"],
         "What surrogate labels can say: Decided by few steps. It is −0.25 ± 0.12 eV for other reasons.",
-        "",
-    ]
+    )
+
+
+def test_what_a_run_needs_is_for_both_sides_and_its_reason_names_no_key(checkout):
+    (checkout.root / "notebooks").mkdir()
+    said = {"01_x": {"steps": {"title": "Steps of {n}"}, "r": {"title": "Slope"}}}
+    (checkout.root / "notebooks" / "results.yml").write_text(yaml.safe_dump(said))
+    needing = CLAIM | {"needs": {"r < 0": "it rises", "steps > 9": "the run was short"}}
+    (checkout.root / "book" / "claims.yml").write_text(yaml.safe_dump([needing]))
+    ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
+    assert ruling.rule.endswith(" A run cannot judge it if it rises, or if the run was short.")
+    (verdict,) = ruling.verdicts
+    assert verdict == "on surrogate labels: **unclear**, because an older run did not record “Steps of n”"
 
 
 def test_a_run_that_is_kept_judges_where_no_lesson_was_executed(checkout):
-    (_, _, only, *_) = verdict_lines(checkout.root, ["They agree."], [])["They agree."]
-    assert only.startswith("- on surrogate labels, **does not hold here**")
+    ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
+    assert ruling.verdicts == ["on surrogate labels: **does not hold here**"]
     (checkout.root / "book" / "kept" / "surrogate" / "01_x.json").unlink()
-    assert verdict_lines(checkout.root, ["They agree."], [])["They agree."] == [
-        "No run has judged it here: execute 01_x.",
-        "",
-    ]
+    assert rulings(checkout.root, ["They agree."], [])["They agree."] == Ruling(
+        "No run has judged it here: execute 01_x."
+    )
 
 
 def test_a_claim_that_the_page_does_not_have_or_cannot_judge_is_named(checkout):
     with pytest.raises(LessonError, match=r"book/claims.yml has no claim 'They differ.': write it as it stands there"):
-        verdict_lines(checkout.root, ["They differ."], [])
+        rulings(checkout.root, ["They differ."], [])
     (checkout.root / "book" / "claims.yml").write_text(yaml.safe_dump([CLAIM | {"holds": "about right"}]))
     with pytest.raises(LessonError, match=r"debate: .*'They agree.': mend holds"):
-        verdict_lines(checkout.root, ["They agree."], [])
+        rulings(checkout.root, ["They agree."], [])
     (checkout.root / "book" / "claims.yml").unlink()
-    assert verdict_lines(checkout.root, ["They agree."], []) == {}  # a checkout without a page of claims
+    assert rulings(checkout.root, ["They agree."], []) == {}  # a checkout without a page of claims
+
+
+DEBATE = [{"claim": "They agree.", "for": ["They do."], "against": ["Not all."]}]
 
 
 def test_arguments_stand_behind_the_verdicts_and_alone_without_any():
-    debate = [{"claim": "They agree.", "for": ["They do."], "against": ["Not all."]}]
+    ruling = Ruling("It holds if so.", ["on DFT: 3 ± 1"], ["on DFT: **holds**"], "Little.")
     arguments = "For the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n"
-    assert f"## They agree.\n\nIt holds.\n\n{arguments}" in debate_text(debate, {"They agree.": ["It holds.", ""]})
-    alone = debate_text(debate, {})
+    said = "It holds if so.\n\n- on DFT: 3 ± 1\n\nVerdict:\n\n- on DFT: **holds**\n\nLittle.\n"
+    assert f"## They agree.\n\n{said}\n{arguments}" in debate_text(DEBATE, {"They agree.": ruling})
+    alone = debate_text(DEBATE, {})
     assert f"## They agree.\n\n{arguments}" in alone
     assert "converged" not in alone
+    assert RULE_OF_VERDICTS in alone
 
 
-def test_every_row_of_the_books_debate_is_judged_and_no_role_is_left(root):
+def test_a_slip_has_rule_and_numbers_on_both_halves_and_one_side_on_each_and_no_verdict():
+    ruling = Ruling("It holds if <b>so</b>.", ["on DFT: 3 ± 1"], ["on DFT: **unclear**, too short"], "Little.")
+    page = slips_page([*DEBATE, DEBATE[0] | {"claim": "Again."}], {"They agree.": ruling})
+    first, second = page.split("<section>")[1:]
+    upper, lower = first.split("</div><div>")
+    for half in (upper, lower):
+        assert "They agree." in half
+        assert "It holds if &lt;b&gt;so&lt;/b&gt;." in half  # a title from data is text
+        assert "on DFT: 3 ± 1" in half
+        assert RULE_OF_VERDICTS in half
+    assert ("They do." in upper, "They do." in lower) == (True, False)
+    assert ("Not all." in upper, "Not all." in lower) == (False, True)
+    assert "Again." in second
+    assert "too short" not in page
+    assert "Little." not in page
+    assert "<script" not in page
+
+
+def test_every_row_of_the_books_debate_is_judged_and_no_role_and_no_key_is_left(root):
     course = courses.read_course(own_lessons() / "course.yml")
     claims = [one["claim"] for one in course.debate]
-    text = debate_text(course.debate, verdict_lines(root, claims, []))
+    found = rulings(root, claims, [])
+    text, slips = debate_text(course.debate, found), slips_page(course.debate, found)
     assert text.count("It holds if “") == len(claims) == 6
     assert not re.search(r"\{\w+\}|No run", text)
-    verdicts = re.findall(r"^- on [\w ]+, \*\*([\w ]+)\*\*", text, re.M)
+    verdicts = re.findall(r"^- on [\w ]+: \*\*([\w ]+)\*\*", text, re.M)
     assert len(verdicts) >= len(claims)
     assert set(verdicts) <= set(rules.VERDICTS)
+    assert not re.search(r"\b[a-z0-9]+_[a-z0-9_]+\b", text + re.sub(r"<style>.*</style>", "", slips, flags=re.S))
+    assert not re.search(r"\d.*\*\*(holds|unclear|does not)", text)  # a verdict stands on a line of its own
+    assert "<strong>holds" not in slips
+    assert slips.count("<section>") == len(claims)

@@ -326,6 +326,13 @@ def course(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/course"),
     profile: Annotated[str, typer.Option(help="Profile whose executed lessons are taken.")] = "laptop",
     students: Annotated[str, typer.Option(help="Profile whose sizes the students' notebooks have.")] = "smoke",
+    plan: Annotated[
+        str | None,
+        typer.Option(help='Plan of notebooks/course.yml ("One day"): its lessons, and sheet and answers for it alone.'),
+    ] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Execute lesson 6 for each group, to say what its second task comes to.")
+    ] = False,
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
 ) -> None:
     """Write what a course needs: notebooks without and with solutions, checks, quizzes, slides, sheets, a hand-out."""
@@ -335,11 +342,18 @@ def course(
 
     checkout = find_root(root)
     about = courses.read_course(checkout / "notebooks" / courses.FILE)
+    if plan is not None:
+        lessons = lessons or courses.lessons_of(about, plan)
     plans, of_students = (plan_run(checkout, name, lessons or ()) for name in (profile, students))
-    written, notice = courses.write_course(plans, out.resolve(), about, students=of_students)
+    written, notice = courses.write_course(
+        plans, out.resolve(), about, students=of_students, day=plan, run_groups=groups
+    )
     if notice:
         say(f"interactive figures are words on the slides: {notice}")
-    say(f"wrote {len(written)} files to {shown(out.resolve())}: hand out students/ and groups/, keep instructors/")
+    say(
+        f"wrote {len(written)} files to {shown(out.resolve())}: begin with README.md, hand out students/ and groups/, "
+        "print print/, keep instructors/"
+    )
 
 
 @data_app.command("list")

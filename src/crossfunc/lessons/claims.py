@@ -18,6 +18,7 @@ from crossfunc.plain_text import in_code
 __all__ = [
     *("CLAIMED_BY", "CONVERGED", "FILE", "KEPT", "KINDS", "OTHER_LABELS", "VERDICTS"),
     *("data_of", "find_result", "how_far", "judge", "judged", "kept_folder", "kept_results", "keys_of", "kind_of"),
+    *("number_of", "verdict_and_reason"),
     *(
         "limits_of",
         "other_version",
@@ -287,20 +288,29 @@ def unmet_need(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 def judged(claim: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, str]:
     """Return the verdict on one claim by the results of one run, and the cell that shows it with its number."""
-    lesson, _, key = claim["result"].partition(":")
-    other = functools.partial(find_result, content, lesson=lesson)
-    row, rule = find_result(content, key, lesson), str(claim["holds"])
-    verdict = judge(row, rule, other)
-    reason = unmet_need(claim, content)
-    if reason:
-        verdict = VERDICTS[1]
-    _, operand, is_result = _operand(rule)
-    against = f" against {value_text(other(operand))}" if is_result else ""
+    verdict, reason = verdict_and_reason(claim, content)
     because = f", {reason}" if reason else ""
     arrived = f", {how}" if (how := how_far(content)) else ""
     arrived += f", version {content['version']} of the labels" if content.get("version") else ""
     where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
-    return verdict, f"**{verdict}**{because}: {value_text(row)}{against} ({where})"
+    return verdict, f"**{verdict}**{because}: {number_of(claim, content)} ({where})"
+
+
+def verdict_and_reason(claim: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the verdict on one claim by the results of one run, and why that run cannot judge it; "" if it can."""
+    lesson, _, key = claim["result"].partition(":")
+    other = functools.partial(find_result, content, lesson=lesson)
+    if reason := unmet_need(claim, content):
+        return VERDICTS[1], reason
+    return judge(find_result(content, key, lesson), str(claim["holds"]), other), ""
+
+
+def number_of(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """Return the number that a claim is judged by in one run, and the one that it is compared with if there is one."""
+    lesson, _, key = claim["result"].partition(":")
+    _, operand, is_result = _operand(str(claim["holds"]))
+    against = f" against {value_text(find_result(content, operand, lesson))}" if is_result else ""
+    return value_text(find_result(content, key, lesson)) + against
 
 
 def how_far(content: Mapping[str, Any]) -> str:

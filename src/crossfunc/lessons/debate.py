@@ -1,55 +1,105 @@
-"""The debate of a course: claims to argue about, each with the verdicts and numbers of the book's page of claims."""
+"""The debate of a course: claims to argue about, with the verdicts and numbers of the book's page of claims.
+
+Those who argue get slips with everything but the verdicts.
+"""
 
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossfunc.lessons import claims as rules
-from crossfunc.lessons import wording
+from crossfunc.lessons import declared, printed_pages, wording
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import ResultsError, load_results
 from crossfunc.lessons.sources import LessonError
 
-__all__ = ["debate_text", "verdict_lines"]
+__all__ = ["Ruling", "debate_text", "rulings", "slips_page"]
 
+RULE_OF_VERDICTS = (
+    "A claim holds where the whole interval is on its side, it does not hold here where the whole interval is on the "
+    "other side, and it is unclear where the interval reaches across or where the run cannot judge it."
+)
 _RESULT = re.compile(r"\{result\}`([^:`]+):(\w+)@([\w-]+)`")
-_HEAD = """# Claims to argue about
+_HEAD = f"""# Claims to argue about
 
-One half of a group speaks for the claim, the other against it; then both say which verdict the interval allows: holds,
-does not hold here, or unclear. Rule and numbers are for both sides, so read them out at the start; keep the verdict in
-bold type to yourself until both have said theirs.
-{source}"""
+One half of a group speaks for the claim, the other against it; then both say which verdict the interval allows.
+{RULE_OF_VERDICTS}
+The slips (`print/debate-slips.html`) have the claim, its rule and its numbers for both halves, and no verdict: that one
+stands here alone, on lines of their own, for when both have said theirs.
+"""
 _SOURCE = """
-They are those of the book's page of claims, made with the lessons of this course and with runs that the book keeps:
-"converged" is one that went on until every method had arrived, a "longer run" one in which some method was still on its
-way at the end, with reasons on the book's page of longer runs; every other training had few steps. What stands behind a
-number is what its interval is over.
+Rules, numbers and verdicts are those of the book's page of claims, made with the lessons of this course and with runs
+that the book keeps: "converged" is one that went on until every method had arrived, a "longer run" one in which some
+method was still on its way at the end, with reasons on the book's page of longer runs; every other training had few
+steps. What stands behind a number is what its interval is over.
 """
 
 
-def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[str]]) -> str:
-    """Return the rows of the page of claims that can be argued both ways, a section each, with arguments.
+class Ruling(NamedTuple):
+    """What there is to say about a claim: when it holds, numbers, the verdict on each, what else the labels can say."""
+
+    rule: str = ""
+    numbers: Sequence[str] = ()
+    verdicts: Sequence[str] = ()
+    limits: str = ""
+
+
+def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> str:
+    """Return the rows of the page of claims that can be argued both ways, a section each, with verdicts and arguments.
 
     Parameters
     ----------
     debate : sequence of mapping
         Claim, and arguments `for` and `against` it.
     found : mapping
-        Claim to what its section begins with, from `verdict_lines`; nothing where the checkout has no claims.
+        Claim to its ruling, from `rulings`; nothing where the checkout has no claims.
     """
-    lines = [_HEAD.format(source=_SOURCE if found else "")]
+    lines = [_HEAD + (_SOURCE if found else "")]
     for one in debate:
-        lines += [f"## {one['claim']}", "", *found.get(one["claim"], ())]
+        ruling = found.get(one["claim"], Ruling())
+        lines += [f"## {one['claim']}", ""]
+        lines += _of_both(ruling)
+        lines += ["Verdict:", "", *(f"- {verdict}" for verdict in ruling.verdicts), ""] if ruling.verdicts else []
+        lines += [ruling.limits, ""] if ruling.limits else []
         lines += ["For the claim:", "", *(f"- {text}" for text in one["for"]), ""]
         lines += ["Against it:", "", *(f"- {text}" for text in one["against"]), ""]
     return "\n".join(lines)
 
 
-def verdict_lines(
+def slips_page(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> str:
+    """Return a page of HTML with a sheet for each claim, to be cut in the middle: for it above, against it below.
+
+    Both halves have the claim, when it holds, the numbers and the rule of verdicts; neither has a verdict.
+    """
+    sides = {"for": "You speak for this claim", "against": "You speak against this claim"}
+    sheets = [[_slip(one, side, words, found) for one in debate] for side, words in sides.items()]
+    return printed_pages.page("Slips for the debate", printed_pages.halves(*sheets), _OF_SLIPS)
+
+
+def _slip(one: Mapping[str, Any], side: str, words: str, found: Mapping[str, Ruling]) -> str:
+    lines = [f"# {one['claim']}", "", *_of_both(found.get(one["claim"], Ruling()))]
+    lines += [f"**{words}:**", "", *(f"- {text}" for text in one[side]), ""]
+    return "\n".join([*lines, f"*Then say which verdict the interval allows. {RULE_OF_VERDICTS}*"])
+
+
+def _of_both(ruling: Ruling) -> list[str]:
+    """When a claim holds, and its numbers: what both halves of a group know."""
+    numbers = [f"- {number}" for number in ruling.numbers]
+    return [*([ruling.rule, ""] if ruling.rule else []), *([*numbers, ""] if numbers else [])]
+
+
+_OF_SLIPS = """
+section + section { break-before: page; }
+section > div { min-height: 12cm; break-inside: avoid; } h1 { font-size: 15pt; }
+section > div:first-child { border-bottom: 2px dashed #999; padding-bottom: 0.5cm; margin-bottom: 0.5cm; }
+"""
+
+
+def rulings(
     root: Path, claims: Iterable[str], plans: Iterable[Plan], titles: Mapping[str, str] | None = None
-) -> dict[str, list[str]]:
+) -> dict[str, Ruling]:
     """Return when each claim holds, the paper's number, and the verdict on each kind of labels with its number.
 
     Parameters
@@ -77,7 +127,7 @@ def verdict_lines(
         for claim in claims:
             if claim not in known:
                 raise LessonError(f"debate: {rules.FILE} has no claim {claim!r}: write it as it stands there.")
-            found[claim] = _lines_of(root, known[claim], own, titles)
+            found[claim] = _ruling(root, known[claim], own, titles)
     except ResultsError as error:
         raise LessonError(f"debate: {error}") from error
     return found
@@ -90,11 +140,11 @@ def _own_results(plans: Iterable[Plan]) -> dict[str, Any]:
     return {stem: load_results(plan.results, [stem])[stem] for plan, stem in there}
 
 
-def _lines_of(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles) -> list[str]:
+def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles) -> Ruling:
     lesson, _, key = claim["result"].partition(":")
     on = rules.results_for(root, claim, own.get(lesson))
     if not on:
-        return [f"No run has judged it here: execute {lesson}.", ""]
+        return Ruling(f"No run has judged it here: execute {lesson}.")
     content = next(iter(on.values()))
     other = functools.partial(rules.find_result, content, lesson=lesson)
     row, rule = other(key), str(claim["holds"])
@@ -102,16 +152,34 @@ def _lines_of(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titl
     wanted = wording.as_words(rules.rule_text(rule, other), titles)
     paper = rules.paper_cell(row, rule, other)
     paper = "" if paper == "—" else f"; the paper's number is {paper}"
-    lines = [f"It holds if “{title}” is {wanted}. Where it is made: {claim['where']}{paper}."]
-    lines = [re.sub(r"(?<= )-(?=\d)", "−", lines[0]), ""]
+    said = f"It holds if “{title}” is {wanted}. Where it is made: {claim['where']}{paper}."
+    said = re.sub(r"(?<= )-(?=\d)", "−", said)
+    if short := list(dict.fromkeys(claim.get("needs", {}).values())):
+        said += f" A run cannot judge it if {', or if '.join(wording.as_words(reason, titles) for reason in short)}."
+    named = declared.read_declarations(root / "notebooks" / declared.FILE).get(lesson, {})
+    numbers, verdicts = [], []
     for kind in [kind for kind in rules.KINDS if kind in on]:
         found = rules.find_result(on[kind], key, lesson)
-        note = f"; {wording.as_words(found['note'], titles)}" if found["note"] else ""
-        lines.append(f"- {rules.KINDS[kind]}, {rules.judged(claim, on[kind])[1]}{note}")
+        about = [how for how in (rules.how_far(on[kind]),) if how]
+        about += [f"version {on[kind]['version']} of the labels"] if on[kind].get("version") else []
+        about += [wording.as_words(found["note"], titles)] if found["note"] else []
+        behind = f" ({'; '.join(about)})" if about else ""
+        numbers.append(f"{rules.KINDS[kind]}: {rules.number_of(claim, on[kind])}{behind}")
+        verdict, reason = rules.verdict_and_reason(claim, on[kind])
+        because = f", {_with_titles(reason, named, titles)}" if reason else ""
+        verdicts.append(f"{rules.KINDS[kind]}: **{verdict}**{because}")
+    limits = ""
     if "surrogate" in on:
         limits = _RESULT.sub(functools.partial(_number, root), rules.limits_of(claim, on["surrogate"]))
-        lines += ["", f"What surrogate labels can say: {wording.as_words(limits, titles)}"]
-    return [*lines, ""]
+        limits = f"What surrogate labels can say: {wording.as_words(limits, titles)}"
+    return Ruling(said, numbers, verdicts, limits)
+
+
+def _with_titles(text: str, named: Mapping[str, declared.Declared], titles: Mapping[str, str] | None) -> str:
+    """Return text in which a result that is named by its key has its title instead."""
+    return re.sub(
+        r"\w+", lambda key: f"“{wording.as_words(named[key[0]].title, titles)}”" if key[0] in named else key[0], text
+    )
 
 
 def _number(root: Path, asked: re.Match) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Slide",
     "cell_text",
     "draw_interactive",
+    "figure_pictures",
     "figures_without_slide",
     "lesson_title",
     "slide_titles",
@@ -146,6 +147,12 @@ def figures_without_slide(plan: Plan, remarks: Mapping[str, Mapping[str, Any]]) 
     named = list(wording.figure_numbers(plan.lesson.text, plan.lesson.number))
     named += [f"{name}-{profile}" for _, name, profile in wording.kept_figures(plan.lesson.text)]
     return [name for name in named if name in remarks and name not in shown]
+
+
+def figure_pictures(plan: Plan, drawn: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Return the picture of each figure on a lesson's slides, by its name; interactive ones from `draw_interactive`."""
+    found = {note["name"]: png or (drawn or {}).get(note["name"]) for note, png, _ in _figures(plan)}
+    return {name: png for name, png in found.items() if png}
 
 
 def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
@@ -326,7 +333,9 @@ def write_handout(
     titles: Mapping[str, str] | None = None,
     chosen: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write one page for the wall: a point of each lesson's recap, and the figure of lesson 3's story.
+    """Write one page for the wall: a point of each lesson's recap, its first list, and the figure of lesson 3's story.
+
+    A list is what a lesson has on a slide under the tag "slide"; the first of lesson 4 is that of the four methods.
 
     Parameters
     ----------
@@ -340,11 +349,13 @@ def write_handout(
     """
     from crossfunc.lessons.figures.handout import draw_handout
 
-    sections, story, caption = [], None, ""
+    sections: list[tuple[str, list[str]]] = []
+    story, caption = None, ""
     for plan in plans:
         at = (chosen or {}).get(plan.lesson.number, 1) - 1
         points = _recap(plan, titles)[at : at + 1] or [_goal(plan, titles)]
         sections.append((lesson_title(plan), points))
+        sections += _lists(plan, titles)[:1]
         for note, data in named_figures(plan.notebook):
             if note["name"] == STORY_FIGURE and "image/png" in data:
                 story = base64.b64decode(data["image/png"])

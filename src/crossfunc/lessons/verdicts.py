@@ -483,6 +483,33 @@ def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
     ).T
 
 
+def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what each model judges otherwise than the reference, and which of its verdicts is the closest.
+
+    Parameters
+    ----------
+    points : mapping of str to DataFrame
+        Model to its compounds, as `judge` reports them.
+
+    Returns
+    -------
+    DataFrame
+        Index: model; `judged otherwise`, compounds that one of the two calls stable and the other does not; `closest
+        call`, the compound whose decomposition energy the model puts nearest to zero, with both energies in meV/atom.
+    """
+    rows = {}
+    for name, report in points.items():
+        known = report.dropna(subset=["model_ev", "reference_ev"])
+        wrong = known.loc[(known["model_ev"] < 0) != (known["reference_ev"] < 0), "id"]
+        row = {"judged otherwise": ", ".join(sorted(wrong)) or "none"}
+        if len(known):
+            nearest = known.loc[known["model_ev"].abs().idxmin()]
+            row["closest call"] = nearest["id"]
+            row |= {f"{side} (meV/atom)": round(1000 * nearest[f"{side}_ev"], 1) for side in ("model", "reference")}
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def predict_zero(report: pd.DataFrame) -> pd.DataFrame:
     """Return a report of `judge` with no bonding in the model: energies of decomposition and formation are zero."""
     return report.assign(model_ev=0.0, model_formation_ev=0.0, total_ev=np.nan)

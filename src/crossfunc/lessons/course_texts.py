@@ -1,0 +1,79 @@
+"""Words that come with a course: how students begin, what is what, what to print and to bring, the room."""
+
+from string import ascii_uppercase
+
+from crossfunc.lessons.course_file import Course
+
+__all__ = ["START", "contents_text"]
+
+START = """# Start
+
+1. In the clone on your laptop, `.venv/bin/jupyter lab --notebook-dir=FOLDER` opens this folder, with its path in the
+   place of FOLDER. On a server, open the folder with the kernel that your instructor names (the environment of the
+   course).
+2. Begin with the lesson that is on the screen: *Run*, *Run All Cells*. At these sizes a lesson takes a minute or two;
+   times in its text are those of the book's own sizes.
+3. Under each exercise is an empty cell for you, and a check. `check("03.2")` lists the choices, and
+   `check("03.2", "a little")` says whether an answer is right. It reads `answers.json` in this folder.
+   Where a number is asked for as well, `check("03.2", value=0.5)` compares yours with that of this notebook's own run.
+4. At these sizes the order of the methods in lessons 4, 4b and 7 is luck: what it comes to is on the slides.
+   Nothing is lost by running a cell again, in whatever order.
+5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
+"""
+
+
+def contents_text(course: Course) -> str:
+    """Return the page that a course begins with, for as many groups and claims as it has."""
+    return _CONTENTS.format(
+        groups=len(course.groups), last=ascii_uppercase[max(len(course.groups) - 1, 0)], claims=len(course.debate)
+    )
+
+
+_CONTENTS = """# A course
+
+Begin with `instructors/running-sheet.html`: what there is to show, to ask and to answer, lesson by lesson, with the
+figure of each slide (`running-sheet.md` is the same as text).
+
+- `students/` and `groups/`: hand these out, as folders.
+- `slides/`: a deck per lesson, all of them in one, and one on functionals.
+- `print/`: all that is printed.
+- `instructors/`: yours alone, with solutions, answers, and the debate with its verdicts.
+
+## To print
+
+Print pages from a browser, with background graphics on, so that the grid is there.
+
+| file | copies |
+|---|---|
+| `print/group-sheets.html` | two of each group's sheet: one to draw on, one to read the tasks from |
+| `print/debate-slips.html` | one, cut in the middle: the upper half argues for the claim, the lower against it |
+| `print/quiz.html` | one each |
+| `print/handout.pdf` | one for the wall |
+| `instructors/running-sheet.html` | one, for you |
+
+## To bring
+
+- A ruler and a pencil for each group, and paper.
+- The folders `students/` and `groups/` on a stick or a share, and `slides/all.pptx` and `slides/functionals.pptx`.
+- Pens for the board, and power for as many laptops as there are.
+
+## Groups
+
+There are systems for {groups} groups, A to {last}, and {claims} claims for the debate. Three to five people make a
+group: two draw while the others run the notebook. With fewer groups leave out systems from the end: each stands for
+itself, and nothing later asks for one that is missing. Group A has the system of the slides, so let another group
+report first. In the debate each group takes one claim, in the order of the slips; with one or two groups, half of the
+class takes a side of the first claim.
+
+## The room
+
+A laptop for each or for two, with one of these.
+
+1. **A clone on each laptop.** At home, not over the network of the room, each clones the repository and says
+   `make lessons`, which installs a few gigabytes and shows that every lesson runs. In the room one line starts it:
+   `.venv/bin/jupyter lab --notebook-dir=FOLDER`, with the path of `students/` or of the group's folder.
+2. **One server.** It needs a core and 2 GB for each who runs at the same time. The Littlest JupyterHub gives accounts
+   on one machine, and is described in the documentation of that name; it is one option, and no part of this book.
+3. **No Python.** `students/laboratory.html` in any browser has the heart of lessons 1 to 3, lesson 4 comes from the
+   slides, and the first task of the groups needs only paper.
+"""

@@ -1,0 +1,189 @@
+"""The running sheet: numbers on students' screens, what the book's pages say aloud, figures beside their words."""
+
+import base64
+import json
+import re
+from io import BytesIO
+from types import SimpleNamespace
+
+import pytest
+from test_course import COURSE, PAGE, PNG
+
+from crossfunc.lessons import course as courses
+from crossfunc.lessons import course_file, declared, running_sheet, wording
+from crossfunc.lessons.running_sheet import Aside, Block, read_asides, running_page
+from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
+
+TEACH = """# Teach
+
+1. Print.
+2. Say once, early, which labels a page shows: {term}`DFT`, mostly.
+
+**The board before lesson 3.** Two elements.
+Their sum gives $a + b$.
+
+**Six rows.** No.
+"""
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "teach.md").write_text(TEACH)
+    (tmp_path / "functionals.md").write_text(PAGE)
+    return tmp_path
+
+
+def test_board_labels_and_questions_come_from_the_pages_of_the_book(book):
+    found = read_asides(book)
+    assert found.boards == {"03": ["Two elements.", "Their sum gives a + b."]}
+    assert found.labels == "Say once, early, which labels a page shows: DFT, mostly."
+    assert found.questions == (("Which?", "The secret one."),)
+    assert read_asides(book / "not there") == Aside()
+
+
+def test_a_page_that_lost_what_the_sheet_takes_from_it_is_named(book):
+    (book / "teach.md").write_text(TEACH.replace("The board before", "On the board before"))
+    with pytest.raises(
+        LessonError, match=r"teach.md: the running sheet takes a paragraph “\*\*The board before lesson"
+    ):
+        read_asides(book)
+    (book / "teach.md").write_text(TEACH)
+    (book / "functionals.md").write_text(PAGE.replace("1. The secret", "The secret"))
+    with pytest.raises(LessonError, match=r"functionals.md: 1 questions and 0 answers"):
+        read_asides(book)
+
+
+def test_the_books_own_pages_have_board_labels_and_three_questions(root):
+    found = read_asides(root / "book", wording.page_titles(root / "book"))
+    assert list(found.boards) == ["03"]
+    assert len(found.boards["03"]) > 3
+    assert len(found.questions) == 3
+    assert not re.search(r"[{}`$\\\\]", "".join(found.boards["03"]) + found.labels + str(found.questions))
+
+
+def test_the_fit_on_the_board_is_right(root):
+    import numpy as np
+
+    said = " ".join(read_asides(root / "book").boards["03"]).replace("−", "-")
+    fractions = np.array([[1 / 2, 1 / 2], [2 / 3, 1 / 3], [1 / 3, 2 / 3]])
+    shift = np.array([float(x) for x in re.search(r"AB (\S+), A₂B (\S+), AB₂ (\S+)\. ", said).groups()])
+    (aa, ab, a), (ba, bb, b) = np.column_stack([fractions.T @ fractions, fractions.T @ shift]) * 36
+    assert f"{aa:.0f} a + {ab:.0f} b = {a:.1f} and {ba:.0f} a + {bb:.0f} b = {b:.1f}" in said
+    a, b = np.linalg.lstsq(fractions, shift, rcond=None)[0]
+    assert (
+        f"a + b = {a + b:.1f} eV and their difference a - b = {a - b:.1f} eV, so a = {a:.2f} and b = {b:.2f} eV" in said
+    )
+    left = [f"{x:+.2f}" for x in shift - fractions @ [a, b]]
+    assert f"What is left is {left[0]}, {left[1]} and {left[2]}:" in said
+
+
+def plan_of(folder, profile, rows):
+    folder.mkdir()
+    about = {"lesson": "06_x", "dataset": "d", "label_notice": "", "labelled_by": "", "results": rows}
+    (folder / "06_x.json").write_text(json.dumps(about))
+    lesson = SimpleNamespace(number="06", stem="06_x")
+    return SimpleNamespace(lesson=lesson, profile=profile, results=folder)
+
+
+def row(key, value, interval=None):
+    told = {"title": f"Title of ${key}$", "unit": "eV", "paper": None, "why": "", "note": ""}
+    return {"key": key, "value": value, "interval": interval, **told}
+
+
+@pytest.fixture
+def sizes(tmp_path):
+    slides = plan_of(tmp_path / "a", "laptop", [row("r", 2.0, [1.0, 3.0]), row("gone", 1.0)])
+    return slides, plan_of(tmp_path / "b", "smoke", [row("r", 4.0, [3.0, 5.0])])
+
+
+def screens(plans, students):
+    course = SimpleNamespace(screens={"06": ["r", "gone"]})
+    own = {one.lesson.number: one for one in students}
+    return running_sheet._screen_lines(course, plans[0], own.get("06")), running_sheet._missing_screens(
+        course, plans, own
+    )
+
+
+def test_students_numbers_stand_beside_those_of_the_slides(sizes, monkeypatch):
+    slides, own = sizes
+    monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
+    lines, missing = screens([slides], [own])
+    assert lines == [
+        "On their screens (profile smoke):",
+        "",
+        "- Title of r: 4.0 ± 1.0 eV (slides: 2.0 ± 1.0 eV)",
+        "- Title of gone: not recorded at these sizes",
+        "",
+    ]
+    assert missing == []
+    assert screens([slides], [slides])[0][2] == "- Title of r: 2.0 ± 1.0 eV"  # the same sizes need no comparison
+    assert screens([slides], [])[0] == []
+
+
+def test_where_students_sizes_were_not_executed_the_sheet_says_what_does_it(sizes, monkeypatch):
+    slides, own = sizes
+    monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: "stale" if plan is own else None)
+    lines, (said, _) = screens([slides], [own])
+    assert lines == []
+    assert "`crossfunc run 06 --profile smoke`, and then the command that made this sheet" in said
+
+
+def test_what_the_sheet_reads_is_recorded_by_the_lessons_of_the_plans():
+    course = courses.read_course(own_lessons() / "course.yml")
+    known = declared.read_declarations(own_lessons() / declared.FILE)
+    stems = {lesson.number: lesson.stem for lesson in find_lessons(own_lessons())}
+    assert set(course.screens) == {number for name in course.plans for number in course_file.lessons_of(course, name)}
+    for number, keys in course.screens.items():
+        assert set(keys) <= known[stems[number]].keys(), number
+
+
+def test_a_figure_stands_beside_its_words_and_names_are_text():
+    blocks = [Block("## Lesson <i>"), Block("- slide 2: It rises\n  - say: Look.", "fig-a"), Block("- slide 3: Recap")]
+    page = running_page(blocks, {"fig-a": PNG})
+    before, beside = page.split('<div class="beside">')
+    assert "Lesson &lt;i&gt;" in before
+    assert beside.index("data:image/png;base64,") < beside.index("<strong>say</strong>: Look.")
+    assert beside.index("Look.") < beside.index("</div></div>") < beside.index("<strong>slide 3</strong>: Recap")
+    assert "<script" not in page
+    assert "http" not in page
+    assert 'class="beside"' not in running_page(blocks, {})  # words stay where there is no picture
+
+
+def test_pictures_on_the_page_are_small():
+    from PIL import Image
+
+    from crossfunc.lessons.printed_pages import thumbnail
+
+    buffer = BytesIO()
+    Image.effect_noise((1400, 1000), 80).convert("RGBA").save(buffer, "PNG")
+    small = thumbnail(buffer.getvalue())
+    assert Image.open(BytesIO(small)).size == (640, 457)
+    assert len(base64.b64encode(small)) * 40 < 15e6  # even noise; figures are a tenth of it
+
+
+def test_a_plan_has_its_exercises_and_lessons_alone():
+    course = courses.read_course(own_lessons() / "course.yml")
+    short = courses.of_plan(course, "Three hours")
+    assert list(short.plans) == ["Three hours"]
+    assert sorted(short.exercises) == ["01.1", "03.1"]
+    assert courses.lessons_of(course, "Three hours") == ["01", "03", "04", "06"]
+    with pytest.raises(LessonError, match=r"no plan 'Two days'; course.yml has: One day, Five hours, Three hours"):
+        courses.lessons_of(course, "Two days")
+
+
+def test_a_plan_whose_lessons_are_not_all_taught_is_refused(tmp_path):
+    (part,) = COURSE["plans"]["One day"]
+    given = {"plans": {"Long": [part | {"lessons": ["06", "07"]}]}, "debate": ()}
+    course = course_file.Course(COURSE["exercises"], COURSE["quiz"], COURSE["groups"], **given)
+    plan = SimpleNamespace(lesson=SimpleNamespace(number="06"))
+    with pytest.raises(LessonError, match=r"the plan 'Long' teaches lessons 07 too: name them, or no lesson at all"):
+        courses.write_course([plan], tmp_path, course, day="Long")
+
+
+def test_questions_of_the_page_stand_in_the_plan():
+    (part,) = COURSE["plans"]["One day"]
+    course = course_file.Course(COURSE["exercises"], {}, [])
+    cell = running_sheet._plan_lines("One day", [part | {"questions": True}], course, {"06": []})[-1]
+    assert cell.endswith("| 06.1, the sheet's tasks 1 to 2, the page's questions, aloud (52 min) |")
+    alone = part | {"questions": True, "exercises": [], "tasks": 0}
+    assert running_sheet._plan_lines("", [alone], course, {"06": []})[-1].endswith("| the page's questions, aloud |")
