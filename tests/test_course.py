@@ -13,6 +13,7 @@ import yaml
 
 from crossfunc.lessons import course as courses
 from crossfunc.lessons import course_file, group_sheets, printed_pages, wording
+from crossfunc.lessons.course_texts import contents_text
 from crossfunc.lessons.plans import plan_run
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.running_sheet import EXERCISE, as_text, running_blocks
@@ -523,6 +524,7 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
     assert "| 9:00 | 10:00 | The line | 1 to 5 | 06.1, the sheet's tasks 1 to 2 (52 min) |" in sheet
+    assert "## Lesson 6. References move\n\nWhen: one day, 9:00 to 10:00.\n\n- slide 2: Who goes\n" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
     assert "**06.1** (7 min; one day). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
@@ -559,7 +561,8 @@ def test_what_is_printed_lies_in_one_folder_and_the_first_page_says_how_often(ma
     assert {out / "print" / name for name in printed} <= set(written)
     first = (out / "README.md").read_text()
     assert {name for name in printed if f"`print/{name}`" in first} == printed
-    assert "systems for 1 groups, A to A, and 1 claims" in first
+    assert "systems for 1 groups, A to A." in first
+    assert "one of 1 claims" in first
     assert "The Littlest JupyterHub" in first
     for name in set(re.findall(r"`((?:instructors|students|slides|print)/[\w.-]+)`", first)):
         assert (out / name).exists(), name
@@ -567,6 +570,14 @@ def test_what_is_printed_lies_in_one_folder_and_the_first_page_says_how_often(ma
     assert "It rises." not in (out / "print" / "quiz.html").read_text()
     for page in ("print/group-sheets.html", "print/debate-slips.html", "instructors/running-sheet.html"):
         assert not re.search("<script|src=.http|url\\(http", (out / page).read_text())
+
+
+def test_a_course_without_groups_says_nothing_of_them(made):
+    first = contents_text(made[3], {"print/quiz.html", "print/debate-slips.html"})
+    assert "| `print/quiz.html` | one each |" in first
+    assert "group-sheets" not in first
+    assert "## Groups" not in first
+    assert "\n\n## The room" in first
 
 
 def test_the_running_sheet_as_a_page_has_the_figures_of_the_slides(made):

@@ -111,6 +111,7 @@ def test_a_slip_has_rule_and_numbers_on_both_halves_and_one_side_on_each_and_no_
     assert "too short" not in page
     assert "Little." not in page
     assert "<script" not in page
+    assert "min-height: 11cm" in page  # two halves fit on A4 and on Letter, with margins
 
 
 def test_every_row_of_the_books_debate_is_judged_and_no_role_and_no_key_is_left(root):

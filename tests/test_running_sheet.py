@@ -120,6 +120,23 @@ def test_students_numbers_stand_beside_those_of_the_slides(sizes, monkeypatch):
     assert screens([slides], [])[0] == []
 
 
+def test_a_list_of_numbers_or_of_a_board_ends_before_the_slides_begin(sizes, monkeypatch):
+    """One list would run into the other."""
+    monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
+    lesson = SimpleNamespace(number="06", stem="06_x", notebook=lambda: SimpleNamespace(cells=[]))
+    plan, small = (SimpleNamespace(**(vars(one) | {"lesson": lesson})) for one in sizes)
+    titles = [running_sheet.Slide("6. It"), running_sheet.Slide("It rises")]
+    monkeypatch.setattr(running_sheet, "slide_titles", lambda *_: titles)
+    monkeypatch.setattr(running_sheet, "lesson_title", lambda _: "6. It")
+    monkeypatch.setattr(running_sheet, "figures_without_slide", lambda *_: [])
+    course = course_file.Course({}, {}, [], screens={"06": ["r"]})
+    for more in ({"students": [small]}, {"aside": Aside({"06": ["Draw."]})}):
+        text = running_sheet.as_text(running_sheet.running_blocks(course, [plan], **more))
+        assert "\n\nThe slides:\n\n- slide 2: It rises\n" in text
+    assert "On the board first:\n\n- Draw.\n" in text
+    assert "The slides" not in running_sheet.as_text(running_sheet.running_blocks(course, [plan]))
+
+
 def test_where_students_sizes_were_not_executed_the_sheet_says_what_does_it(sizes, monkeypatch):
     slides, own = sizes
     monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: "stale" if plan is own else None)

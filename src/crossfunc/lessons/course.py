@@ -141,10 +141,11 @@ def _make(
         written.append(_write(out / "instructors" / "debate.md", debate.debate_text(course.debate, found)))
         written.append(_write(out / "print" / "debate-slips.html", debate.slips_page(course.debate, found)))
     written.append(_write(out / "students" / "START.md", START))
-    written.append(_write(out / "README.md", contents_text(course)))
     for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
         written += _write_groups(plan, course, out, titles, run_groups)
-    return [*written, write_handout(plans, out / "print" / "handout.pdf", titles, course.handout)], notice
+    written.append(write_handout(plans, out / "print" / "handout.pdf", titles, course.handout))
+    files = {path.relative_to(out).as_posix() for path in written}
+    return [*written, _write(out / "README.md", contents_text(course, files))], notice
 
 
 def _write_quizzes(course: Course, numbers: Sequence[str], out: Path) -> list[Path]:

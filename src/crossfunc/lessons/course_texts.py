@@ -1,5 +1,6 @@
 """Words that come with a course: how students begin, what is what, what to print and to bring, the room."""
 
+from collections.abc import Collection
 from string import ascii_uppercase
 
 from crossfunc.lessons.course_file import Course
@@ -22,13 +23,40 @@ START = """# Start
 """
 
 
-def contents_text(course: Course) -> str:
-    """Return the page that a course begins with, for as many groups and claims as it has."""
-    return _CONTENTS.format(
-        groups=len(course.groups), last=ascii_uppercase[max(len(course.groups) - 1, 0)], claims=len(course.debate)
-    )
+def contents_text(course: Course, files: Collection[str]) -> str:
+    """Return the page that a course begins with.
+
+    Parameters
+    ----------
+    course : Course
+    files : collection of str
+        What was written, from the course's folder: without sheets of groups nothing is said about groups.
+    """
+    rows = [f"| `{name}` | {copies} |" for name, copies in _COPIES.items() if name in files]
+    last = ascii_uppercase[max(len(course.groups) - 1, 0)]
+    groups = _GROUPS.format(groups=len(course.groups), last=last) if _SHEETS in files else ""
+    if groups and _SLIPS in files:
+        groups += _DEBATE.format(claims=len(course.debate))
+    return _CONTENTS.format(rows="\n".join(rows), groups=f"{groups}\n" if groups else "")
 
 
+_SHEETS, _SLIPS = "print/group-sheets.html", "print/debate-slips.html"
+_COPIES = {
+    _SHEETS: "two of each group's sheet: one to draw on, one to read the tasks from",
+    _SLIPS: "one, cut in the middle: the upper half argues for the claim, the lower against it",
+    "print/quiz.html": "one each",
+    "print/handout.pdf": "one for the wall",
+    "instructors/running-sheet.html": "one, for you",
+}
+_GROUPS = """## Groups
+
+There are systems for {groups} groups, A to {last}. Three to five people make a group: two draw while the others run the
+notebook. With fewer groups leave out systems from the end: each stands for itself, and nothing later asks for one that
+is missing. Group A has the system of the slides, so let another group report first.
+"""
+_DEBATE = """In the debate each group takes one of {claims} claims, in the order of the slips; with one or two groups,
+half of the class takes a side of the first claim.
+"""
 _CONTENTS = """# A course
 
 Begin with `instructors/running-sheet.html`: what there is to show, to ask and to answer, lesson by lesson, with the
@@ -45,11 +73,7 @@ Print pages from a browser, with background graphics on, so that the grid is the
 
 | file | copies |
 |---|---|
-| `print/group-sheets.html` | two of each group's sheet: one to draw on, one to read the tasks from |
-| `print/debate-slips.html` | one, cut in the middle: the upper half argues for the claim, the lower against it |
-| `print/quiz.html` | one each |
-| `print/handout.pdf` | one for the wall |
-| `instructors/running-sheet.html` | one, for you |
+{rows}
 
 ## To bring
 
@@ -57,15 +81,7 @@ Print pages from a browser, with background graphics on, so that the grid is the
 - The folders `students/` and `groups/` on a stick or a share, and `slides/all.pptx` and `slides/functionals.pptx`.
 - Pens for the board, and power for as many laptops as there are.
 
-## Groups
-
-There are systems for {groups} groups, A to {last}, and {claims} claims for the debate. Three to five people make a
-group: two draw while the others run the notebook. With fewer groups leave out systems from the end: each stands for
-itself, and nothing later asks for one that is missing. Group A has the system of the slides, so let another group
-report first. In the debate each group takes one claim, in the order of the slips; with one or two groups, half of the
-class takes a side of the first claim.
-
-## The room
+{groups}## The room
 
 A laptop for each or for two, with one of these.
 

@@ -91,9 +91,10 @@ def _of_both(ruling: Ruling) -> list[str]:
 
 
 _OF_SLIPS = """
-section + section { break-before: page; }
-section > div { min-height: 12cm; break-inside: avoid; } h1 { font-size: 15pt; }
-section > div:first-child { border-bottom: 2px dashed #999; padding-bottom: 0.5cm; margin-bottom: 0.5cm; }
+section { font-size: 10pt; line-height: 1.3; } section + section { break-before: page; }
+section > div { min-height: 11cm; break-inside: avoid; } h1 { font-size: 13pt; margin: 0 0 0.5em; }
+section > div:first-child { border-bottom: 2px dashed #999; margin-bottom: 0.5cm; }
+section p, section ul { margin: 0.5em 0; }
 """
 
 

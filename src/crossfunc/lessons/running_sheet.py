@@ -184,9 +184,11 @@ def running_blocks(
     blocks = [Block(line) for line in lines]
     for plan in plans:
         number = plan.lesson.number
-        lines = [f"## Lesson {lesson_title(plan)}", "", *_screen_lines(course, plan, own.get(number))]
+        lines = [f"## Lesson {lesson_title(plan)}", "", *_when(number, fitting)]
+        lines += (seen := _screen_lines(course, plan, own.get(number)))
         if board := aside.boards.get(number):
-            lines += ["On the board first:", "", *(f"- {line}" for line in board), "", "Then the slides:", ""]
+            lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
+        lines += ["The slides:", ""] if seen or board else []
         blocks += [Block(line) for line in lines]
         for at, slide in slides[number][1:]:
             about = course.figures.get(slide.figure, {})
@@ -203,6 +205,17 @@ def running_blocks(
                 lines.append(f"→ {one['answer']}")
         blocks += [Block(line) for line in [*lines, ""]]
     return blocks
+
+
+def _when(number: str, fitting: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """When a lesson is taught, by each plan that has it."""
+    times = [
+        f"{name.lower()}, {part['from']} to {part['to']}"
+        for name, parts in fitting.items()
+        for part in parts
+        if number in part["lessons"]
+    ]
+    return [f"When: {'; '.join(times)}.", ""] if times else []
 
 
 def _before_lessons(aside: Aside) -> list[str]:
