@@ -781,7 +781,7 @@ def test_the_order_of_precedence_is_default_profile_lesson_override(two_lessons)
 def test_the_kernel_sees_data_folders_as_they_are_seen_from_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROSSFUNC_DATA", os.pathsep.join(["data", "/elsewhere"]))
-    spec = runner._kernel_manager_class(tmp_path)().kernel_spec
+    spec = runner.kernel_manager_class(tmp_path)().kernel_spec
     assert spec.env["CROSSFUNC_DATA"].split(os.pathsep) == [str(tmp_path / "data"), "/elsewhere"]
     assert spec.argv[0] == sys.executable
 

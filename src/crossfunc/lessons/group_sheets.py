@@ -4,9 +4,11 @@ import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from crossfunc.lessons.course_file import TASK_MINUTES
+from crossfunc.lessons.run import kernel_manager_class
 from crossfunc.lessons.slides import cell_text
 from crossfunc.lessons.sources import LessonError
 
@@ -119,7 +121,8 @@ def outcome_of(notebook: Mapping[str, Any], letter: str) -> str:
     short = nbformat.from_dict({**notebook, "cells": [*cells[: last + 1], asked]})
     try:
         with tempfile.TemporaryDirectory() as folder:
-            NotebookClient(short, timeout=_LIMIT_S, resources={"metadata": {"path": folder}}).execute()
+            own = {"timeout": _LIMIT_S, "kernel_manager_class": kernel_manager_class(Path(folder))}
+            NotebookClient(short, resources={"metadata": {"path": folder}}, **own).execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         said = str(error).strip().splitlines()
         raise LessonError(f"group {letter}: its notebook does not run as far as the second task: {said[-1]}") from error

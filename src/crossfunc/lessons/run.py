@@ -206,7 +206,7 @@ def _execute(plan: Plan, scratch: Path, show_bar: bool):
     source, output = scratch / "source.ipynb", scratch / "executed.ipynb"
     nbformat.write(plan.lesson.notebook(), source)
     message = ""
-    manager = _kernel_manager_class(scratch, plan.figures)
+    manager = kernel_manager_class(scratch, plan.figures)
     try:
         _beside_signals(
             lambda: papermill.execute_notebook(
@@ -253,7 +253,7 @@ class _KernelManager(Protocol):
         """End the kernels' processes at once."""
 
 
-def _kernel_manager_class(scratch: Path, figures: Path | None = None) -> type[_KernelManager]:
+def kernel_manager_class(scratch: Path, figures: Path | None = None) -> type[_KernelManager]:
     """Return a kernel manager that starts this interpreter, whatever kernels are registered on the machine."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
