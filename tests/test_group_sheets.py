@@ -31,12 +31,15 @@ def test_a_closest_call_is_named_where_no_verdict_is_wrong():
     assert list(table.columns[2:]) == ["model (meV/atom)", "reference (meV/atom)"]
 
 
-def test_a_groups_notebook_runs_as_far_as_its_second_task():
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_a_groups_notebook_runs_as_far_as_its_second_task(as_lines):
     given = notebook(
         TOY,
         "import sys\nfor name in ('a', sys.executable):\n    points[name] = 7",
         "raise SystemError('beyond the task')",
     )
+    for one in given["cells"] if as_lines else []:
+        one["source"] = one["source"].splitlines(keepends=True)  # as in a file
     printed = group_sheets.outcome_of(given, "A")
     assert [line.split() for line in printed.splitlines()] == [["a", "7"], [sys.executable, "7"]]
     assert len(given["cells"]) == 3  # what is handed out is as it was

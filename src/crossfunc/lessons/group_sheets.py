@@ -1,6 +1,7 @@
 """Sheets of the groups of lesson 6: a system of their own with pencil and ruler, and what to expect of each."""
 
 import copy
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -118,7 +119,8 @@ def outcome_of(notebook: Mapping[str, Any], letter: str) -> str:
     if last is None:
         raise LessonError(f"group {letter}: no cell of the lesson fills `points`, which the second task needs.")
     asked = {**cells[last], "id": "second-task", "source": "print(verdicts.close_calls(points).to_string())"}
-    short = nbformat.from_dict({**notebook, "cells": [*cells[: last + 1], asked]})
+    # As a file has it: texts may be lists of lines, which reading joins.
+    short = nbformat.reads(json.dumps({**notebook, "cells": [*cells[: last + 1], asked]}), as_version=4)
     try:
         with tempfile.TemporaryDirectory() as folder:
             own = {"timeout": _LIMIT_S, "kernel_manager_class": kernel_manager_class(Path(folder))}
