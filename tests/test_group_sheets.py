@@ -28,6 +28,8 @@ def test_a_closest_call_is_named_where_no_verdict_is_wrong():
     assert table.loc["right"].tolist() == ["none", "B", 2.0, 100.0]
     assert table.loc["wrong"].tolist() == ["A, B", "C", 1.0, 300.0]
     assert table.loc["empty", "judged otherwise"] == "none"
+    many = pd.DataFrame({"id": [*"ABCDE"], "reference_ev": [-0.2] * 5, "model_ev": [0.1] * 5})
+    assert verdicts.close_calls({"many": many}).loc["many", "judged otherwise"] == "A, B, 3 more"
     assert list(table.columns[2:]) == ["model (meV/atom)", "reference (meV/atom)"]
 
 

@@ -483,6 +483,10 @@ def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
     ).T
 
 
+_NAMED = 2
+"""Compounds that a row of `close_calls` names."""
+
+
 def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return what each model judges otherwise than the reference, and which of its verdicts is the closest.
 
@@ -494,14 +498,15 @@ def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index: model; `judged otherwise`, compounds that one of the two calls stable and the other does not; `closest
-        call`, the compound whose decomposition energy the model puts nearest to zero, with both energies in meV/atom.
+        Index: model; `judged otherwise`, compounds that one of the two calls stable and the other does not, two by
+        name, so that a row stays in one line; `closest call`, the compound whose decomposition energy the model puts nearest to zero, with both energies in meV/atom.
     """
     rows = {}
     for name, report in points.items():
         known = report.dropna(subset=["model_ev", "reference_ev"])
-        wrong = known.loc[(known["model_ev"] < 0) != (known["reference_ev"] < 0), "id"]
-        row = {"judged otherwise": ", ".join(sorted(wrong)) or "none"}
+        wrong = sorted(known.loc[(known["model_ev"] < 0) != (known["reference_ev"] < 0), "id"])
+        more = [f"{len(wrong) - _NAMED} more"] if len(wrong) > _NAMED else []
+        row = {"judged otherwise": ", ".join([*wrong[:_NAMED], *more]) or "none"}
         if len(known):
             nearest = known.loc[known["model_ev"].abs().idxmin()]
             row["closest call"] = nearest["id"]
