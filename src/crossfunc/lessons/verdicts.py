@@ -499,7 +499,8 @@ def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     -------
     DataFrame
         Index: model; `judged otherwise`, compounds that one of the two calls stable and the other does not, two by
-        name, so that a row stays in one line; `closest call`, the compound whose decomposition energy the model puts nearest to zero, with both energies in meV/atom.
+        name, so that a row stays in one line; `closest call`, the compound whose decomposition energy the model puts
+        nearest to zero, with both energies in meV/atom.
     """
     rows = {}
     for name, report in points.items():
