@@ -420,7 +420,7 @@ own_data.check_claim(
 # They drop out of the second column; what its row has over that of Method 4, or lacks, is what its network was spared.
 # Method 1 shows how much chemistry a network learns from a few hundred frames when it starts from nothing.
 # All this rests on a few dozen compounds, and with one seed the intervals hold the draw of these alone: other seeds and longer training move the numbers further.
-# The rendered page has one seed, because each trains five models and relaxes every crystal with each of them; the kept run on our own DFT, whose verdicts stand in {doc}`../claims`, has two.
+# The rendered page has one seed, because each trains five models and relaxes every crystal with each of them; the kept run on our own DFT, whose verdicts stand in {doc}`../claims`, has three.
 # The paper, with 50 epochs on DFT labels, finds Method 4 ahead of the other three in both columns; the order at our size is printed here:
 
 # %%
