@@ -688,7 +688,7 @@ KEPT_FOR_CLAIMS = {
     "surrogate": ("surrogate", {"03", "04", "05", "07", "09"}),
     "sevennet": ("teacher", {"03", "04", "05", "07", "09"}),
     "converged": ("DFT", {"04", "04b", "07", "09"}),
-    "converged-surrogate": ("surrogate", {"04", "04b"}),
+    "converged-surrogate": ("surrogate", {"04", "04b", "07"}),
     "dft": ("DFT", {"02", "06"}),
 }
 OLDER: dict[tuple[str, str], set[str]] = {}
