@@ -9,7 +9,15 @@ import yaml
 
 from crossfunc.lessons import claims as rules
 from crossfunc.lessons import course as courses
-from crossfunc.lessons.debate import RULE_OF_VERDICTS, Ruling, debate_text, rulings, slips_page
+from crossfunc.lessons.debate import (
+    RULE_OF_VERDICTS,
+    Ruling,
+    Verdict,
+    debate_text,
+    rulings,
+    slips_page,
+    verdict_table,
+)
 from crossfunc.lessons.sources import LessonError, own_lessons
 
 CLAIM = {
@@ -45,7 +53,7 @@ def test_a_claim_has_its_rule_and_numbers_and_apart_from_them_a_verdict_on_each_
     assert rulings(checkout.root, ["They agree."], [plan])["They agree."] == Ruling(
         "It holds if “Slope q” is below −0.5. Where it is made: Fig. 9.",
         ["on DFT: −0.75 ± 0.12 eV (3 seeds)", "on surrogate labels: −0.25 ± 0.12 eV"],
-        ["on DFT: **holds**", "on surrogate labels: **does not hold here**"],
+        [Verdict("on DFT", "holds"), Verdict("on surrogate labels", "does not hold here")],
         "What surrogate labels can say: Decided by few steps. It is −0.25 ± 0.12 eV for other reasons.",
     )
 
@@ -59,12 +67,12 @@ def test_what_a_run_needs_is_for_both_sides_and_its_reason_names_no_key(checkout
     ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
     assert ruling.rule.endswith(" A run cannot judge it if it rises, or if the run was short.")
     (verdict,) = ruling.verdicts
-    assert verdict == "on surrogate labels: **unclear**, because an older run did not record “Steps of n”"
+    assert verdict == Verdict("on surrogate labels", "unclear", "because an older run did not record “Steps of n”")
 
 
 def test_a_run_that_is_kept_judges_where_no_lesson_was_executed(checkout):
     ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
-    assert ruling.verdicts == ["on surrogate labels: **does not hold here**"]
+    assert ruling.verdicts == [Verdict("on surrogate labels", "does not hold here")]
     (checkout.root / "book" / "kept" / "surrogate" / "01_x.json").unlink()
     assert rulings(checkout.root, ["They agree."], [])["They agree."] == Ruling(
         "No run has judged it here: execute 01_x."
@@ -85,7 +93,7 @@ DEBATE = [{"claim": "They agree.", "for": ["They do."], "against": ["Not all."]}
 
 
 def test_arguments_stand_behind_the_verdicts_and_alone_without_any():
-    ruling = Ruling("It holds if so.", ["on DFT: 3 ± 1"], ["on DFT: **holds**"], "Little.")
+    ruling = Ruling("It holds if so.", ["on DFT: 3 ± 1"], [Verdict("on DFT", "holds")], "Little.")
     arguments = "For the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n"
     said = "It holds if so.\n\n- on DFT: 3 ± 1\n\nVerdict:\n\n- on DFT: **holds**\n\nLittle.\n"
     assert f"## They agree.\n\n{said}\n{arguments}" in debate_text(DEBATE, {"They agree.": ruling})
@@ -96,7 +104,7 @@ def test_arguments_stand_behind_the_verdicts_and_alone_without_any():
 
 
 def test_a_slip_has_rule_and_numbers_on_both_halves_and_one_side_on_each_and_no_verdict():
-    ruling = Ruling("It holds if <b>so</b>.", ["on DFT: 3 ± 1"], ["on DFT: **unclear**, too short"], "Little.")
+    ruling = Ruling("It holds if <b>so</b>.", ["on DFT: 3 ± 1"], [Verdict("on DFT", "unclear", "too short")], "Little.")
     page = slips_page([*DEBATE, DEBATE[0] | {"claim": "Again."}], {"They agree.": ruling})
     first, second = page.split("<section>")[1:]
     upper, lower = first.split("</div><div>")
@@ -112,6 +120,34 @@ def test_a_slip_has_rule_and_numbers_on_both_halves_and_one_side_on_each_and_no_
     assert "Little." not in page
     assert "<script" not in page
     assert "min-height: 11cm" in page  # two halves fit on A4 and on Letter, with margins
+
+
+def test_slips_say_whether_a_run_meets_what_the_claim_needs_and_the_table_what_follows(checkout):
+    needs = {"r < 0": "it is not below zero", "r < -9": "it does not go far", "steps > 9": "it has no steps"}
+    (checkout.root / "book" / "claims.yml").write_text(yaml.safe_dump([CLAIM | {"needs": needs}], sort_keys=False))
+    found = rulings(checkout.root, ["They agree."], [])
+    (number,) = found["They agree."].numbers
+    facts = "It is below zero: yes. It does go far: no. It has steps: not recorded"
+    assert number == f"on surrogate labels: −0.25 ± 0.12 eV. {facts}"
+    assert facts in slips_page(DEBATE, found)
+    assert verdict_table(found) == [
+        "| claim | on surrogate labels |",
+        "|---|---|",
+        "| They agree. | unclear: it does not go far |",
+    ]
+    assert verdict_table({}) == verdict_table({"They agree.": Ruling("No run.")}) == []
+
+
+def test_an_interval_that_reaches_across_is_a_reason(checkout):
+    checkout.write(checkout.root / "book" / "kept" / "surrogate", "model, CHGNet", -0.5)
+    (verdict,) = rulings(checkout.root, ["They agree."], [])["They agree."].verdicts
+    assert verdict == Verdict("on surrogate labels", "unclear", "the interval reaches across")
+
+
+def test_every_reason_behind_a_need_has_a_negation_to_take_out(root):
+    reasons = {reason for claim in rules.read_claims(root) for reason in claim.get("needs", {}).values()}
+    assert len(reasons) > 4
+    assert [reason for reason in reasons if not re.search(r"\b(?:not|no) ", reason)] == []
 
 
 def test_every_row_of_the_books_debate_is_judged_and_no_role_and_no_key_is_left(root):

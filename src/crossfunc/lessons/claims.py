@@ -21,6 +21,7 @@ __all__ = [
     *("number_of", "verdict_and_reason"),
     *(
         "limits_of",
+        "needs_met",
         "other_version",
         "paper_cell",
         "paper_text",
@@ -276,14 +277,27 @@ def unmet_need(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     A need that the run did not record is not met: an old run does not say that it was long enough, and is said to be
     old instead.
     """
-    found = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
-    for need, reason in claim.get("needs", {}).items():
-        key, condition = _NEED.fullmatch(need).groups()  # type: ignore[union-attr]  # read_claims has seen to that
-        if lacking := [name for name in _results_in(key, condition) if name not in found]:
-            return f"because an older run did not record {lacking[0]}"
-        if judge(found[key], condition, found.get) != VERDICTS[0]:
+    for reason, met, lacking in needs_met(claim, content):
+        if lacking:
+            return f"because an older run did not record {lacking}"
+        if not met:
             return reason
     return ""
+
+
+def needs_met(claim: Mapping[str, Any], content: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """Return the reason behind each need of a claim, whether a run meets it, and the result it did not record for it.
+
+    The result is "" where the run recorded all that the need asks about.
+    """
+    rows = {row["key"]: row | {"interval": row["interval"] or [row["value"]] * 2} for row in content["results"]}
+    found = []
+    for need, reason in claim.get("needs", {}).items():
+        key, condition = _NEED.fullmatch(need).groups()  # type: ignore[union-attr]  # read_claims has seen to that
+        lacking = [name for name in _results_in(key, condition) if name not in rows]
+        met = not lacking and judge(rows[key], condition, rows.get) == VERDICTS[0]
+        found.append((reason, met, lacking[0] if lacking else ""))
+    return found
 
 
 def judged(claim: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, str]:

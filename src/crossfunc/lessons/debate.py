@@ -15,13 +15,16 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import ResultsError, load_results
 from crossfunc.lessons.sources import LessonError
 
-__all__ = ["Ruling", "debate_text", "rulings", "slips_page"]
+__all__ = ["Ruling", "Verdict", "debate_text", "rulings", "slips_page", "verdict_table"]
 
 RULE_OF_VERDICTS = (
     "A claim holds where the whole interval is on its side, it does not hold here where the whole interval is on the "
     "other side, and it is unclear where the interval reaches across or where the run cannot judge it."
 )
 _RESULT = re.compile(r"\{result\}`([^:`]+):(\w+)@([\w-]+)`")
+_NEGATION = re.compile(r"\b(?:not|no) ")
+"""What stands in every reason behind a need, and makes it the reverse of what the need asks for."""
+_UNCLEAR = rules.VERDICTS[1]
 _HEAD = f"""# Claims to argue about
 
 One half of a group speaks for the claim, the other against it; then both say which verdict the interval allows.
@@ -37,12 +40,20 @@ steps. What stands behind a number is what its interval is over.
 """
 
 
+class Verdict(NamedTuple):
+    """A verdict on a claim: of which labels, which of the three, and why where it is unclear."""
+
+    labels: str
+    verdict: str
+    reason: str = ""
+
+
 class Ruling(NamedTuple):
     """What there is to say about a claim: when it holds, numbers, the verdict on each, what else the labels can say."""
 
     rule: str = ""
     numbers: Sequence[str] = ()
-    verdicts: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
     limits: str = ""
 
 
@@ -61,11 +72,29 @@ def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]
         ruling = found.get(one["claim"], Ruling())
         lines += [f"## {one['claim']}", ""]
         lines += _of_both(ruling)
-        lines += ["Verdict:", "", *(f"- {verdict}" for verdict in ruling.verdicts), ""] if ruling.verdicts else []
+        lines += ["Verdict:", "", *(_line_of(one) for one in ruling.verdicts), ""] if ruling.verdicts else []
         lines += [ruling.limits, ""] if ruling.limits else []
         lines += ["For the claim:", "", *(f"- {text}" for text in one["for"]), ""]
         lines += ["Against it:", "", *(f"- {text}" for text in one["against"]), ""]
     return "\n".join(lines)
+
+
+def _line_of(one: Verdict) -> str:
+    return f"- {one.labels}: **{one.verdict}**" + (f", {one.reason}" if one.reason else "")
+
+
+def verdict_table(found: Mapping[str, Ruling]) -> list[str]:
+    """Return the verdict on each claim as lines of a table, a column for each kind of labels; nothing of no claims."""
+    judged = {claim: {one.labels: one for one in ruling.verdicts} for claim, ruling in found.items() if ruling.verdicts}
+    columns = [labels for labels in rules.KINDS.values() if any(labels in row for row in judged.values())]
+    if not columns:
+        return []
+    lines = [f"| claim | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for claim, row in judged.items():
+        cells = [row.get(labels, Verdict(labels, "–")) for labels in columns]
+        said = [f"{one.verdict}: {one.reason}" if one.reason else one.verdict for one in cells]
+        lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in (claim, *said))} |")
+    return lines
 
 
 def slips_page(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> str:
@@ -165,15 +194,29 @@ def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles
         about += [f"version {on[kind]['version']} of the labels"] if on[kind].get("version") else []
         about += [wording.as_words(found["note"], titles)] if found["note"] else []
         behind = f" ({'; '.join(about)})" if about else ""
-        numbers.append(f"{rules.KINDS[kind]}: {rules.number_of(claim, on[kind])}{behind}")
+        met = "".join(f". {fact}" for fact in _facts(claim, on[kind], titles))
+        numbers.append(f"{rules.KINDS[kind]}: {rules.number_of(claim, on[kind])}{behind}{met}")
         verdict, reason = rules.verdict_and_reason(claim, on[kind])
-        because = f", {_with_titles(reason, named, titles)}" if reason else ""
-        verdicts.append(f"{rules.KINDS[kind]}: **{verdict}**{because}")
+        if verdict == _UNCLEAR and not reason:
+            reason = "the interval reaches across" if found["interval"] else "the number has no interval"
+        verdicts.append(Verdict(rules.KINDS[kind], verdict, _with_titles(reason, named, titles)))
     limits = ""
     if "surrogate" in on:
         limits = _RESULT.sub(functools.partial(_number, root), rules.limits_of(claim, on["surrogate"]))
         limits = f"What surrogate labels can say: {wording.as_words(limits, titles)}"
     return Ruling(said, numbers, verdicts, limits)
+
+
+def _facts(claim: Mapping[str, Any], content: Mapping[str, Any], titles: Mapping[str, str] | None) -> list[str]:
+    """Whether a run meets each need of a claim, in the need's own words without their "not": a fact, no verdict."""
+    said: dict[str, str] = {}
+    for reason, met, lacking in rules.needs_met(claim, content):
+        fact = wording.as_words(_NEGATION.sub("", reason, count=1), titles)
+        if met:
+            said.setdefault(fact, "yes")
+        elif said.get(fact) != "no":
+            said[fact] = "not recorded" if lacking else "no"
+    return [f"{fact[0].upper()}{fact[1:]}: {answer}" for fact, answer in said.items()]
 
 
 def _with_titles(text: str, named: Mapping[str, declared.Declared], titles: Mapping[str, str] | None) -> str:
