@@ -355,7 +355,7 @@ def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made)
     assert titles == ["6. References move", "Who goes", "It rises", "Longer run: It rises further", "Recap"]
     for k, title in enumerate(titles[1:], start=2):
         assert f"\n- slide {k}: {title}\n" in sheet
-    assert "**06.1** (7 min; one day). Does it rise?\n\n→ It rises." in sheet
+    assert "**06.1** (7 min). Does it rise?\n\n→ It rises." in sheet
     assert (made[0] / "students" / "quiz.md").read_text() == (made[0] / "students" / "quiz-6.md").read_text()
     assert "running-sheet.md" in (made[0] / "README.md").read_text()
 
@@ -524,9 +524,12 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
     assert "| 9:00 | 10:00 | The line | 1 to 5 | 06.1, the sheet's tasks 1 to 2 (52 min) |" in sheet
-    assert "## Lesson 6. References move\n\nWhen: one day, 9:00 to 10:00.\n\n- slide 2: Who goes\n" in sheet
+    assert (
+        "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to: Who goes\n"
+        in sheet
+    )
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
-    assert "**06.1** (7 min; one day). Does it rise?" in sheet
+    assert "**06.1** (7 min). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
     assert "Say: Look at the end.\nAsk: Why?\nAnswer: It rises.\n\nA rising line." in notes
     skipped = replace(course, figures={"fig-06-line": {"say": "S.", "ask": "A?", "answer": "B.", "skip": True}})

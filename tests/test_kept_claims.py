@@ -640,7 +640,8 @@ def test_what_is_said_at_figures_is_so_in_the_packaged_data(root):
     shifts = references.shift_evidence(own, xf.fit_atomref(X, high - low, material_ids=ids))
     assert (shifts["published_atom"] - shifts["published"]).abs().idxmax() == "La"
 
-    assert "16 eV on our DFT, and 53 eV for lead between the published tables" in said, "take its check along"
+    assert "the farthest way on our DFT, 16 eV; the way of lead" in said, "take its check along"
+    assert "53 eV for lead, which makes 106,000 steps" in said, "take its check along"
     assert "and 73.3 eV for plutonium 147,000" in said, "take its check along"
     assert shifts.loc["Pb", ["fitted", "published"]].round().tolist() == [-16, -53]
     gga, r2scan = (xf.published_atomref(name).energies_ev[ATOMIC_NUMBERS["Pu"] - 1] for name in ("MPtrj", "MP-r2SCAN"))

@@ -11,6 +11,7 @@ from test_course import COURSE, PAGE, PNG
 
 from crossfunc.lessons import course as courses
 from crossfunc.lessons import course_file, declared, running_sheet, wording
+from crossfunc.lessons.debate import Ruling, Verdict
 from crossfunc.lessons.running_sheet import Aside, Block, read_asides, running_page
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
 
@@ -21,6 +22,9 @@ TEACH = """# Teach
 
 **The board before lesson 3.** Two elements.
 Their sum gives $a + b$.
+
+**Who and what, in a line each.** “The paper” is one.
+CHGNet is {term}`a network <CHGNet>`.
 
 **Six rows.** No.
 """
@@ -37,6 +41,8 @@ def test_board_labels_and_questions_come_from_the_pages_of_the_book(book):
     found = read_asides(book)
     assert found.boards == {"03": ["Two elements.", "Their sum gives a + b."]}
     assert found.labels == "Say once, early, which labels a page shows: DFT, mostly."
+    assert found.look_ups == ("“The paper” is one.", "CHGNet is a network.")
+    assert found.primer == ("Functionals", "Why two", "On paper")
     assert found.questions == (("Which?", "The secret one."),)
     assert read_asides(book / "not there") == Aside()
 
@@ -58,6 +64,10 @@ def test_the_books_own_pages_have_board_labels_and_three_questions(root):
     assert list(found.boards) == ["03"]
     assert len(found.boards["03"]) > 3
     assert len(found.questions) == 3
+    assert len(found.look_ups) == 5
+    course = courses.read_course(root / "notebooks" / "course.yml")
+    assert tuple(course.primer) == found.primer  # something to say at each slide
+    assert not re.search(r"[{}`$]", " ".join(found.look_ups))
     assert not re.search(r"[{}`$\\\\]", "".join(found.boards["03"]) + found.labels + str(found.questions))
 
 
@@ -109,7 +119,7 @@ def test_students_numbers_stand_beside_those_of_the_slides(sizes, monkeypatch):
     monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
     lines, missing = screens([slides], [own])
     assert lines == [
-        "On their screens (profile smoke):",
+        "On their screens (profile smoke; group A's system, each other group sees its own):",
         "",
         "- Title of r: 4.0 ± 1.0 eV (slides: 2.0 ± 1.0 eV)",
         "- Title of gone: not recorded at these sizes",
@@ -143,6 +153,56 @@ def test_where_students_sizes_were_not_executed_the_sheet_says_what_does_it(size
     lines, (said, _) = screens([slides], [own])
     assert lines == []
     assert "`crossfunc run 06 --profile smoke`, and then the command that made this sheet" in said
+    monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: "stale")
+    lines, missing = screens([slides], [slides])  # the slides' own sizes are known, whatever else is said of them
+    assert lines
+    assert missing == []
+
+
+def test_what_is_said_of_labels_names_the_lessons_of_the_day():
+    said = "DFT in lessons 3, 4b and 10, surrogate in lessons 1 and 2; lessons 3 and 6 have more, lesson 5 not."
+    assert running_sheet._of_taught(said, ["01", "03", "04b", "06"]) == (
+        "DFT in lessons 3 and 4b, surrogate in lesson 1; lessons 3 and 6 have more, lesson 5 not."
+    )
+
+
+def test_an_exercise_on_paper_has_the_numbers_of_its_lesson_and_names_slides_of_figures():
+    course = courses.read_course(own_lessons() / "course.yml")
+    lessons = {lesson.number: lesson for lesson in find_lessons(own_lessons())}
+    on_paper = {key: one["paper"] for key, one in course.exercises.items() if "paper" in one}
+    assert list(on_paper) == ["04b.1"]
+    for key, words in on_paper.items():
+        number, _, k = key.partition(".")
+        asked = lessons[number].text.partition(f"Exercise {k}\n")[2].partition(":::")[0]
+        figures = running_sheet._SLIDE.findall(words)
+        assert set(figures) <= set(course.figures)
+        bare = running_sheet._SLIDE.sub("", words)
+        assert set(re.findall(r"\d[\d.,]*\d", bare)) <= set(re.findall(r"\d[\d.,]*\d", asked))
+        assert not re.search(r"[`\[]", bare)  # nothing that is in a notebook alone
+
+
+def test_every_lesson_of_a_plan_says_what_its_minutes_go_to_and_they_add_up():
+    course = courses.read_course(own_lessons() / "course.yml")
+    parts = [part for parts in course.plans.values() for part in parts]
+    assert [part for part in parts if part["what"] not in {"Break", "Lunch"} and "minutes" not in part] == []
+    (day,) = (part for part in course.plans["One day"] if part["lessons"] == ["03"])
+    assert course_file.inside(day, course) == "the board 12, figures 23, exercises 25 min"
+    with pytest.raises(LessonError, match="from 10:35 to 11:35: its minutes come to 61, exercises included, of 60"):
+        course_file._check_plan([day | {"minutes": {"the board": 13, "figures": 23}}], course, "plan")
+
+
+def test_quiz_and_debate_stand_behind_the_lessons_of_a_plan_that_has_them():
+    part = {"from": "9:00", "to": "9:30", "what": "Both", "lessons": [], "exercises": [], "quiz": True, "debate": True}
+    course = course_file.Course({}, {}, [], plans={"Day": [part]})
+    rulings = {"They agree.": Ruling(verdicts=[Verdict("on DFT", "unclear", "too short")])}
+    aside = Aside(quiz={"01": "1 b) up", "02": "1 c) no"}, rulings=rulings)
+    text = "\n".join(running_sheet._after_lessons(aside, course.plans, course, ["01"]))
+    assert "## The quiz\n\nWhen: 9:00 to 9:30.\n\n" in text
+    assert "- lesson 1: 1 b) up\n" in text
+    assert "1 c) no" not in text
+    assert "| claim | on DFT |\n|---|---|\n| They agree. | unclear: too short |" in text
+    bare = {"Day": [{key: value for key, value in part.items() if key not in {"quiz", "debate"}}]}
+    assert running_sheet._after_lessons(aside, bare, course, ["01"]) == []
 
 
 def test_what_the_sheet_reads_is_recorded_by_the_lessons_of_the_plans():

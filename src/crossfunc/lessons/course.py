@@ -22,7 +22,7 @@ from typing import Any
 from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
 from crossfunc.lessons import debate, group_sheets, printed_pages, running_sheet, wording
-from crossfunc.lessons.course_file import FILE, Course, lessons_of, of_plan, read_course
+from crossfunc.lessons.course_file import FILE, GROUP_LESSON, Course, lessons_of, of_plan, read_course
 from crossfunc.lessons.course_texts import START, contents_text
 from crossfunc.lessons.exports import PLOTLY
 from crossfunc.lessons.freshness import check_lesson, require_fresh
@@ -45,7 +45,6 @@ __all__ = ["FILE", "Course", "check", "expected_number", "lessons_of", "of_plan"
 
 ANSWERS_FILE = "answers.json"
 SOLUTION_TAG = "hide-cell"
-GROUP_LESSON = "06"
 LIVE = "laboratory.md"
 
 
@@ -133,15 +132,19 @@ def _make(
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     written += _write_quizzes(course, numbers, out)
-    written += _write_pages(book, out, titles)
-    written += _write_sheet(shown, plans, own, out, book, titles, drawn)
+    written += _write_pages(book, out, titles, course.primer)
+    found = debate.rulings(book.parent, [one["claim"] for one in course.debate], plans, titles) if course.debate else {}
+    of_groups = [plan for plan in own if plan.lesson.number == GROUP_LESSON]
+    keys = [line for plan in of_groups for line in group_sheets.key_lines(_first_tasks(plan, course))]
+    quiz = {number: quiz_key(course, number) for number in numbers if number in course.quiz}
+    aside = running_sheet.read_asides(book, titles)._replace(groups=tuple(keys), quiz=quiz, rulings=found)
+    written += _write_sheet(shown, plans, own, out, aside, titles, drawn)
     written.append(_write(out / "instructors" / "answers.md", answers_text(shown, plans, own)))
     if course.debate:
-        found = debate.rulings(book.parent, [one["claim"] for one in course.debate], plans, titles)
         written.append(_write(out / "instructors" / "debate.md", debate.debate_text(course.debate, found)))
         written.append(_write(out / "print" / "debate-slips.html", debate.slips_page(course.debate, found)))
     written.append(_write(out / "students" / "START.md", START))
-    for plan in [one for one in own if one.lesson.number == GROUP_LESSON]:
+    for plan in of_groups:
         written += _write_groups(plan, course, out, titles, run_groups)
     written.append(write_handout(plans, out / "print" / "handout.pdf", titles, course.handout))
     files = {path.relative_to(out).as_posix() for path in written}
@@ -158,23 +161,24 @@ def _write_quizzes(course: Course, numbers: Sequence[str], out: Path) -> list[Pa
     return [*parts, _write(folder / "quiz.md", text), key, paper]
 
 
-def _write_pages(book: Path, out: Path, titles: Mapping[str, str]) -> list[Path]:
+def _write_pages(book: Path, out: Path, titles: Mapping[str, str], say: Mapping[str, str]) -> list[Path]:
     """Write the pages of the book that a course hands out: the one on functionals, and the lessons in a browser."""
     written = []
     if (primer := book / running_sheet.PRIMER).is_file():
         text, name = primer.read_text(encoding="utf-8"), primer.name
         written.append(_write(out / "students" / name, wording.as_markdown(wording.without_answers(text), titles)))
         written.append(_write(out / "instructors" / name, wording.as_markdown(text, titles)))
-        written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles))
+        written.append(write_page_slides(text, out / "slides" / f"{primer.stem}.pptx", titles, say))
     if (live := book / LIVE).is_file():
         page = one_file(live.read_text(encoding="utf-8"), titles)
         written.append(_write(out / "students" / live.with_suffix(".html").name, page))
     return written
 
 
-def _write_sheet(course: Course, plans: list[Plan], own: list[Plan], out: Path, book: Path, titles, drawn) -> list:
+def _write_sheet(
+    course: Course, plans: list[Plan], own: list[Plan], out: Path, aside: running_sheet.Aside, titles, drawn
+) -> list:
     """Write the running sheet as Markdown and as a page with the slides' figures."""
-    aside = running_sheet.read_asides(book, titles)
     blocks = running_sheet.running_blocks(course, plans, titles, students=own, aside=aside)
     pictures = {name: png for plan in plans for name, png in figure_pictures(plan, drawn).items()}
     folder = out / "instructors"
@@ -186,7 +190,7 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
     from crossfunc.lessons import verdicts
 
-    dataset, written, sheets, found, outcomes = open_dataset(plan.dataset), [], [], [], {}
+    dataset, written, sheets, outcomes = open_dataset(plan.dataset), [], [], {}
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
@@ -197,13 +201,25 @@ def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, st
         phases = verdicts.lowest_phases(dataset, group["binary"])
         sheets.append(group_sheets.group_text(letter, group, plan.lesson.stem, phases))
         written.append(_write(folder / "sheet.md", sheets[-1]))
-        left, right, energy = verdicts.decompose(phases, group["by_hand"])
-        found.append((letter, group["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom"))
         if run_them:
             outcomes[letter] = group_sheets.outcome_of(notebook, letter)
     paper = printed_pages.sheets("Sheets of the groups", sheets, grid=True)
     written.append(_write(out / "print" / "group-sheets.html", paper))
-    return [*written, _write(out / "instructors" / "groups.md", group_sheets.key_text(found, outcomes))]
+    return [
+        *written,
+        _write(out / "instructors" / "groups.md", group_sheets.key_text(_first_tasks(plan, course), outcomes)),
+    ]
+
+
+def _first_tasks(plan: Plan, course: Course) -> list[tuple[str, str, str, str]]:
+    """Each group's letter, its compound, what that would decompose into, and its decomposition energy."""
+    from crossfunc.lessons import verdicts
+
+    dataset, found = open_dataset(plan.dataset), []
+    for letter, group in zip(ascii_uppercase, course.groups, strict=False):
+        left, right, energy = verdicts.decompose(verdicts.lowest_phases(dataset, group["binary"]), group["by_hand"])
+        found.append((letter, group["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom"))
+    return found
 
 
 def _write(path: Path, text: str) -> Path:
@@ -436,6 +452,15 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
     return "\n".join(lines)
 
 
+def quiz_key(course: Course, number: str) -> str:
+    """Return the right choices of a lesson's quiz in a line: "1 b) lower; 2 a) up"."""
+    found = []
+    for k, one in enumerate(course.quiz[number], start=1):
+        letter = chr(ord("a") + shuffled(one["choices"], f"{number}-{k}").index(one["right"]))
+        found.append(f"{k} {letter}) {one['right']}")
+    return "; ".join(found)
+
+
 def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan] = ()) -> str:
     """Return a sheet for those who teach: minutes and expected answer of each exercise, and the sum per lesson.
 
@@ -453,7 +478,8 @@ def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan]
         lines += ["", *_number_lines(own)]
         same = [one for one in students if one.lesson.number == plan.lesson.number and one.profile != plan.profile]
         for run in [plan, *(one for one in same if check_lesson(one) is None)]:
-            for key, printed in _printed_by_solutions(run).items():
+            printed_by = _printed_by_solutions(run)
+            for key, printed in [(key, printed_by[key]) for key in own if key in printed_by]:
                 lines += [f"The solution of {key} prints, at the sizes of the profile {run.profile}:", ""]
                 lines += ["```text", printed, "```", ""]
     return "\n".join(lines)

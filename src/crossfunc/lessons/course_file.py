@@ -10,9 +10,13 @@ import yaml
 
 from crossfunc.lessons.sources import LessonError
 
-__all__ = ["FILE", "TASK_MINUTES", "Course", "clock_minutes", "lessons_of", "of_plan", "read_course", "work_minutes"]
+__all__ = [
+    *("FILE", "GROUP_LESSON", "TASK_MINUTES", "Course"),
+    *("clock_minutes", "inside", "lessons_of", "of_plan", "read_course", "work_minutes"),
+]
 
 FILE = "course.yml"
+GROUP_LESSON = "06"
 TASK_MINUTES = (25, 20, 10)
 """Minutes of the tasks on the sheet of a group."""
 _FIELDS = {
@@ -25,8 +29,8 @@ _FIELDS = {
 }
 _OPTIONAL = {
     "figures": {"skip", "before", "headline", "needs"},
-    "exercises": {"value"},
-    "plans": {"skip", "tasks", "questions"},
+    "exercises": {"value", "paper"},
+    "plans": {"skip", "tasks", "questions", "minutes", "quiz", "debate"},
 }
 _OF_VALUE = ({"ask", "expression", "absolute"}, {"ask", "expression", "relative"})
 
@@ -39,7 +43,8 @@ class Course:
     ----------
     exercises : dict of str to dict
         "LESSON.EXERCISE" to minutes, ask, choices, right, answer; where a number is asked for as well, `value` with
-        ask, expression (Python, of names that the lesson has bound by then) and its tolerance, absolute or relative.
+        ask, expression (Python, of names that the lesson has bound by then) and its tolerance, absolute or relative;
+        `paper` for the words of an exercise where it is done on paper, with "{slide FIGURE}" for a slide's number.
     quiz : dict of str to list of dict
         Number of the lesson to questions: ask, choices, right, because.
     groups : list of dict
@@ -52,12 +57,15 @@ class Course:
         `needs` for data without which no lesson draws it.
     plans : dict of str to list of dict
         Name of a plan ("One day") to its parts: from, to, what, lessons and exercises of each; `tasks` for how many of
-        the tasks on a group's sheet, `questions` where those of the page on functionals are asked, `skip` for what goes
-        first where time is short.
+        the tasks on a group's sheet, `questions` where those of the page on functionals are asked, `quiz` and `debate`
+        where these are, `minutes` for what the time beside exercises and tasks goes to, `skip` for what goes first
+        where time is short.
     debate : list of dict
         Claim, and arguments `for` and `against` it.
     screens : dict of str to list of str
         Number of the lesson to the results that the sheet has at the students' sizes, by their keys.
+    primer : dict of str to str
+        Title of a slide of the page on functionals to what to say at it.
     """
 
     exercises: Mapping[str, Mapping[str, Any]]
@@ -68,6 +76,7 @@ class Course:
     plans: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     debate: Sequence[Mapping[str, Any]] = ()
     screens: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    primer: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_course(path: Path) -> Course:
@@ -82,7 +91,8 @@ def read_course(path: Path) -> Course:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise LessonError(f"{path}: cannot be read ({error}).") from error
-    given = {name: content[name] for name in ("handout", "figures", "plans", "debate", "screens") if content.get(name)}
+    names = ("handout", "figures", "plans", "debate", "screens", "primer")
+    given = {name: content[name] for name in names if content.get(name)}
     course = Course(content["exercises"], content["quiz"], content["groups"], **given)
     entries = [("exercises", key, one) for key, one in course.exercises.items()]
     entries += [("quiz", f"quiz of lesson {number}", one) for number, several in course.quiz.items() for one in several]
@@ -137,6 +147,9 @@ def _check_plan(parts: Sequence[Mapping[str, Any]], course: Course, where: str) 
             raise LessonError(f"{said}: there is no exercise {', '.join(unknown)}.")
         if (needed := work_minutes(part, course)) > minutes:
             raise LessonError(f"{said}: its exercises and tasks take {needed} minutes, and there are {minutes}.")
+        beside = sum(part.get("minutes", {}).values())
+        if "minutes" in part and beside + needed != minutes:
+            raise LessonError(f"{said}: its minutes come to {beside + needed}, exercises included, of {minutes}.")
         before = part["to"]
 
 
@@ -152,6 +165,14 @@ def work_minutes(part: Mapping[str, Any], course: Course) -> int:
     """Minutes that the exercises of a part and its tasks on a group's sheet take."""
     tasks = TASK_MINUTES[: part.get("tasks", 0)]
     return sum(course.exercises[key]["minutes"] for key in part["exercises"]) + sum(tasks)
+
+
+def inside(part: Mapping[str, Any], course: Course) -> str:
+    """Say what the minutes of a part go to: "the board 12, figures 23, exercises 25 min"; "" where nothing is said."""
+    steps = dict(part.get("minutes", {}))
+    if steps and (work := work_minutes(part, course)):
+        steps["tasks" if part.get("tasks") else "exercises"] = work
+    return ", ".join(f"{what} {minutes}" for what, minutes in steps.items()) + (" min" if steps else "")
 
 
 def _check_value(value: Mapping[str, Any], where: str) -> None:

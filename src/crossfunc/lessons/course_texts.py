@@ -37,7 +37,8 @@ def contents_text(course: Course, files: Collection[str]) -> str:
     groups = _GROUPS.format(groups=len(course.groups), last=last) if _SHEETS in files else ""
     if groups and _SLIPS in files:
         groups += _DEBATE.format(claims=len(course.debate))
-    return _CONTENTS.format(rows="\n".join(rows), groups=f"{groups}\n" if groups else "")
+    by_hand = ", do task 1 of group A by hand (10 minutes)" if groups else ""
+    return _CONTENTS.format(by_hand=by_hand, rows="\n".join(rows), groups=f"{groups}\n" if groups else "")
 
 
 _SHEETS, _SLIPS = "print/group-sheets.html", "print/debate-slips.html"
@@ -59,8 +60,10 @@ half of the class takes a side of the first claim.
 """
 _CONTENTS = """# A course
 
-Begin with `instructors/running-sheet.html`: what there is to show, to ask and to answer, lesson by lesson, with the
-figure of each slide (`running-sheet.md` is the same as text).
+To prepare, in about an hour: read the sheet `instructors/running-sheet.html` (35 minutes){by_hand},
+and rehearse the boards of lessons 3 and 4b where the day has them (15 minutes). The rest is optional: the sheet has what
+there is to show, to ask and to answer, with the figure of each slide, the keys of quiz and groups, and the verdicts of
+the debate (`running-sheet.md` is the same as text).
 
 - `students/` and `groups/`: hand these out, as folders.
 - `slides/`: a deck per lesson, all of them in one, and one on functionals.

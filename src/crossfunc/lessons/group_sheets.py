@@ -13,7 +13,7 @@ from crossfunc.lessons.run import kernel_manager_class
 from crossfunc.lessons.slides import cell_text
 from crossfunc.lessons.sources import LessonError
 
-__all__ = ["group_text", "key_text", "outcome_of"]
+__all__ = ["group_text", "key_lines", "key_text", "outcome_of"]
 
 _FILLED = "points[name] ="
 """What the last cell that the second task needs has in it."""
@@ -52,9 +52,10 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             "   compounds that the model calls stable and the reference does not, or the reverse, and the model's",
             "   closest call: the compound whose decomposition energy it puts nearest to zero. Which model would have",
             "   an experimenter look for something that falls apart, or miss something? How many meV/atom would turn",
-            "   the closest call? Which models agree, and what do they have in common?",
-            f"3. {others}) For the others: one number of the lesson's table with its interval, the figure that it",
-            "   belongs to, and one sentence on what it cannot show.",
+            "   the closest call? Which models agree, and what do they have in common? The published r²SCAN model made",
+            "   the surrogate labels: its own row is right by construction, and no success.",
+            f"3. {others}: four to prepare, one for each group to report) For the others: one number of the lesson's",
+            "   table with its interval, the figure that it belongs to, and one sentence on what it cannot show.",
             "",
             f"| phase | share of {second} | formation energy (eV/atom) |",
             "|---|---|---|",
@@ -83,7 +84,7 @@ def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, 
         Letter of a group to what `verdicts.close_calls` prints at the students' sizes.
     """
     lines = [_HEAD.format(*TASK_MINUTES)]
-    lines += [f"- **{letter}**: {compound} → {products}, {energy}" for letter, compound, products, energy in found]
+    lines += [f"- {line}" for line in key_lines(found)]
     lines += ["", "## The second task", ""]
     if not outcomes:
         lines += [
@@ -93,6 +94,11 @@ def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, 
     for letter, printed in outcomes.items():
         lines += [f"Group {letter} sees:", "", "```text", printed, "```", ""]
     return "\n".join([*lines, ""])
+
+
+def key_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """Return the answer of each group's first task in a line, of what `key_text` takes."""
+    return [f"**{letter}**: {compound} → {products}, {energy}" for letter, compound, products, energy in found]
 
 
 def outcome_of(notebook: Mapping[str, Any], letter: str) -> str:
@@ -140,9 +146,10 @@ _HEAD = """# Groups: what to expect
   students' sizes most models judge like the model that they started from and make the same closest call, because a few
   steps moved nothing that a hull sees; Method 1, from random weights, puts nearly every compound at zero and so
   misjudges most. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is
-  undecided, and many relaxations stop before they have arrived.
-- Task 3, {2} minutes: a number of the lesson's table with its interval. Good sentences on what it cannot show name the
-  labels, the number of compounds, or the one seed.
+  undecided, and many relaxations stop before they have arrived. The published r²SCAN model made the surrogate labels,
+  so its row agrees with the reference by construction: that is no success.
+- Task 3, {2} minutes, four to prepare and one for each group to report: a number of the lesson's table with its
+  interval. Good sentences on what it cannot show name the labels, the number of compounds, or the one seed.
 
 ## The first task
 """

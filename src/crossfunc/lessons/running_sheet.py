@@ -1,14 +1,15 @@
 """The running sheet: what to show, to say, to ask and to answer, as Markdown and as a page with the figures."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossfunc.lessons import printed_pages, wording
+from crossfunc.lessons import debate, printed_pages, wording
 from crossfunc.lessons.claims import value_text
-from crossfunc.lessons.course_file import Course, work_minutes
+from crossfunc.lessons.course_file import GROUP_LESSON, Course, inside, work_minutes
 from crossfunc.lessons.freshness import check_lesson
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import load_results
@@ -16,9 +17,10 @@ from crossfunc.lessons.slides import (
     Slide,
     figures_without_slide,
     lesson_title,
+    page_slide_titles,
     slide_titles,
 )
-from crossfunc.lessons.sources import LessonError
+from crossfunc.lessons.sources import LessonError, spoken_number
 
 __all__ = ["EXERCISE", "Aside", "Block", "as_text", "read_asides", "running_blocks", "running_page"]
 
@@ -26,6 +28,9 @@ EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
 TEACHING = "teach.md"
 PRIMER = "functionals.md"
 _BOARD = re.compile(r"^\*\*The board before lesson (\w+)\.\*\* (.*?)\n\n", re.M | re.S)
+_LOOK_UPS = re.compile(r"^\*\*Who and what, in a line each\.\*\* (.*?)\n\n", re.M | re.S)
+_LESSONS = re.compile(r"\blessons? (\d+b?(?:(?:, | and )\d+b?)*)")
+_SLIDE = re.compile(r"\{slide ([\w-]+)\}")
 _LABELS = re.compile(r"^\d\. (Say once, early, which labels .*)$", re.M)
 _NUMBERED = re.compile(r"^\d+\. (.*)$", re.M)
 
@@ -38,18 +43,27 @@ class Block(NamedTuple):
 
 
 class Aside(NamedTuple):
-    """What the pages of the book have for the sheet: lines on a board by lesson, what to say once, questions."""
+    """What stands on the sheet beside lessons, from the pages of the book and from the course's other papers.
+
+    Lines on a board by lesson, what to say once, questions, who and what a day speaks of, slides of the page on
+    functionals; then the key of the groups' first task, that of the quiz by lesson, and the rulings of the debate.
+    """
 
     boards: Mapping[str, Sequence[str]] = {}
     labels: str = ""
     questions: tuple[tuple[str, str], ...] = ()
+    look_ups: tuple[str, ...] = ()
+    primer: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    quiz: Mapping[str, str] = {}
+    rulings: Mapping[str, debate.Ruling] = {}
 
 
 NO_ASIDE = Aside()
 
 
 def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
-    """Return what the page for those who teach and the one on functionals have for the sheet.
+    """Return what the page for those who teach and the one on functionals have for the sheet; other fields are empty.
 
     Parameters
     ----------
@@ -61,10 +75,12 @@ def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
     Raises
     ------
     LessonError
-        A page without its board or without what to say once, or questions without their answers.
+        A page without its board, without what to say once or who and what there is, or questions without answers.
     """
     boards: dict[str, list[str]] = {}
     labels = ""
+    look_ups: tuple[str, ...] = ()
+    primer: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()
     if (page := book / TEACHING).is_file():
         text = page.read_text(encoding="utf-8")
@@ -72,14 +88,16 @@ def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
             found[1].zfill(2): [wording.as_words(line, titles) for line in found[2].splitlines()]
             for found in _BOARD.finditer(text)
         }
-        said = _LABELS.search(text)
-        if not boards or not said:
+        said, lines = _LABELS.search(text), _LOOK_UPS.search(text)
+        if not boards or not said or not lines:
             raise LessonError(
-                f"{page}: the running sheet takes a paragraph “**The board before lesson N.**” and a point “Say once, "
-                "early, which labels …” from here: keep their first words."
+                f"{page}: the running sheet takes a paragraph “**The board before lesson N.**”, one “**Who and what, "
+                "in a line each.**” and a point “Say once, early, which labels …” from here: keep their first words."
             )
+        look_ups = tuple(wording.as_words(line, titles) for line in lines[1].splitlines())
         labels = wording.as_words(said[1], titles)
     if (page := book / PRIMER).is_file():
+        primer = tuple(page_slide_titles(page.read_text(encoding="utf-8")))
         asked, answered = (
             [wording.as_words(line, titles) for line in _NUMBERED.findall(body)]
             for body in _admonitions(page.read_text(encoding="utf-8"))
@@ -87,7 +105,7 @@ def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
         if len(asked) != len(answered):
             raise LessonError(f"{page}: {len(asked)} questions and {len(answered)} answers.")
         questions = tuple(zip(asked, answered, strict=True))
-    return Aside(boards, labels, questions)
+    return Aside(boards, labels, questions, look_ups, primer)
 
 
 def _admonitions(text: str) -> tuple[str, str]:
@@ -176,19 +194,24 @@ def running_blocks(
         if {number for part in parts for number in part["lessons"]} <= numbers
     }
     own = {one.lesson.number: one for one in students}
-    lines = ["# Running sheet", "", *_OF_SHEET, ""]
+    lines = ["# Running sheet", "", *_OF_SHEET, *(_OF_PLANS if len(fitting) > 1 else []), ""]
     for name, parts in fitting.items():
         lines += [*_plan_lines(name, parts, course, slides), ""]
     lines += [*_SMALL_RUNS, ""] if fitting else []
-    lines += [*_missing_screens(course, plans, own), *_before_lessons(aside)]
+    lines += [*_missing_screens(course, plans, own)]
+    lines += ["## Who and what", "", *(f"- {line}" for line in aside.look_ups), ""] if aside.look_ups else []
+    lines += _before_lessons(aside, course, numbers)
+    at_slide = {slide.figure: f"slide {at}" for shown in slides.values() for at, slide in shown if slide.figure}
     blocks = [Block(line) for line in lines]
     for plan in plans:
         number = plan.lesson.number
-        lines = [f"## Lesson {lesson_title(plan)}", "", *_when(number, fitting)]
+        lines = [f"## Lesson {lesson_title(plan)}", "", *_when(fitting, course, partial(_teaches, number))]
         lines += (seen := _screen_lines(course, plan, own.get(number)))
         if board := aside.boards.get(number):
             lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
-        lines += ["The slides:", ""] if seen or board else []
+        of_task = aside.groups if number == GROUP_LESSON else ()
+        lines += [_OF_GROUPS, "", *(f"- {line}" for line in of_task), ""] if of_task else []
+        lines += ["The slides:", ""] if seen or board or of_task else []
         blocks += [Block(line) for line in lines]
         for at, slide in slides[number][1:]:
             about = course.figures.get(slide.figure, {})
@@ -200,30 +223,76 @@ def running_blocks(
         for key, one in course.exercises.items():
             if key.startswith(f"{number}."):
                 within = [name for name, parts in fitting.items() if any(key in part["exercises"] for part in parts)]
-                when = f"; {', '.join(within).lower()}" if within else ""
-                lines += ["", f"**{key}** ({one['minutes']} min{when}). {texts.get(key, one['ask'])}", ""]
+                when = f"; {', '.join(within).lower()}" if within and len(fitting) > 1 else ""
+                when = "; in no plan" if fitting and not within else when
+                asked = one["paper"] if "paper" in one else texts.get(key, one["ask"])
+                asked = _SLIDE.sub(lambda found: at_slide.get(found[1], "in the book"), asked)
+                lines += ["", f"**{key}** ({one['minutes']} min{when}). {asked}", ""]
                 lines.append(f"→ {one['answer']}")
         blocks += [Block(line) for line in [*lines, ""]]
-    return blocks
+    return blocks + [Block(line) for line in _after_lessons(aside, fitting, course, numbers)]
 
 
-def _when(number: str, fitting: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """When a lesson is taught, by each plan that has it."""
-    times = [
-        f"{name.lower()}, {part['from']} to {part['to']}"
-        for name, parts in fitting.items()
-        for part in parts
-        if number in part["lessons"]
-    ]
+def _teaches(number: str, part: Mapping[str, Any]) -> bool:
+    return number in part["lessons"]
+
+
+def _when(
+    fitting: Mapping[str, Sequence[Mapping[str, Any]]], course: Course, wanted: Callable[[Mapping[str, Any]], Any]
+) -> list[str]:
+    """When parts of the plans are, and what their minutes go to; a plan is named where there is another."""
+    times = []
+    for name, part in [(name, part) for name, parts in fitting.items() for part in parts if wanted(part)]:
+        within = inside(part, course)
+        named = f"{name.lower()}, " if len(fitting) > 1 else ""
+        times.append(f"{named}{part['from']} to {part['to']}" + (f" ({within})" if within else ""))
     return [f"When: {'; '.join(times)}.", ""] if times else []
 
 
-def _before_lessons(aside: Aside) -> list[str]:
+def _after_lessons(
+    aside: Aside, fitting: Mapping[str, Sequence[Mapping[str, Any]]], course: Course, numbers: Collection[str]
+) -> list[str]:
+    """The key of the quiz and the verdicts of the debate, where a plan has them."""
+    lines = []
+    if (when := _when(fitting, course, lambda part: part.get("quiz"))) and aside.quiz:
+        lines += ["## The quiz", "", *when, "The key; reasons are in `quiz.md`:", ""]
+        lines += [f"- lesson {spoken_number(n)}: {key}" for n, key in aside.quiz.items() if n in numbers]
+        lines.append("")
+    if (when := _when(fitting, course, lambda part: part.get("debate"))) and (
+        table := debate.verdict_table(aside.rulings)
+    ):
+        lines += ["## The debate", "", *when, *_OF_DEBATE, "", *table, ""]
+    return lines
+
+
+def _of_taught(text: str, numbers: Collection[str]) -> str:
+    """Return text in which a list of lessons has those that are taught; a list of others stays."""
+
+    def kept(found: re.Match) -> str:
+        named = re.findall(r"\d+b?", found[1])
+        taught = {spoken_number(number) for number in numbers}
+        those = [number for number in named if number in taught] or named
+        return f"lesson{'s' if len(those) > 1 else ''} " + " and ".join(
+            filter(None, [", ".join(those[:-1]), those[-1]])
+        )
+
+    return _LESSONS.sub(kept, text)
+
+
+def _before_lessons(aside: Aside, course: Course, numbers: Collection[str]) -> list[str]:
     """What is said and asked before the first lesson."""
     if not aside.labels and not aside.questions:
         return []
     lines = ["## Before the first lesson", ""]
-    lines += [aside.labels, ""] if aside.labels else []
+    lines += [_of_taught(aside.labels, numbers), ""] if aside.labels else []
+    if course.primer and aside.primer:
+        lines += ["The slides of `functionals.pptx`:", ""]
+        for k, title in enumerate(aside.primer, start=1):
+            lines += [
+                f"- slide {k}: {title}",
+                *([f"  - say: {course.primer[title]}"] if title in course.primer else []),
+            ]
+        lines.append("")
     if aside.questions:
         lines += [f"The questions of the page on functionals ({PRIMER}; the deck's last slide):", ""]
         for k, (asked, answered) in enumerate(aside.questions, start=1):
@@ -236,7 +305,9 @@ def _missing_screens(course: Course, plans: Sequence[Plan], own: Mapping[str, Pl
     lacking = [
         own[plan.lesson.number]
         for plan in plans
-        if plan.lesson.number in own and course.screens.get(plan.lesson.number) and _stale(own[plan.lesson.number])
+        if plan.lesson.number in own
+        and course.screens.get(plan.lesson.number)
+        and _unseen(plan, own[plan.lesson.number])
     ]
     if not lacking:
         return []
@@ -248,14 +319,15 @@ def _missing_screens(course: Course, plans: Sequence[Plan], own: Mapping[str, Pl
     ]
 
 
-def _stale(plan: Plan) -> bool:
-    return check_lesson(plan) is not None
+def _unseen(plan: Plan, own: Plan) -> bool:
+    """Whether nobody knows what students will see: their sizes are not those of the slides, and were not executed."""
+    return own.profile != plan.profile and check_lesson(own) is not None
 
 
 def _screen_lines(course: Course, plan: Plan, own: Plan | None) -> list[str]:
     """The numbers that students will see, beside those of the slides where their sizes are others."""
     keys = course.screens.get(plan.lesson.number, ())
-    if own is None or not keys or (own.profile != plan.profile and _stale(own)):
+    if own is None or not keys or _unseen(plan, own):
         return []
     theirs = _recorded(own)
     slides = _recorded(plan) if own.profile != plan.profile else {}
@@ -267,7 +339,8 @@ def _screen_lines(course: Course, plan: Plan, own: Plan | None) -> list[str]:
         else:
             beside = f" (slides: {value_text(here)})" if here else ""
             lines.append(f"- {wording.as_words(row['title'])}: {value_text(row)}{beside}")
-    return [f"On their screens (profile {own.profile}):", "", *lines, ""]
+    of_group = "; group A's system, each other group sees its own" if plan.lesson.number == GROUP_LESSON else ""
+    return [f"On their screens (profile {own.profile}{of_group}):", "", *lines, ""]
 
 
 def _recorded(plan: Plan) -> dict[str, Mapping[str, Any]]:
@@ -300,14 +373,21 @@ def _plan_lines(
         work = [*part["exercises"], *([f"the sheet's task{'s 1 to ' if tasks > 1 else ' '}{tasks}"] if tasks else [])]
         work += ["the page's questions, aloud"] if part.get("questions") else []
         minutes = f" ({work_minutes(part, course)} min)" if work and (part["exercises"] or tasks) else ""
-        cells = (part["from"], part["to"], what, of_slides, (", ".join(work) or "–") + minutes)
+        within = f"; {said}" if (said := inside(part, course)) else ""
+        cells = (part["from"], part["to"], what, of_slides, (", ".join(work) or "–") + (within or minutes))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 _OF_SHEET = [
-    "Numbers are those of the slides in `all.pptx`; behind the minutes of an exercise stand the plans that have it.",
+    "Numbers are those of the slides in `all.pptx`.",
     "Where a question comes before its figure it has a slide of its own, and the answer stands at the figure.",
+]
+_OF_PLANS = ["Behind the minutes of an exercise stand the plans that have it."]
+_OF_GROUPS = "What the groups' first task comes to (what their second prints is in `groups.md`):"
+_OF_DEBATE = [
+    "Each group takes a slip of `print/debate-slips.html`, half of it for the claim and half against, and in its three",
+    "minutes has one argument for, one against, and the verdict that the group itself gives. Then read out the row:",
 ]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",

@@ -23,6 +23,7 @@ __all__ = [
     "figure_pictures",
     "figures_without_slide",
     "lesson_title",
+    "page_slide_titles",
     "slide_titles",
     "write_handout",
     "write_page_slides",
@@ -106,18 +107,39 @@ def write_slides(
     return _save(deck, path)
 
 
-def write_page_slides(text: str, path: Path, titles: Mapping[str, str] | None = None) -> Path:
-    """Write the slides of a page of the book: a slide for each section, with the first sentence of each paragraph."""
+def write_page_slides(
+    text: str, path: Path, titles: Mapping[str, str] | None = None, say: Mapping[str, str] | None = None
+) -> Path:
+    """Write the slides of a page of the book: a slide for each section, with the first sentence of each paragraph.
+
+    What there is to `say` at a slide, by its title, stands in its notes.
+    """
     deck = _new_deck()
-    head, *sections = re.split(r"^## ", text, flags=re.M)
+    (title, points), *sections = _page_slides(text, titles)
     front = deck.slides.add_slide(deck.slide_layouts[0])
-    _fill(front.shapes.title, head.splitlines()[0].removeprefix("# "), 40)
-    _fill(front.placeholders[1], "\n".join(_first_sentences(head.partition("\n")[2], titles)), 22)
+    _fill(front.shapes.title, title, 40)
+    _fill(front.placeholders[1], "\n".join(points), 22)
+    slides = [(title, front), *((title, _add_points(deck, title, points)) for title, points in sections)]
+    for title, slide in slides:
+        if words := (say or {}).get(title):
+            slide.notes_slide.notes_text_frame.text = f"Say: {words}"
+    return _save(deck, path)
+
+
+def page_slide_titles(text: str) -> list[str]:
+    """Return the titles of the slides of a page of the book, in their order."""
+    return [title for title, _ in _page_slides(text, None)]
+
+
+def _page_slides(text: str, titles: Mapping[str, str] | None) -> list[tuple[str, list[str]]]:
+    """Title and points of each slide of a page: its front, and each section that has points."""
+    head, *sections = re.split(r"^## ", text, flags=re.M)
+    found = [(head.splitlines()[0].removeprefix("# "), _first_sentences(head.partition("\n")[2], titles))]
     for section in sections:
         heading, _, body = section.partition("\n")
         if points := _first_sentences(body, titles):
-            _add_points(deck, heading, points)
-    return _save(deck, path)
+            found.append((wording.as_words(heading), points))
+    return found
 
 
 def slide_titles(plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = None) -> list[Slide]:
