@@ -347,6 +347,17 @@ def test_a_page_has_a_slide_for_each_section_with_first_sentences(made):
     assert section.placeholders[1].text == "Electrons repel each other.\nPBE is cheap.\nE = T.\na: table."
 
 
+def test_what_to_say_at_the_slides_of_a_page_stands_in_their_notes_and_on_the_sheet(made, tmp_path):
+    from pptx import Presentation
+
+    plans, course = made[2:]
+    said = {"Why two": "Look at both."}
+    courses.write_course(plans, tmp_path / "course", replace(course, primer=said))
+    deck = Presentation(tmp_path / "course" / "slides" / "functionals.pptx")
+    notes = [slide.notes_slide.notes_text_frame.text if slide.has_notes_slide else "" for slide in deck.slides]
+    assert notes == ["", "Say: Look at both.", ""]
+
+
 def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made):
     from pptx import Presentation
 
@@ -524,8 +535,11 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     out, _, plans, course = made
     sheet = (out / "instructors" / "running-sheet.md").read_text()
     assert "| 9:00 | 10:00 | The line | 1 to 5 | 06.1, the sheet's tasks 1 to 2 (52 min) |" in sheet
+    key = (out / "instructors" / "groups.md").read_text()
+    (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
+    head = "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to"
     assert (
-        "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to: Who goes\n"
+        f"{head} (what their second prints is in `groups.md`):\n\n{of_group}\n\nThe slides:\n\n- slide 2: Who goes\n"
         in sheet
     )
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
@@ -604,6 +618,8 @@ def test_a_course_for_one_plan_has_its_exercises_on_sheet_and_answers_and_all_in
     assert "## One day" not in sheet
     assert "06.1" not in sheet
     assert "06.1" not in (tmp_path / "course" / "instructors" / "answers.md").read_text()
+    other = replace(course, exercises={"06.2": course.exercises["06.1"]})
+    assert "06.1" not in courses.answers_text(other, plans)  # nor what its solution prints
     assert "check('06.1', ...)" in text_of(tmp_path / "course" / "students" / "06_x.ipynb")[0]
 
 
