@@ -29,8 +29,8 @@ _HEAD = f"""# Claims to argue about
 
 One half of a group speaks for the claim, the other against it; then both say which verdict the interval allows.
 {RULE_OF_VERDICTS}
-The slips (`print/debate-slips.html`) have the claim, its rule and its numbers for both halves, and no verdict: that one
-stands here alone, on lines of their own, for when both have said theirs.
+The slips (`print/debate-slips.html`) have the claim, its rule and its numbers for both halves, whether each run meets
+what the claim needs, and no verdict: that one stands here, on lines of its own, and in a table of the running sheet.
 """
 _SOURCE = """
 Rules, numbers and verdicts are those of the book's page of claims, made with the lessons of this course and with runs

@@ -364,7 +364,7 @@ def _plan_lines(
     name: str, parts: Sequence[Mapping[str, Any]], course: Course, slides: Mapping[str, Sequence[tuple[int, Slide]]]
 ) -> list[str]:
     """A plan as a table: when, what, which slides, which exercises and how long they take."""
-    lines = [f"## {name}", "", "| from | to | what | slides | exercises |", "|---|---|---|---|---|"]
+    lines = [f"## {name}", "", "| from | to | what | slides | exercises and minutes |", "|---|---|---|---|---|"]
     for part in parts:
         shown = [number for lesson in part["lessons"] for number, _ in slides[lesson]]
         of_slides = f"{shown[0]} to {shown[-1]}" if shown else "–"
@@ -373,8 +373,9 @@ def _plan_lines(
         work = [*part["exercises"], *([f"the sheet's task{'s 1 to ' if tasks > 1 else ' '}{tasks}"] if tasks else [])]
         work += ["the page's questions, aloud"] if part.get("questions") else []
         minutes = f" ({work_minutes(part, course)} min)" if work and (part["exercises"] or tasks) else ""
-        within = f"; {said}" if (said := inside(part, course)) else ""
-        cells = (part["from"], part["to"], what, of_slides, (", ".join(work) or "–") + (within or minutes))
+        within = inside(part, course)
+        doing = "; ".join(filter(None, [", ".join(work) + ("" if within else minutes), within])) or "–"
+        cells = (part["from"], part["to"], what, of_slides, doing)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
