@@ -334,7 +334,20 @@ Markdown(learning_curves.record_last_fifths(results, planned, done))
 # Near 1, more *steps* would, and the curve there is flatter than it would be with enough of them.
 # With the few steps that two cores allow in minutes, much of the table may lie near 1: a flat curve then shows the budget, not a law, and a fit says so by an exponent whose interval touches zero.
 # So an exponent is quoted with its budget, and compares with the paper's only in its sign.
-# {doc}`/long_run` shows the curves of this lesson with the steps to arrive; profiles with larger budgets (`converged`, `gpu`, `paper`) change parameters and nothing else.
+# Profiles with larger budgets (`converged`, `gpu`, `paper`) change parameters and nothing else.
+
+# %% [markdown]
+# ## And with the steps to arrive?
+#
+# The same lesson was executed once with 10,000 steps per run, three seeds and up to all training frames, and kept ({doc}`/long_run` has its table and what follows from it, and the same on surrogate labels).
+# Its curves:
+#
+# :::{lesson-figure} 07_scaling_laws fig-07-curves
+# :kept: converged
+# :::
+#
+# Compare them with {numref}`fig-07-curves`: which of them lie below what costs nothing, and is it steps or frames that they lack?
+# The paper's curves begin at a thousand frames, beyond the last of these.
 
 # %% [markdown]
 # ## A schedule that depends on N

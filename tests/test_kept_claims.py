@@ -464,6 +464,14 @@ def test_lesson_4_says_how_long_the_kept_run_beside_it_was(root, four):
     assert (four.parameters["max_steps"], four.parameters["n_seeds"]) == (20000, 3)
 
 
+def test_lesson_7_says_how_long_the_kept_run_beside_it_was(root, curves):
+    lesson = (root / "notebooks" / "07_scaling_laws.py").read_text(encoding="utf-8")
+    assert "with 10,000 steps per run, three seeds and up to all training frames" in lesson
+    assert (curves.parameters["max_steps"], curves.parameters["n_seeds"]) == (10000, 3)
+    assert "The paper's curves begin at a thousand frames, beyond the last of these." in lesson
+    assert 400 < curves.table("runs")["n"].max() < 1000
+
+
 def test_lesson_6_says_how_many_seeds_the_kept_run_has(root):
     lesson = (root / "notebooks" / "06_hull_workflow.py").read_text(encoding="utf-8")
     assert "The rendered page has one seed" in lesson
