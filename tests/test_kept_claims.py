@@ -222,8 +222,8 @@ LONG_RUN = {
 
 
 ON_SURROGATE = {
-    "10,000 steps of one frame on the {term}`surrogate labels` of CHGNet, with three seeds, half of what the runs on "
-    "DFT had": lambda run, four, **_: (
+    "runs of 10,000 steps of one frame, half of what those on DFT had, on the {term}`surrogate labels` of CHGNet, with "
+    "three seeds": lambda run, four, **_: (
         (run.parameters["max_steps"], run.parameters["batch_size"], run.parameters["n_seeds"]) == (10000, 1, 3)
         and 2 * run.parameters["max_steps"] == four.parameters["max_steps"]
     ),
