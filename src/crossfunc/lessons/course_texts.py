@@ -60,7 +60,7 @@ half of the class takes a side of the first claim.
 """
 _CONTENTS = """# A course
 
-To prepare, in about an hour: read the sheet `instructors/running-sheet.html` (35 minutes){by_hand},
+To prepare, in an hour to an hour and a quarter: read the sheet `instructors/running-sheet.html` (35 minutes){by_hand},
 and rehearse the boards of lessons 3 and 4b where the day has them (15 minutes). The rest is optional: the sheet has
 what there is to show, to ask and to answer, with the figure of each slide, the keys of quiz and groups, and the
 verdicts of the debate (`running-sheet.md` is the same as text).
