@@ -52,9 +52,10 @@ def pytest_collection_modifyitems(items):
 
 def pytest_runtest_teardown(item, nextitem):
     """Give the memory that a file of tests has freed back to the machine, which other workers share."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim and (nextitem is None or nextitem.path != item.path):
-        trim(0)
+    if sys.platform == "linux" and (nextitem is None or nextitem.path != item.path):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not every C library has it
+        if trim:
+            trim(0)
 
 
 @pytest.fixture(autouse=True)

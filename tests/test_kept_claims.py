@@ -89,6 +89,24 @@ def papers(root):
     return {key: row["paper"] for key, row in declared.items() if "paper" in row}
 
 
+def assert_said(root, page, sentence):
+    """A sentence stands on a page of the book; one that does not takes its check along."""
+    text = (root / "book" / page).read_text(encoding="utf-8")
+    assert sentence in text, "the sentence is gone: take its check along"
+
+
+def have_arrived(curves, names):
+    """No curve's energy or force error falls by more than 5 % in the last fifth of the steps."""
+    keys = [f"{metric}_last_fifth_{curve}" for metric in ("energy", "force") for curve in names]
+    return all(curves.high(key) < 100 * STILL_FALLING for key in keys)
+
+
+def stays_at_its_start(curves, name):
+    """The interval of a curve's energies at the largest N holds what its start has without training."""
+    key = f"energy_largest_{name}"
+    return curves.low(key) < curves.value(f"energy_n0_{name}") < curves.high(key)
+
+
 def of_the_paper(papers, quantity):
     return {m: papers[f"{quantity}_mae_method_{m}"] for m in METHODS}
 
@@ -178,10 +196,8 @@ LONG_RUN = {
         (curves.parameters["max_steps"], curves.parameters["batch_size"], curves.parameters["n_seeds"]) == (10000, 1, 3)
         and sorted(curves.table("runs")["n"].unique()) == [8, 32, 128, 448]
     ),
-    "No curve's energy or force error falls by more than 5 % in the last fifth": lambda curves, **_: all(
-        curves.high(f"{metric}_last_fifth_{curve}") < 100 * STILL_FALLING
-        for metric in ("energy", "force")
-        for curve in CURVES
+    "No curve's energy or force error falls by more than 5 % in the last fifth": lambda curves, **_: have_arrived(
+        curves, CURVES
     ),
     "with all frames it has still not reached the model-aware references that cost no training": lambda curves, **_: (
         curves.value("energy_largest_transfer") > 2 * curves.value("energy_n0_model_aware")
@@ -192,12 +208,7 @@ LONG_RUN = {
         for curve in ("model_aware", "plain_start")
     ),
     "neither curve's interval at the largest $N$ leaves out what its start has without training": lambda curves, **_: (
-        all(
-            curves.low(f"energy_largest_{curve}")
-            < curves.value(f"energy_n0_{curve}")
-            < curves.high(f"energy_largest_{curve}")
-            for curve in ("model_aware", "plain_start")
-        )
+        all(stays_at_its_start(curves, curve) for curve in ("model_aware", "plain_start"))
     ),
     "At the smallest $N$, training from model-aware references ends above its own start": lambda curves, **_: (
         of_curve(curves, "model-aware", ENERGY).iloc[0] > 1.5 * curves.value("energy_n0_model_aware")
@@ -265,10 +276,8 @@ ON_SURROGATE = {
         all((one.parameters["max_steps"], one.parameters["n_seeds"]) == (10000, 3) for one in (curves, curves_on_dft))
         and sorted(curves.table("runs")["n"].unique()) == [8, 32, 128, 800]
     ),
-    "Here, too, no curve's energy or force error falls by more than 5 % in the last fifth": lambda curves, **_: all(
-        curves.high(f"{metric}_last_fifth_{curve}") < 100 * STILL_FALLING
-        for metric in ("energy", "force")
-        for curve in ("transfer", "model_aware", "published", "scratch")
+    "Here, too, no curve's energy or force error falls by more than 5 % in the last fifth": lambda curves, **_: (
+        have_arrived(curves, ("transfer", "model_aware", "published", "scratch"))
     ),
     "**With all frames Method 4 comes to about what model-aware references cost without any training.**": (
         lambda curves, **_: (
@@ -288,10 +297,7 @@ ON_SURROGATE = {
         of_curve(curves, "model-aware", FORCE).max() < curves.value("force_n0_refitted")
     ),
     "on DFT no such curve's energies left their start": lambda curves_on_dft, **_: all(
-        curves_on_dft.low(f"energy_largest_{curve}")
-        < curves_on_dft.value(f"energy_n0_{curve}")
-        < curves_on_dft.high(f"energy_largest_{curve}")
-        for curve in ("model_aware", "plain_start")
+        stays_at_its_start(curves_on_dft, curve) for curve in ("model_aware", "plain_start")
     ),
     "**An exponent may be quoted, of forces alone:**": lambda curves, **_: (
         {key for key in curves.rows if "exponent" in key} == {"force_exponent_model_aware", "force_exponent_published"}
@@ -400,8 +406,7 @@ def of_curve(curves, method, column):
 
 @pytest.mark.parametrize("sentence", LONG_RUN)
 def test_what_the_page_on_longer_runs_says_is_so_in_the_kept_numbers(root, four, moved, curves, papers, sentence):
-    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
-    assert sentence in page, "the sentence is gone: take its check along"
+    assert_said(root, "long_run.md", sentence)
     assert LONG_RUN[sentence](four=four, moved=moved, curves=curves, papers=papers), f"not so any more: {sentence}"
 
 
@@ -421,8 +426,7 @@ def test_runs_until_every_method_has_arrived_are_called_so(root, profile, lesson
 
 @pytest.mark.parametrize("sentence", ON_SURROGATE)
 def test_what_the_page_says_of_longer_runs_on_surrogate_labels_is_so(root, four, moved, curves, sentence):
-    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
-    assert sentence in page, "the sentence is gone: take its check along"
+    assert_said(root, "long_run.md", sentence)
     lessons = "04_four_methods", "04b_what_moved", "07_scaling_laws"
     run, there, fallen = (Kept(root, "converged-surrogate", lesson) for lesson in lessons)
     kept = {"run": run, "moved": there, "curves": fallen}
@@ -432,15 +436,13 @@ def test_what_the_page_says_of_longer_runs_on_surrogate_labels_is_so(root, four,
 
 @pytest.mark.parametrize("sentence", FORGOTTEN)
 def test_what_the_page_on_longer_runs_says_of_lesson_9_is_so_in_the_kept_numbers(root, forgotten, sentence):
-    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
-    assert sentence in page, "the sentence is gone: take its check along"
+    assert_said(root, "long_run.md", sentence)
     assert FORGOTTEN[sentence](forgotten), f"not so any more: {sentence}"
 
 
 @pytest.mark.parametrize("sentence", FORGOTTEN_ON_SURROGATE)
 def test_what_the_page_says_of_lesson_9_on_surrogate_labels_is_so_in_the_kept_numbers(root, sentence):
-    page = (root / "book" / "long_run.md").read_text(encoding="utf-8")
-    assert sentence in page, "the sentence is gone: take its check along"
+    assert_said(root, "long_run.md", sentence)
     kept = Kept(root, "surrogate", "09_what_is_forgotten")
     assert FORGOTTEN_ON_SURROGATE[sentence](kept), f"not so any more: {sentence}"
 
@@ -707,8 +709,7 @@ REAL = {
 
 @pytest.mark.parametrize("sentence", REAL)
 def test_what_the_claims_page_says_of_real_energies_is_so_in_the_kept_numbers(root, real, sentence):
-    page = (root / "book" / "claims.md").read_text(encoding="utf-8")
-    assert sentence in page, "the sentence is gone: take its check along"
+    assert_said(root, "claims.md", sentence)
     assert REAL[sentence](real), f"not so any more: {sentence}"
 
 

@@ -17,20 +17,10 @@ from crossfunc.plain_text import in_code
 
 __all__ = [
     *("CLAIMED_BY", "CONVERGED", "FILE", "KEPT", "KINDS", "OTHER_LABELS", "VERDICTS"),
-    *("data_of", "find_result", "how_far", "judge", "judged", "kept_folder", "kept_results", "keys_of", "kind_of"),
-    *("number_of", "verdict_and_reason"),
-    *(
-        "limits_of",
-        "needs_met",
-        "other_version",
-        "paper_cell",
-        "paper_text",
-        "read_claims",
-        "read_kept",
-        "recipe",
-        "results_by_labels",
-    ),
-    *("results_for", "rule_text", "unmet_need", "value_text", "with_papers_numbers"),
+    *("about_run", "data_of", "find_result", "how_far", "judge", "judged", "kept_folder", "kept_results", "keys_of"),
+    *("kind_of", "limits_of", "needs_met", "number_of", "other_version", "paper_cell", "paper_text", "read_claims"),
+    *("read_kept", "recipe", "results_by_labels", "results_for", "rule_text", "unmet_need", "value_text"),
+    *("verdict_and_reason", "with_papers_numbers"),
 ]
 
 FILE = "book/claims.yml"
@@ -304,9 +294,7 @@ def judged(claim: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, s
     """Return the verdict on one claim by the results of one run, and the cell that shows it with its number."""
     verdict, reason = verdict_and_reason(claim, content)
     because = f", {reason}" if reason else ""
-    arrived = f", {how}" if (how := how_far(content)) else ""
-    arrived += f", version {content['version']} of the labels" if content.get("version") else ""
-    where = f"`{in_code(content['dataset'] or 'none')}`{arrived}"
+    where = ", ".join([f"`{in_code(content['dataset'] or 'none')}`", *about_run(content)])
     return verdict, f"**{verdict}**{because}: {number_of(claim, content)} ({where})"
 
 
@@ -325,6 +313,12 @@ def number_of(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     _, operand, is_result = _operand(str(claim["holds"]))
     against = f" against {value_text(find_result(content, operand, lesson))}" if is_result else ""
     return value_text(find_result(content, key, lesson)) + against
+
+
+def about_run(content: Mapping[str, Any]) -> list[str]:
+    """Say what has to be known about a kept run: how far it went, and the version of its labels where it is another."""
+    version = f"version {content['version']} of the labels" if content.get("version") else ""
+    return [said for said in (how_far(content), version) if said]
 
 
 def how_far(content: Mapping[str, Any]) -> str:

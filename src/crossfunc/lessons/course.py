@@ -135,7 +135,8 @@ def _make(
     written += _write_pages(book, out, titles, course.primer)
     found = debate.rulings(book.parent, [one["claim"] for one in course.debate], plans, titles) if course.debate else {}
     of_groups = [plan for plan in own if plan.lesson.number == GROUP_LESSON]
-    keys = [line for plan in of_groups for line in group_sheets.key_lines(_first_tasks(plan, course))]
+    tasks = {plan.lesson.stem: _first_tasks(plan, course) for plan in of_groups}
+    keys = [line for found in tasks.values() for line in group_sheets.key_lines([key for key, _ in found])]
     quiz = {number: quiz_key(course, number) for number in numbers if number in course.quiz}
     aside = running_sheet.read_asides(book, titles)._replace(groups=tuple(keys), quiz=quiz, rulings=found)
     written += _write_sheet(shown, plans, own, out, aside, titles, drawn)
@@ -145,7 +146,7 @@ def _make(
         written.append(_write(out / "print" / "debate-slips.html", debate.slips_page(course.debate, found)))
     written.append(_write(out / "students" / "START.md", START))
     for plan in of_groups:
-        written += _write_groups(plan, course, out, titles, run_groups)
+        written += _write_groups(plan, course, out, titles, tasks[plan.lesson.stem], run_groups)
     written.append(write_handout(plans, out / "print" / "handout.pdf", titles, course.handout))
     files = {path.relative_to(out).as_posix() for path in written}
     return [*written, _write(out / "README.md", contents_text(course, files))], notice
@@ -186,39 +187,37 @@ def _write_sheet(
     return [page, _write(folder / "running-sheet.md", running_sheet.as_text(blocks))]
 
 
-def _write_groups(plan: Plan, course: Course, out: Path, titles: Mapping[str, str], run_them: bool) -> list[Path]:
+def _write_groups(
+    plan: Plan, course: Course, out: Path, titles: Mapping[str, str], tasks: Sequence[tuple], run_them: bool
+) -> list[Path]:
     """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
-    from crossfunc.lessons import verdicts
-
-    dataset, written, sheets, outcomes = open_dataset(plan.dataset), [], [], {}
-    for letter, group in zip(ascii_uppercase, course.groups, strict=False):
+    written, sheets, outcomes = [], [], {}
+    for group, ((letter, *_), phases) in zip(course.groups, tasks, strict=False):
         folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
         its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
         of_group = replace(plan, parameters={**plan.parameters, **its_own, "by_hand": group["by_hand"]})
         notebook = student_notebook(of_group, course, titles)
         written.append(_write(folder / f"{plan.lesson.stem}.ipynb", _dump(notebook)))
         written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
-        phases = verdicts.lowest_phases(dataset, group["binary"])
         sheets.append(group_sheets.group_text(letter, group, plan.lesson.stem, phases))
         written.append(_write(folder / "sheet.md", sheets[-1]))
         if run_them:
             outcomes[letter] = group_sheets.outcome_of(notebook, letter)
     paper = printed_pages.sheets("Sheets of the groups", sheets, grid=True)
     written.append(_write(out / "print" / "group-sheets.html", paper))
-    return [
-        *written,
-        _write(out / "instructors" / "groups.md", group_sheets.key_text(_first_tasks(plan, course), outcomes)),
-    ]
+    key = group_sheets.key_text([key for key, _ in tasks], outcomes)
+    return [*written, _write(out / "instructors" / "groups.md", key)]
 
 
-def _first_tasks(plan: Plan, course: Course) -> list[tuple[str, str, str, str]]:
-    """Each group's letter, its compound, what that would decompose into, and its decomposition energy."""
+def _first_tasks(plan: Plan, course: Course) -> list[tuple[tuple[str, str, str, str], Any]]:
+    """Each group's key, as `group_sheets.key_text` takes it, and the phases of its binary that it follows from."""
     from crossfunc.lessons import verdicts
 
     dataset, found = open_dataset(plan.dataset), []
     for letter, group in zip(ascii_uppercase, course.groups, strict=False):
-        left, right, energy = verdicts.decompose(verdicts.lowest_phases(dataset, group["binary"]), group["by_hand"])
-        found.append((letter, group["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom"))
+        phases = verdicts.lowest_phases(dataset, group["binary"])
+        left, right, energy = verdicts.decompose(phases, group["by_hand"])
+        found.append(((letter, group["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom"), phases))
     return found
 
 

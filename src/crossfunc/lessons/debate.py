@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from crossfunc.lessons import claims as rules
 from crossfunc.lessons import declared, printed_pages, wording
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.results import ResultsError, load_results
+from crossfunc.lessons.results import ResultsError, load_if_recorded
 from crossfunc.lessons.sources import LessonError
 
 __all__ = ["Ruling", "Verdict", "debate_text", "rulings", "slips_page", "verdict_table"]
@@ -153,7 +153,7 @@ def rulings(
     found = {}
     try:
         known = {claim["claim"]: claim for claim in rules.read_claims(root)}
-        own = _own_results(plans)
+        own = {plan.lesson.stem: load_if_recorded(plan.results, plan.lesson.stem) for plan in plans}
         for claim in claims:
             if claim not in known:
                 raise LessonError(f"debate: {rules.FILE} has no claim {claim!r}: write it as it stands there.")
@@ -161,13 +161,6 @@ def rulings(
     except ResultsError as error:
         raise LessonError(f"debate: {error}") from error
     return found
-
-
-def _own_results(plans: Iterable[Plan]) -> dict[str, Any]:
-    """Results of executed lessons, by stem; a lesson that recorded none has none."""
-    stems = [(plan, plan.lesson.stem) for plan in plans]
-    there = [(plan, stem) for plan, stem in stems if (plan.results / f"{stem}.json").is_file()]
-    return {stem: load_results(plan.results, [stem])[stem] for plan, stem in there}
 
 
 def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles) -> Ruling:
@@ -190,8 +183,7 @@ def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles
     numbers, verdicts = [], []
     for kind in [kind for kind in rules.KINDS if kind in on]:
         found = rules.find_result(on[kind], key, lesson)
-        about = [how for how in (rules.how_far(on[kind]),) if how]
-        about += [f"version {on[kind]['version']} of the labels"] if on[kind].get("version") else []
+        about = rules.about_run(on[kind])
         about += [wording.as_words(found["note"], titles)] if found["note"] else []
         behind = f" ({'; '.join(about)})" if about else ""
         met = "".join(f". {fact}" for fact in _facts(claim, on[kind], titles))

@@ -46,9 +46,9 @@ section + section { break-before: page; }
 """
 
 
-def beside(picture: bytes | None, words: str) -> str:
-    """Return HTML with a small picture at the left of words that are HTML already; without one a blank is left."""
-    shown = f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}" alt="">' if picture else ""
+def beside(picture: bytes, words: str) -> str:
+    """Return HTML with a small picture at the left of words that are HTML already."""
+    shown = f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}" alt="">'
     return f'<div class="beside"><div>{shown}</div><div>{words}</div></div>'
 
 

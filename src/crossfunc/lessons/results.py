@@ -233,6 +233,11 @@ def load_results(folder: str | os.PathLike, lessons: Iterable[str] | None = None
     return {path.stem: _read_results(path) for path in paths}
 
 
+def load_if_recorded(folder: Path, lesson: str) -> dict | None:
+    """Return what a lesson recorded; None where it recorded nothing, or was not executed into this folder."""
+    return load_results(folder, [lesson])[lesson] if (folder / f"{lesson}.json").is_file() else None
+
+
 def _read_results(path: Path) -> dict:
     remedy = f"run `crossfunc run {path.stem} --force`."
     try:

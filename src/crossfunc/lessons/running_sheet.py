@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from crossfunc.lessons.claims import value_text
 from crossfunc.lessons.course_file import GROUP_LESSON, Course, inside, work_minutes
 from crossfunc.lessons.freshness import check_lesson
 from crossfunc.lessons.plans import Plan
-from crossfunc.lessons.results import load_results
+from crossfunc.lessons.results import listed, load_if_recorded
 from crossfunc.lessons.slides import (
     Slide,
     figures_without_slide,
@@ -205,36 +204,53 @@ def running_blocks(
     blocks = [Block(line) for line in lines]
     for plan in plans:
         number = plan.lesson.number
-        lines = [f"## Lesson {lesson_title(plan)}", "", *_when(fitting, course, partial(_teaches, number))]
-        lines += (seen := _screen_lines(course, plan, own.get(number)))
-        if board := aside.boards.get(number):
-            lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
-        of_task = aside.groups if number == GROUP_LESSON else ()
-        lines += [_OF_GROUPS, "", *(f"- {line}" for line in of_task), ""] if of_task else []
-        lines += ["The slides:", ""] if seen or board or of_task else []
+        lines = [f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)]
+        before = _before_slides(plan, course, own.get(number), aside)
+        lines += [*before, "The slides:", ""] if before else []
         blocks += [Block(line) for line in lines]
-        for at, slide in slides[number][1:]:
-            about = course.figures.get(slide.figure, {})
-            lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
-            lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
-            blocks.append(Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure))
-        lines = _without_slide(plan, course)
-        texts = _exercise_texts(plan, titles)
-        for key, one in course.exercises.items():
-            if key.startswith(f"{number}."):
-                within = [name for name, parts in fitting.items() if any(key in part["exercises"] for part in parts)]
-                when = f"; {', '.join(within).lower()}" if within and len(fitting) > 1 else ""
-                when = "; in no plan" if fitting and not within else when
-                asked = one["paper"] if "paper" in one else texts.get(key, one["ask"])
-                asked = _SLIDE.sub(lambda found: at_slide.get(found[1], "in the book"), asked)
-                lines += ["", f"**{key}** ({one['minutes']} min{when}). {asked}", ""]
-                lines.append(f"→ {one['answer']}")
+        blocks += [_slide_block(at, slide, course) for at, slide in slides[number][1:]]
+        lines = [*_without_slide(plan, course), *_exercise_lines(plan, course, fitting, at_slide, titles)]
         blocks += [Block(line) for line in [*lines, ""]]
     return blocks + [Block(line) for line in _after_lessons(aside, fitting, course, numbers)]
 
 
-def _teaches(number: str, part: Mapping[str, Any]) -> bool:
-    return number in part["lessons"]
+def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[str]:
+    """What there is to a lesson before its slides: numbers on screens, the board, the key of the groups' first task."""
+    lines = _screen_lines(course, plan, own)
+    if board := aside.boards.get(plan.lesson.number):
+        lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
+    if aside.groups and plan.lesson.number == GROUP_LESSON:
+        lines += [_OF_GROUPS, "", *(f"- {line}" for line in aside.groups), ""]
+    return lines
+
+
+def _slide_block(at: int, slide: Slide, course: Course) -> Block:
+    """A slide's number and title, with what there is to say, to ask and to answer, and its figure once it is shown."""
+    about = course.figures.get(slide.figure, {})
+    lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
+    lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
+    return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure)
+
+
+def _exercise_lines(
+    plan: Plan,
+    course: Course,
+    fitting: Mapping[str, Sequence[Mapping[str, Any]]],
+    at_slide: Mapping[str, str],
+    titles: Mapping[str, str] | None,
+) -> list[str]:
+    """A lesson's exercises in full, with minutes, the plans that have them where there are several, and answers."""
+    texts, lines = _exercise_texts(plan, titles), []
+    for key, one in course.exercises.items():
+        if not key.startswith(f"{plan.lesson.number}."):
+            continue
+        within = [name for name, parts in fitting.items() if any(key in part["exercises"] for part in parts)]
+        when = f"; {', '.join(within).lower()}" if within and len(fitting) > 1 else ""
+        when = "; in no plan" if fitting and not within else when
+        asked = one["paper"] if "paper" in one else texts.get(key, one["ask"])
+        asked = _SLIDE.sub(lambda found: at_slide.get(found[1], "in the book"), asked)
+        lines += ["", f"**{key}** ({one['minutes']} min{when}). {asked}", "", f"→ {one['answer']}"]
+    return lines
 
 
 def _when(
@@ -247,6 +263,10 @@ def _when(
         named = f"{name.lower()}, " if len(fitting) > 1 else ""
         times.append(f"{named}{part['from']} to {part['to']}" + (f" ({within})" if within else ""))
     return [f"When: {'; '.join(times)}.", ""] if times else []
+
+
+def _when_taught(number: str, fitting: Mapping[str, Sequence[Mapping[str, Any]]], course: Course) -> list[str]:
+    return _when(fitting, course, lambda part: number in part["lessons"])
 
 
 def _after_lessons(
@@ -272,9 +292,7 @@ def _of_taught(text: str, numbers: Collection[str]) -> str:
         named = re.findall(r"\d+b?", found[1])
         taught = {spoken_number(number) for number in numbers}
         those = [number for number in named if number in taught] or named
-        return f"lesson{'s' if len(those) > 1 else ''} " + " and ".join(
-            filter(None, [", ".join(those[:-1]), those[-1]])
-        )
+        return f"lesson{'s' if len(those) > 1 else ''} {listed(those)}"
 
     return _LESSONS.sub(kept, text)
 
@@ -344,10 +362,8 @@ def _screen_lines(course: Course, plan: Plan, own: Plan | None) -> list[str]:
 
 
 def _recorded(plan: Plan) -> dict[str, Mapping[str, Any]]:
-    stem = plan.lesson.stem
-    if not (plan.results / f"{stem}.json").is_file():
-        return {}
-    return {row["key"]: row for row in load_results(plan.results, [stem])[stem]["results"]}
+    content = load_if_recorded(plan.results, plan.lesson.stem)
+    return {row["key"]: row for row in content["results"]} if content else {}
 
 
 def _without_slide(plan: Plan, course: Course) -> list[str]:
