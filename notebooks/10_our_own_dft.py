@@ -173,7 +173,8 @@ figures.show(
 # Oxides have a published reference too: a verification of eleven codes {cite:p}`bosoni2024verify` gives volumes and bulk moduli of cubic oxides in PBE without pseudopotentials.
 # For r²SCAN there are lattice parameters of the elements that this project computed and keeps in its repository (`aiidateam/acwf-verification-scripts`, commit `78be1b4`), in the folder `0-preliminary-do-not-run/unaries`.
 # They are preliminary and not part of the publication, and their r²SCAN has the parameter $\eta$ at 0.01 instead of 0.001: a second opinion and no verified reference.
-# Bulk moduli in r²SCAN stand beside those of heavy metals from VASP {cite:p}`liu2024r2scan`; they were read at second hand, in a public collection (`alexwelcing/lupine`, `data/targets_0K.json`), because the paper was not in reach.
+# Bulk moduli in r²SCAN stand beside those of transition metals from VASP {cite:p}`liu2024r2scan`; they were read at second hand, in a public collection (`alexwelcing/lupine`, `data/targets_0K.json`), because the paper was not in reach.
+# Seven of these metals are not in the dataset: `crossfunc data check-dft minima` computes their $E(V)$ with the same code and settings, and the table has what it last found, in PBE beside the all-electron values of before.
 # Another table, of 40 solids {cite:p}`mejiarodriguez2020metagga`, was looked for and not found.
 
 # %%
@@ -184,7 +185,8 @@ for key, mean in published_errors.items():
 published.style.format(precision=2, escape="html", na_rep="")
 
 # %% [markdown]
-# Look at lithium: GPAW's dataset leaves it one electron and freezes the 1s shell, which the salts of lithium squeeze.
+# The largest deviation of a bulk modulus is that of tungsten in r²SCAN; in PBE it is right, so it is no matter of cutoff or mesh.
+# Look at lithium, too: GPAW's dataset leaves it one electron and freezes the 1s shell, which the salts of lithium squeeze.
 # Whatever that costs in volume, it costs in both functionals, so it takes nothing from their difference; but a model taught on these labels learns it.
 #
 # ## Do forces add up?

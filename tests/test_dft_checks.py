@@ -32,7 +32,8 @@ def test_an_unknown_check_is_refused_before_the_engine_is_looked_for(monkeypatch
     monkeypatch.setattr(checks, "check_engine", lambda materials: pytest.fail("looked for the engine"))
     with pytest.raises(
         DatasetError,
-        match="no check bands, phonons: choose from derivatives, convergence, k-points, total-energy, grid",
+        match="no check bands, phonons: choose from derivatives, convergence, k-points, total-energy, grid, "
+        "recompute, minima",
     ):
         checks.run_checks(("grid", "phonons", "bands"))
 
@@ -140,6 +141,24 @@ def test_denser_k_points_are_compared_with_the_shipped_rows(monkeypatch):
     for check in (checks.check_k_points, checks.check_total_energy):
         with pytest.raises(DatasetError, match=r"Xx has (0 frames|no frame) in the dataset"):
             check("Xx")
+
+
+def test_a_check_is_run_on_the_cases_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr(checks, "check_engine", lambda materials: None)
+    monkeypatch.setattr(checks, "CHECKS", {"one": (twice, ("a", "b", "c")), "other": (twice, lambda: ("d",))})
+    tables = checks.run_checks(("one", "other"), only=("c", "a"), known={"one": [{"frame_id": "a-01"}]})
+    assert [row["frame_id"] for row in tables["one"]] == ["a-01", "c-01", "c-01"]
+    assert tables["other"] == []
+    with pytest.raises(DatasetError, match="no case e in one, other: cases are crystals or frames"):
+        checks.run_checks(("one", "other"), only=("a", "e"))
+
+
+def test_metals_without_a_dataset_are_asked_for_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(checks, "check_engine", asked.extend)
+    monkeypatch.setattr(checks, "CHECKS", {"minima": (twice, ("Ag-fcc",))})
+    checks.run_checks(("minima",))
+    assert [material.elements for material in asked] == [("Ag",)]
 
 
 def test_crystals_are_those_of_the_dataset_with_so_many_frames():

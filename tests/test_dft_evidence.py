@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 from small_frames import small_frames
 
-from crossfunc.datasets import DatasetError
+from crossfunc.datasets import DatasetError, open_dataset
 from crossfunc.datasets.coverage import materials_per_element
 from crossfunc.dft import evidence
 from crossfunc.dft.checks import BETWEEN, CONVERGENCE_MATERIALS, DERIVATIVE_FRAMES
 from crossfunc.dft.labels import read_records, records_table
 from crossfunc.dft.plan import plan_materials
+from crossfunc.dft.solids import SOLIDS
 from crossfunc.energies import composition_matrix, published_atomref
 from crossfunc.energies.free_atoms import vasp_free_atoms
 from crossfunc.training import LabelledFrames
@@ -154,7 +155,13 @@ def pairs_with(rows):
     return types.SimpleNamespace(need_pairs=lambda: table)
 
 
-def test_published_solids_are_held_against_the_functional_they_were_computed_in():
+@pytest.fixture
+def without_minima(monkeypatch):
+    none = evidence.kept_check("minima").iloc[:0]
+    monkeypatch.setattr(evidence, "kept_check", lambda name: none)
+
+
+def test_published_solids_are_held_against_the_functional_they_were_computed_in(without_minima):
     ours = [("MgO-rock-salt", 9.6245, 9.0, 297.96, 1.0), ("Si-diamond", 1.0, 1.01 * 5.446090894**3 / 8, 1.0, 1.0)]
     ours += [("Pt-fcc", 1.0, 15.3221, 1.0, 0.9 * 272.3)]
     table = evidence.published_solids(pairs_with([*ours, ("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
@@ -169,18 +176,40 @@ def test_published_solids_are_held_against_the_functional_they_were_computed_in(
     assert found["bulk_r2scan"].value == pytest.approx(10)
 
 
-def test_no_published_solid_is_an_empty_table_and_no_figure():
+def test_no_published_solid_is_an_empty_table_and_no_figure(without_minima):
     table = evidence.published_solids(pairs_with([("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
     assert table.empty
     assert evidence.published_errors(table) == {}
 
 
-def test_every_published_solid_is_one_of_the_plan():
+def test_metals_that_the_dataset_lacks_come_from_the_kept_check():
+    table = evidence.published_solids(pairs_with([("NaCl-rock-salt", 1.0, 1.0, 1.0, 1.0)]))
+    assert set(table.index) == set(SOLIDS)
+    kept = evidence.kept_check("minima").set_index(["material_id", "functional"])
+    row = table[table["functional"] == "r2scan"].loc["Ag-fcc"]
+    assert row["bulk_modulus_gpa"] == kept.loc[("Ag-fcc", "r2scan"), "bulk_modulus_gpa"]
+    assert row["bulk_off"] == pytest.approx(100 * (row["bulk_modulus_gpa"] / 104.4 - 1))
+
+
+def test_tungsten_is_furthest_off_in_r2scan_alone_as_lesson_10_says():
+    table = evidence.published_solids(open_dataset("pbe-r2scan"))
+    of = {name: rows["bulk_off"].abs() for name, rows in table.groupby("functional")}
+    assert max((off.max(), off.idxmax(), name) for name, off in of.items())[1:] == ("W-bcc", "r2scan")
+    assert of["pbe"]["W-bcc"] < of["pbe"].mean()
+
+
+def test_a_metal_of_the_dataset_stands_before_that_of_the_kept_check():
+    table = evidence.published_solids(pairs_with([("W-bcc", 16.1394, 15.9225, 301.62, 331.2)]))
+    of_w = table.loc["W-bcc"].set_index("functional")
+    assert of_w[["volume_off", "bulk_off"]].abs().to_numpy().max() < 1e-9
+
+
+def test_every_published_solid_is_one_of_the_plan_or_of_the_check():
     from importlib import resources
 
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file)
-    assert set(known["material_id"]) <= {m.material_id for m in plan_materials()}
+    assert set(known["material_id"]) <= {m.material_id for m in plan_materials()} | set(SOLIDS)
 
 
 def test_kept_derivatives_are_of_the_frames_that_the_check_names_and_within_the_bar():

@@ -19,6 +19,7 @@ from crossfunc.datasets.schema import DatasetError
 from crossfunc.dft.engine import check_engine, make_atoms, make_calculator, pulay_gpa
 from crossfunc.dft.plan import Frame, Material, Settings, plan_frames, plan_materials, three_ints
 from crossfunc.dft.settings import CONVERGENCE, CUTOFF_STEP_EV, FUNCTIONALS
+from crossfunc.dft.solids import SOLIDS, compute_minima
 from crossfunc.units import EV_PER_A3_TO_GPA
 
 __all__ = [
@@ -412,6 +413,7 @@ CHECKS: dict[str, tuple[Callable, tuple[str, ...] | Callable[[], tuple[str, ...]
     "total-energy": (check_total_energy, crystals),
     "grid": (lambda name: check_grid(find_frame(name)), GRID_FRAMES),
     "recompute": (check_recomputed, RECOMPUTED),
+    "minima": (compute_minima, tuple(SOLIDS)),
 }
 """Name of a check: its function and what it is applied to."""
 
@@ -420,6 +422,7 @@ def run_checks(
     names: Sequence[str] = tuple(CHECKS),
     report: Callable[[str], None] = lambda _: None,
     *,
+    only: Sequence[str] = (),
     known: Mapping[str, list[dict]] | None = None,
     keep: Callable[[dict[str, list[dict]]], None] = lambda _: None,
 ) -> dict:
@@ -431,6 +434,8 @@ def run_checks(
         Keys of `CHECKS`.
     report : callable
         Told what is being computed.
+    only : sequence of str
+        Cases, each of at least one of these checks; empty: all.
     known : mapping, optional
         Tables of an earlier call: cases that have rows in them are not computed again.
     keep : callable
@@ -444,7 +449,7 @@ def run_checks(
     Raises
     ------
     DatasetError
-        There is no such check.
+        There is no such check, or none of these has such a case.
     EngineError
         GPAW is missing or lacks something, such as the dataset of an element of these cases, before anything is
         computed.
@@ -453,26 +458,38 @@ def run_checks(
     if unknown:
         raise DatasetError(f"no check {', '.join(unknown)}: choose from {', '.join(CHECKS)}.")
     tables = {name: list(rows) for name, rows in (known or {}).items()}
-    missing = {name: _missing_cases(name, tables.get(name, [])) for name in names}
-    check_engine(_materials_of([case for cases in missing.values() for case in cases]))
-    for name, cases in missing.items():
+    cases = {name: _cases(name, only) for name in names}
+    if foreign := sorted(set(only) - {case for those in cases.values() for case in those}):
+        raise DatasetError(
+            f"no case {', '.join(foreign)} in {', '.join(names)}: cases are crystals or frames, as a table's rows have "
+            "them (MgO-rock-salt, SrTiO3-perovskite-01)."
+        )
+    missing = {name: _missing(those, tables.get(name, [])) for name, those in cases.items()}
+    check_engine(_materials_of([case for those in missing.values() for case in those]))
+    for name, those in missing.items():
         rows = tables.setdefault(name, [])
-        for case in cases:
+        for case in those:
             report(f"{name}: {case}")
             rows += CHECKS[name][0](case).to_dict("records")
             keep(tables)
     return tables
 
 
-def _missing_cases(name: str, rows: list[dict]) -> list[str]:
-    cases = CHECKS[name][1]
-    return [case for case in (cases() if callable(cases) else cases) if not any(_is_of(row, case) for row in rows)]
+def _cases(name: str, only: Sequence[str]) -> list[str]:
+    """What a check is applied to, or those of it that are asked for, in the order asked."""
+    given = CHECKS[name][1]
+    every = given() if callable(given) else given
+    return [case for case in only if case in every] if only else list(every)
+
+
+def _missing(cases: Sequence[str], rows: list[dict]) -> list[str]:
+    return [case for case in cases if not any(_is_of(row, case) for row in rows)]
 
 
 def _materials_of(cases: Sequence[str]) -> list[Material]:
-    """Materials of the plan that cases name, or frames of theirs."""
+    """Materials that cases name, or frames of theirs."""
     named = {*cases, *(case.rpartition("-")[0] for case in cases)}
-    return [material for material in plan_materials() if material.material_id in named]
+    return [material for material in (*plan_materials(), *SOLIDS.values()) if material.material_id in named]
 
 
 def read_tables(path: Path) -> dict[str, list[dict]]:

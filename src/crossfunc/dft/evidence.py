@@ -244,42 +244,43 @@ def published_solids(dataset: Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index material of the dataset, of those with a published value; columns `functional`, `volume_a3_per_atom`,
-        `published_volume_a3_per_atom`, `volume_off` and `bulk_off` (percent; the second is NaN where no bulk modulus
-        is published).
+        Index material, of those with a published value that the dataset has, and the metals of the kept check `minima`
+        beside them; columns `functional`, `volume_a3_per_atom`, `published_volume_a3_per_atom`, `volume_off`,
+        `bulk_modulus_gpa`, `published_bulk_modulus_gpa` and `bulk_off` (deviations in percent; the last two are NaN
+        where no bulk modulus is published).
 
     Notes
     -----
-    PBE: mean of two all-electron codes for cubic oxides, E. Bosoni et al., Nat. Rev. Phys. 6, 45 (2024). r2SCAN:
-    lattice parameters of elements for r2SCAN01 (eta = 0.01 instead of 0.001), which the same project keeps in its
+    PBE: mean of two all-electron codes for cubic oxides, E. Bosoni et al., Nat. Rev. Phys. 6, 45 (2024); for metals
+    WIEN2k, K. Lejaeghere et al., Science 351, aad3000 (2016), as `ase.collections.dcdft` has it. r2SCAN:
+    lattice parameters of elements for r2SCAN01 (eta = 0.01 instead of 0.001), which the first project keeps in its
     repository aiidateam/acwf-verification-scripts (MIT), commit 78be1b4, as
     0-preliminary-do-not-run/unaries/lattice_parameters_unaries-verification-r2SCAN01-v1.json: preliminary, and not part
     of the publication. Bulk moduli in r2SCAN: H. Liu et al., J. Chem. Phys. 160, 024102 (2024), at second hand, as the
     repository alexwelcing/lupine collects them in data/targets_0K.json (commit 8cd1bde).
     """
-    pairs = dataset.need_pairs().drop_duplicates("material_id").set_index("material_id")
     with resources.files("crossfunc.dft").joinpath("published_solids.csv").open(encoding="utf-8") as file:
         known = pd.read_csv(file, keep_default_na=False, na_values=[""])
-    known = known[known["material_id"].isin(pairs.index)]
-    sides = {functional: side for side, functional in SIDES_OF.items()}
-    rows = []
-    for row in known.itertuples():
-        side = sides[row.functional]
-        ours = pairs.loc[row.material_id]
-        volume = ours[f"{side}_volume_a3_per_atom"]
-        rows.append(
-            {
-                "functional": row.functional,
-                "volume_a3_per_atom": volume,
-                "published_volume_a3_per_atom": row.volume_a3_per_atom,
-                "volume_off": 100 * (volume / row.volume_a3_per_atom - 1),
-                "bulk_off": 100 * (ours[f"{side}_bulk_modulus_gpa"] / row.bulk_modulus_gpa - 1),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(known["material_id"], name="material"), columns=_PUBLISHED)
+    ours = pd.concat([_minima_of(dataset), kept_check("minima")]).drop_duplicates(["material_id", "functional"])
+    both = known.rename(columns={name: f"published_{name}" for name in _COMPARED}).merge(ours)
+    for name, off in _COMPARED.items():
+        both[off] = 100 * (both[name] / both[f"published_{name}"] - 1)
+    columns = [column for name, off in _COMPARED.items() for column in (name, f"published_{name}", off)]
+    return both.set_index("material_id").rename_axis("material")[["functional", *columns]]
 
 
-_PUBLISHED = ["functional", "volume_a3_per_atom", "published_volume_a3_per_atom", "volume_off", "bulk_off"]
+_COMPARED = {"volume_a3_per_atom": "volume_off", "bulk_modulus_gpa": "bulk_off"}
+
+
+def _minima_of(dataset: Dataset) -> pd.DataFrame:
+    """Minima of a dataset's pairs, a row for each material and functional."""
+    pairs = dataset.need_pairs()
+    sides = [
+        pd.DataFrame({"material_id": pairs["material_id"], "functional": functional})
+        .assign(**{name: pairs[f"{side}_{name}"] for name in _COMPARED})
+        for side, functional in SIDES_OF.items()
+    ]  # fmt: skip
+    return pd.concat(sides)
 
 
 def published_errors(solids: pd.DataFrame) -> dict[str, Estimate]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -24,7 +25,18 @@ from crossfunc.errors import InputError
 from crossfunc.surrogate.prototypes import Prototype, prototypes, read_prototypes
 from crossfunc.symbols import ATOMIC_NUMBERS, ELEMENT_SYMBOLS
 
-__all__ = ["RECIPE", "Frame", "Material", "Settings", "Step", "plan_atoms", "plan_frames", "plan_materials", "plan_run"]
+__all__ = [
+    "RECIPE",
+    "Frame",
+    "Material",
+    "Settings",
+    "Step",
+    "frames_of",
+    "plan_atoms",
+    "plan_frames",
+    "plan_materials",
+    "plan_run",
+]
 
 THREEFOLD = ("semiconductor", "semimetal")
 """Crystals whose rattled frames keep a threefold axis where there is one, which pays for their meshes."""
@@ -231,6 +243,30 @@ def plan_atoms(elements: list[str] | None = None) -> list[Frame]:
     return [_atom(symbol) for symbol in ELEMENT_SYMBOLS if symbol in chosen]
 
 
+def frames_of(material: Material, atoms, kinds: Sequence[str]) -> list[Frame]:
+    """List the frames of a crystal that is not in the plan's table, with the steps and settings of one that is.
+
+    Parameters
+    ----------
+    material : Material
+    atoms : ase.Atoms
+        Start cell.
+    kinds : sequence of str
+        Which steps of the recipe: those of these kinds.
+
+    Returns
+    -------
+    list of Frame
+    """
+    cell = {
+        "numbers": atoms.numbers.tolist(),
+        "lattice_a": np.asarray(atoms.cell).ravel().tolist(),
+        "frac_coords": atoms.get_scaled_positions().ravel().tolist(),
+    }
+    steps = [k for k, step in enumerate(RECIPE) if step.kind in kinds]
+    return [frame for k in steps if (frame := _displaced(material, cell, k, seed=0)) is not None]
+
+
 def frame_id_of(material_id: str, k: int) -> str:
     """Return the id of a material's frame: what it is made of, and its number in the recipe."""
     return f"{material_id}-{k:02d}"
@@ -247,7 +283,11 @@ def materials_of_frames() -> dict[str, str]:
 def _frame(material: Material, k: int, seed: int) -> Frame | None:
     if material.binding == "molecule":
         return _molecule(material, k)
-    step, cell = RECIPE[k], _start_cells()[material.material_id]
+    return _displaced(material, _start_cells()[material.material_id], k, seed)
+
+
+def _displaced(material: Material, cell: dict, k: int, seed: int) -> Frame | None:
+    step = RECIPE[k]
     numbers = np.array(cell["numbers"])
     lattice = np.array(cell["lattice_a"]).reshape(3, 3)
     coords = np.array(cell["frac_coords"]).reshape(-1, 3)

@@ -12,7 +12,7 @@ from crossfunc.dft.plan import Frame
 from crossfunc.endings import describe_ending
 from crossfunc.files import locked_folder, write_atomically
 
-__all__ = ["FrameError", "Progress", "compute_frames", "load_failures", "load_records"]
+__all__ = ["FrameError", "Progress", "compute_frames", "labelled", "load_failures", "load_records"]
 
 FRAMES, FAILED = "frames", "failed"
 Engine = Callable[[Frame], dict]
@@ -140,7 +140,7 @@ def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
             record["wall_s"] = round(time.monotonic() - start, 2)
         except NotConverged as error:
             record, where = {"reason": " ".join(str(error).split())}, FAILED
-        text = json.dumps({**record, **_names(frame), **_inputs(frame)})
+        text = json.dumps(labelled(record, frame))
         write_atomically(folder / where / f"{frame.frame_id}.json", text)
     except Exception as error:
         said = describe_ending(error) or f"{type(error).__name__}: {' '.join(str(error).split())}."
@@ -149,6 +149,11 @@ def _compute_one(frame: Frame, folder: Path, engine: Engine) -> bool:
             "kept, and the same command goes on once the cause is removed."
         ) from error
     return True
+
+
+def labelled(record: dict, frame: Frame) -> dict:
+    """Return what an engine found of a frame with the frame's names, kind and settings: a record of a run."""
+    return {**record, **_names(frame), **_inputs(frame)}
 
 
 def _names(frame: Frame) -> dict[str, str]:
