@@ -7,6 +7,9 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+from typer.testing import CliRunner
+
+from crossfunc.cli import bench_app
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -161,3 +164,18 @@ def test_no_committed_measurement_shows_a_bare_key():
         for caption, header, rows in book_benchmarks.benchmark_tables(path):
             for words in (caption, *header, *(row[0] for row in rows)):
                 assert "_" not in words, (path.stem, words)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "benchmarks").glob("*.json")), ids=lambda path: path.stem)
+def test_each_measurement_names_a_command_that_there_is(path):
+    name, *options = book_benchmarks.COMMANDS.get(path.stem, path.stem).split()
+    shown = CliRunner().invoke(bench_app, [name, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, f"{path.name}: no command `crossfunc bench {name}`"
+    words = shown.output.split()
+    assert "--json" in words
+    assert all(option in words for option in options if option.startswith("--"))
+
+
+def test_a_measurement_that_is_missing_says_the_command_that_makes_it(tmp_path):
+    with pytest.raises(book_benchmarks.ExtensionError, match="crossfunc bench train --peers --json > "):
+        book_benchmarks.read_benchmark(tmp_path / "peers.json")

@@ -3,6 +3,8 @@
 import ast
 import itertools
 import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from crossfunc.cli import app
+from crossfunc.datasets import list_datasets, open_dataset
 from crossfunc.lessons.limits import read_limits
 from crossfunc.lessons.profiles import load_profile, resolve_parameters
 from crossfunc.lessons.sources import Lesson, find_lessons
@@ -185,6 +188,24 @@ def test_the_profiles_are_those_that_the_command_line_names():
     assert [path.stem for path in PROFILES] == names.split()
     said = CliRunner().invoke(app, ["run", "--help"]).output
     assert [path.stem for path in PROFILES if not re.search(rf"\b{path.stem}\b", said)] == []
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])
+def test_no_profile_asks_a_shipped_dataset_for_more_structures_than_it_has(path):
+    """Before: a GPU asked our DFT for thousands of training frames, and the page of parameters showed them."""
+    profile = load_profile(NOTEBOOKS, path.stem)
+    for lesson in find_lessons(NOTEBOOKS):
+        values = resolve_parameters(lesson, profile)
+        if values.get("dataset") in list_datasets():
+            held = n_frames(values["dataset"])
+            asked = [values.get(name, 0) for name in ("n_train_frames", "n_train", "n_eval_frames", "n_validation")]
+            assert max([*asked, *values.get("sizes", [])]) <= held, lesson.stem
+
+
+@cache
+def n_frames(dataset):
+    """Of the functional that has most."""
+    return max(Counter(open_dataset(dataset).need_frames()["functional"].to_pylist()).values())
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=[path.stem for path in PROFILES])

@@ -1,4 +1,4 @@
-"""Measurements in book/benchmarks/NAME.json, made by ``crossfunc bench NAME --json``.
+"""Measurements in book/benchmarks/NAME.json, made by ``crossfunc bench NAME --json`` or what `COMMANDS` has for NAME.
 
 ``{benchmark-headline}``      one bar for each thing that is faster, from all measurements; the content is its caption
 ``{benchmark} NAME``          the first table, and all others folded
@@ -22,10 +22,15 @@ def benchmark_tables(path):
     return list(_tables(read_benchmark(path)))
 
 
+COMMANDS = {"devices": "train --devices 2", "methods": "train --methods", "peers": "train --peers"}
+"""What makes a measurement that has no command of its own name."""
+
+
 def read_benchmark(path):
     """Return a measurement; a file that is missing stops the build."""
     if not path.is_file():
-        raise ExtensionError(f"{path}: missing; make it with: crossfunc bench {path.stem} --json > {path}")
+        command = COMMANDS.get(path.stem, path.stem)
+        raise ExtensionError(f"{path}: missing; make it with: crossfunc bench {command} --json > {path}")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
