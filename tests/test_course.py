@@ -115,7 +115,8 @@ COURSE = {
             {"from": "9:00", "to": "10:00", "what": "The line", "lessons": ["06"], "exercises": ["06.1"], "tasks": 2}
         ]
     },
-    "debate": [{"claim": "Total energies agree.", "for": ["They do."], "against": ["Not all."]}],
+    "debate": [{"claim": "Total energies agree.", "for": ["They do."], "against": ["Not all."], "close": "Some do."}],
+    "slides": {"06": {"goal": "See it move.", "lists": {"Who goes": "Read it."}, "recap": "Keep the line."}},
 }
 CLAIM = {
     "claim": "Total energies agree.",
@@ -358,6 +359,84 @@ def test_what_to_say_at_the_slides_of_a_page_stands_in_their_notes_and_on_the_sh
     assert notes == ["", "Say: Look at both.", ""]
 
 
+def test_slides_without_a_figure_have_what_to_say_in_their_notes_and_on_the_sheet(made):
+    from pptx import Presentation
+
+    for deck in ("all", "06_x"):
+        slides = Presentation(made[0] / "slides" / f"{deck}.pptx").slides
+        notes = [slide.notes_slide.notes_text_frame.text if slide.has_notes_slide else "" for slide in slides]
+        assert [notes[k] for k in (0, 1, 4)] == ["Say: See it move.", "Say: Read it.", "Say: Keep the line."]
+    sheet = (made[0] / "instructors" / "running-sheet.md").read_text()
+    assert "- slide 1: the goal\n  - say: See it move.\n- slide 2: Who goes\n  - say: Read it.\n" in sheet
+    assert "- slide 5: Recap\n  - say: Keep the line.\n" in sheet
+
+
+def test_every_slide_of_the_book_without_a_figure_has_what_to_say(own_course):
+    """The sheet alone is enough: no slide leaves whoever teaches without words."""
+    for lesson in find_lessons(own_lessons()):
+        cells, heading, headings = lesson.notebook().cells, "", []
+        for cell in [cell for cell in cells if cell.cell_type == "markdown"]:
+            heading = next(iter(re.findall(r"^## (.*)$", cell.source, re.M)), heading)
+            headings += [heading] if "slide" in cell.metadata.get("tags", []) else []
+        about = own_course.slides[lesson.number]
+        assert list(about.get("lists", {})) == headings, lesson.stem
+        assert ("recap" in about) == any(cell.source.startswith("## Recap") for cell in cells), lesson.stem
+        said = [about["goal"], about.get("recap", "."), *about.get("lists", {}).values()]
+        assert [words for words in said if not words.endswith(".") and not words.endswith("?")] == [], lesson.stem
+        assert max(map(len, said)) < 220, lesson.stem
+    assert set(own_course.slides) == {lesson.number for lesson in find_lessons(own_lessons())}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slides": {"06": {"goal": "G.", "end": "E."}}}, r"slides of lesson 06: needs the fields goal, and no others"),
+        ({"slides": {"06": {"recap": "R."}}}, r"slides of lesson 06: needs the fields goal"),
+        (
+            {"debate": [{"claim": "It is.", "for": ["F."], "against": ["A."]}]},
+            r"It is.: needs the fields against, claim, close, for",
+        ),
+    ],
+)
+def test_words_at_slides_and_to_close_with_have_their_fields(tmp_path, changes, message):
+    (tmp_path / "course.yml").write_text(yaml.safe_dump(COURSE | changes))
+    with pytest.raises(LessonError, match=message):
+        courses.read_course(tmp_path / "course.yml")
+
+
+def test_the_key_of_the_quiz_has_the_question_the_letter_and_why(own_course):
+    (line,) = courses.quiz_key(courses.Course({}, COURSE["quiz"], []), "06")
+    assert re.fullmatch(r"1 [ab]: Up\? \*\*yes\*\*\. It rises\.", line)
+    (first, _) = courses.quiz_key(own_course, "04b")
+    letter = first[2]
+    quiz = courses.quiz_text(own_course, ["04b"])
+    assert f"   - {letter}) about as far per step\n" in quiz.partition("\n2. ")[0]
+    asked = "A reference is pulled a thousand times harder. With Adam it moves **about as far per step**. Adam divides"
+    assert asked in first
+
+
+def test_a_mail_to_students_asks_for_what_the_readme_of_the_project_says(made, root):
+    mail = (made[0] / "students-mail.md").read_text()
+    assert made[0] / "students-mail.md" in made[1]
+    said = mail.partition("```text\n")[2].partition("\n```")[0]
+    commands = [line.strip() for line in said.splitlines() if line.startswith("       ")]
+    assert commands == ["git clone ADDRESS crossfunc", "cd crossfunc", "make book"]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for words in ("make book", "Python 3.11 or 3.12", "build/html/index.html"):
+        assert words in said
+        assert words in readme
+    assert "functionals.md" in said
+    first = (made[0] / "README.md").read_text()
+    assert "`students-mail.md`" in first
+    assert "about 15 with one server" in first
+
+
+def test_the_sheet_has_the_quiz_so_that_no_other_file_is_opened(own_course):
+    for parts in own_course.plans.values():
+        for part in [part for part in parts if part.get("quiz")]:
+            assert "questions and key are at the end of this sheet" in part["what"]
+
+
 def test_one_deck_holds_all_lessons_and_the_running_sheet_names_its_slides(made):
     from pptx import Presentation
 
@@ -388,7 +467,7 @@ def test_each_figure_of_the_day_has_what_to_say_and_none_is_of_another_book(own_
 
 def test_every_argument_is_a_sentence(own_course):
     """A comma outside of quotes had cut two of them in half."""
-    said = [text for one in own_course.debate for side in ("for", "against") for text in one[side]]
+    said = [text for one in own_course.debate for text in (*one["for"], *one["against"], one["close"])]
     assert len(said) > 20
     assert [text for text in said if not (text[0].isupper() and text.endswith("."))] == []
 
@@ -539,7 +618,7 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
     head = "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to"
     assert (
-        f"{head} (what their second prints is in `groups.md`):\n\n{of_group}\n\nThe slides:\n\n- slide 2: Who goes\n"
+        f"{head} (what their second prints is in `groups.md`):\n\n{of_group}\n\nThe slides:\n\n- slide 1: the goal\n"
         in sheet
     )
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet

@@ -15,8 +15,8 @@ from crossfunc.lessons.debate import (
     Verdict,
     debate_text,
     rulings,
+    sheet_lines,
     slips_page,
-    verdict_table,
 )
 from crossfunc.lessons.sources import LessonError, own_lessons
 
@@ -53,8 +53,13 @@ def test_a_claim_has_its_rule_and_numbers_and_apart_from_them_a_verdict_on_each_
     assert rulings(checkout.root, ["They agree."], [plan])["They agree."] == Ruling(
         "It holds if “Slope q” is below −0.5. Where it is made: Fig. 9.",
         ["on DFT: −0.75 ± 0.12 eV (3 seeds)", "on surrogate labels: −0.25 ± 0.12 eV"],
-        [Verdict("on DFT", "holds"), Verdict("on surrogate labels", "does not hold here")],
+        [
+            Verdict("on DFT", "holds", number="−0.75 ± 0.12 eV"),
+            Verdict("on surrogate labels", "does not hold here", number="−0.25 ± 0.12 eV"),
+        ],
         "What surrogate labels can say: Decided by few steps. It is −0.25 ± 0.12 eV for other reasons.",
+        "Slope q",
+        "below −0.5",
     )
 
 
@@ -67,12 +72,13 @@ def test_what_a_run_needs_is_for_both_sides_and_its_reason_names_no_key(checkout
     ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
     assert ruling.rule.endswith(" A run cannot judge it if it rises, or if the run was short.")
     (verdict,) = ruling.verdicts
-    assert verdict == Verdict("on surrogate labels", "unclear", "because an older run did not record “Steps of n”")
+    reason = "because an older run did not record “Steps of n”"
+    assert verdict == Verdict("on surrogate labels", "unclear", reason, "−0.25 ± 0.12 eV")
 
 
 def test_a_run_that_is_kept_judges_where_no_lesson_was_executed(checkout):
     ruling = rulings(checkout.root, ["They agree."], [])["They agree."]
-    assert ruling.verdicts == [Verdict("on surrogate labels", "does not hold here")]
+    assert ruling.verdicts == [Verdict("on surrogate labels", "does not hold here", number="−0.25 ± 0.12 eV")]
     (checkout.root / "book" / "kept" / "surrogate" / "01_x.json").unlink()
     assert rulings(checkout.root, ["They agree."], [])["They agree."] == Ruling(
         "No run has judged it here: execute 01_x."
@@ -89,12 +95,12 @@ def test_a_claim_that_the_page_does_not_have_or_cannot_judge_is_named(checkout):
     assert rulings(checkout.root, ["They agree."], []) == {}  # a checkout without a page of claims
 
 
-DEBATE = [{"claim": "They agree.", "for": ["They do."], "against": ["Not all."]}]
+DEBATE = [{"claim": "They agree.", "for": ["They do."], "against": ["Not all."], "close": "Some do."}]
 
 
 def test_arguments_stand_behind_the_verdicts_and_alone_without_any():
     ruling = Ruling("It holds if so.", ["on DFT: 3 ± 1"], [Verdict("on DFT", "holds")], "Little.")
-    arguments = "For the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n"
+    arguments = "For the claim:\n\n- They do.\n\nAgainst it:\n\n- Not all.\n\nTo close: Some do.\n"
     said = "It holds if so.\n\n- on DFT: 3 ± 1\n\nVerdict:\n\n- on DFT: **holds**\n\nLittle.\n"
     assert f"## They agree.\n\n{said}\n{arguments}" in debate_text(DEBATE, {"They agree.": ruling})
     alone = debate_text(DEBATE, {})
@@ -118,11 +124,12 @@ def test_a_slip_has_rule_and_numbers_on_both_halves_and_one_side_on_each_and_no_
     assert "Again." in second
     assert "too short" not in page
     assert "Little." not in page
+    assert "Some do." not in page  # a sentence to close with says the verdict
     assert "<script" not in page
     assert "min-height: 11cm" in page  # two halves fit on A4 and on Letter, with margins
 
 
-def test_slips_say_whether_a_run_meets_what_the_claim_needs_and_the_table_what_follows(checkout):
+def test_slips_say_whether_a_run_meets_what_the_claim_needs_and_the_sheet_what_follows(checkout):
     needs = {"r < 0": "it is not below zero", "r < -9": "it does not go far", "steps > 9": "it has no steps"}
     (checkout.root / "book" / "claims.yml").write_text(yaml.safe_dump([CLAIM | {"needs": needs}], sort_keys=False))
     found = rulings(checkout.root, ["They agree."], [])
@@ -130,18 +137,41 @@ def test_slips_say_whether_a_run_meets_what_the_claim_needs_and_the_table_what_f
     facts = "It is below zero: yes. It does go far: no. It has steps: not recorded"
     assert number == f"on surrogate labels: −0.25 ± 0.12 eV. {facts}"
     assert facts in slips_page(DEBATE, found)
-    assert verdict_table(found) == [
-        "| claim | on surrogate labels |",
-        "|---|---|",
-        "| They agree. | unclear: it does not go far |",
+    assert "- on surrogate labels −0.25 ± 0.12 eV: **unclear**, it does not go far" in sheet_lines(DEBATE, found)
+
+
+def test_a_claim_on_the_sheet_has_verdicts_with_numbers_and_why_the_best_of_each_side_and_how_to_close():
+    verdicts = [
+        Verdict("on DFT", "holds", "", "−3 ± 1 eV"),
+        Verdict("on surrogate labels", "unclear", "too short", "2 eV"),
+        Verdict("on others", "unclear", "too short", "3 eV"),
+        Verdict("at last", "does not hold here", "", "4 ± 1 eV"),
     ]
-    assert verdict_table({}) == verdict_table({"They agree.": Ruling("No run.")}) == []
+    found = {"They agree.": Ruling("It holds.", ["n"], verdicts, "Little.", "Slope", "below −0.5")}
+    sides = {"for": ["They do.", "Second."], "against": ["Not all.", "Third."]}
+    lines = sheet_lines([DEBATE[0] | sides, DEBATE[0] | {"claim": "Again."}], found)
+    end = lines.index("### 2. Again.")
+    assert lines[:end] == [
+        "### 1. They agree.",
+        "",
+        "It holds if “Slope” is below −0.5.",
+        "",
+        "- on DFT −3 ± 1 eV: **holds**, the whole interval is below −0.5",
+        "- on surrogate labels 2 eV; on others 3 eV: **unclear**, too short",
+        "- at last 4 ± 1 eV: **does not hold here**, the whole interval is not below −0.5",
+        "- best for: They do.",
+        "- best against: Not all.",
+        "- to close: Some do.",
+        "",
+    ]
+    assert lines[end:] == ["### 2. Again.", "", *lines[7:end]]  # a checkout without claims
+    assert "- No run." in sheet_lines(DEBATE, {"They agree.": Ruling("No run.")})
 
 
 def test_an_interval_that_reaches_across_is_a_reason(checkout):
     checkout.write(checkout.root / "book" / "kept" / "surrogate", "model, CHGNet", -0.5)
     (verdict,) = rulings(checkout.root, ["They agree."], [])["They agree."].verdicts
-    assert verdict == Verdict("on surrogate labels", "unclear", "the interval reaches across")
+    assert verdict[:3] == ("on surrogate labels", "unclear", "the interval reaches across")
 
 
 def test_every_reason_behind_a_need_has_a_negation_to_take_out(root):
@@ -164,3 +194,17 @@ def test_every_row_of_the_books_debate_is_judged_and_no_role_and_no_key_is_left(
     assert not re.search(r"\d.*\*\*(holds|unclear|does not)", text)  # a verdict stands on a line of its own
     assert "<strong>holds" not in slips
     assert slips.count("<section>") == len(claims)
+
+
+def test_a_claim_of_the_book_takes_few_lines_of_the_sheet_and_names_no_key(root):
+    course = courses.read_course(own_lessons() / "course.yml")
+    claims = [one["claim"] for one in course.debate]
+    text = "\n".join(sheet_lines(course.debate, rulings(root, claims, [])))
+    blocks = [block.strip().splitlines() for block in text.split("### ")[1:]]
+    assert [block[0] for block in blocks] == [f"{k}. {claim}" for k, claim in enumerate(claims, start=1)]
+    assert max(len([line for line in block if line]) for block in blocks) <= 8
+    assert text.count(": **") >= len(claims)
+    assert not re.search(r"\b[a-z0-9]+_[a-z0-9_]+\b|\{\w+\}", text)
+    closing = [one["close"] for one in course.debate]
+    assert [said for said in closing if not (said[0].isupper() and said.endswith(".") and len(said) < 240)] == []
+    assert len({said for one in course.debate for said in (one["for"][0], one["against"][0], one["close"])}) == 18

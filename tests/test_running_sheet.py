@@ -23,6 +23,9 @@ TEACH = """# Teach
 **The board before lesson 3.** Two elements.
 Their sum gives $a + b$.
 
+**The board in lesson 4b.** A step.
+A second one.
+
 **Who and what, in a line each.** “The paper” is one.
 CHGNet is {term}`a network <CHGNet>`.
 
@@ -40,6 +43,7 @@ def book(tmp_path):
 def test_board_labels_and_questions_come_from_the_pages_of_the_book(book):
     found = read_asides(book)
     assert found.boards == {"03": ["Two elements.", "Their sum gives a + b."]}
+    assert found.boards_within == {"04b": ["A step.", "A second one."]}
     assert found.labels == "Say once, early, which labels a page shows: DFT, mostly."
     assert found.look_ups == ("“The paper” is one.", "CHGNet is a network.")
     assert found.primer == ("Functionals", "Why two", "On paper")
@@ -61,8 +65,9 @@ def test_a_page_that_lost_what_the_sheet_takes_from_it_is_named(book):
 
 def test_the_books_own_pages_have_board_labels_and_three_questions(root):
     found = read_asides(root / "book", wording.page_titles(root / "book"))
-    assert list(found.boards) == ["03"]
+    assert (list(found.boards), list(found.boards_within)) == (["03"], ["04b"])
     assert len(found.boards["03"]) > 3
+    assert not re.search(r"[{}`$\\\\]", "".join(found.boards_within["04b"]))
     assert len(found.questions) == 3
     assert len(found.look_ups) == 5
     course = courses.read_course(root / "notebooks" / "course.yml")
@@ -85,6 +90,29 @@ def test_the_fit_on_the_board_is_right(root):
     )
     left = [f"{x:+.2f}" for x in shift - fractions @ [a, b]]
     assert f"What is left is {left[0]}, {left[1]} and {left[2]}:" in said
+
+
+def test_the_lines_on_the_board_of_lesson_4b_are_right_and_stand_there_alone(root):
+    import math
+
+    said = " ".join(read_asides(root / "book").boards_within["04b"])
+    rate, mean, way, steps, rare, length = (
+        float(found.replace(",", ""))
+        for found in re.search(
+            r"moves a reference by (\S+) eV per step.* n times (\S+) eV, and (\S+) eV takes (\S+) steps.*"
+            r"so 1 eV takes (\S+) steps.*on our DFT, (\d+) eV",
+            said,
+        ).groups()
+    )
+    assert f"at {rate:g} a pull" in said
+    assert (mean, steps) == (rate / 2, way / mean)
+    assert "one step in four shows has a quarter of the mean and half of the root mean square" in said
+    assert rare == steps * math.sqrt(4)
+    course = courses.read_course(root / "notebooks" / "course.yml")
+    assert f"farthest way is about {length:.0f} eV" in course.exercises["04b.1"]["paper"]
+    file = (root / "notebooks" / "course.yml").read_text(encoding="utf-8")
+    assert "root mean square" not in file
+    assert course.figures["fig-04-moved"]["say"].endswith("Then the board.")
 
 
 def plan_of(folder, profile, rows):
@@ -130,21 +158,49 @@ def test_students_numbers_stand_beside_those_of_the_slides(sizes, monkeypatch):
     assert screens([slides], [])[0] == []
 
 
-def test_a_list_of_numbers_or_of_a_board_ends_before_the_slides_begin(sizes, monkeypatch):
-    """One list would run into the other."""
+@pytest.fixture
+def sheet_of_slides(sizes, monkeypatch):
+    """The sheet of a lesson with slides of these titles, as text."""
     monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
-    lesson = SimpleNamespace(number="06", stem="06_x", notebook=lambda: SimpleNamespace(cells=[]))
-    plan, small = (SimpleNamespace(**(vars(one) | {"lesson": lesson})) for one in sizes)
-    titles = [running_sheet.Slide("6. It"), running_sheet.Slide("It rises")]
-    monkeypatch.setattr(running_sheet, "slide_titles", lambda *_: titles)
     monkeypatch.setattr(running_sheet, "lesson_title", lambda _: "6. It")
     monkeypatch.setattr(running_sheet, "figures_without_slide", lambda *_: [])
-    course = course_file.Course({}, {}, [], screens={"06": ["r"]})
-    for more in ({"students": [small]}, {"aside": Aside({"06": ["Draw."]})}):
-        text = running_sheet.as_text(running_sheet.running_blocks(course, [plan], **more))
+    lesson = SimpleNamespace(number="06", stem="06_x", notebook=lambda: SimpleNamespace(cells=[]))
+    plan, small = (SimpleNamespace(**(vars(one) | {"lesson": lesson})) for one in sizes)
+
+    def sheet(titles, students=False, **more):
+        monkeypatch.setattr(running_sheet, "slide_titles", lambda *_: titles)
+        course = course_file.Course({}, {}, [], screens={"06": ["r"]})
+        given = {"students": [small]} if students else {}
+        return running_sheet.as_text(running_sheet.running_blocks(course, [plan], **given, **more))
+
+    return sheet
+
+
+TITLES = [running_sheet.Slide("6. It"), running_sheet.Slide("It rises")]
+
+
+def test_a_list_of_numbers_or_of_a_board_ends_before_the_slides_begin(sheet_of_slides):
+    """One list would run into the other."""
+    for more in ({"students": True}, {"aside": Aside({"06": ["Draw."]})}):
+        text = sheet_of_slides(TITLES, **more)
         assert "\n\nThe slides:\n\n- slide 2: It rises\n" in text
     assert "On the board first:\n\n- Draw.\n" in text
-    assert "The slides" not in running_sheet.as_text(running_sheet.running_blocks(course, [plan]))
+    assert "The slides" not in sheet_of_slides(TITLES)
+
+
+def test_a_board_within_a_lesson_stands_before_the_recap_that_sums_it_up(sheet_of_slides):
+    within = {"aside": Aside(boards_within={"06": ["Draw.", "Wipe."]})}
+    board = "\n- slide 2: It rises\n- the board:\n  - Draw.\n  - Wipe.\n"
+    assert board in sheet_of_slides(TITLES, **within)
+    recap = running_sheet.Slide("Recap", say="Keep it.")
+    assert f"{board}- slide 3: Recap\n  - say: Keep it.\n" in sheet_of_slides([*TITLES, recap], **within)
+    assert "the board" not in sheet_of_slides(TITLES)
+
+
+def test_the_goal_is_on_the_sheet_where_something_is_said_at_it(sheet_of_slides):
+    front = TITLES[0]._replace(say="See it.")
+    assert "\n- slide 1: the goal\n  - say: See it.\n- slide 2: It rises\n" in sheet_of_slides([front, TITLES[1]])
+    assert "slide 1" not in sheet_of_slides(TITLES)
 
 
 def test_where_students_sizes_were_not_executed_the_sheet_says_what_does_it(sizes, monkeypatch):
@@ -193,14 +249,16 @@ def test_every_lesson_of_a_plan_says_what_its_minutes_go_to_and_they_add_up():
 
 def test_quiz_and_debate_stand_behind_the_lessons_of_a_plan_that_has_them():
     part = {"from": "9:00", "to": "9:30", "what": "Both", "lessons": [], "exercises": [], "quiz": True, "debate": True}
-    course = course_file.Course({}, {}, [], plans={"Day": [part]})
-    rulings = {"They agree.": Ruling(verdicts=[Verdict("on DFT", "unclear", "too short")])}
-    aside = Aside(quiz={"01": "1 b) up", "02": "1 c) no"}, rulings=rulings)
+    claim = {"claim": "They agree.", "for": ["They do."], "against": ["Not all."], "close": "Some do."}
+    course = course_file.Course({}, {}, [], plans={"Day": [part]}, debate=[claim])
+    rulings = {"They agree.": Ruling(verdicts=[Verdict("on DFT", "unclear", "too short", "3 ± 9")])}
+    aside = Aside(quiz={"01": ["1 b: It goes **up**. So."], "02": ["1 c: No."]}, rulings=rulings)
     text = "\n".join(running_sheet._after_lessons(aside, course.plans, course, ["01"]))
     assert "## The quiz\n\nWhen: 9:00 to 9:30.\n\n" in text
-    assert "- lesson 1: 1 b) up\n" in text
-    assert "1 c) no" not in text
-    assert "| claim | on DFT |\n|---|---|\n| They agree. | unclear: too short |" in text
+    assert "- lesson 1\n  - 1 b: It goes **up**. So.\n" in text
+    assert "1 c: No" not in text
+    assert "\n### 1. They agree.\n\n- on DFT 3 ± 9: **unclear**, too short\n- best for: They do.\n" in text
+    assert "\n- to close: Some do.\n" in text
     bare = {"Day": [{key: value for key, value in part.items() if key not in {"quiz", "debate"}}]}
     assert running_sheet._after_lessons(aside, bare, course, ["01"]) == []
 

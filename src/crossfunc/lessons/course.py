@@ -23,7 +23,7 @@ from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
 from crossfunc.lessons import debate, group_sheets, printed_pages, running_sheet, wording
 from crossfunc.lessons.course_file import FILE, GROUP_LESSON, Course, lessons_of, of_plan, read_course
-from crossfunc.lessons.course_texts import START, contents_text
+from crossfunc.lessons.course_texts import MAIL, START, contents_text
 from crossfunc.lessons.exports import PLOTLY
 from crossfunc.lessons.freshness import check_lesson, require_fresh
 from crossfunc.lessons.laboratory import one_file
@@ -76,13 +76,14 @@ def write_course(
     Returns
     -------
     written : list of Path
-        `README.md` (what is what, what to print and to bring, the room), `students/` (notebooks without solutions,
-        answers and outputs, `answers.json` for `check`, `START.md`, `quiz.md` and one per lesson, the page on
-        functionals, and `laboratory.html`, the heart of lessons 1 to 3 for a browser without Python), `instructors/`
-        (executed notebooks with solutions in sight, the running sheet as `running-sheet.html` with figures and as
-        Markdown, `answers.md`, `quiz.md` with answers, `groups.md` with those of the sheets, `debate.md`), `slides/` (a
-        deck per lesson, `all.pptx`, and one on functionals), `groups/` (a folder for each, with its sheet and its
-        notebook), `print/` (sheets of the groups, slips of the debate, the quiz, `handout.pdf`).
+        `README.md` (what is what, what to print and to bring, the room), `students-mail.md` (for a week before),
+        `students/` (notebooks without solutions, answers and outputs, `answers.json` for `check`, `START.md`, `quiz.md`
+        and one per lesson, the page on functionals, and `laboratory.html`, the heart of lessons 1 to 3 for a browser
+        without Python), `instructors/` (executed notebooks with solutions in sight, the running sheet as
+        `running-sheet.html` with figures and as Markdown, `answers.md`, `quiz.md` with answers, `groups.md` with those
+        of the sheets, `debate.md`), `slides/` (a deck per lesson, `all.pptx`, and one on functionals), `groups/` (a
+        folder for each, with its sheet and its notebook), `print/` (sheets of the groups, slips of the debate, the
+        quiz, `handout.pdf`).
     notice : str
         Why interactive figures are words on the slides; empty where they are drawn.
 
@@ -121,14 +122,14 @@ def _make(
     book = plans[0].lesson.path.parents[1] / "book" if plans else Path("book")
     titles = wording.page_titles(book)
     drawn, notice = draw_interactive(plans)
-    written = []
+    written, spoken = [], (course.figures, course.slides)
     for plan, of_students in zip(plans, own, strict=True):
         stem = plan.lesson.stem
         written.append(_write(out / "students" / f"{stem}.ipynb", _dump(student_notebook(of_students, course, titles))))
         executed = json.loads(plan.notebook.read_text(encoding="utf-8"))
         written.append(_write(out / "instructors" / f"{stem}.ipynb", _dump(unfold(executed, titles))))
-        written.append(write_slides([plan], out / "slides" / f"{stem}.pptx", titles, drawn, course.figures))
-    written.append(write_slides(plans, out / "slides" / "all.pptx", titles, drawn, course.figures))
+        written.append(write_slides([plan], out / "slides" / f"{stem}.pptx", titles, drawn, *spoken))
+    written.append(write_slides(plans, out / "slides" / "all.pptx", titles, drawn, *spoken))
     numbers = [plan.lesson.number for plan in plans]
     written.append(_write(out / "students" / ANSWERS_FILE, _dump(answers(course, numbers))))
     written += _write_quizzes(course, numbers, out)
@@ -145,6 +146,7 @@ def _make(
         written.append(_write(out / "instructors" / "debate.md", debate.debate_text(course.debate, found)))
         written.append(_write(out / "print" / "debate-slips.html", debate.slips_page(course.debate, found)))
     written.append(_write(out / "students" / "START.md", START))
+    written.append(_write(out / "students-mail.md", MAIL))
     for plan in of_groups:
         written += _write_groups(plan, course, out, titles, tasks[plan.lesson.stem], run_groups)
     written.append(write_handout(plans, out / "print" / "handout.pdf", titles, course.handout))
@@ -451,13 +453,14 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
     return "\n".join(lines)
 
 
-def quiz_key(course: Course, number: str) -> str:
-    """Return the right choices of a lesson's quiz in a line: "1 b) lower; 2 a) up"."""
+def quiz_key(course: Course, number: str) -> list[str]:
+    """Return the key of a lesson's quiz, a line for each question: "1 b: The error goes **down**. It is a mean."."""
     found = []
     for k, one in enumerate(course.quiz[number], start=1):
         letter = chr(ord("a") + shuffled(one["choices"], f"{number}-{k}").index(one["right"]))
-        found.append(f"{k} {letter}) {one['right']}")
-    return "; ".join(found)
+        asked = one["ask"].removesuffix("...").strip()
+        found.append(f"{k} {letter}: {asked} **{one['right']}**. {one['because']}")
+    return found
 
 
 def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan] = ()) -> str:

@@ -25,11 +25,13 @@ _FIELDS = {
     "groups": {"name", "elements", "binary", "by_hand"},
     "figures": {"say", "ask", "answer"},
     "plans": {"from", "to", "what", "lessons", "exercises"},
-    "debate": {"claim", "for", "against"},
+    "debate": {"claim", "for", "against", "close"},
+    "slides": {"goal"},
 }
 _OPTIONAL = {
     "figures": {"skip", "before", "headline", "needs"},
     "exercises": {"value", "paper"},
+    "slides": {"recap", "lists"},
     "plans": {"skip", "tasks", "questions", "minutes", "quiz", "debate"},
 }
 _OF_VALUE = ({"ask", "expression", "absolute"}, {"ask", "expression", "relative"})
@@ -61,11 +63,14 @@ class Course:
         where these are, `minutes` for what the time beside exercises and tasks goes to, `skip` for what goes first
         where time is short.
     debate : list of dict
-        Claim, and arguments `for` and `against` it.
+        Claim, arguments `for` and `against` it with the best of each first, and the sentence to `close` with.
     screens : dict of str to list of str
         Number of the lesson to the results that the sheet has at the students' sizes, by their keys.
     primer : dict of str to str
         Title of a slide of the page on functionals to what to say at it.
+    slides : dict of str to dict
+        Number of the lesson to what to say at its slides without a figure: at its `goal`, at its `recap`, and at its
+        `lists`, by their headings.
     """
 
     exercises: Mapping[str, Mapping[str, Any]]
@@ -77,6 +82,7 @@ class Course:
     debate: Sequence[Mapping[str, Any]] = ()
     screens: Mapping[str, Sequence[str]] = field(default_factory=dict)
     primer: Mapping[str, str] = field(default_factory=dict)
+    slides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_course(path: Path) -> Course:
@@ -91,7 +97,7 @@ def read_course(path: Path) -> Course:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise LessonError(f"{path}: cannot be read ({error}).") from error
-    names = ("handout", "figures", "plans", "debate", "screens", "primer")
+    names = ("handout", "figures", "plans", "debate", "screens", "primer", "slides")
     given = {name: content[name] for name in names if content.get(name)}
     course = Course(content["exercises"], content["quiz"], content["groups"], **given)
     entries = [("exercises", key, one) for key, one in course.exercises.items()]
@@ -102,6 +108,7 @@ def read_course(path: Path) -> Course:
         ("plans", f"{name} from {one.get('from')}", one) for name, parts in course.plans.items() for one in parts
     ]
     entries += [("debate", str(one.get("claim")), one) for one in course.debate]
+    entries += [("slides", f"slides of lesson {number}", one) for number, one in course.slides.items()]
     for kind, name, entry in entries:
         if set(entry) - _OPTIONAL.get(kind, set()) != _FIELDS[kind]:
             raise LessonError(f"{path}: {name}: needs the fields {', '.join(sorted(_FIELDS[kind]))}, and no others.")

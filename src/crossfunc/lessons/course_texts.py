@@ -1,11 +1,11 @@
-"""Words that come with a course: how students begin, what is what, what to print and to bring, the room."""
+"""Words that come with a course: how students begin, a mail to them, what is what, what to print, the room."""
 
 from collections.abc import Collection
 from string import ascii_uppercase
 
 from crossfunc.lessons.course_file import Course
 
-__all__ = ["START", "contents_text"]
+__all__ = ["MAIL", "START", "contents_text"]
 
 START = """# Start
 
@@ -20,6 +20,33 @@ START = """# Start
 4. At these sizes the order of the methods in lessons 4, 4b and 7 is luck: what it comes to is on the slides.
    Nothing is lost by running a cell again, in whatever order.
 5. Without Python, `laboratory.html` opens in any browser: the heart of lessons 1 to 3, computed in the page.
+"""
+
+MAIL = """# A mail to students, a week before
+
+Put day, room, address and name where words are in capitals, and attach `students/functionals.md`.
+
+```text
+Subject: Before our course on potentials and functionals
+
+Dear all,
+
+on DAY we meet in ROOM at TIME. Until then, please do three things; your machine does most of the work.
+
+1. Install the course at home, because it loads more than 3 GB. You need Python 3.11 or 3.12, git and make.
+
+       git clone ADDRESS crossfunc
+       cd crossfunc
+       make book
+
+   Behind the download that takes about a quarter of an hour. If build/html/index.html opens in your browser, all is
+   there. If not, or if you cannot install it, send me the last lines that you see and come all the same: you can work
+   with a neighbour, and one file for any browser has the heart of the first lessons.
+2. Read functionals.md, which comes with this mail: ten minutes, and three questions on paper.
+3. Bring the laptop with its power supply, and paper, pencil and ruler.
+
+NAME
+```
 """
 
 
@@ -62,9 +89,11 @@ _CONTENTS = """# A course
 
 To prepare, in an hour to an hour and a quarter: read the sheet `instructors/running-sheet.html` (35 minutes){by_hand},
 and rehearse the boards of lessons 3 and 4b where the day has them (15 minutes). The rest is optional: the sheet has
-what there is to show, to ask and to answer, with the figure of each slide, the keys of quiz and groups, and the
-verdicts of the debate (`running-sheet.md` is the same as text).
+what there is to show, to ask and to answer, with the figure of each slide, the key of the groups, the quiz with its
+key, and the claims of the debate with verdicts and closing sentences (`running-sheet.md` is the same as text).
+The minutes of the room come on top: about 15 with one server, or where each has a clone at hand.
 
+- `students-mail.md`: a mail to the students, for a week before: what to install, to read and to bring.
 - `students/` and `groups/`: hand these out, as folders.
 - `slides/`: a deck per lesson, all of them in one, and one on functionals.
 - `print/`: all that is printed.
@@ -89,7 +118,7 @@ Print pages from a browser, with background graphics on, so that the grid is the
 A laptop for each or for two, with one of these.
 
 1. **A clone on each laptop.** At home, not over the network of the room, each clones the repository and says
-   `make lessons`, which installs a few gigabytes and shows that every lesson runs. In the room one line starts it:
+   `make book`, as `students-mail.md` asks for a week before. In the room one line starts it:
    `.venv/bin/jupyter lab --notebook-dir=FOLDER`, with the path of `students/` or of the group's folder.
 2. **One server.** It needs a core and 2 GB for each who runs at the same time. The Littlest JupyterHub gives accounts
    on one machine, and is described in the documentation of that name; it is one option, and no part of this book.

@@ -15,7 +15,7 @@ from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import ResultsError, load_if_recorded
 from crossfunc.lessons.sources import LessonError
 
-__all__ = ["Ruling", "Verdict", "debate_text", "rulings", "slips_page", "verdict_table"]
+__all__ = ["Ruling", "Verdict", "debate_text", "rulings", "sheet_lines", "slips_page"]
 
 RULE_OF_VERDICTS = (
     "A claim holds where the whole interval is on its side, it does not hold here where the whole interval is on the "
@@ -30,7 +30,7 @@ _HEAD = f"""# Claims to argue about
 One half of a group speaks for the claim, the other against it; then both say which verdict the interval allows.
 {RULE_OF_VERDICTS}
 The slips (`print/debate-slips.html`) have the claim, its rule and its numbers for both halves, whether each run meets
-what the claim needs, and no verdict: that one stands here, on lines of its own, and in a table of the running sheet.
+what the claim needs, and no verdict: that one stands here, on lines of its own, and on the running sheet.
 """
 _SOURCE = """
 Rules, numbers and verdicts are those of the book's page of claims, made with the lessons of this course and with runs
@@ -41,20 +41,26 @@ steps. What stands behind a number is what its interval is over.
 
 
 class Verdict(NamedTuple):
-    """A verdict on a claim: of which labels, which of the three, and why where it is unclear."""
+    """A verdict on a claim: of which labels, which of the three, why where it is unclear, and the run's number."""
 
     labels: str
     verdict: str
     reason: str = ""
+    number: str = ""
 
 
 class Ruling(NamedTuple):
-    """What there is to say about a claim: when it holds, numbers, the verdict on each, what else the labels can say."""
+    """What there is to say about a claim: when it holds, numbers, the verdict on each, what else the labels can say.
+
+    The rule in few words is what is measured, and what its whole interval has to be.
+    """
 
     rule: str = ""
     numbers: Sequence[str] = ()
     verdicts: Sequence[Verdict] = ()
     limits: str = ""
+    measured: str = ""
+    wanted: str = ""
 
 
 def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> str:
@@ -63,7 +69,7 @@ def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]
     Parameters
     ----------
     debate : sequence of mapping
-        Claim, and arguments `for` and `against` it.
+        Claim, arguments `for` and `against` it, and the sentence to `close` with.
     found : mapping
         Claim to its ruling, from `rulings`; nothing where the checkout has no claims.
     """
@@ -76,6 +82,7 @@ def debate_text(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]
         lines += [ruling.limits, ""] if ruling.limits else []
         lines += ["For the claim:", "", *(f"- {text}" for text in one["for"]), ""]
         lines += ["Against it:", "", *(f"- {text}" for text in one["against"]), ""]
+        lines += [f"To close: {one['close']}", ""]
     return "\n".join(lines)
 
 
@@ -83,18 +90,43 @@ def _line_of(one: Verdict) -> str:
     return f"- {one.labels}: **{one.verdict}**" + (f", {one.reason}" if one.reason else "")
 
 
-def verdict_table(found: Mapping[str, Ruling]) -> list[str]:
-    """Return the verdict on each claim as lines of a table, a column for each kind of labels; nothing of no claims."""
-    judged = {claim: {one.labels: one for one in ruling.verdicts} for claim, ruling in found.items() if ruling.verdicts}
-    columns = [labels for labels in rules.KINDS.values() if any(labels in row for row in judged.values())]
-    if not columns:
-        return []
-    lines = [f"| claim | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    for claim, row in judged.items():
-        cells = [row.get(labels, Verdict(labels, "–")) for labels in columns]
-        said = [f"{one.verdict}: {one.reason}" if one.reason else one.verdict for one in cells]
-        lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in (claim, *said))} |")
+def sheet_lines(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> list[str]:
+    """Return what a running sheet has of each claim, so that nobody opens `debate.md` for it.
+
+    A claim has what is measured, the verdict on each kind of labels with its number and why, the first argument of each
+    side, and the sentence to close with.
+
+    Parameters
+    ----------
+    debate, found
+        As for `debate_text`.
+    """
+    lines = []
+    for k, one in enumerate(debate, start=1):
+        ruling = found.get(one["claim"], Ruling())
+        lines += [f"### {k}. {one['claim']}", ""]
+        lines += [f"It holds if “{ruling.measured}” is {ruling.wanted}.", ""] if ruling.measured else []
+        lines += _verdict_lines(ruling)
+        lines += [f"- best for: {one['for'][0]}", f"- best against: {one['against'][0]}"]
+        lines += [f"- to close: {one['close']}", ""]
     return lines
+
+
+def _verdict_lines(ruling: Ruling) -> list[str]:
+    """A line for each verdict and its reason, with the number of every kind of labels that it is on."""
+    if not ruling.verdicts:
+        return [f"- {ruling.rule}"] if ruling.rule else []
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for one in ruling.verdicts:
+        numbers.setdefault((one.verdict, one.reason or _why(one.verdict, ruling)), []).append(
+            f"{one.labels} {one.number}".strip()
+        )
+    return [f"- {'; '.join(those)}: **{verdict}**, {why}" for (verdict, why), those in numbers.items()]
+
+
+def _why(verdict: str, ruling: Ruling) -> str:
+    """Why a verdict that is not unclear is what it is."""
+    return f"the whole interval is {'' if verdict == rules.VERDICTS[0] else 'not '}{ruling.wanted}"
 
 
 def slips_page(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]) -> str:
@@ -172,11 +204,10 @@ def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles
     other = functools.partial(rules.find_result, content, lesson=lesson)
     row, rule = other(key), str(claim["holds"])
     title = wording.as_words(row["title"], titles)
-    wanted = wording.as_words(rules.rule_text(rule, other), titles)
+    wanted = _with_minus(wording.as_words(rules.rule_text(rule, other), titles))
     paper = rules.paper_cell(row, rule, other)
     paper = "" if paper == "—" else f"; the paper's number is {paper}"
-    said = f"It holds if “{title}” is {wanted}. Where it is made: {claim['where']}{paper}."
-    said = re.sub(r"(?<= )-(?=\d)", "−", said)
+    said = _with_minus(f"It holds if “{title}” is {wanted}. Where it is made: {claim['where']}{paper}.")
     if short := list(dict.fromkeys(claim.get("needs", {}).values())):
         said += f" A run cannot judge it if {', or if '.join(wording.as_words(reason, titles) for reason in short)}."
     named = declared.read_declarations(root / "notebooks" / declared.FILE).get(lesson, {})
@@ -191,12 +222,18 @@ def _ruling(root: Path, claim: Mapping[str, Any], own: Mapping[str, Any], titles
         verdict, reason = rules.verdict_and_reason(claim, on[kind])
         if verdict == _UNCLEAR and not reason:
             reason = "the interval reaches across" if found["interval"] else "the number has no interval"
-        verdicts.append(Verdict(rules.KINDS[kind], verdict, _with_titles(reason, named, titles)))
+        far = rules.how_far(on[kind])
+        number = rules.number_of(claim, on[kind]) + (f" ({far})" if far else "")
+        verdicts.append(Verdict(rules.KINDS[kind], verdict, _with_titles(reason, named, titles), number))
     limits = ""
     if "surrogate" in on:
         limits = _RESULT.sub(functools.partial(_number, root), rules.limits_of(claim, on["surrogate"]))
         limits = f"What surrogate labels can say: {wording.as_words(limits, titles)}"
-    return Ruling(said, numbers, verdicts, limits)
+    return Ruling(said, numbers, verdicts, limits, title, wanted)
+
+
+def _with_minus(text: str) -> str:
+    return re.sub(r"(?<= )-(?=\d)", "−", text)
 
 
 def _facts(claim: Mapping[str, Any], content: Mapping[str, Any], titles: Mapping[str, str] | None) -> list[str]:

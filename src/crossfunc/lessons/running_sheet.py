@@ -13,6 +13,7 @@ from crossfunc.lessons.freshness import check_lesson
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import listed, load_if_recorded
 from crossfunc.lessons.slides import (
+    RECAP,
     Slide,
     figures_without_slide,
     lesson_title,
@@ -26,7 +27,7 @@ __all__ = ["EXERCISE", "Aside", "Block", "as_text", "read_asides", "running_bloc
 EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
 TEACHING = "teach.md"
 PRIMER = "functionals.md"
-_BOARD = re.compile(r"^\*\*The board before lesson (\w+)\.\*\* (.*?)\n\n", re.M | re.S)
+_BOARD = re.compile(r"^\*\*The board (before|in) lesson (\w+)\.\*\* (.*?)\n\n", re.M | re.S)
 _LOOK_UPS = re.compile(r"^\*\*Who and what, in a line each\.\*\* (.*?)\n\n", re.M | re.S)
 _LESSONS = re.compile(r"\blessons? (\d+b?(?:(?:, | and )\d+b?)*)")
 _SLIDE = re.compile(r"\{slide ([\w-]+)\}")
@@ -44,17 +45,19 @@ class Block(NamedTuple):
 class Aside(NamedTuple):
     """What stands on the sheet beside lessons, from the pages of the book and from the course's other papers.
 
-    Lines on a board by lesson, what to say once, questions, who and what a day speaks of, slides of the page on
-    functionals; then the key of the groups' first task, that of the quiz by lesson, and the rulings of the debate.
+    Lines on a board by lesson, those before it and those within, what to say once, questions, who and what a day speaks
+    of, slides of the page on functionals; then the key of the groups' first task, that of the quiz by lesson, and the
+    rulings of the debate.
     """
 
     boards: Mapping[str, Sequence[str]] = {}
+    boards_within: Mapping[str, Sequence[str]] = {}
     labels: str = ""
     questions: tuple[tuple[str, str], ...] = ()
     look_ups: tuple[str, ...] = ()
     primer: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    quiz: Mapping[str, str] = {}
+    quiz: Mapping[str, Sequence[str]] = {}
     rulings: Mapping[str, debate.Ruling] = {}
 
 
@@ -76,19 +79,17 @@ def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
     LessonError
         A page without its board, without what to say once or who and what there is, or questions without answers.
     """
-    boards: dict[str, list[str]] = {}
+    boards: dict[str, dict[str, list[str]]] = {"before": {}, "in": {}}
     labels = ""
     look_ups: tuple[str, ...] = ()
     primer: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()
     if (page := book / TEACHING).is_file():
         text = page.read_text(encoding="utf-8")
-        boards = {
-            found[1].zfill(2): [wording.as_words(line, titles) for line in found[2].splitlines()]
-            for found in _BOARD.finditer(text)
-        }
+        for when, lesson, body in _BOARD.findall(text):
+            boards[when][_number_of(lesson)] = [wording.as_words(line, titles) for line in body.splitlines()]
         said, lines = _LABELS.search(text), _LOOK_UPS.search(text)
-        if not boards or not said or not lines:
+        if not boards["before"] or not said or not lines:
             raise LessonError(
                 f"{page}: the running sheet takes a paragraph “**The board before lesson N.**”, one “**Who and what, "
                 "in a line each.**” and a point “Say once, early, which labels …” from here: keep their first words."
@@ -104,7 +105,12 @@ def read_asides(book: Path, titles: Mapping[str, str] | None = None) -> Aside:
         if len(asked) != len(answered):
             raise LessonError(f"{page}: {len(asked)} questions and {len(answered)} answers.")
         questions = tuple(zip(asked, answered, strict=True))
-    return Aside(boards, labels, questions, look_ups, primer)
+    return Aside(boards["before"], boards["in"], labels, questions, look_ups, primer)
+
+
+def _number_of(spoken: str) -> str:
+    """A lesson's number from how it is spoken of: "04b" of "4b"."""
+    return spoken.zfill(2 + (not spoken.isdigit()))
 
 
 def _admonitions(text: str) -> tuple[str, str]:
@@ -145,13 +151,16 @@ def running_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
 
 def _rendered(words: str) -> str:
     """Markdown as HTML, with what there is to say, to ask and to answer in bold type."""
-    return printed_pages.render(re.sub(r"^( *- )(say|ask|answer|slide \d+):", r"\1**\2**:", words, flags=re.M))
+    return printed_pages.render(re.sub(_KEYS, r"\1**\2**:", words, flags=re.M))
 
 
+_KEYS = r"^( *- )(say|ask|answer|best for|best against|to close|the board|slide \d+):"
 _STYLE = """
 h2 { border-bottom: 2px solid #333; margin-top: 1.5em; }
 .beside { display: grid; grid-template-columns: 7.5cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.3cm 0;
   break-inside: avoid; }
+h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.3em 0; }
+h3 + p { break-after: avoid; } h3 ~ ul { break-inside: avoid; }
 .beside img { width: 100%; max-height: 6.5cm; object-fit: contain; object-position: top; }
 .beside ul { margin: 0; padding-left: 1em; } .beside > div > ul { list-style: none; padding: 0; }
 """
@@ -185,7 +194,7 @@ def running_blocks(
     slides: dict[str, list[tuple[int, Slide]]] = {}
     counter = count(1)
     for plan in plans:
-        slides[plan.lesson.number] = [(next(counter), slide) for slide in slide_titles(plan, course.figures)]
+        slides[plan.lesson.number] = [(next(counter), slide) for slide in _slides_of(plan, course)]
     numbers = {plan.lesson.number for plan in plans}
     fitting = {
         name: parts
@@ -208,14 +217,14 @@ def running_blocks(
         before = _before_slides(plan, course, own.get(number), aside)
         lines += [*before, "The slides:", ""] if before else []
         blocks += [Block(line) for line in lines]
-        blocks += [_slide_block(at, slide, course) for at, slide in slides[number][1:]]
+        blocks += _slide_blocks(slides[number], course, aside.boards_within.get(number, ()))
         lines = [*_without_slide(plan, course), *_exercise_lines(plan, course, fitting, at_slide, titles)]
         blocks += [Block(line) for line in [*lines, ""]]
     return blocks + [Block(line) for line in _after_lessons(aside, fitting, course, numbers)]
 
 
 def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[str]:
-    """What there is to a lesson before its slides: numbers on screens, the board, the key of the groups' first task."""
+    """What there is to a lesson before its slides: numbers on screens, a board, the key of the groups' first task."""
     lines = _screen_lines(course, plan, own)
     if board := aside.boards.get(plan.lesson.number):
         lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
@@ -224,10 +233,25 @@ def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -
     return lines
 
 
+def _slides_of(plan: Plan, course: Course) -> list[Slide]:
+    return slide_titles(plan, course.figures, course.slides.get(plan.lesson.number))
+
+
+def _slide_blocks(shown: Sequence[tuple[int, Slide]], course: Course, board: Sequence[str]) -> list[Block]:
+    """A lesson's slides, its goal where something is said at it, and a board in front of the recap."""
+    (first, front), *others = shown
+    goal = [(first, front._replace(title="the goal"))] if front.say else []
+    blocks = [_slide_block(at, slide, course) for at, slide in [*goal, *others]]
+    end = len(blocks) - (shown[-1][1].title == RECAP)
+    lines = [Block("\n".join(["- the board:", *(f"  - {line}" for line in board)]))] if board else []
+    return [*blocks[:end], *lines, *blocks[end:]]
+
+
 def _slide_block(at: int, slide: Slide, course: Course) -> Block:
     """A slide's number and title, with what there is to say, to ask and to answer, and its figure once it is shown."""
     about = course.figures.get(slide.figure, {})
     lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
+    lines += [f"  - say: {slide.say}"] if slide.say else []
     lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
     return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure)
 
@@ -272,16 +296,16 @@ def _when_taught(number: str, fitting: Mapping[str, Sequence[Mapping[str, Any]]]
 def _after_lessons(
     aside: Aside, fitting: Mapping[str, Sequence[Mapping[str, Any]]], course: Course, numbers: Collection[str]
 ) -> list[str]:
-    """The key of the quiz and the verdicts of the debate, where a plan has them."""
+    """The key of the quiz and the claims of the debate, where a plan has them."""
     lines = []
     if (when := _when(fitting, course, lambda part: part.get("quiz"))) and aside.quiz:
-        lines += ["## The quiz", "", *when, "The key; reasons are in `quiz.md`:", ""]
-        lines += [f"- lesson {spoken_number(n)}: {key}" for n, key in aside.quiz.items() if n in numbers]
+        lines += ["## The quiz", "", *when]
+        for number, key in aside.quiz.items():
+            if number in numbers:
+                lines += [f"- lesson {spoken_number(number)}", *(f"  - {line}" for line in key)]
         lines.append("")
-    if (when := _when(fitting, course, lambda part: part.get("debate"))) and (
-        table := debate.verdict_table(aside.rulings)
-    ):
-        lines += ["## The debate", "", *when, *_OF_DEBATE, "", *table, ""]
+    if (when := _when(fitting, course, lambda part: part.get("debate"))) and course.debate:
+        lines += ["## The debate", "", *when, *_OF_DEBATE, "", *debate.sheet_lines(course.debate, aside.rulings)]
     return lines
 
 
@@ -404,7 +428,8 @@ _OF_PLANS = ["Behind the minutes of an exercise stand the plans that have it."]
 _OF_GROUPS = "What the groups' first task comes to (what their second prints is in `groups.md`):"
 _OF_DEBATE = [
     "Each group takes a slip of `print/debate-slips.html`, half of it for the claim and half against, and in its three",
-    "minutes has one argument for, one against, and the verdict that the group itself gives. Then read out the row:",
+    "minutes has one argument for, one against, and the verdict that the group itself gives. A side that is stuck gets",
+    "its best point from here; then read out the verdicts, and close with the sentence.",
 ]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",

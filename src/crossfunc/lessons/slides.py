@@ -17,6 +17,7 @@ from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.sources import spoken_number
 
 __all__ = [
+    "RECAP",
     "Slide",
     "cell_text",
     "draw_interactive",
@@ -32,6 +33,7 @@ __all__ = [
 
 LONGER = "Longer run: "
 QUESTION = "Before the next figure"
+RECAP = "Recap"
 STORY_FIGURE = "fig-03-story"
 SLIDE_TAG = "slide"
 _HEADLINE_PT, _CAPTION_PT, _RECAP_PT, _QUESTION_PT = 24, 12, 20, 28
@@ -39,11 +41,12 @@ _WIDTH_OVER_HEIGHT = 16 / 9
 
 
 class Slide(NamedTuple):
-    """A slide's title, the figure that it shows or asks about, and what of the figure's remarks is for it."""
+    """A slide's title, the figure that it shows or asks about, what of its remarks is for it; what else to say."""
 
     title: str
     figure: str = ""
     remarks: tuple[str, ...] = ()
+    say: str = ""
 
 
 def lesson_title(plan: Plan) -> str:
@@ -80,6 +83,7 @@ def write_slides(
     titles: Mapping[str, str] | None = None,
     drawn: Mapping[str, bytes] | None = None,
     remarks: Mapping[str, Mapping[str, Any]] | None = None,
+    said: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write the slides of lessons: the goal of each, what it lists under the tag "slide", its named figures, its recap.
 
@@ -100,10 +104,13 @@ def write_slides(
         Name of a figure to what to `say`, to `ask` and to `answer`, which stand in the notes above the description.
         With `before`, the question has a slide of its own in front of the figure's, so that nobody has read the answer
         off a headline; `headline` stands above the figure in place of its caption's first words.
+    said : mapping, optional
+        Number of a lesson to what to say at its slides without a figure, for their notes: at its `goal`, at its
+        `recap`, and at its `lists` by their headings.
     """
     deck = _new_deck()
     for plan in plans:
-        _add_lesson(deck, plan, titles, drawn, remarks or {})
+        _add_lesson(deck, plan, titles, drawn, remarks or {}, (said or {}).get(plan.lesson.number, {}))
     return _save(deck, path)
 
 
@@ -121,8 +128,7 @@ def write_page_slides(
     _fill(front.placeholders[1], "\n".join(points), 22)
     slides = [(title, front), *((title, _add_points(deck, title, points)) for title, points in sections)]
     for title, slide in slides:
-        if words := (say or {}).get(title):
-            slide.notes_slide.notes_text_frame.text = f"Say: {words}"
+        _note_say(slide, (say or {}).get(title))
     return _save(deck, path)
 
 
@@ -142,12 +148,18 @@ def _page_slides(text: str, titles: Mapping[str, str] | None) -> list[tuple[str,
     return found
 
 
-def slide_titles(plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = None) -> list[Slide]:
+def slide_titles(
+    plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = None, said: Mapping[str, Any] | None = None
+) -> list[Slide]:
     """Return the title of each of a lesson's slides, in their order, with its figure and what is said at it.
 
-    A figure whose remarks have `before` is asked about on a slide of its own, in front of it.
+    A figure whose remarks have `before` is asked about on a slide of its own, in front of it; `said` is of slides
+    without a figure, as `write_slides` takes it for each lesson.
     """
-    slides = [Slide(lesson_title(plan)), *(Slide(heading) for heading, _ in _lists(plan, None))]
+    said = said or {}
+    of_lists = said.get("lists", {})
+    slides = [Slide(lesson_title(plan), say=said.get("goal", ""))]
+    slides += [Slide(heading, say=of_lists.get(heading, "")) for heading, _ in _lists(plan, None)]
     for note, *_ in _figures(plan):
         name = note["name"]
         about = (remarks or {}).get(name, {})
@@ -155,7 +167,7 @@ def slide_titles(plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = N
             slides.append(Slide(QUESTION, name, ("ask",)))
         parts = ("say", "answer") if about.get("before") else ("say", "ask", "answer")
         slides.append(Slide(_headline(note, about), name, parts if about else ()))
-    return [*slides, *([Slide("Recap")] if _recap(plan, None) else [])]
+    return [*slides, *([Slide(RECAP, say=said.get("recap", ""))] if _recap(plan, None) else [])]
 
 
 def _headline(note: Mapping[str, str], about: Mapping[str, Any]) -> str:
@@ -192,13 +204,14 @@ def _figures(plan: Plan) -> list[tuple[Mapping[str, str], bytes | None, str]]:
     return found
 
 
-def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, remarks: Mapping) -> None:
+def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, remarks: Mapping, words: Mapping) -> None:
     front = deck.slides.add_slide(deck.slide_layouts[0])
     _fill(front.shapes.title, lesson_title(plan), 40)
     _fill(front.placeholders[1], _goal(plan, titles), 22)
     _add_note(deck, front, _sizes(plan))
+    _note_say(front, words.get("goal"))
     for heading, points in _lists(plan, titles):
-        _add_points(deck, heading, points)
+        _note_say(_add_points(deck, heading, points), words.get("lists", {}).get(heading))
     numbers = wording.figure_numbers(plan.lesson.text, plan.lesson.number)
     for note, png, profile in _figures(plan):
         picture = png or (drawn or {}).get(note["name"])
@@ -211,7 +224,13 @@ def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, rem
         slide = _add_figure(deck, note, about, picture, number, profile)
         slide.notes_slide.notes_text_frame.text = "\n".join([*said, "", note["alt"]] if about else [note["alt"]])
     if points := _recap(plan, titles):
-        _add_points(deck, "Recap", points)
+        _note_say(_add_points(deck, RECAP, points), words.get("recap"))
+
+
+def _note_say(slide, words: str | None) -> None:
+    """Put what there is to say into a slide's notes."""
+    if words:
+        slide.notes_slide.notes_text_frame.text = f"Say: {words}"
 
 
 def _add_points(deck, heading: str, points: Sequence[str], size: int = _RECAP_PT):
