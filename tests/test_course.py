@@ -406,12 +406,14 @@ def test_words_at_slides_and_to_close_with_have_their_fields(tmp_path, changes, 
 
 def test_the_key_of_the_quiz_has_the_question_the_letter_and_why(own_course):
     (line,) = courses.quiz_key(courses.Course({}, COURSE["quiz"], []), "06")
-    assert re.fullmatch(r"1 [ab]: Up\? \*\*yes\*\*\. It rises\.", line)
+    assert re.fullmatch(r"\*\*1 [ab]\*\*: Up\? \*\*yes\*\*\. It rises\.", line)
     (first, _) = courses.quiz_key(own_course, "04b")
-    letter = first[2]
+    letter = first[4]
     quiz = courses.quiz_text(own_course, ["04b"])
     assert f"   - {letter}) about as far per step\n" in quiz.partition("\n2. ")[0]
-    asked = "A reference is pulled a thousand times harder. With Adam it moves **about as far per step**. Adam divides"
+    asked = (
+        "A reference is pulled a thousand times harder. With Adam it moves ... **about as far per step**. Adam divides"
+    )
     assert asked in first
 
 

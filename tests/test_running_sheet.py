@@ -10,8 +10,9 @@ import pytest
 from test_course import COURSE, PAGE, PNG
 
 from crossfunc.lessons import course as courses
-from crossfunc.lessons import course_file, declared, running_sheet, wording
+from crossfunc.lessons import course_file, declared, four_methods, running_sheet, wording
 from crossfunc.lessons.debate import Ruling, Verdict
+from crossfunc.lessons.figures import references as draw
 from crossfunc.lessons.running_sheet import Aside, Block, read_asides, running_page
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
 
@@ -220,6 +221,28 @@ def test_what_is_said_of_labels_names_the_lessons_of_the_day():
     assert running_sheet._of_taught(said, ["01", "03", "04b", "06"]) == (
         "DFT in lessons 3 and 4b, surrogate in lesson 1; lessons 3 and 6 have more, lesson 5 not."
     )
+
+
+def test_a_figure_of_several_sources_begins_with_which_marker_is_which():
+    said = {key: one["say"] for key, one in courses.read_course(own_lessons() / "course.yml").figures.items()}
+    first = said["fig-03-agreement"].partition(". ")[0]
+    drawn = [marker for _, _, marker in draw._SOURCES.values()]
+    words = {"o": "Blue dots", "x": "orange crosses", "s": "grey squares", "+": "violet pluses"}
+    assert [first.index(words[marker]) for marker in drawn] == sorted(first.index(word) for word in words.values())
+    assert first.index("with GPAW") < first.index("grey squares") < first.index("with VASP")
+    assert said["fig-04-moved"].startswith("Stars are the published r²SCAN checkpoint, the paper's own Method 4")
+    assert "our own DFT" in said["fig-04-moved"].partition(". ")[0]
+
+
+def test_rows_of_the_errors_of_each_method_are_pointed_at_from_the_top_to_the_foot():
+    said = courses.read_course(own_lessons() / "course.yml").figures["fig-04-errors"]["say"]
+    steps = re.split(r" \(\d\) ", said)[1:]
+    rows = ["model-aware", "1", "2", "3", "4", "model-aware, then trained", four_methods.PUBLISHED]
+    assert [four_methods.ROWS.index(row) for row in rows] == sorted(map(four_methods.ROWS.index, rows))
+    named = ["hollow ones at the top", "Method 1", "Methods 2 and 3", "Method 4", "hollow row at the foot"]
+    assert [name in step for name, step in zip(named, steps, strict=True)] == [True] * 5
+    assert "“model-aware, then trained”" in steps[3]
+    assert not re.search(r"\d+(?:\.\d+)? (?:meV|eV|GPa|%)", said)
 
 
 def test_an_exercise_on_paper_has_the_numbers_of_its_lesson_and_names_slides_of_figures():

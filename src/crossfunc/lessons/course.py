@@ -454,12 +454,11 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
 
 
 def quiz_key(course: Course, number: str) -> list[str]:
-    """Return the key of a lesson's quiz, a line for each question: "1 b: The error goes **down**. It is a mean."."""
+    """Return the key of a lesson's quiz, a line for each question: "**1 b**: The error goes ... **down**. A mean."."""
     found = []
     for k, one in enumerate(course.quiz[number], start=1):
         letter = chr(ord("a") + shuffled(one["choices"], f"{number}-{k}").index(one["right"]))
-        asked = one["ask"].removesuffix("...").strip()
-        found.append(f"{k} {letter}: {asked} **{one['right']}**. {one['because']}")
+        found.append(f"**{k} {letter}**: {one['ask']} **{one['right']}**. {one['because']}")
     return found
 
 

@@ -156,12 +156,14 @@ def _rendered(words: str) -> str:
 
 _KEYS = r"^( *- )(say|ask|answer|best for|best against|to close|the board|slide \d+):"
 _STYLE = """
-h2 { border-bottom: 2px solid #333; margin-top: 1.5em; }
-.beside { display: grid; grid-template-columns: 7.5cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.3cm 0;
+body { font-size: 10pt; line-height: 1.35; }
+p, ul, ol { margin: 0.5em 0; } li ul { margin: 0; } ul, ol { padding-left: 1.4em; }
+h2 { border-bottom: 2px solid #333; margin-top: 1.2em; }
+.beside { display: grid; grid-template-columns: 7.5cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.2cm 0;
   break-inside: avoid; }
-h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.3em 0; }
+h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.2em 0; }
 h3 + p { break-after: avoid; } h3 ~ ul { break-inside: avoid; }
-.beside img { width: 100%; max-height: 6.5cm; object-fit: contain; object-position: top; }
+.beside img { width: 100%; max-height: 5.5cm; object-fit: contain; object-position: top; }
 .beside ul { margin: 0; padding-left: 1em; } .beside > div > ul { list-style: none; padding: 0; }
 """
 
