@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from crossfunc.lessons import course as courses
-from crossfunc.lessons import course_file, group_sheets, printed_pages, wording
+from crossfunc.lessons import course_file, group_outcomes, group_sheets, printed_pages, wording
 from crossfunc.lessons.course_texts import contents_text
 from crossfunc.lessons.plans import plan_run
 from crossfunc.lessons.run import run_lessons
 from crossfunc.lessons.running_sheet import EXERCISE, as_text, running_blocks
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
+from crossfunc.lessons.verdicts import CALLS, CLOSEST
 
 LESSON = """\
 # ---
@@ -619,10 +620,8 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     key = (out / "instructors" / "groups.md").read_text()
     (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
     head = "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to"
-    assert (
-        f"{head} (what their second prints is in `groups.md`):\n\n{of_group}\n\nThe slides:\n\n- slide 1: the goal\n"
-        in sheet
-    )
+    assert f"{head}:\n\n{of_group}\n\nWhat the second task comes to in group A is not known yet" in sheet
+    assert f"\n{group_sheets.GOOD_ANSWER}\n\nThe slides:\n\n- slide 1: the goal\n" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
     assert "**06.1** (7 min). Does it rise?" in sheet
     notes = [slide.notes_slide.notes_text_frame.text for slide in Presentation(out / "slides" / "all.pptx").slides]
@@ -715,23 +714,93 @@ def test_the_command_takes_the_lessons_of_a_plan_and_names_those_that_there_are(
     refused = CliRunner().invoke(app, [*call, "Two days"])
     assert refused.exit_code == 1
     assert "no plan 'Two days'; course.yml has: One day" in " ".join(refused.output.split())
-    assert CliRunner().invoke(app, [*call, "One day", "--groups"]).exit_code == 0
+    assert CliRunner().invoke(app, [*call, "One day"]).exit_code == 0
     ((plans, more),) = asked
     assert [plan.lesson.number for plan in plans] == ["06"]
-    assert (more["day"], more["run_groups"]) == ("One day", True)
+    assert more["day"] == "One day"
 
 
-def test_groups_are_executed_where_it_is_asked_for_and_their_outcome_is_for_those_who_teach(
-    made, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("tasks", "options", "executed"),
+    [
+        (2, ["--plan", "One day"], True),
+        (1, ["--plan", "One day"], False),
+        (2, [], False),
+        (2, ["--plan", "One day", "--no-groups"], False),
+        (1, ["--plan", "One day", "--groups"], True),
+        (2, ["--groups"], True),
+    ],
+)
+def test_groups_are_executed_where_a_plan_needs_it_unless_something_else_is_said(
+    made, tmp_path, monkeypatch, tasks, options, executed
 ):
-    ran = []
-    monkeypatch.setattr(group_sheets, "outcome_of", lambda given, letter: ran.append((given, letter)) or "none  FeO")
-    courses.write_course(made[2], tmp_path / "course", made[3], run_groups=True)
-    ((given, letter),) = ran
+    from typer.testing import CliRunner
+
+    from crossfunc.cli import app
+
+    (part,) = COURSE["plans"]["One day"]
+    elsewhere = {"from": "10:00", "to": "11:30", "what": "No lesson of groups", "lessons": [], "exercises": []}
+    plans = {
+        "One day": [part | {"tasks": tasks}, elsewhere | {"tasks": 3}],
+        "Other": [part | {"tasks": 3, "to": "11:30"}],
+    }
+    given, asked = replace(made[3], plans=plans), []
+    monkeypatch.setattr(courses, "read_course", lambda path: given)
+
+    def stand_in(*_, run_groups, report, **__):
+        asked.append(run_groups)
+        report("group A: \x1b[31mdone")
+        return [], ""
+
+    monkeypatch.setattr(courses, "write_course", stand_in)
+    call = ["course", "--profile", "smoke", "--root", str(made[0].parent), "--out", str(tmp_path / "no")]
+    done = CliRunner().invoke(app, [*call, *options])
+    assert done.exit_code == 0, done.output
+    assert asked == [executed]
+    assert "group A: \\x1b[31mdone" in done.output
+
+
+def test_the_real_plans_execute_groups_for_one_day_and_five_hours(own_course):
+    needing = [name for name in own_course.plans if courses.needs_outcomes(own_course, name)]
+    assert needing == ["One day", "Five hours"]
+
+
+ROW = dict(zip([*CALLS, *CLOSEST], ("none", "Fe*O*", "<b>FeO", 2.0, -30.0), strict=True))
+
+
+def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made, tmp_path, monkeypatch):
+    ran, said = [], []
+    outcome = group_outcomes.Outcome("none  FeO", {"Method 1": ROW})
+    monkeypatch.setattr(group_outcomes, "outcome_of", lambda task, letter, _: ran.append((task, letter)) or outcome)
+    monkeypatch.setattr(group_outcomes, "_FILLED", "figures.show(")  # what this lesson has
+    plans, folder = [replace(plan, folder=tmp_path / "smoke") for plan in made[2]], tmp_path / "course" / "instructors"
+
+    def write(course=made[3], **more):
+        courses.write_course(made[2], tmp_path / "course", course, students=plans, report=said.append, **more)
+        return (folder / "running-sheet.md").read_text(), (folder / "groups.md").read_text()
+
+    sheet, key = write()
+    assert (ran, said) == ([], [])
+    assert "in group A is not known yet: give the command that made this course with `--groups`" in sheet
+    assert "is not known yet" in key
+    write(run_groups=True)
+    ((task, letter),) = ran
     assert letter == "A"
-    assert "elements = ['Li', 'Fe', 'O']" in json.dumps(given)
-    assert "```text\nnone  FeO\n```" in (tmp_path / "course" / "instructors" / "groups.md").read_text()
-    assert "`--groups`" in (made[0] / "instructors" / "groups.md").read_text()
+    assert "elements = ['Li', 'Fe', 'O']" in json.dumps(task)
+    sheet, key = write()  # kept from before, and so it costs nothing
+    assert len(ran) == 1
+    assert [line.partition(", one")[0] for line in said] == ["executing lesson 6 for group A", "group A: done in 0 s"]
+    assert "- **A**: Method 1 misses Fe\\*O\\*. Closest call of Method 1: \\<b\\>FeO, unstable by 2.0 meV/atom" in sheet
+    assert "not known yet" not in sheet + key
+    assert "```text\nnone  FeO\n```" in key
+    assert "misses Fe*O*. Closest" in (folder / "running-sheet.html").read_text()
+    assert "&lt;b&gt;FeO, unstable" in (folder / "running-sheet.html").read_text()
+    (part,) = made[3].plans["One day"]
+    by_hand = replace(made[3], plans={"One day": [part | {"tasks": 1}]})
+    sheet, _ = write(by_hand)
+    assert "What the groups' first task comes to:" in sheet
+    assert "second task" not in sheet
+    assert "Good answers" not in sheet
 
 
 def test_the_hand_out_has_the_methods_of_a_lesson(made, monkeypatch, tmp_path):

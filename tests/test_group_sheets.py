@@ -1,63 +1,28 @@
 """Sheets of the groups: what the second task prints, and what those who teach have of it."""
 
-import sys
-
 import pandas as pd
-import pytest
 
-from crossfunc.lessons import group_sheets, verdicts
-from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
-
-
-def cell(source):
-    return {"cell_type": "code", "id": "x", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
-
-
-def notebook(*sources):
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return {"cells": [cell(s) for s in sources], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-
-
-TOY = "import pandas as pd\nclass verdicts:\n    close_calls = staticmethod(lambda p: pd.Series(p))\npoints = {}"
+from crossfunc.lessons import group_outcomes, group_sheets, verdicts
+from crossfunc.lessons.group_outcomes import Outcome
+from crossfunc.lessons.sources import find_lessons, own_lessons
 
 
 def test_a_closest_call_is_named_where_no_verdict_is_wrong():
     report = pd.DataFrame({"id": ["A", "B", "C"], "reference_ev": [-0.2, 0.1, 0.3], "model_ev": [-0.1, 0.002, None]})
     right, wrong = report, report.assign(model_ev=[0.05, -0.04, 0.001])
     table = verdicts.close_calls({"right": right, "wrong": wrong, "empty": report.iloc[:0]})
-    assert table.loc["right"].tolist() == ["none", "B", 2.0, 100.0]
-    assert table.loc["wrong"].tolist() == ["A, B", "C", 1.0, 300.0]
-    assert table.loc["empty", "judged otherwise"] == "none"
+    assert table.columns.tolist() == [*verdicts.CALLS, *verdicts.CLOSEST]
+    assert table.loc["right"].tolist() == ["none", "none", "B", 2.0, 100.0]
+    assert table.loc["wrong"].tolist() == ["B", "A", "C", 1.0, 300.0]
+    assert table.loc["empty"].tolist()[:2] == ["none", "none"]
     many = pd.DataFrame({"id": [*"ABCDE"], "reference_ev": [-0.2] * 5, "model_ev": [0.1] * 5})
-    assert verdicts.close_calls({"many": many}).loc["many", "judged otherwise"] == "A, B, 3 more"
-    assert list(table.columns[2:]) == ["model (meV/atom)", "reference (meV/atom)"]
-
-
-@pytest.mark.parametrize("as_lines", [False, True])
-def test_a_groups_notebook_runs_as_far_as_its_second_task(as_lines):
-    given = notebook(
-        TOY,
-        "import sys\nfor name in ('a', sys.executable):\n    points[name] = 7",
-        "raise SystemError('beyond the task')",
-    )
-    for one in given["cells"] if as_lines else []:
-        one["source"] = one["source"].splitlines(keepends=True)  # as in a file
-    printed = group_sheets.outcome_of(given, "A")
-    assert [line.split() for line in printed.splitlines()] == [["a", "7"], [sys.executable, "7"]]
-    assert len(given["cells"]) == 3  # what is handed out is as it was
-
-
-def test_a_notebook_that_does_not_come_as_far_is_named():
-    with pytest.raises(LessonError, match="group B: no cell of the lesson fills `points`"):
-        group_sheets.outcome_of(notebook(TOY), "B")
-    with pytest.raises(LessonError, match=r"group C: its notebook does not run as far as the second task: .*no more"):
-        group_sheets.outcome_of(notebook("raise RuntimeError('no more')\npoints[name] = 1"), "C")
+    assert verdicts.close_calls({"many": many}).loc["many"].tolist()[:2] == ["none", "A, B, 3 more"]
 
 
 def test_lesson_6_fills_points_in_one_cell_and_the_sheet_asks_for_what_it_imports():
     (lesson,) = [one for one in find_lessons(own_lessons()) if one.number == "06"]
     cells = [one.source for one in lesson.notebook().cells if one.cell_type == "code"]
-    assert len([source for source in cells if group_sheets._FILLED in source]) == 1
+    assert len([source for source in cells if group_outcomes._FILLED in source]) == 1
     assert any("    verdicts,\n" in source for source in cells)
     group = {"name": "an oxide", "binary": ["Fe", "O"], "by_hand": "Fe2O3"}
     phases = pd.DataFrame({"phase": [], "share": [], "energy": []})
@@ -65,10 +30,73 @@ def test_lesson_6_fills_points_in_one_cell_and_the_sheet_asks_for_what_it_import
     assert "`verdicts.close_calls(points)`" in group_sheets.group_text("A", group, "06_x", phases)
 
 
+FOUND = [("A", "Fe2O3", "Fe + O", "-1.000 eV/atom"), ("B", "NiO", "Ni + O", "-2.000 eV/atom")]
+START, OTHER = "GGA model as it comes", "model-aware, then trained"
+
+
+def row(in_vain, missed, *closest):
+    return dict(zip([*verdicts.CALLS, *verdicts.CLOSEST], (in_vain, missed, *closest), strict=True))
+
+
+def key_of(**rows):
+    """The line of group A where these rows, by the last word of a model's name, are not as all others."""
+    names = {name.split()[-1]: name for name in (START, *verdicts.METHODS, OTHER)}
+    as_reference = row("none", "none", "FeO", -30.0, -40.0)
+    calls = {name: rows.get(f"m_{word}", as_reference) for word, name in names.items()}
+    calls[verdicts.PUBLISHED] = rows.get("published", row("none", "none", "Fe3O4", -1.0, -1.0))
+    lines = group_sheets.second_task_lines(["A"], {"A": Outcome("", calls)})
+    (line,) = (line for line in lines if line.startswith("- **A**: "))
+    return line.removeprefix("- **A**: ")
+
+
 def test_the_key_has_what_each_group_sees_or_how_to_get_it():
-    found = [("A", "Fe2O3", "Fe + O", "-1.000 eV/atom")]
-    known = group_sheets.key_text(found, {"A": "model  none  FeO"})
+    known = group_sheets.key_text(FOUND[:1], {"A": Outcome("model  none  FeO", {})})
     assert "- **A**: Fe2O3 → Fe + O, -1.000 eV/atom" in known
     assert "Group A sees:\n\n```text\nmodel  none  FeO\n```" in known
     assert "`--groups`" not in known
-    assert "With `--groups`, the command that made this course executes lesson 6" in group_sheets.key_text(found, {})
+    unknown = group_sheets.key_text(FOUND, {"A": Outcome("model", {})})
+    assert "What the second task comes to in group B is not known yet" in unknown
+    assert "in group A and B is not known yet: give the command" in group_sheets.key_text(FOUND, {})
+
+
+def test_the_page_on_groups_and_the_sheet_say_the_same_of_a_good_answer():
+    (gist,) = (line for line in group_sheets.second_task_lines(["A"], {}) if line.startswith("At the students'"))
+    assert " ".join(gist.split()) in " ".join(group_sheets.key_text(FOUND, {}).split())
+    assert "Good answers say *why*" in gist
+    assert "by construction: that is no success" in gist
+
+
+def test_models_that_agree_share_the_words_of_a_line():
+    assert key_of(
+        m_1=row("none", "Fe2O3, FeO, 4 more", "Li2O", 2.2, -1792.6), m_3=row("FeO2", "none", "FeO", -35, -40)
+    ) == (
+        "Method 1 misses Fe2O3, FeO, 4 more; Method 3 looks in vain for FeO2; no other model judges otherwise. "
+        "Closest call of all but Method 1: FeO, stable by 30.0 to 35.0 meV/atom (reference: stable by 40.0); "
+        "of Method 1: Li2O, unstable by 2.2 meV/atom (reference: stable by 1792.6)."
+    )
+    assert key_of().startswith("No model judges otherwise than the reference. Closest call of all: FeO, stable by 30.0")
+    both, missed = row("X", "Y", "FeO", 5.0, -40.0), row("none", "Y", "FeO", -5.0, -40.0)
+    assert key_of(m_1=both, **{f"m_{k}": missed for k in ("comes", "2", "3", "4", "trained")}).startswith(
+        "All but Method 1 miss Y; Method 1 misses Y and looks in vain for X. "
+        "Closest call of all: FeO, stable by 5.0 or unstable by 5.0 meV/atom"
+    )
+    nothing = row("none", "none", None, None, None)
+    names = ("comes", "1", "2", "3", "4", "trained")
+    assert key_of(**{f"m_{k}": nothing for k in names}) == "No model judges otherwise than the reference."
+
+
+def test_the_model_that_made_the_labels_is_no_success_and_named_where_it_differs():
+    assert "ublished" not in key_of()
+    assert key_of(published=row("none", "Fe3O4", "Fe3O4", 1.0, -1.0)).startswith(
+        "Published r²SCAN model misses Fe3O4; no"
+    )
+
+
+def test_names_of_data_are_text_on_sheet_and_page():
+    line = key_of(m_1=row("<b>*X*</b>", "none", "[a](b)_c_", 2.0, 1.0))
+    assert "\\<b\\>\\*X\\*\\</b\\>" in line
+    assert "\\[a\\](b)\\_c\\_" in line
+    first = group_sheets.key_lines([("A", "*X*", "<i> + O", "-1.000 eV/atom")])
+    assert first == ["**A**: \\*X\\* → \\<i\\> + O, -1.000 eV/atom"]
+    key = group_sheets.key_text(FOUND[:1], {"A": Outcome("```\n# X\x1b", {})})
+    assert "````text\n```\n# X\\x1b\n````" in key

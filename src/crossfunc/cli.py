@@ -53,7 +53,7 @@ class _ErrorsInOneBlock(TyperGroup):
             raise typer.Exit(status_of(error)) from None
 
 
-_GO_ON = {"finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
+_GO_ON = {"course", "finetune", "run", "units", "make-surrogate", "make-dft", "fetch", "materials-project"}
 _LOOKS_ONLY = {"hull", "atomref", "evaluate", "verdict", "check", "check-dft", "list", "bench", "advise"}
 
 
@@ -331,8 +331,14 @@ def course(
         typer.Option(help='Plan of notebooks/course.yml ("One day"): its lessons, and sheet and answers for it alone.'),
     ] = None,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Execute lesson 6 for each group, to say what its second task comes to.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--groups/--no-groups",
+            help="Execute lesson 6 for each group whose second task has no known outcome yet, in a minute or two each; "
+            "default: on with a plan in which groups have that task, else off.",
+            show_default=False,
+        ),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="The checkout; default: the one you are in.")] = None,
 ) -> None:
     """Write what a course needs: notebooks without and with solutions, checks, quizzes, slides, sheets, a hand-out."""
@@ -344,9 +350,11 @@ def course(
     about = courses.read_course(checkout / "notebooks" / courses.FILE)
     if plan is not None:
         lessons = lessons or courses.lessons_of(about, plan)
+    if groups is None:
+        groups = plan is not None and courses.needs_outcomes(about, plan)
     plans, of_students = (plan_run(checkout, name, lessons or ()) for name in (profile, students))
     written, notice = courses.write_course(
-        plans, out.resolve(), about, students=of_students, day=plan, run_groups=groups
+        plans, out.resolve(), about, students=of_students, day=plan, run_groups=groups, report=say
     )
     if notice:
         say(f"interactive figures are words on the slides: {notice}")

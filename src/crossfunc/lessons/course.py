@@ -13,16 +13,16 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossfunc.datasets import open_dataset
 from crossfunc.files import write_atomically
-from crossfunc.lessons import debate, group_sheets, printed_pages, running_sheet, wording
-from crossfunc.lessons.course_file import FILE, GROUP_LESSON, Course, lessons_of, of_plan, read_course
+from crossfunc.lessons import debate, group_outcomes, group_sheets, printed_pages, running_sheet, wording
+from crossfunc.lessons.course_file import FILE, GROUP_LESSON, Course, lessons_of, of_plan, read_course, tasks_asked
 from crossfunc.lessons.course_texts import MAIL, START, contents_text
 from crossfunc.lessons.exports import PLOTLY
 from crossfunc.lessons.freshness import check_lesson, require_fresh
@@ -41,11 +41,23 @@ from crossfunc.lessons.slides import (
 from crossfunc.lessons.sources import LessonError, spoken_number
 from crossfunc.lessons.written_folder import check_own, draft_folder, move_in
 
-__all__ = ["FILE", "Course", "check", "expected_number", "lessons_of", "of_plan", "read_course", "write_course"]
+__all__ = [
+    "FILE",
+    "Course",
+    "check",
+    "expected_number",
+    "lessons_of",
+    "needs_outcomes",
+    "of_plan",
+    "read_course",
+    "write_course",
+]
 
 ANSWERS_FILE = "answers.json"
 SOLUTION_TAG = "hide-cell"
 LIVE = "laboratory.md"
+SECOND = 2
+"""Task of a group's sheet whose key only its executed notebook has."""
 
 
 def write_course(
@@ -56,6 +68,7 @@ def write_course(
     students: Iterable[Plan] | None = None,
     day: str | None = None,
     run_groups: bool = False,
+    report: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Path], str]:
     """Write the editions, checks, quizzes, slides and sheets of executed lessons.
 
@@ -71,7 +84,10 @@ def write_course(
     day : str, optional
         A plan of the course: running sheet and answers have that plan and its exercises alone.
     run_groups : bool
-        Execute the lesson of the groups for each of them, for what their second task comes to.
+        Execute the lesson of the groups for each of them, for what their second task comes to; what an earlier call
+        kept of these is taken in any case.
+    report : callable
+        Called with a line for people as each group is done.
 
     Returns
     -------
@@ -101,7 +117,7 @@ def write_course(
     check_own(out)
     draft = draft_folder(out)
     try:
-        written, notice = _make(plans, own, draft, course, shown, run_groups)
+        written, notice = _make(plans, own, draft, course, shown, run_groups, report)
         move_in(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -116,11 +132,23 @@ def _shown(course: Course, day: str, plans: Sequence[Plan]) -> Course:
     return shown
 
 
+def needs_outcomes(course: Course, day: str) -> bool:
+    """Return whether a plan of the course has the groups do the task whose key only their notebooks have."""
+    return tasks_asked(of_plan(course, day)) >= SECOND
+
+
 def _make(
-    plans: list[Plan], own: list[Plan], out: Path, course: Course, shown: Course, run_groups: bool
+    plans: list[Plan],
+    own: list[Plan],
+    out: Path,
+    course: Course,
+    shown: Course,
+    run_groups: bool,
+    report: Callable[[str], None],
 ) -> tuple[list[Path], str]:
     book = plans[0].lesson.path.parents[1] / "book" if plans else Path("book")
     titles = wording.page_titles(book)
+    rooms = [_prepare_groups(p, course, titles, run_groups, report) for p in own if p.lesson.number == GROUP_LESSON]
     drawn, notice = draw_interactive(plans)
     written, spoken = [], (course.figures, course.slides)
     for plan, of_students in zip(plans, own, strict=True):
@@ -135,10 +163,8 @@ def _make(
     written += _write_quizzes(course, numbers, out)
     written += _write_pages(book, out, titles, course.primer)
     found = debate.rulings(book.parent, [one["claim"] for one in course.debate], plans, titles) if course.debate else {}
-    of_groups = [plan for plan in own if plan.lesson.number == GROUP_LESSON]
-    tasks = {plan.lesson.stem: _first_tasks(plan, course) for plan in of_groups}
-    keys = [line for found in tasks.values() for line in group_sheets.key_lines([key for key, _ in found])]
     quiz = {number: quiz_key(course, number) for number in numbers if number in course.quiz}
+    keys = [line for room in rooms for line in _sheet_of_groups(room, shown)]
     aside = running_sheet.read_asides(book, titles)._replace(groups=tuple(keys), quiz=quiz, rulings=found)
     written += _write_sheet(shown, plans, own, out, aside, titles, drawn)
     written.append(_write(out / "instructors" / "answers.md", answers_text(shown, plans, own)))
@@ -147,8 +173,8 @@ def _make(
         written.append(_write(out / "print" / "debate-slips.html", debate.slips_page(course.debate, found)))
     written.append(_write(out / "students" / "START.md", START))
     written.append(_write(out / "students-mail.md", MAIL))
-    for plan in of_groups:
-        written += _write_groups(plan, course, out, titles, tasks[plan.lesson.stem], run_groups)
+    for room in rooms:
+        written += _write_groups(room, course, out)
     written.append(write_handout(plans, out / "print" / "handout.pdf", titles, course.handout))
     files = {path.relative_to(out).as_posix() for path in written}
     return [*written, _write(out / "README.md", contents_text(course, files))], notice
@@ -189,38 +215,70 @@ def _write_sheet(
     return [page, _write(folder / "running-sheet.md", running_sheet.as_text(blocks))]
 
 
-def _write_groups(
-    plan: Plan, course: Course, out: Path, titles: Mapping[str, str], tasks: Sequence[tuple], run_them: bool
-) -> list[Path]:
-    """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
-    written, sheets, outcomes = [], [], {}
-    for group, ((letter, *_), phases) in zip(course.groups, tasks, strict=False):
-        folder = out / "groups" / f"{letter}-{'-'.join(group['elements'])}"
-        its_own = {"elements": group["elements"], "binary": group["binary"], "ternary": group["elements"]}
-        of_group = replace(plan, parameters={**plan.parameters, **its_own, "by_hand": group["by_hand"]})
-        notebook = student_notebook(of_group, course, titles)
-        written.append(_write(folder / f"{plan.lesson.stem}.ipynb", _dump(notebook)))
-        written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [plan.lesson.number]))))
-        sheets.append(group_sheets.group_text(letter, group, plan.lesson.stem, phases))
-        written.append(_write(folder / "sheet.md", sheets[-1]))
-        if run_them:
-            outcomes[letter] = group_sheets.outcome_of(notebook, letter)
-    paper = printed_pages.sheets("Sheets of the groups", sheets, grid=True)
-    written.append(_write(out / "print" / "group-sheets.html", paper))
-    key = group_sheets.key_text([key for key, _ in tasks], outcomes)
-    return [*written, _write(out / "instructors" / "groups.md", key)]
+class _Group(NamedTuple):
+    """A group: its entry in `course.yml`, its notebook, the key of its first task and the phases of its binary."""
+
+    about: Mapping[str, Any]
+    notebook: dict
+    key: tuple[str, str, str, str]
+    phases: Any
+
+    @property
+    def letter(self) -> str:
+        return self.key[0]
 
 
-def _first_tasks(plan: Plan, course: Course) -> list[tuple[tuple[str, str, str, str], Any]]:
-    """Each group's key, as `group_sheets.key_text` takes it, and the phases of its binary that it follows from."""
+class _Room(NamedTuple):
+    """The lesson of the groups, the groups, and what their second task comes to where that is known."""
+
+    plan: Plan
+    groups: list[_Group]
+    outcomes: Mapping[str, group_outcomes.Outcome]
+
+
+def _prepare_groups(
+    plan: Plan, course: Course, titles: Mapping[str, str], run_them: bool, report: Callable[[str], None]
+) -> _Room:
+    """Make each group's notebook and keys; what their second task comes to is executed where `run_them`."""
     from crossfunc.lessons import verdicts
 
-    dataset, found = open_dataset(plan.dataset), []
-    for letter, group in zip(ascii_uppercase, course.groups, strict=False):
-        phases = verdicts.lowest_phases(dataset, group["binary"])
-        left, right, energy = verdicts.decompose(phases, group["by_hand"])
-        found.append(((letter, group["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom"), phases))
-    return found
+    dataset, groups = open_dataset(plan.dataset), []
+    for letter, about in zip(ascii_uppercase, course.groups, strict=False):
+        its_own = {"elements": about["elements"], "binary": about["binary"], "ternary": about["elements"]}
+        of_group = replace(plan, parameters={**plan.parameters, **its_own, "by_hand": about["by_hand"]})
+        phases = verdicts.lowest_phases(dataset, about["binary"])
+        left, right, energy = verdicts.decompose(phases, about["by_hand"])
+        key = (letter, about["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom")
+        groups.append(_Group(about, student_notebook(of_group, course, titles), key, phases))
+    notebooks = {group.letter: group.notebook for group in groups}
+    return _Room(plan, groups, group_outcomes.find_outcomes(plan, notebooks, run=run_them, report=report))
+
+
+def _sheet_of_groups(room: _Room, shown: Course) -> list[str]:
+    """The keys of the groups' tasks for the running sheet, as Markdown; of the first alone where no plan has others."""
+    first = [f"- {line}" for line in group_sheets.key_lines([group.key for group in room.groups])]
+    lines = [_OF_FIRST, "", *first, ""] if first else []
+    if not first or tasks_asked(shown) < SECOND:
+        return lines
+    return [*lines, *group_sheets.second_task_lines([group.letter for group in room.groups], room.outcomes)]
+
+
+_OF_FIRST = "What the groups' first task comes to:"
+
+
+def _write_groups(room: _Room, course: Course, out: Path) -> list[Path]:
+    """Write a folder for each group: its sheet, the lesson on its system without solutions, and the checks."""
+    written, sheets, lesson = [], [], room.plan.lesson
+    for group in room.groups:
+        folder = out / "groups" / f"{group.letter}-{'-'.join(group.about['elements'])}"
+        written.append(_write(folder / f"{lesson.stem}.ipynb", _dump(group.notebook)))
+        written.append(_write(folder / ANSWERS_FILE, _dump(answers(course, [lesson.number]))))
+        sheets.append(group_sheets.group_text(group.letter, group.about, lesson.stem, group.phases))
+        written.append(_write(folder / "sheet.md", sheets[-1]))
+    paper = printed_pages.sheets("Sheets of the groups", sheets, grid=True)
+    written.append(_write(out / "print" / "group-sheets.html", paper))
+    key = group_sheets.key_text([group.key for group in room.groups], room.outcomes)
+    return [*written, _write(out / "instructors" / "groups.md", key)]
 
 
 def _write(path: Path, text: str) -> Path:

@@ -12,7 +12,8 @@ from crossfunc.lessons.sources import LessonError
 
 __all__ = [
     *("FILE", "GROUP_LESSON", "TASK_MINUTES", "Course"),
-    *("clock_minutes", "inside", "lessons_of", "of_plan", "read_course", "work_minutes"),
+    *("clock_minutes", "inside", "lessons_of", "of_plan", "read_course", "tasks_asked"),
+    "work_minutes",
 ]
 
 FILE = "course.yml"
@@ -140,6 +141,14 @@ def lessons_of(course: Course, name: str) -> list[str]:
     """Return the numbers of the lessons that a plan of the course teaches, in its order."""
     parts = of_plan(course, name).plans[name]
     return list(dict.fromkeys(number for part in parts for number in part["lessons"]))
+
+
+def tasks_asked(course: Course) -> int:
+    """Return how many of the tasks on a group's sheet the plans of a course have at most; all where it has no plan."""
+    if not course.plans:
+        return len(TASK_MINUTES)
+    parts = [part for parts in course.plans.values() for part in parts if GROUP_LESSON in part["lessons"]]
+    return max((part.get("tasks", 0) for part in parts), default=0)
 
 
 def _check_plan(parts: Sequence[Mapping[str, Any]], course: Course, where: str) -> None:

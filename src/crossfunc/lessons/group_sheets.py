@@ -1,23 +1,16 @@
 """Sheets of the groups of lesson 6: a system of their own with pencil and ruler, and what to expect of each."""
 
-import json
-import tempfile
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from crossfunc.lessons.course_file import TASK_MINUTES
-from crossfunc.lessons.run import kernel_manager_class
-from crossfunc.lessons.slides import cell_text
-from crossfunc.lessons.sources import LessonError
+from crossfunc.lessons.group_outcomes import Outcome
+from crossfunc.lessons.results import listed
+from crossfunc.plain_text import in_markdown, visible
 
-__all__ = ["group_text", "key_lines", "key_text", "outcome_of"]
-
-_FILLED = "points[name] ="
-"""What the last cell that the second task needs has in it."""
-_LIMIT_S = 1800
-"""Seconds after which a cell is given up; all cells of a group's lesson take a minute or two at the students' sizes."""
+__all__ = ["group_text", "key_lines", "key_text", "second_task_lines"]
 
 
 def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
@@ -72,81 +65,145 @@ def _fraction(share: float) -> str:
     return str(exact) if exact.denominator == 1 else f"{exact} ({share:.3f})"
 
 
-def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, str]) -> str:
+def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, Outcome]) -> str:
     """Return what to expect of the groups: the answers of their first task, and of the second where it is known.
 
     Parameters
     ----------
     found : sequence of (str, str, str, str)
         Letter of a group, its compound, what it would decompose into, and its decomposition energy with the unit.
-    outcomes : mapping of str to str
-        Letter of a group to what `verdicts.close_calls` prints at the students' sizes.
+    outcomes : mapping of str to Outcome
+        Letter of a group to what its second task comes to at the students' sizes.
     """
-    lines = [_HEAD.format(*TASK_MINUTES)]
+    lines = [_HEAD.format(*TASK_MINUTES, good=GOOD_ANSWER.replace("\n", "\n  "))]
     lines += [f"- {line}" for line in key_lines(found)]
     lines += ["", "## The second task", ""]
-    if not outcomes:
-        lines += [
-            "With `--groups`, the command that made this course executes lesson 6 for each group, which takes a",
-            "minute or two each, and writes here what their notebooks print.",
-        ]
-    for letter, printed in outcomes.items():
-        lines += [f"Group {letter} sees:", "", "```text", printed, "```", ""]
+    lines += _unknown_lines([letter for letter, *_ in found], outcomes)
+    for letter, (printed, _) in outcomes.items():
+        text = visible(printed)
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+        lines += [f"Group {letter} sees:", "", f"{fence}text", text, fence, ""]
     return "\n".join([*lines, ""])
 
 
 def key_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
     """Return the answer of each group's first task in a line, of what `key_text` takes."""
-    return [f"**{letter}**: {compound} → {products}, {energy}" for letter, compound, products, energy in found]
+    return [
+        f"**{letter}**: {in_markdown(compound)} → {in_markdown(products)}, {energy}"
+        for letter, compound, products, energy in found
+    ]
 
 
-def outcome_of(notebook: Mapping[str, Any], letter: str) -> str:
-    """Run a group's notebook as far as its second task needs, and return what that task prints.
+def second_task_lines(letters: Sequence[str], outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Return the key of the second task as Markdown: a line for each group, and what makes a good answer.
 
     Parameters
     ----------
-    notebook : mapping
-        As the group gets it.
-    letter : str
-        The group, for messages.
-
-    Raises
-    ------
-    LessonError
-        A notebook that ends before the task, or does not have what it needs; names the group.
+    letters : sequence of str
+        All groups.
+    outcomes : mapping of str to Outcome
+        Of those whose outcome is known.
     """
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
-    cells = notebook["cells"]
-    last = next((k for k, cell in enumerate(cells) if _FILLED in cell_text(cell)), None)
-    if last is None:
-        raise LessonError(f"group {letter}: no cell of the lesson fills `points`, which the second task needs.")
-    asked = {**cells[last], "id": "second-task", "source": "print(verdicts.close_calls(points).to_string())"}
-    # As a file has it: texts may be lists of lines, which reading joins.
-    short = nbformat.reads(json.dumps({**notebook, "cells": [*cells[: last + 1], asked]}), as_version=4)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            own = {"timeout": _LIMIT_S, "kernel_manager_class": kernel_manager_class(Path(folder))}
-            NotebookClient(short, resources={"metadata": {"path": folder}}, **own).execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        said = str(error).strip().splitlines()
-        raise LessonError(f"group {letter}: its notebook does not run as far as the second task: {said[-1]}") from error
-    return "".join(output.get("text", "") for output in short.cells[-1].outputs).rstrip()
+    known = [f"- **{letter}**: {_words(outcome)}" for letter, outcome in outcomes.items()]
+    lines = [*_OF_SECOND, "", *known, ""] if known else []
+    return [*lines, *_unknown_lines(letters, outcomes), GOOD_ANSWER, ""]
 
 
+def _unknown_lines(letters: Sequence[str], outcomes: Collection[str]) -> list[str]:
+    """Say of which groups the second task is not known, and what does it."""
+    unknown = [letter for letter in letters if letter not in outcomes]
+    if not unknown:
+        return []
+    return [
+        f"What the second task comes to in group {listed(unknown)} is not known yet: give the command that made this "
+        "course with `--groups`, which takes a minute or two for each.",
+        "",
+    ]
+
+
+def _words(outcome: Outcome) -> str:
+    """What a group's models judge otherwise than the reference, and their closest calls, as two sentences."""
+    from crossfunc.lessons.verdicts import CALLS, CLOSEST, PUBLISHED
+
+    # The published model made the labels that it is judged by: that it agrees says nothing.
+    models = {name: row for name, row in outcome.calls.items() if name != PUBLISHED}
+    otherwise = {name: row for name, row in outcome.calls.items() if any(row[column] != "none" for column in CALLS)}
+    said = [
+        f"{_named(names, models)} {_verb(names, *calls)}"
+        for calls, names in _alike(otherwise, lambda row: tuple(row[column] for column in CALLS))
+    ]
+    if not otherwise:
+        said = ["no model judges otherwise than the reference"]
+    elif models.keys() - otherwise.keys():
+        said.append("no other model judges otherwise")
+    closest = {name: row for name, row in models.items() if row.get(CLOSEST[0]) is not None}
+    calls = [
+        f"of {_named(names, models)}: {in_markdown(compound)}, {_by(names, models, CLOSEST[1])} meV/atom "
+        f"(reference: {_by(names, models, CLOSEST[2])})"
+        for compound, names in _alike(closest, lambda row: row[CLOSEST[0]])
+    ]
+    return " ".join([_sentence("; ".join(said)), *([_sentence(f"closest call {'; '.join(calls)}")] if calls else [])])
+
+
+def _alike(rows: Mapping[str, Mapping], key: Callable[[Mapping], Hashable]) -> list[tuple[Any, list[str]]]:
+    """Names of rows with the same key, those that most share first."""
+    found: dict[Hashable, list[str]] = {}
+    for name, row in rows.items():
+        found.setdefault(key(row), []).append(name)
+    return sorted(found.items(), key=lambda one: -len(one[1]))
+
+
+def _named(names: Sequence[str], everyone: Collection[str]) -> str:
+    """Models in few words: "all but Method 1", "Method 1", "Method 2 and model-aware"."""
+    short = {name: in_markdown(name.partition(",")[0]) for name in [*everyone, *names]}
+    left = [short[name] for name in everyone if name not in names]
+    if set(names) >= set(everyone) and len(names) > 1:
+        return "all"
+    if set(names) <= set(everyone) and 0 < len(left) <= 2 < len(names):
+        return f"all but {listed(left)}"
+    return listed([short[name] for name in names])
+
+
+def _verb(names: Sequence[str], in_vain: str, missed: str) -> str:
+    end = "" if len(names) > 1 else "s"
+    one = [f"miss{'es' if end else ''} {in_markdown(missed)}"] if missed != "none" else []
+    other = [f"look{end} in vain for {in_markdown(in_vain)}"] if in_vain != "none" else []
+    return " and ".join([*one, *other])
+
+
+def _by(names: Sequence[str], rows: Mapping[str, Mapping], column: str) -> str:
+    """By how much a compound is stable or not: "stable by 34.7 to 37.9"; a positive decomposition energy is not."""
+    energies = sorted(rows[name][column] for name in names)
+    sides = {"stable": [-e for e in energies if e < 0][::-1], "unstable": [e for e in energies if e >= 0]}
+    return " or ".join(
+        f"{side} by {own[0]:.1f}" + (f" to {own[-1]:.1f}" if own[-1] > own[0] else "")
+        for side, own in sides.items()
+        if own
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+_OF_SECOND = [
+    "What the second task comes to at the students' sizes: a model misses what the reference alone calls stable, and",
+    "looks in vain for what it alone does; its closest call is the verdict that the least error would turn. The",
+    "published model is left out where it agrees, and tables as the groups see them are in `groups.md`.",
+]
+GOOD_ANSWER = """At the students' sizes most models judge like the model that they started from and make the same
+closest call, because a few steps moved nothing that a hull sees. Good answers say *why*: the reference is a label, a
+compound a few meV/atom from the hull is undecided, and many relaxations stop before they have arrived. Method 1, from
+random weights, puts nearly every compound at zero and so misjudges most; the published r²SCAN model made the surrogate
+labels, so its row agrees with the reference by construction: that is no success."""
+"""What a good answer to the second task is, for the sheet and for the page on groups."""
 _HEAD = """# Groups: what to expect
 
 - Task 1, {0} minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
   0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
   a network, and only the phases of the list compete.
-- Task 2, {1} minutes, two of them for the notebook: what each group sees stands below, or what makes it. At the
-  students' sizes most models judge like the model that they started from and make the same closest call, because a few
-  steps moved nothing that a hull sees; Method 1, from random weights, puts nearly every compound at zero and so
-  misjudges most. Good answers say *why*: the reference is a label, a compound a few meV/atom from the hull is
-  undecided, and many relaxations stop before they have arrived. The published r²SCAN model made the surrogate labels,
-  so its row agrees with the reference by construction: that is no success.
+- Task 2, {1} minutes, two of them for the notebook: what each group sees stands below, or what makes it.
+  {good}
 - Task 3, {2} minutes, four to prepare and one for each group to report: a number of the lesson's table with its
   interval. Good sentences on what it cannot show name the labels, the number of compounds, or the one seed.
 

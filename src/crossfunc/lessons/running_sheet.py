@@ -46,8 +46,8 @@ class Aside(NamedTuple):
     """What stands on the sheet beside lessons, from the pages of the book and from the course's other papers.
 
     Lines on a board by lesson, those before it and those within, what to say once, questions, who and what a day speaks
-    of, slides of the page on functionals; then the key of the groups' first task, that of the quiz by lesson, and the
-    rulings of the debate.
+    of, slides of the page on functionals; then the keys of the groups' tasks in lines of Markdown, that of the quiz by
+    lesson, and the rulings of the debate.
     """
 
     boards: Mapping[str, Sequence[str]] = {}
@@ -226,12 +226,12 @@ def running_blocks(
 
 
 def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[str]:
-    """What there is to a lesson before its slides: numbers on screens, a board, the key of the groups' first task."""
+    """What there is to a lesson before its slides: numbers on screens, a board, the keys of the groups' tasks."""
     lines = _screen_lines(course, plan, own)
     if board := aside.boards.get(plan.lesson.number):
         lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
     if aside.groups and plan.lesson.number == GROUP_LESSON:
-        lines += [_OF_GROUPS, "", *(f"- {line}" for line in aside.groups), ""]
+        lines += aside.groups
     return lines
 
 
@@ -427,7 +427,6 @@ _OF_SHEET = [
     "Where a question comes before its figure it has a slide of its own, and the answer stands at the figure.",
 ]
 _OF_PLANS = ["Behind the minutes of an exercise stand the plans that have it."]
-_OF_GROUPS = "What the groups' first task comes to (what their second prints is in `groups.md`):"
 _OF_DEBATE = [
     "Each group takes a slip of `print/debate-slips.html`, half of it for the claim and half against, and in its three",
     "minutes has one argument for, one against, and the verdict that the group itself gives. A side that is stuck gets",

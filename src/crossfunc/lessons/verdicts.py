@@ -484,7 +484,11 @@ def score_all(reports: dict, unseen: dict) -> pd.DataFrame:
 
 
 _NAMED = 2
-"""Compounds that a row of `close_calls` names."""
+"""Compounds that a cell of `close_calls` names."""
+CALLS = ("stable for the model only", "stable for the reference only")
+"""Columns of `close_calls` for verdicts that differ: what an experimenter would look for in vain, and would miss."""
+CLOSEST = ("closest call", "model (meV/atom)", "reference (meV/atom)")
+"""Columns of `close_calls` for the verdict that the least error would turn."""
 
 
 def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -498,22 +502,33 @@ def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index: model; `judged otherwise`, compounds that one of the two calls stable and the other does not, two by
-        name, so that a row stays in one line; `closest call`, the compound whose decomposition energy the model puts
-        nearest to zero, with both energies in meV/atom.
+        Index: model; `CALLS`, compounds that one of the two calls stable and the other does not, two by name, so that a
+        row stays in one line, "none" where there are none; `CLOSEST`, the compound whose decomposition energy the model
+        puts nearest to zero, with both energies.
     """
     rows = {}
     for name, report in points.items():
         known = report.dropna(subset=["model_ev", "reference_ev"])
-        wrong = sorted(known.loc[(known["model_ev"] < 0) != (known["reference_ev"] < 0), "id"])
-        more = [f"{len(wrong) - _NAMED} more"] if len(wrong) > _NAMED else []
-        row = {"judged otherwise": ", ".join([*wrong[:_NAMED], *more]) or "none"}
+        model, reference = known["model_ev"] < 0, known["reference_ev"] < 0
+        row = dict(
+            zip(
+                CALLS,
+                (_few_names(known.loc[one, "id"]) for one in (model & ~reference, reference & ~model)),
+                strict=True,
+            )
+        )
         if len(known):
             nearest = known.loc[known["model_ev"].abs().idxmin()]
-            row["closest call"] = nearest["id"]
-            row |= {f"{side} (meV/atom)": round(1000 * nearest[f"{side}_ev"], 1) for side in ("model", "reference")}
+            energies = (round(1000 * nearest[f"{side}_ev"], 1) for side in ("model", "reference"))
+            row |= dict(zip(CLOSEST, (nearest["id"], *energies), strict=True))
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _few_names(ids: pd.Series) -> str:
+    names = sorted(ids)
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more]) or "none"
 
 
 def predict_zero(report: pd.DataFrame) -> pd.DataFrame:
