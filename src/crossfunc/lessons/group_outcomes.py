@@ -3,6 +3,7 @@
 A kept outcome says what it was made from, and is taken only where that is the same; any other file is made anew.
 """
 
+import contextlib
 import json
 import os
 import tempfile
@@ -191,18 +192,20 @@ def _run_all(
                     keep(letter, outcome)
                     report(f"group {letter}: done in {seconds:.0f} s")
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end(runs, managers.values())
+            _end(pool, runs, list(managers.values()))
             raise
     if failed:
         raise LessonError("\n".join([*sorted(failed), _WITHOUT]))
 
 
-def _end(runs: Iterable[Future], managers: Iterable[Any]) -> None:
-    """End the kernels until no thread is left, as one may start its kernel after the first try."""
-    while wait(runs, timeout=_LOOK_S).not_done:
-        for manager in managers:
-            manager.end_kernels()
+def _end(pool: ThreadPoolExecutor, runs: Iterable[Future], managers: Iterable[Any]) -> None:
+    """End the kernels until no run is left: one may start its kernel late, and a second signal may come meanwhile."""
+    while left := [run for run in runs if not run.done()]:
+        with contextlib.suppress(KeyboardInterrupt):
+            pool.shutdown(wait=False, cancel_futures=True)
+            for manager in managers:
+                manager.end_kernels()
+            wait(left, timeout=_LOOK_S)
 
 
 def _timed(task: Mapping[str, Any], letter: str, manager: type) -> tuple[Outcome, float]:

@@ -102,7 +102,7 @@ def second_task_lines(letters: Sequence[str], outcomes: Mapping[str, Outcome]) -
     letters : sequence of str
         All groups.
     outcomes : mapping of str to Outcome
-        Of those whose outcome is known.
+        Outcomes of the groups where they are known.
     """
     known = [f"- **{letter}**: {_words(outcome)}" for letter, outcome in outcomes.items()]
     lines = [*_OF_SECOND, "", *known, ""] if known else []
