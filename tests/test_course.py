@@ -790,10 +790,13 @@ def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made,
     sheet, key = write()  # kept from before, and so it costs nothing
     assert len(ran) == 1
     assert [line.partition(", one")[0] for line in said] == ["executing lesson 6 for group A", "group A: done in 0 s"]
-    assert "- **A**: Method 1 misses Fe\\*O\\*. Closest call of Method 1: \\<b\\>FeO, unstable by 2.0 meV/atom" in sheet
+    assert (
+        "- **A**: Method 1 misses Fe\\*O\\*.\n  - Closest call of Method 1: \\<b\\>FeO, unstable by 2.0 meV/atom"
+        in sheet
+    )
     assert "not known yet" not in sheet + key
     assert "```text\nnone  FeO\n```" in key
-    assert "misses Fe*O*. Closest" in (folder / "running-sheet.html").read_text()
+    assert "misses Fe*O*.\n<ul>\n<li>Closest" in (folder / "running-sheet.html").read_text()
     assert "&lt;b&gt;FeO, unstable" in (folder / "running-sheet.html").read_text()
     (part,) = made[3].plans["One day"]
     by_hand = replace(made[3], plans={"One day": [part | {"tasks": 1}]})

@@ -45,8 +45,9 @@ def key_of(**rows):
     calls = {name: rows.get(f"m_{word}", as_reference) for word, name in names.items()}
     calls[verdicts.PUBLISHED] = rows.get("published", row("none", "none", "Fe3O4", -1.0, -1.0))
     lines = group_sheets.second_task_lines(["A"], {"A": Outcome("", calls)})
-    (line,) = (line for line in lines if line.startswith("- **A**: "))
-    return line.removeprefix("- **A**: ")
+    at, line = next((k, line) for k, line in enumerate(lines) if line.startswith("- **A**: "))
+    own = [line.removeprefix("- **A**: "), *(after[4:] for after in lines[at + 1 :] if after.startswith("  - "))]
+    return " ".join(own)
 
 
 def test_the_key_has_what_each_group_sees_or_how_to_get_it():
@@ -56,7 +57,7 @@ def test_the_key_has_what_each_group_sees_or_how_to_get_it():
     assert "`--groups`" not in known
     unknown = group_sheets.key_text(FOUND, {"A": Outcome("model", {})})
     assert "What the second task comes to in group B is not known yet" in unknown
-    assert "in group A and B is not known yet: give the command" in group_sheets.key_text(FOUND, {})
+    assert "in groups A and B is not known yet: give the command" in group_sheets.key_text(FOUND, {})
 
 
 def test_the_page_on_groups_and_the_sheet_say_the_same_of_a_good_answer():

@@ -104,7 +104,10 @@ def second_task_lines(letters: Sequence[str], outcomes: Mapping[str, Outcome]) -
     outcomes : mapping of str to Outcome
         Outcomes of the groups where they are known.
     """
-    known = [f"- **{letter}**: {_words(outcome)}" for letter, outcome in outcomes.items()]
+    known = []
+    for letter, outcome in outcomes.items():
+        verdicts, *closest = _words(outcome)
+        known += [f"- **{letter}**: {verdicts}", *(f"  - {line}" for line in closest)]
     lines = [*_OF_SECOND, "", *known, ""] if known else []
     return [*lines, *_unknown_lines(letters, outcomes), GOOD_ANSWER, ""]
 
@@ -115,14 +118,14 @@ def _unknown_lines(letters: Sequence[str], outcomes: Collection[str]) -> list[st
     if not unknown:
         return []
     return [
-        f"What the second task comes to in group {listed(unknown)} is not known yet: give the command that made this "
-        "course with `--groups`, which takes a minute or two for each.",
+        f"What the second task comes to in group{'s' if len(unknown) > 1 else ''} {listed(unknown)} is not known yet: "
+        "give the command that made this course with `--groups`, which takes a minute or two for each.",
         "",
     ]
 
 
-def _words(outcome: Outcome) -> str:
-    """What a group's models judge otherwise than the reference, and their closest calls, as two sentences."""
+def _words(outcome: Outcome) -> list[str]:
+    """A sentence on what a group's models judge otherwise than the reference, and one on their closest calls."""
     from crossfunc.lessons.verdicts import CALLS, CLOSEST, PUBLISHED
 
     # The published model made the labels that it is judged by: that it agrees says nothing.
@@ -142,7 +145,7 @@ def _words(outcome: Outcome) -> str:
         f"(reference: {_by(names, models, CLOSEST[2])})"
         for compound, names in _alike(closest, lambda row: row[CLOSEST[0]])
     ]
-    return " ".join([_sentence("; ".join(said)), *([_sentence(f"closest call {'; '.join(calls)}")] if calls else [])])
+    return [_sentence("; ".join(said)), *([_sentence(f"closest call {'; '.join(calls)}")] if calls else [])]
 
 
 def _alike(rows: Mapping[str, Mapping], key: Callable[[Mapping], Hashable]) -> list[tuple[Any, list[str]]]:
