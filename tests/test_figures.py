@@ -121,6 +121,15 @@ def test_joint_plot_draws_the_identity_only_on_request():
     assert counts == [0, 1]
 
 
+def test_the_lines_of_a_joint_plot_are_the_identity_and_the_fit_with_its_intercept():
+    """By hand: y = 2 x + 7 of x = -1 to -4, whose mean is -2.5."""
+    ax = figures.joint_energy_plot(X, Y + 7, x_label="x", y_label="y", identity=True, fit=True).ax_joint
+    identity, fitted = ax.lines
+    assert (identity.get_xy1(), identity.get_slope()) == ((-2.5, -2.5), 1)
+    assert fitted.get_xy1() == (0, pytest.approx(7))
+    assert fitted.get_slope() == pytest.approx(2)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [

@@ -1,5 +1,7 @@
 """Drawing of lessons 3, 4, 5 and 7: tables of a few rows in, axes out, every element where the number says."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,6 +21,10 @@ def ax():
     plt.close(fig)
 
 
+def corners_of(band):
+    return {tuple(np.round(corner, 6).tolist()) for corner in band.get_paths()[0].vertices}
+
+
 def test_histories_are_means_over_seeds_with_their_range(ax):
     table = pd.DataFrame(
         [("4", 0, 0, 10.0), ("4", 1, 0, 20.0), ("4", 0, 1, 4.0), ("4", 1, 1, 8.0)],
@@ -32,6 +38,18 @@ def test_histories_are_means_over_seeds_with_their_range(ax):
     assert ax.get_legend_handles_labels()[1] == ["Method 4"]
     with pytest.raises(figures.FigureError, match="no epoch has a validation error"):
         methods.draw_histories(ax, table.assign(validation=np.nan))
+
+
+def test_the_band_of_a_history_is_the_range_over_seeds_at_each_epoch(ax):
+    rows = [
+        ("4", seed, epoch, value)
+        for epoch, of in enumerate(((10, 20, 60), (4, 5, 12)))
+        for seed, value in enumerate(of)
+    ]
+    methods.draw_histories(ax, pd.DataFrame(rows, columns=["method", "seed", "epoch", "validation"]))
+    assert ax.get_lines()[0].get_ydata().tolist() == [30, 7]
+    (band,) = ax.collections
+    assert corners_of(band) == {(0, 10), (0, 60), (1, 4), (1, 12)}
 
 
 def test_a_method_of_the_paper_has_its_own_look_and_a_variant_of_it_is_dashed():
@@ -84,6 +102,16 @@ def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax)
     assert [float(line.get_xdata()[0]) for line in ticks] == [17.0]
     assert any(list(line.get_xdata()) == [50.0, 50.0] for line in ax.get_lines())
     assert ax.get_ylim() == (2.5, -0.5)
+
+
+def test_an_error_has_its_interval_from_end_to_end_and_none_where_it_is_not_known(ax):
+    rows = pd.DataFrame(
+        {"value": [100.0, 30.0, 9.0], "low": [80.0, 0.0, np.nan], "high": [150.0, 70.0, np.nan], "trained": True},
+        index=["model-aware", "Method 4", "Method 3"],
+    )
+    methods.draw_errors(ax, rows.assign(paper=[np.nan, 6.0, np.nan]))
+    ends = [segment.tolist() for one in ax.containers for bars in one.lines[2] for segment in bars.get_segments()]
+    assert ends == [[[80, 0], [150, 0]], [[3, 1], [70, 1]]]  # for zero half of 6, the smallest number drawn
 
 
 def test_an_interval_that_reaches_zero_ends_in_an_arrow_and_stretches_no_axis(ax):
@@ -208,6 +236,19 @@ def test_gradients_have_a_panel_for_each_layer_and_each_start(close):
     assert right.containers[0].lines[0].get_ydata().tolist() == [0.5]
 
 
+def test_cosines_have_the_standard_deviation_of_their_layer_on_either_side(close):
+    """Of 0.1 and 0.5 the mean is 0.3, and the deviation of two is their distance over the square root of two."""
+    names = {"3": "GGA references"}
+    records = pd.DataFrame({"start": "3", "layer": ["a", "a", "b", "b"], "term": "forces"})
+    columns = pd.MultiIndex.from_product([["whole and forces"], ["mean", "min", "max"]])
+    angles = pd.DataFrame([[0.5, 0.4, 0.8]], ["3"], columns)
+    fig = gradients.cosines(records.assign(cosine_with_energy=[0.1, 0.5, -0.2, 0.0]), angles, ["b", "a"], names)
+    (bars,) = fig.axes[0].containers[0].lines[2]
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends.mean(axis=1), [-0.1, 0.3])
+    np.testing.assert_allclose(np.diff(ends)[:, 0] / 2, [0.2 / np.sqrt(2), 0.4 / np.sqrt(2)])
+
+
 def test_few_materials_show_each_prior(ax):
     same = {"published": 170.0, "table": 188.0}
     rows = [{"n": n, "draw": d, "refit": 900 / n, "trend": 700 / n, **same} for n in (10, 30) for d in (0, 1)]
@@ -216,6 +257,19 @@ def test_few_materials_show_each_prior(ax):
     assert lines["model-aware, prior: published shift"] == [170.0, 170.0]
     assert lines["plain refit"] == [90.0, 30.0]
     assert len(ax.get_legend().get_texts()) == 4
+
+
+def test_the_band_of_few_materials_leaves_a_tenth_of_the_draws_out_on_either_side(ax):
+    """Of errors 100, 110 ... 200 in eleven draws a tenth lies below 110, nine tenths below 190; the mean is 150."""
+    rows = [{"n": n, "draw": d, "refit": (100 + 10 * d) * 10 / n} for n in (10, 100) for d in range(11)]
+    references.draw_few_materials(pd.DataFrame(rows).assign(trend=1.0, published=2.0, table=3.0), ax)
+    assert ax.get_lines()[0].get_xydata().tolist() == [[10, 150], [100, 15]]
+    bands = [corners_of(band) for band in ax.collections]
+    assert bands == [
+        {(10, 110), (10, 190), (100, 11), (100, 19)},
+        {(10, 1), (100, 1)},
+        {(10, 2), (100, 2)},
+    ]  # and none for the table, which is fitted to nothing
 
 
 def test_pulls_have_a_histogram_a_start_and_a_line_that_saturates(ax):
@@ -269,6 +323,24 @@ def test_a_curve_without_a_law_is_dotted_and_what_is_free_is_dashed(ax):
     assert sum(label.startswith("b = ") for label in labels) == 1
 
 
+def test_a_law_has_the_band_of_its_interval_over_the_sizes_it_was_fitted_to(ax):
+    """A law of 1000/n from a fifth below to a quarter above: 80 to 125 at 10 frames, 0.8 to 1.25 at 1000."""
+    law = SimpleNamespace(
+        n=np.array([1000, 10, 100]),
+        exponent=1.0,
+        r2=0.5,
+        predict=lambda n: 1000 / n,
+        interval=lambda n: (800 / n, 1250 / n),
+    )
+    runs = pd.DataFrame({"method": "transfer", "n": [10, 1000], "e": [100.0, 1.0]})
+    scaling.draw_learning_curves(ax, runs, "e", {"transfer": law}, {})
+    (curve,) = (line for line in ax.get_lines() if line.get_label() == "b = 1.00, R² = 0.50")
+    assert curve.get_xydata()[[0, -1]] == pytest.approx(np.array([[10, 100], [1000, 1]]))
+    (band,) = ax.collections
+    ends = {corner for corner in corners_of(band) if corner[0] in (10, 1000)}
+    assert ends == {(10, 80), (10, 125), (1000, 0.8), (1000, 1.25)}
+
+
 def test_worth_says_so_where_there_is_no_factor(ax):
     empty = pd.Series(dtype=float)
     scaling.draw_worth(ax, {"energy": None, "force": None}, {"energy": empty, "force": empty}, [10, 100])
@@ -283,6 +355,23 @@ def test_worth_draws_laws_and_limits(ax):
     labels = ax.get_legend_handles_labels()[1]
     assert "energy, more than this" in labels
     assert any(label.startswith("energy, law") for label in labels)
+
+
+def test_a_factor_has_its_interval_and_a_limit_a_line_upwards(ax):
+    """An interval without an upper end is drawn to ten times the factor, a limit to twice its height."""
+    table = pd.DataFrame(
+        {"n": [10, 100], "factor": [4.0, 3.0], "low": [2.0, 1.5], "high": [9.0, np.inf], "extrapolated": [False, True]}
+    )
+    limits = {"energy": pd.Series(dtype=float), "force": pd.Series([50.0], index=[100])}
+    worth = {"energy": SimpleNamespace(table=lambda: table), "force": None}
+    scaling.draw_worth(ax, worth, limits, [10, 100])
+    of_law, of_limit = ([segment.tolist() for segment in lines.get_segments()] for lines in ax.collections)
+    assert of_law == [[[10, 2], [10, 9]], [[100, 1.5], [100, 30]]]
+    assert of_limit == [[[104, 50], [104, 100]]]
+    inside, beyond, _, even = ax.get_lines()
+    assert (inside.get_xydata().tolist(), beyond.get_xydata().tolist()) == ([[10, 4]], [[100, 3]])
+    assert beyond.get_label() == "energy, law beyond the runs made"
+    assert set(even.get_ydata()) == {1}  # a frame that is worth one
 
 
 def test_learning_curves_have_a_panel_for_each_error_and_say_where_no_law_is_quoted(close):
@@ -401,7 +490,7 @@ def test_k_point_errors_stand_by_kind_and_pass_their_bar_in_another_look():
 
 
 def test_net_forces_count_what_symmetry_makes_zero_and_mark_the_limit(ax):
-    dft.net_forces({"pbe": [0.0, 1.0, 1.0], "r2scan": [5.0]}, 20.0, ax)
+    dft.net_forces({"pbe": [0.0, 1.0, 1.0], "r2scan": [35.0]}, 20.0, ax)  # above the limit, and shown
     labels = ax.get_legend_handles_labels()[1]
     assert "PBE (1 of 3 zero by symmetry)" in labels
     assert "r²SCAN (0 of 1 zero by symmetry)" in labels

@@ -72,6 +72,19 @@ def test_measure_shares_are_of_the_sum_over_all_elements_and_negative_ones_count
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["shap", "permutation", "gain"]
 
 
+def test_measure_shares_have_their_spread_on_either_side_as_a_share_of_the_same_sum(ax):
+    """Of SHAP 45 meV/atom in all: 2 and 1 meV/atom on oxygen and hydrogen; of gain 0.1 of 1 on oxygen alone."""
+    figures.measure_shares(IMPORTANCE, ["O", "H"], ax)
+    lengths = []
+    for container in ax.containers:
+        (bars,) = container.lines[2]
+        low, high = np.array([segment[:, 1] for segment in bars.get_segments()]).T
+        middle = np.array(container.lines[0].get_ydata(), dtype=float)
+        np.testing.assert_allclose(high - middle, middle - low, atol=1e-9)
+        lengths.append(high - middle)
+    np.testing.assert_allclose(lengths, [[200 / 45, 100 / 45], [0, 0], [10, 0]], atol=1e-9)
+
+
 def test_shift_against_z_names_the_material_on_hover():
     pairs = pd.DataFrame({"material_id": ["a", "b", "c"], "composition": ["H2", "O2", "Fe"]})
     functionals = (SimpleNamespace(name="PBE"), SimpleNamespace(name="HSE06"))
@@ -100,6 +113,15 @@ def test_verdict_panel_draws_energies_in_mev_and_keeps_the_panels_alike(ax):
     (dots,) = ax.collections
     np.testing.assert_allclose(dots.get_offsets()[1], [200, -100])
     assert ax.get_xlim() == ax.get_ylim() == (-5e3, 5e3)
+
+
+def test_the_tinted_quarters_of_a_verdict_panel_are_where_model_and_reference_differ_in_sign(ax):
+    """Two points on either side of zero are in a tint where one says stable (below zero) and the other does not."""
+    figures.verdict_panel(VERDICTS, "Method 4", "method_4", ax)
+    for x, y, tinted in ((-50, 50, True), (50, -50, True), (50, 50, False), (-50, -50, False)):
+        at = ax.transData.transform((x, y))
+        inside = [patch.get_window_extent().contains(*at) for patch in ax.patches]
+        assert sum(inside) == tinted, (x, y)
 
 
 def test_verdict_panels_are_three_beside_each_other_and_none_is_empty():
@@ -233,6 +255,8 @@ def test_before_and_after_prints_the_correlation_of_each_panel():
     axes = figures.before_and_after({"total": (x, [0, -1, -2, -3]), "rest": (x, x)}, ["PBE", "r²SCAN"])
     assert [ax.texts[0].get_text() for ax in axes] == ["r = -1.000", "r = 1.000"]
     assert axes[1].get_xlabel() == "r²SCAN rest (eV/atom)"
+    lines = [line for ax in axes for line in ax.lines]
+    assert [(line.get_xy1(), line.get_slope()) for line in lines] == [((1.5, 1.5), 1)] * 2  # y = x, through the mean
 
 
 # --- element references ---
