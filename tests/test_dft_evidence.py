@@ -440,18 +440,25 @@ def test_net_forces_are_of_each_functional_in_mev():
 
 def test_a_check_that_was_kept_is_its_table_and_another_is_refused():
     table = evidence.kept_check("grid")
-    assert list(table.columns) == ["frame_id", "functional", "points", "net_force_mev_per_a", "force_mev_per_a"]
-    assert table["points"].tolist() == [24, 24, 28, 28, 36, 36]
+    columns = ["frame_id", "functional", "clamped", "points", "net_force_mev_per_a", "force_mev_per_a"]
+    assert list(table.columns) == columns
+    assert table["points"].tolist() == 2 * [24, 24, 28, 28, 36, 36]
+    assert table["clamped"].tolist() == 6 * [True] + 6 * [False]
     assert set(evidence.kept_check("derivatives")["quantity"]) == {"force x", "force z", "mean stress"}
     with pytest.raises(DatasetError, match=r"check 'phonons' is not kept; those that are: .*grid"):
         evidence.kept_check("phonons")
 
 
-def test_net_forces_of_grids_are_named_by_functional_and_points():
-    table = pd.DataFrame(
-        {"functional": ["pbe", "r2scan"], "points": [24, 36], "net_force_mev_per_a": [6.0, 1.5], "force_mev_per_a": 9.0}
-    )
-    assert evidence.grid_net_forces(table) == {"pbe_24": 6.0, "r2scan_36": 1.5}
+def test_libxcs_clamp_changes_no_net_force_as_lesson_10_says():
+    by_library = [rows for _, rows in evidence.kept_check("grid").groupby("clamped")]
+    without, with_clamp = (rows["net_force_mev_per_a"].to_numpy() for rows in by_library)
+    assert np.abs(with_clamp - without).max() < 1e-3
+
+
+def test_net_forces_of_grids_are_named_by_functional_points_and_what_libxc_does():
+    rows = [("pbe", True, 24, 6.0), ("r2scan", True, 36, 1.5), ("r2scan", False, 36, 1.25)]
+    table = pd.DataFrame(rows, columns=["functional", "clamped", "points", "net_force_mev_per_a"])
+    assert evidence.grid_net_forces(table) == {"pbe_24": 6.0, "r2scan_36": 1.5, "r2scan_36_unclamped": 1.25}
 
 
 def test_the_worst_of_each_quantity_may_be_of_different_settings():

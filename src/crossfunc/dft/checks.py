@@ -330,8 +330,32 @@ GRIDS = (24, 28, 36)
 """Points along each axis: about what GPAW takes at this cutoff, what the plan takes, and more."""
 
 
+def libxc_clamps() -> bool:
+    """Return whether libxc holds r2SCAN's kinetic energy density at Weizsäcker's bound.
+
+    A library that does has one energy for all density gradients beyond the bound, and derivatives that are not those
+    of this energy; one that is built with -DDISABLE_FHC=ON goes on as the functional does.
+    """
+    from gpaw.xc.libxc import LibXC
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        functional = LibXC(FUNCTIONALS["r2scan"])
+    density, tau = np.array([[0.1]]), np.array([[0.02]])
+    at_bound = 8 * density * tau
+    energies = []
+    for sigma in (at_bound, 2 * at_bound):
+        energy, *derivatives = np.zeros(1), *(np.zeros((1, 1)) for _ in range(3))
+        functional.calculate(energy, density, derivatives[0], sigma, derivatives[1], tau, derivatives[2])
+        energies.append(float(energy[0]))
+    return energies[0] == energies[1]
+
+
 def check_grid(frame: Frame) -> pd.DataFrame:
     """Compute a frame with several real-space grids: net force, and how far forces are from the finest grid's.
+
+    The kept table has rows of two libraries: that of Debian, and the same release built without the clamp, with which
+    the command was run as `LD_PRELOAD=libxc.so.9 crossfunc data check-dft grid`.
 
     Parameters
     ----------
@@ -341,9 +365,10 @@ def check_grid(frame: Frame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `frame_id, functional, points, net_force_mev_per_a, force_mev_per_a` (largest component off the finest).
+        `frame_id, functional, clamped` (`libxc_clamps`), `points, net_force_mev_per_a, force_mev_per_a` (largest
+        component off the finest).
     """
-    found = {}
+    found, clamped = {}, libxc_clamps()
     for n in GRIDS:
         settings = dataclasses.replace(frame.settings, grid=(n, n, n))
         some = dataclasses.replace(frame, settings=settings)
@@ -356,6 +381,7 @@ def check_grid(frame: Frame) -> pd.DataFrame:
                 {
                     "frame_id": frame.frame_id,
                     "functional": name,
+                    "clamped": clamped,
                     "points": n,
                     "net_force_mev_per_a": float(1000 * np.linalg.norm(forces.sum(axis=0))),
                     "force_mev_per_a": float(1000 * np.abs(forces - finest).max()),

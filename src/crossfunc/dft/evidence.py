@@ -317,8 +317,8 @@ def kept_check(name: str) -> pd.DataFrame:
 
 
 def grid_net_forces(table: pd.DataFrame) -> dict[str, float]:
-    """Net force by functional and number of grid points along an axis, meV/Å."""
-    names = table["functional"] + "_" + table["points"].astype(str)
+    """Net force by functional, number of grid points along an axis and, where it has none, libxc's clamp, meV/Å."""
+    names = table["functional"] + "_" + table["points"].astype(str) + np.where(table["clamped"], "", "_unclamped")
     return dict(zip(names, table["net_force_mev_per_a"], strict=True))
 
 
