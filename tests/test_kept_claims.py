@@ -695,6 +695,18 @@ def test_on_our_own_dft_too_references_bring_total_energies_together(root):
     assert np.corrcoef(scaled["low"], scaled["high"])[0, 1] > 0.95
 
 
+def test_many_steps_on_a_handful_of_frames_do_harm_as_is_said_at_the_converged_curves(root):
+    said = (root / "notebooks" / "course.yml").read_text(encoding="utf-8")
+    assert "With 8 and 32 frames so many steps leave them far above these lines" in said, "take its check along"
+    run = Kept(root, "converged", "07_scaling_laws")
+    at_end = pd.read_csv(run.folder / f"{run.lesson}.runs.csv").groupby(["method", "n"])
+    errors = at_end["validation_energy_mae_mev_per_atom"].mean()
+    for method, key in (("model-aware", "energy_n0_model_aware"), ("plain start", "energy_n0_plain_start")):
+        of_method = errors[method]
+        assert of_method[[8, 32]].min() > 1.5 * run.value(key)
+        assert of_method.iloc[-1] == of_method.min() < run.value(key)
+
+
 def test_a_debate_counts_two_sets_of_labels_of_the_same_crystals_as_one(root):
     said = (root / "notebooks" / "course.yml").read_text(encoding="utf-8")
     assert "Both sets of labels from networks are of the same crystals" in said, "take its check along"
