@@ -407,11 +407,18 @@ def test_words_at_slides_and_to_close_with_have_their_fields(tmp_path, changes, 
 
 def test_the_key_of_the_quiz_has_the_question_the_letter_and_why(own_course):
     (line,) = courses.quiz_key(courses.Course({}, COURSE["quiz"], []), "06")
-    assert re.fullmatch(r"\*\*1 [ab]\*\*: Up\? \*\*yes\*\*\. It rises\.", line)
+    assert re.fullmatch(r"\*\*1 [ab]\*\*: Up\? \*\*yes\*\*\. It rises\. \*not: [ab]\) no\*", line)
     (first, _) = courses.quiz_key(own_course, "04b")
     letter = first[4]
     quiz = courses.quiz_text(own_course, ["04b"])
     assert f"   - {letter}) about as far per step\n" in quiz.partition("\n2. ")[0]
+    for number in own_course.quiz:
+        for one, key in zip(own_course.quiz[number], courses.quiz_key(own_course, number), strict=True):
+            others = re.split(r"; (?=[a-d]\) )", re.search(r" \*not: ([^*]*)\*$", key)[1])
+            assert {other[3:] for other in others} == set(one["choices"]) - {one["right"]}
+            assert key[4] not in [other[0] for other in others]
+            assert all(f"   - {other}\n" in courses.quiz_text(own_course, [number]) for other in others)
+            assert "\n" not in key
     asked = (
         "A reference is pulled a thousand times harder. With Adam it moves ... **about as far per step**. Adam divides"
     )
@@ -620,7 +627,11 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     key = (out / "instructors" / "groups.md").read_text()
     (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
     head = "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to"
-    assert f"{head}:\n\n{of_group}\n\nWhat the second task comes to in group A is not known yet" in sheet
+    first, second = sheet.partition(head)[2].split("What the second task comes to in group A is not known yet")
+    lever = "0.700 × (−1.538) + 0.300 × (−1.240) = −1.449; −1.565 − (−1.449) = −0.116 (−0.117 before rounding)"
+    assert f":\n\n{of_group}\n  - {lever}\n\nWith a ruler it comes out" in first
+    assert "Good answers say *why*" in second
+    assert "\n→ It rises. **up**\n\nIt prints:\n\n```text\nthe solution's output\n```\n" in second
     assert f"\n{group_sheets.GOOD_ANSWER}\n\nThe slides:\n\n- slide 1: the goal\n" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
     assert "**06.1** (7 min). Does it rise?" in sheet
@@ -801,7 +812,9 @@ def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made,
     (part,) = made[3].plans["One day"]
     by_hand = replace(made[3], plans={"One day": [part | {"tasks": 1}]})
     sheet, _ = write(by_hand)
-    assert "What the groups' first task comes to:" in sheet
+    assert "What the groups' first task comes to, and" in sheet
+    assert "Where a well-known oxide lies above the hull" in sheet
+    assert "The third task" not in sheet
     assert "second task" not in sheet
     assert "Good answers" not in sheet
 

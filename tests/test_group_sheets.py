@@ -1,8 +1,13 @@
 """Sheets of the groups: what the second task prints, and what those who teach have of it."""
 
+import re
+from fractions import Fraction
+
 import pandas as pd
 
+from crossfunc.datasets import open_dataset
 from crossfunc.lessons import group_outcomes, group_sheets, verdicts
+from crossfunc.lessons.course_file import read_course
 from crossfunc.lessons.group_outcomes import Outcome
 from crossfunc.lessons.sources import find_lessons, own_lessons
 
@@ -44,7 +49,7 @@ def key_of(**rows):
     as_reference = row("none", "none", "FeO", -30.0, -40.0)
     calls = {name: rows.get(f"m_{word}", as_reference) for word, name in names.items()}
     calls[verdicts.PUBLISHED] = rows.get("published", row("none", "none", "Fe3O4", -1.0, -1.0))
-    lines = group_sheets.second_task_lines(["A"], {"A": Outcome("", calls)})
+    lines = group_sheets.second_task_lines({"A": Outcome("", calls)})
     at, line = next((k, line) for k, line in enumerate(lines) if line.startswith("- **A**: "))
     own = [line.removeprefix("- **A**: "), *(after[4:] for after in lines[at + 1 :] if after.startswith("  - "))]
     return " ".join(own)
@@ -60,11 +65,59 @@ def test_the_key_has_what_each_group_sees_or_how_to_get_it():
     assert "in groups A and B is not known yet: give the command" in group_sheets.key_text(FOUND, {})
 
 
-def test_the_page_on_groups_and_the_sheet_say_the_same_of_a_good_answer():
-    (gist,) = (line for line in group_sheets.second_task_lines(["A"], {}) if line.startswith("At the students'"))
-    assert " ".join(gist.split()) in " ".join(group_sheets.key_text(FOUND, {}).split())
-    assert "Good answers say *why*" in gist
-    assert "by construction: that is no success" in gist
+def test_the_page_on_groups_has_what_the_sheet_says_of_good_answers():
+    page = " ".join(group_sheets.key_text(FOUND, {}).split())
+    for gist in (group_sheets.FIRST_ANSWER, group_sheets.GOOD_ANSWER, group_sheets.THIRD_ANSWER):
+        assert " ".join(gist.split()) in page
+    assert "Good answers say *why*" in group_sheets.GOOD_ANSWER
+    assert "by construction: that is no success" in group_sheets.GOOD_ANSWER
+    assert "the labels are why" in group_sheets.FIRST_ANSWER
+    assert group_sheets.THIRD_ANSWER.startswith("Good sentences on what it cannot show name")
+
+
+NUMBER = r"\(?(−?\d+(?:\.\d{3}|/\d+))\)?"
+
+
+def numbers_of(line):
+    """The numbers of a sum; the last is None where it needs no other than the rounded one."""
+    pattern = r"{0} × {0} \+ {0} × {0} = {0}; {0} − {0} = {0}(?: \((−?\d+\.\d{{3}}) before rounding\))?"
+    found = re.fullmatch(pattern.format(NUMBER), line)
+    assert found, line
+    return [number and Fraction(number.replace("−", "-")) for number in found.groups()]
+
+
+def test_the_first_task_is_solved_with_the_numbers_of_each_groups_sheet():
+    dataset = open_dataset("surrogate")
+    groups = read_course(own_lessons() / "course.yml").groups
+    assert len(groups) == 6
+    for group in groups:
+        phases, name = verdicts.lowest_phases(dataset, group["binary"]), group["by_hand"]
+        left, right, energy = verdicts.decompose(phases, name)
+        line = group_sheets.lever_line(phases, name, left, right, energy)
+        a, of_left, b, of_right, band, own, again, found, exact = numbers_of(line)
+        assert a + b == 1
+        assert abs(band - (a * of_left + b * of_right)) <= Fraction("0.0005")
+        assert band == again
+        assert found == own - band
+        sheet = group_sheets.group_text("A", group, "06_x", phases)
+        places = {}
+        for phase, value in ((left, of_left), (right, of_right), (name, own)):
+            (place,) = re.findall(rf"^\| {phase} \| (\S+)(?: \(\S+\))? \| {float(value):.3f} \|$", sheet, re.M)
+            places[phase] = Fraction(place)
+        assert a == (places[right] - places[name]) / (places[right] - places[left])
+        assert f"{energy:.3f}" == f"{float(found if exact is None else exact):.3f}"
+        assert abs(found - energy) < 0.002
+
+
+def test_a_sum_has_no_minus_before_a_zero_and_the_exact_number_where_rounding_shows():
+    rows = [("A", 0.0, -0.0001), ("AB", 0.5, -0.0004), ("B", 1.0, 0.25)]
+    phases = pd.DataFrame(rows, columns=["phase", "share", "energy"])
+    assert group_sheets.lever_line(phases, "AB", "A", "B", -0.12535) == (
+        "0.500 × 0.000 + 0.500 × 0.250 = 0.125; 0.000 − 0.125 = −0.125"
+    )
+    line = group_sheets.lever_line(phases.replace(-0.0004, -0.0006), "AB", "A", "B", -0.12555)
+    assert line == "0.500 × 0.000 + 0.500 × 0.250 = 0.125; −0.001 − 0.125 = −0.126"
+    assert group_sheets.lever_line(phases, "AB", "A", "B", -0.1266).endswith(" = −0.125 (−0.127 before rounding)")
 
 
 def test_models_that_agree_share_the_words_of_a_line():

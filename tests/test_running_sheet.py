@@ -6,6 +6,7 @@ import re
 from io import BytesIO
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from test_course import COURSE, PAGE, PNG
 
@@ -14,6 +15,7 @@ from crossfunc.lessons import course_file, declared, four_methods, running_sheet
 from crossfunc.lessons.debate import Ruling, Verdict
 from crossfunc.lessons.figures import references as draw
 from crossfunc.lessons.running_sheet import Aside, Block, read_asides, running_page
+from crossfunc.lessons.slides import slide_titles
 from crossfunc.lessons.sources import LessonError, find_lessons, own_lessons
 
 TEACH = """# Teach
@@ -148,7 +150,7 @@ def test_students_numbers_stand_beside_those_of_the_slides(sizes, monkeypatch):
     monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
     lines, missing = screens([slides], [own])
     assert lines == [
-        "On their screens (profile smoke; group A's system, each other group sees its own):",
+        "On their screens (for the room; profile smoke; group A's system, each other group sees its own):",
         "",
         "- Title of r: 4.0 ± 1.0 eV (slides: 2.0 ± 1.0 eV)",
         "- Title of gone: not recorded at these sizes",
@@ -305,6 +307,77 @@ def test_a_figure_stands_beside_its_words_and_names_are_text():
     assert "<script" not in page
     assert "http" not in page
     assert 'class="beside"' not in running_page(blocks, {})  # words stay where there is no picture
+
+
+def test_what_is_for_the_room_is_grey_on_the_page_and_a_line_at_its_top_says_so():
+    skipped = Block("- slide 2: It rises (may be skipped)", "fig-a", later=True)
+    blocks = [Block("# Sheet"), Block("- read"), Block("- wait", later=True), Block("- too", later=True), skipped]
+    page = running_page([*blocks, Block("- again")], {"fig-a": PNG})
+    first, *grey = page.split('<div class="later">')
+    assert first.index("<h1>Sheet</h1>") < first.index(f"<p>{running_sheet._OF_GREY}</p>") < first.index("read")
+    assert [part.count("<li>") for part in (first, *grey)] == [1, 2, 2]
+    assert grey[0].rstrip().endswith("</div>")
+    assert grey[1].startswith('<div class="beside">')
+    assert grey[1].index("skipped") < grey[1].index("</div></div></div>") < grey[1].index("again")
+    assert ".later {" in page
+    assert "is grey" not in running_sheet.as_text(blocks)
+    assert "is grey" not in running_page(blocks[:2], {})
+
+
+def test_wrong_options_of_the_quiz_are_small_on_the_page():
+    page = running_page([Block("# Sheet"), Block("- **1 b**: Up? *not: a) <no>; c) never*")], {})
+    assert '<em class="not">not: a) &lt;no&gt;; c) never</em>' in page
+    assert ".not {" in page
+
+
+def later(blocks, wanted):
+    """Whether what has these words is grey."""
+    (found,) = {block.later for block in blocks if wanted in block.text}
+    return found
+
+
+def test_screens_exercises_and_slides_to_skip_are_grey_and_answers_are_not(sizes, monkeypatch):
+    monkeypatch.setattr(running_sheet, "check_lesson", lambda plan: None)
+    monkeypatch.setattr(running_sheet, "lesson_title", lambda _: "6. It")
+    monkeypatch.setattr(running_sheet, "figures_without_slide", lambda *_: [])
+    shown = [running_sheet.Slide("6. It"), running_sheet.Slide("Up", "fig-a", ("say",)), running_sheet.Slide("On")]
+    monkeypatch.setattr(running_sheet, "slide_titles", lambda *_: shown)
+    lesson = SimpleNamespace(number="06", stem="06_x", notebook=lambda: SimpleNamespace(cells=[]))
+    plan, small = (SimpleNamespace(**(vars(one) | {"lesson": lesson})) for one in sizes)
+    exercise = {"minutes": 5, "ask": "Which way?", "answer": "It rises.", "right": "up"}
+    exercises = {"06.1": exercise, "06.2": exercise | {"ask": "Why?", "answer": "It goes Up, so."}}
+    figures = {"fig-a": {"say": "Look.", "skip": True}}
+    part = {"from": "9:00", "to": "9:30", "what": "It", "lessons": [], "exercises": [], "debate": True}
+    claim = {"claim": "They agree.", "for": ["They do."], "against": ["Not all."], "close": "Some do."}
+    course = course_file.Course(
+        exercises, {}, [], screens={"06": ["r"]}, figures=figures, plans={"Day": [part]}, debate=[claim]
+    )
+    printed = {"06.1": "1\n\n2\n3 \\", "06.2": "x  \\"}
+    aside = Aside(groups=(Block("- the key", later=True), Block("A good one.")), printed=printed)
+    blocks = running_sheet.running_blocks(course, [plan], students=[small], aside=aside)
+    for words in ("On their screens", "Title of r", "the key", "slide 2: Up", "Which way?", "best for", "best against"):
+        assert later(blocks, words), words
+    for words in ("A good one.", "The slides:", "slide 3: On", "→ It rises.", "to close", "### 1. They", "It prints"):
+        assert not later(blocks, words), words
+    text = running_sheet.as_text(blocks)
+    assert "\n→ It rises. **up**\n\nIt prints first:\n\n```text\n1\n2\n```\n" in text
+    assert "\n→ It goes Up, so.\n\n" in text  # the answer has the choice, and a broken table is left out
+    assert text.count("```") == 2
+
+
+def test_lines_of_a_list_stand_on_the_sheet_below_what_is_said(sheet_of_slides):
+    listed = running_sheet.Slide("Which?", say="Read.", points=("One: a.", "Two: b."))
+    text = sheet_of_slides([TITLES[0], listed])
+    assert "\n- slide 2: Which?\n  - say: Read.\n  - on the slide:\n    - One: a.\n    - Two: b.\n" in text
+
+
+def test_the_four_methods_are_the_lines_of_lesson_4(tmp_path):
+    (lesson,) = [one for one in find_lessons(own_lessons()) if one.number == "04"]
+    executed = tmp_path / "04.ipynb"
+    executed.write_text(nbformat.writes(lesson.notebook()))
+    plan = SimpleNamespace(lesson=lesson, notebook=executed, profile="laptop")
+    slides = {slide.title: slide.points for slide in slide_titles(plan)}
+    assert [line[:8] for line in slides["Which four methods?"]] == [f"Method {k}" for k in (1, 2, 3, 4)]
 
 
 def test_pictures_on_the_page_are_small():

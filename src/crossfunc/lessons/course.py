@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
 
 from crossfunc.datasets import open_dataset
@@ -164,8 +164,10 @@ def _make(
     written += _write_pages(book, out, titles, course.primer)
     found = debate.rulings(book.parent, [one["claim"] for one in course.debate], plans, titles) if course.debate else {}
     quiz = {number: quiz_key(course, number) for number in numbers if number in course.quiz}
-    keys = [line for room in rooms for line in _sheet_of_groups(room, shown)]
-    aside = running_sheet.read_asides(book, titles)._replace(groups=tuple(keys), quiz=quiz, rulings=found)
+    keys = [block for room in rooms for block in _sheet_of_groups(room, shown)]
+    printed = {key: text for plan in plans for key, text in _printed_by_solutions(plan).items()}
+    aside = running_sheet.read_asides(book, titles)
+    aside = aside._replace(groups=tuple(keys), quiz=quiz, rulings=found, printed=printed)
     written += _write_sheet(shown, plans, own, out, aside, titles, drawn)
     written.append(_write(out / "instructors" / "answers.md", answers_text(shown, plans, own)))
     if course.debate:
@@ -216,12 +218,13 @@ def _write_sheet(
 
 
 class _Group(NamedTuple):
-    """A group: its entry in `course.yml`, its notebook, the key of its first task and the phases of its binary."""
+    """A group: its entry in `course.yml`, its notebook, the key of its first task, phases of its binary, the sum."""
 
     about: Mapping[str, Any]
     notebook: dict
     key: tuple[str, str, str, str]
     phases: Any
+    lever: str
 
     @property
     def letter(self) -> str:
@@ -249,21 +252,33 @@ def _prepare_groups(
         phases = verdicts.lowest_phases(dataset, about["binary"])
         left, right, energy = verdicts.decompose(phases, about["by_hand"])
         key = (letter, about["by_hand"], f"{left} + {right}", f"{energy:+.3f} eV/atom")
-        groups.append(_Group(about, student_notebook(of_group, course, titles), key, phases))
+        lever = group_sheets.lever_line(phases, about["by_hand"], left, right, energy)
+        groups.append(_Group(about, student_notebook(of_group, course, titles), key, phases, lever))
     notebooks = {group.letter: group.notebook for group in groups}
     return _Room(plan, groups, group_outcomes.find_outcomes(plan, notebooks, run=run_them, report=report))
 
 
-def _sheet_of_groups(room: _Room, shown: Course) -> list[str]:
-    """The keys of the groups' tasks for the running sheet, as Markdown; of the first alone where no plan has others."""
-    first = [f"- {line}" for line in group_sheets.key_lines([group.key for group in room.groups])]
-    lines = [_OF_FIRST, "", *first, ""] if first else []
-    if not first or tasks_asked(shown) < SECOND:
-        return lines
-    return [*lines, *group_sheets.second_task_lines([group.letter for group in room.groups], room.outcomes)]
+def _sheet_of_groups(room: _Room, shown: Course) -> list[running_sheet.Block]:
+    """The keys of the groups' tasks for the running sheet; of those alone that a plan has."""
+    if not room.groups:
+        return []
+    keys = group_sheets.key_lines([group.key for group in room.groups])
+    first = [f"- {key}\n  - {group.lever}" for key, group in zip(keys, room.groups, strict=True)]
+    lines, tasks = [_OF_FIRST, "", *first, "", group_sheets.FIRST_ANSWER, ""], tasks_asked(shown)
+    blocks = [running_sheet.Block(line) for line in lines]
+    if tasks >= SECOND:
+        known = group_sheets.second_task_lines(room.outcomes)
+        lines = [*group_sheets.unknown_lines([group.letter for group in room.groups], room.outcomes)]
+        lines += [group_sheets.GOOD_ANSWER, ""]
+        blocks += [running_sheet.Block(line, later=True) for line in known]
+        blocks += [running_sheet.Block(line) for line in lines]
+    if tasks > SECOND:
+        blocks += [running_sheet.Block(f"{_OF_THIRD} {group_sheets.THIRD_ANSWER}"), running_sheet.Block("")]
+    return blocks
 
 
-_OF_FIRST = "What the groups' first task comes to:"
+_OF_FIRST = "What the groups' first task comes to, and the band from the rounded numbers on their sheets (eV/atom):"
+_OF_THIRD = "The third task, a number with its interval and what it cannot show, for all:"
 
 
 def _write_groups(room: _Room, course: Course, out: Path) -> list[Path]:
@@ -512,11 +527,16 @@ def quiz_text(course: Course, numbers: Sequence[str], *, with_answers: bool = Fa
 
 
 def quiz_key(course: Course, number: str) -> list[str]:
-    """Return the key of a lesson's quiz, a line for each question: "**1 b**: The error goes ... **down**. A mean."."""
+    """Return the key of a lesson's quiz, a line for each question, with the options that are wrong at its end.
+
+    "**1 b**: The error goes ... **down**. A mean. *not: a) up; c) nowhere*".
+    """
     found = []
     for k, one in enumerate(course.quiz[number], start=1):
-        letter = chr(ord("a") + shuffled(one["choices"], f"{number}-{k}").index(one["right"]))
-        found.append(f"**{k} {letter}**: {one['ask']} **{one['right']}**. {one['because']}")
+        choices = dict(zip(ascii_lowercase, shuffled(one["choices"], f"{number}-{k}"), strict=False))
+        letter = next(at for at, choice in choices.items() if choice == one["right"])
+        others = "; ".join(f"{at}) {choice}" for at, choice in choices.items() if at != letter)
+        found.append(f"**{k} {letter}**: {one['ask']} **{one['right']}**. {one['because']} *not: {others}*")
     return found
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,17 @@ from crossfunc.lessons.group_outcomes import Outcome
 from crossfunc.lessons.results import listed
 from crossfunc.plain_text import in_markdown, visible
 
-__all__ = ["group_text", "key_lines", "key_text", "second_task_lines"]
+__all__ = [
+    "FIRST_ANSWER",
+    "GOOD_ANSWER",
+    "THIRD_ANSWER",
+    "group_text",
+    "key_lines",
+    "key_text",
+    "lever_line",
+    "second_task_lines",
+    "unknown_lines",
+]
 
 
 def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
@@ -61,8 +72,12 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
 
 def _fraction(share: float) -> str:
     """A share of atoms as it can be drawn: "3/5 (0.600)"."""
-    exact = Fraction(share).limit_denominator(60)
+    exact = _exact(share)
     return str(exact) if exact.denominator == 1 else f"{exact} ({share:.3f})"
+
+
+def _exact(share: float) -> Fraction:
+    return Fraction(share).limit_denominator(60)
 
 
 def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, Outcome]) -> str:
@@ -75,10 +90,11 @@ def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, 
     outcomes : mapping of str to Outcome
         Letter of a group to what its second task comes to at the students' sizes.
     """
-    lines = [_HEAD.format(*TASK_MINUTES, good=GOOD_ANSWER.replace("\n", "\n  "))]
+    good, odd, third = (text.replace("\n", "\n  ") for text in (GOOD_ANSWER, FIRST_ANSWER, THIRD_ANSWER))
+    lines = [_HEAD.format(*TASK_MINUTES, good=good, odd=odd, third=third)]
     lines += [f"- {line}" for line in key_lines(found)]
     lines += ["", "## The second task", ""]
-    lines += _unknown_lines([letter for letter, *_ in found], outcomes)
+    lines += unknown_lines([letter for letter, *_ in found], outcomes)
     for letter, (printed, _) in outcomes.items():
         text = visible(printed)
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
@@ -94,26 +110,61 @@ def key_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
     ]
 
 
-def second_task_lines(letters: Sequence[str], outcomes: Mapping[str, Outcome]) -> list[str]:
-    """Return the key of the second task as Markdown: a line for each group, and what makes a good answer.
+def lever_line(phases, compound: str, left: str, right: str, energy: float) -> str:
+    """Return the first task as a sum: shares of two phases times their energies, and the compound minus this band.
+
+    Numbers are those of the group's sheet, so that a calculator gives the same; where the rounding shows, the
+    decomposition energy stands behind.
 
     Parameters
     ----------
-    letters : sequence of str
-        All groups.
-    outcomes : mapping of str to Outcome
-        Outcomes of the groups where they are known.
+    phases : DataFrame
+        From `verdicts.lowest_phases`.
+    compound, left, right : str
+        Phases: the one that decomposes, and the two next to it on the band.
+    energy : float
+        Decomposition energy in eV/atom, from `verdicts.decompose`.
     """
+    places = {name: _exact(share) for name, share, _ in phases.to_numpy()}
+    energies = {name: _rounded(value) for name, _, value in phases.to_numpy()}
+    of_left = (places[right] - places[compound]) / (places[right] - places[left])
+    band = _rounded(of_left * Fraction(energies[left]) + (1 - of_left) * Fraction(energies[right]))
+    found, exact = energies[compound] - band, _rounded(energy)
+    terms = [f"{_share(of_left)} × {_signed(energies[left])}", f"{_share(1 - of_left)} × {_signed(energies[right])}"]
+    summed = f"{' + '.join(terms)} = {_minus(band)}"
+    behind = "" if found == exact else f" ({_minus(exact)} before rounding)"
+    return f"{summed}; {_minus(energies[compound])} − {_signed(band)} = {_minus(found)}{behind}"
+
+
+def _share(exact: Fraction) -> str:
+    """A share with three digits where these are all, and as a fraction elsewhere: a third digit would be felt."""
+    return f"{float(exact):.3f}" if 1000 % exact.denominator == 0 else str(exact)
+
+
+def _rounded(number: float | Fraction) -> Decimal:
+    """A number with three digits, and no minus before a zero."""
+    return Decimal(f"{float(number):.3f}") + 0
+
+
+def _minus(number: Decimal) -> str:
+    return str(number).replace("-", "−")
+
+
+def _signed(number: Decimal) -> str:
+    return f"({_minus(number)})" if number < 0 else str(number)
+
+
+def second_task_lines(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Return the key of the second task as Markdown, a line for each group whose outcome is known."""
     known = []
     for letter, outcome in outcomes.items():
         verdicts, *closest = _words(outcome)
         known += [f"- **{letter}**: {verdicts}", *(f"  - {line}" for line in closest)]
-    lines = [*_OF_SECOND, "", *known, ""] if known else []
-    return [*lines, *_unknown_lines(letters, outcomes), GOOD_ANSWER, ""]
+    return [*_OF_SECOND, "", *known, ""] if known else []
 
 
-def _unknown_lines(letters: Sequence[str], outcomes: Collection[str]) -> list[str]:
-    """Say of which groups the second task is not known, and what does it."""
+def unknown_lines(letters: Sequence[str], outcomes: Collection[str]) -> list[str]:
+    """Return lines that say of which groups the second task is not known, and what does it."""
     unknown = [letter for letter in letters if letter not in outcomes]
     if not unknown:
         return []
@@ -190,9 +241,10 @@ def _sentence(text: str) -> str:
 
 
 _OF_SECOND = [
-    "What the second task comes to at the students' sizes: a model misses what the reference alone calls stable, and",
-    "looks in vain for what it alone does; its closest call is the verdict that the least error would turn. The",
-    "published model is left out where it agrees, and tables as the groups see them are in `groups.md`.",
+    "What the second task comes to at the students' sizes (for the room): a model misses what the reference alone",
+    "calls stable, and looks in vain for what it alone does; its closest call is the verdict that the least error",
+    "would turn. The published model is left out where it agrees, and tables as the groups see them are in",
+    "`groups.md`.",
 ]
 GOOD_ANSWER = """At the students' sizes most models judge like the model that they started from and make the same
 closest call, because a few steps moved nothing that a hull sees. Good answers say *why*: the reference is a label, a
@@ -200,15 +252,21 @@ compound a few meV/atom from the hull is undecided, and many relaxations stop be
 random weights, puts nearly every compound at zero and so misjudges most; the published r²SCAN model made the surrogate
 labels, so its row agrees with the reference by construction: that is no success."""
 """What a good answer to the second task is, for the sheet and for the page on groups."""
+FIRST_ANSWER = """With a ruler it comes out within 0.02 eV/atom or so, from the sheet's rounded table within
+0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
+a network, and only the phases of the list compete."""
+"""What to expect of the first task, for both."""
+THIRD_ANSWER = """Good sentences on what it cannot show name the labels, the number of compounds, or the one seed."""
+"""What a good answer to the third task is, for both."""
 _HEAD = """# Groups: what to expect
 
-- Task 1, {0} minutes: the numbers below; with a ruler, within 0.02 eV/atom or so, from the sheet's rounded table within
-  0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of
-  a network, and only the phases of the list compete.
+- Task 1, {0} minutes: the numbers below.
+  {odd}
 - Task 2, {1} minutes, two of them for the notebook: what each group sees stands below, or what makes it.
   {good}
 - Task 3, {2} minutes, four to prepare and one for each group to report: a number of the lesson's table with its
-  interval. Good sentences on what it cannot show name the labels, the number of compounds, or the one seed.
+  interval.
+  {third}
 
 ## The first task
 """

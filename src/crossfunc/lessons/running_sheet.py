@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from crossfunc.lessons.slides import (
     slide_titles,
 )
 from crossfunc.lessons.sources import LessonError, spoken_number
+from crossfunc.plain_text import visible
 
 __all__ = ["EXERCISE", "Aside", "Block", "as_text", "read_asides", "running_blocks", "running_page"]
 
@@ -32,22 +33,27 @@ _LOOK_UPS = re.compile(r"^\*\*Who and what, in a line each\.\*\* (.*?)\n\n", re.
 _LESSONS = re.compile(r"\blessons? (\d+b?(?:(?:, | and )\d+b?)*)")
 _SLIDE = re.compile(r"\{slide ([\w-]+)\}")
 _LABELS = re.compile(r"^\d\. (Say once, early, which labels .*)$", re.M)
+_PRINTED = 2
 _NUMBERED = re.compile(r"^\d+\. (.*)$", re.M)
 
 
 class Block(NamedTuple):
-    """A piece of the sheet as Markdown, and the figure that stands beside it on the page."""
+    """A piece of the sheet as Markdown, and the figure that stands beside it on the page.
+
+    What is for `later` need not be read in preparation: the page has it in grey.
+    """
 
     text: str
     figure: str = ""
+    later: bool = False
 
 
 class Aside(NamedTuple):
     """What stands on the sheet beside lessons, from the pages of the book and from the course's other papers.
 
     Lines on a board by lesson, those before it and those within, what to say once, questions, who and what a day speaks
-    of, slides of the page on functionals; then the keys of the groups' tasks in lines of Markdown, that of the quiz by
-    lesson, and the rulings of the debate.
+    of, slides of the page on functionals; then the keys of the groups' tasks, that of the quiz by lesson, the rulings
+    of the debate, and what the solutions of exercises print.
     """
 
     boards: Mapping[str, Sequence[str]] = {}
@@ -56,9 +62,10 @@ class Aside(NamedTuple):
     questions: tuple[tuple[str, str], ...] = ()
     look_ups: tuple[str, ...] = ()
     primer: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
+    groups: tuple[Block, ...] = ()
     quiz: Mapping[str, Sequence[str]] = {}
     rulings: Mapping[str, debate.Ruling] = {}
+    printed: Mapping[str, str] = {}
 
 
 NO_ASIDE = Aside()
@@ -137,32 +144,41 @@ def running_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
     pictures : mapping of str to bytes
         Name of a figure to its PNG, from `slides.figure_pictures`.
     """
+    if any(block.later for block in blocks):
+        blocks = [blocks[0], Block(f"\n{_OF_GREY}\n"), *blocks[1:]]
     parts: list[str] = []
-    words = ""
-    for block in blocks:
-        if block.figure in pictures:
-            small = printed_pages.thumbnail(pictures[block.figure])
-            parts += [_rendered(words), printed_pages.beside(small, _rendered(block.text))]
-            words = ""
-        else:
-            words += block.text + "\n"
-    return printed_pages.page("Running sheet", "\n".join([*parts, _rendered(words)]), _STYLE)
+    for (later, figure, _), those in groupby(blocks, lambda one: _on_page(one, pictures)):
+        words = _rendered("".join(f"{block.text}\n" for block in those))
+        if figure:
+            words = printed_pages.beside(printed_pages.thumbnail(pictures[figure]), words)
+        parts.append(f'<div class="later">{words}</div>' if later else words)
+    return printed_pages.page("Running sheet", "\n".join(parts), _STYLE)
+
+
+def _on_page(block: Block, pictures: Mapping[str, bytes]) -> tuple[bool, str, str]:
+    """What blocks have in common that stand together on the page; a block with a figure stands alone."""
+    figure = block.figure if block.figure in pictures else ""
+    return block.later, figure, block.text if figure else ""
 
 
 def _rendered(words: str) -> str:
-    """Markdown as HTML, with what there is to say, to ask and to answer in bold type."""
-    return printed_pages.render(re.sub(_KEYS, r"\1**\2**:", words, flags=re.M))
+    """Markdown as HTML, with what there is to say, to ask and to answer in bold type, and wrong options small."""
+    page = printed_pages.render(re.sub(_KEYS, r"\1**\2**:", words, flags=re.M))
+    return page.replace("<em>not: ", '<em class="not">not: ')
 
 
-_KEYS = r"^( *- )(say|ask|answer|best for|best against|to close|the board|slide \d+):"
+_OF_GREY = "What is grey is for the room: read it tomorrow at its slide, and today only what is black."
+_KEYS = r"^( *- )(say|ask|answer|best for|best against|to close|the board|on the slide|slide \d+):"
 _STYLE = """
 body { font-size: 10pt; line-height: 1.35; }
 p, ul, ol { margin: 0.5em 0; } li ul { margin: 0; } ul, ol { padding-left: 1.4em; }
 h2 { border-bottom: 2px solid #333; margin-top: 1.2em; }
 .beside { display: grid; grid-template-columns: 7.5cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.2cm 0;
   break-inside: avoid; }
+.not { font-size: 0.85em; font-style: normal; color: #555; }
 h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.2em 0; }
 h3 + p { break-after: avoid; } h3 ~ ul { break-inside: avoid; }
+.later { color: #767676; font-size: 0.85em; }
 .beside img { width: 100%; max-height: 5.5cm; object-fit: contain; object-position: top; }
 .beside ul { margin: 0; padding-left: 1em; } .beside > div > ul { list-style: none; padding: 0; }
 """
@@ -196,7 +212,7 @@ def running_blocks(
     slides: dict[str, list[tuple[int, Slide]]] = {}
     counter = count(1)
     for plan in plans:
-        slides[plan.lesson.number] = [(next(counter), slide) for slide in _slides_of(plan, course)]
+        slides[plan.lesson.number] = [(next(counter), slide) for slide in _slides_of(plan, course, titles)]
     numbers = {plan.lesson.number for plan in plans}
     fitting = {
         name: parts
@@ -212,31 +228,36 @@ def running_blocks(
     lines += ["## Who and what", "", *(f"- {line}" for line in aside.look_ups), ""] if aside.look_ups else []
     lines += _before_lessons(aside, course, numbers)
     at_slide = {slide.figure: f"slide {at}" for shown in slides.values() for at, slide in shown if slide.figure}
-    blocks = [Block(line) for line in lines]
+    blocks = _black(lines)
     for plan in plans:
         number = plan.lesson.number
-        lines = [f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)]
+        blocks += _black([f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)])
         before = _before_slides(plan, course, own.get(number), aside)
-        lines += [*before, "The slides:", ""] if before else []
-        blocks += [Block(line) for line in lines]
+        lines = [*before, *_black(["The slides:", ""])] if before else []
+        blocks += lines
         blocks += _slide_blocks(slides[number], course, aside.boards_within.get(number, ()))
-        lines = [*_without_slide(plan, course), *_exercise_lines(plan, course, fitting, at_slide, titles)]
-        blocks += [Block(line) for line in [*lines, ""]]
-    return blocks + [Block(line) for line in _after_lessons(aside, fitting, course, numbers)]
+        blocks += _black(_without_slide(plan, course))
+        blocks += [*_exercise_blocks(plan, course, fitting, at_slide, titles, aside.printed), Block("")]
+    after = _after_lessons(aside, fitting, course, numbers)
+    return blocks + [Block(line, later=line.startswith(debate.BEST)) for line in after]
 
 
-def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[str]:
+def _black(lines: Sequence[str]) -> list[Block]:
+    return [Block(line) for line in lines]
+
+
+def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[Block]:
     """What there is to a lesson before its slides: numbers on screens, a board, the keys of the groups' tasks."""
-    lines = _screen_lines(course, plan, own)
+    blocks = [Block(line, later=True) for line in _screen_lines(course, plan, own)]
     if board := aside.boards.get(plan.lesson.number):
-        lines += ["On the board first:", "", *(f"- {line}" for line in board), ""]
+        blocks += _black(["On the board first:", "", *(f"- {line}" for line in board), ""])
     if aside.groups and plan.lesson.number == GROUP_LESSON:
-        lines += aside.groups
-    return lines
+        blocks += aside.groups
+    return blocks
 
 
-def _slides_of(plan: Plan, course: Course) -> list[Slide]:
-    return slide_titles(plan, course.figures, course.slides.get(plan.lesson.number))
+def _slides_of(plan: Plan, course: Course, titles: Mapping[str, str] | None) -> list[Slide]:
+    return slide_titles(plan, course.figures, course.slides.get(plan.lesson.number), titles)
 
 
 def _slide_blocks(shown: Sequence[tuple[int, Slide]], course: Course, board: Sequence[str]) -> list[Block]:
@@ -255,18 +276,23 @@ def _slide_block(at: int, slide: Slide, course: Course) -> Block:
     lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
     lines += [f"  - say: {slide.say}"] if slide.say else []
     lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
-    return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure)
+    lines += ["  - on the slide:", *(f"    - {point}" for point in slide.points)] if slide.points else []
+    return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure, bool(about.get("skip")))
 
 
-def _exercise_lines(
+def _exercise_blocks(
     plan: Plan,
     course: Course,
     fitting: Mapping[str, Sequence[Mapping[str, Any]]],
     at_slide: Mapping[str, str],
     titles: Mapping[str, str] | None,
-) -> list[str]:
-    """A lesson's exercises in full, with minutes, the plans that have them where there are several, and answers."""
-    texts, lines = _exercise_texts(plan, titles), []
+    printed: Mapping[str, str],
+) -> list[Block]:
+    """A lesson's exercises in full, with minutes, the plans that have them where there are several, and answers.
+
+    With an answer stand the right choice, where it does not have its words, and the first that the solution prints.
+    """
+    texts, blocks = _exercise_texts(plan, titles), []
     for key, one in course.exercises.items():
         if not key.startswith(f"{plan.lesson.number}."):
             continue
@@ -275,8 +301,21 @@ def _exercise_lines(
         when = "; in no plan" if fitting and not within else when
         asked = one["paper"] if "paper" in one else texts.get(key, one["ask"])
         asked = _SLIDE.sub(lambda found: at_slide.get(found[1], "in the book"), asked)
-        lines += ["", f"**{key}** ({one['minutes']} min{when}). {asked}", "", f"→ {one['answer']}"]
-    return lines
+        blocks += [Block(""), Block(f"**{key}** ({one['minutes']} min{when}). {asked}", later=True)]
+        said = re.search(rf"\b{re.escape(one['right'])}\b", one["answer"], re.I)
+        choice = "" if said else f" **{one['right']}**"
+        blocks += _black(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
+    return blocks
+
+
+def _printed_lines(printed: str) -> list[str]:
+    """The first two lines that a solution prints; those of a table that is broken in pieces say nothing alone."""
+    whole = [line.rstrip() for line in visible(printed).splitlines() if line.strip()]
+    lines = [line for line in whole if not line.endswith("\\")][:_PRINTED]
+    if not lines:
+        return []
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
+    return ["", "It prints:" if len(lines) == len(whole) else "It prints first:", "", f"{fence}text", *lines, fence]
 
 
 def _when(
@@ -384,7 +423,7 @@ def _screen_lines(course: Course, plan: Plan, own: Plan | None) -> list[str]:
             beside = f" (slides: {value_text(here)})" if here else ""
             lines.append(f"- {wording.as_words(row['title'])}: {value_text(row)}{beside}")
     of_group = "; group A's system, each other group sees its own" if plan.lesson.number == GROUP_LESSON else ""
-    return [f"On their screens (profile {own.profile}{of_group}):", "", *lines, ""]
+    return [f"On their screens (for the room; profile {own.profile}{of_group}):", "", *lines, ""]
 
 
 def _recorded(plan: Plan) -> dict[str, Mapping[str, Any]]:

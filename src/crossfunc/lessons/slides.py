@@ -41,12 +41,13 @@ _WIDTH_OVER_HEIGHT = 16 / 9
 
 
 class Slide(NamedTuple):
-    """A slide's title, the figure that it shows or asks about, what of its remarks is for it; what else to say."""
+    """A slide's title, the figure that it shows or asks about, what of its remarks is for it; words; its list."""
 
     title: str
     figure: str = ""
     remarks: tuple[str, ...] = ()
     say: str = ""
+    points: tuple[str, ...] = ()
 
 
 def lesson_title(plan: Plan) -> str:
@@ -149,17 +150,22 @@ def _page_slides(text: str, titles: Mapping[str, str] | None) -> list[tuple[str,
 
 
 def slide_titles(
-    plan: Plan, remarks: Mapping[str, Mapping[str, Any]] | None = None, said: Mapping[str, Any] | None = None
+    plan: Plan,
+    remarks: Mapping[str, Mapping[str, Any]] | None = None,
+    said: Mapping[str, Any] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> list[Slide]:
     """Return the title of each of a lesson's slides, in their order, with its figure and what is said at it.
 
     A figure whose remarks have `before` is asked about on a slide of its own, in front of it; `said` is of slides
-    without a figure, as `write_slides` takes it for each lesson.
+    without a figure, as `write_slides` takes it for each lesson. A slide with a list has the lines of it, in which
+    `titles` name the book's pages.
     """
     said = said or {}
     of_lists = said.get("lists", {})
     slides = [Slide(lesson_title(plan), say=said.get("goal", ""))]
-    slides += [Slide(heading, say=of_lists.get(heading, "")) for heading, _ in _lists(plan, None)]
+    lists = _lists(plan, titles)
+    slides += [Slide(heading, say=of_lists.get(heading, ""), points=tuple(points)) for heading, points in lists]
     for note, *_ in _figures(plan):
         name = note["name"]
         about = (remarks or {}).get(name, {})
