@@ -631,7 +631,7 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     lever = "0.700 × (−1.538) + 0.300 × (−1.240) = −1.449; −1.565 − (−1.449) = −0.116 (−0.117 before rounding)"
     assert f":\n\n{of_group}\n  - {lever}\n\nWith a ruler it comes out" in first
     assert "Good answers say *why*" in second
-    assert "\n→ It rises. **up**\n\nIt prints:\n\n```text\nthe solution's output\n```\n" in second
+    assert "\n→ It rises. Right choice: **up**.\n\nIt prints:\n\n```text\nthe solution's output\n```\n" in second
     assert f"\n{group_sheets.GOOD_ANSWER}\n\nThe slides:\n\n- slide 1: the goal\n" in sheet
     assert "- slide 3: It rises\n  - say: Look at the end.\n  - ask: Why?\n  - answer: It rises.\n" in sheet
     assert "**06.1** (7 min). Does it rise?" in sheet
@@ -810,6 +810,17 @@ def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made,
     assert "misses Fe*O*.\n<ul>\n<li>Closest" in (folder / "running-sheet.html").read_text()
     assert "&lt;b&gt;FeO, unstable" in (folder / "running-sheet.html").read_text()
     (part,) = made[3].plans["One day"]
+    page = (folder / "running-sheet.html").read_text()
+    grey = "".join(re.findall(r'<div class="later">(.*?)</div>', page, re.S))
+    assert "What the second task comes to at the students" in grey
+    assert "misses Fe*O*" in grey
+    assert "Good answers" not in grey
+    assert "first task comes to" not in grey
+    sheet, _ = write(replace(made[3], plans={"One day": [part | {"tasks": 3}]}))
+    assert (
+        f"The third task, for all: a number with its interval, and a sentence on it. {group_sheets.THIRD_ANSWER}"
+        in sheet
+    )
     by_hand = replace(made[3], plans={"One day": [part | {"tasks": 1}]})
     sheet, _ = write(by_hand)
     assert "What the groups' first task comes to, and" in sheet

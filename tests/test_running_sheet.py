@@ -352,7 +352,7 @@ def test_screens_exercises_and_slides_to_skip_are_grey_and_answers_are_not(sizes
     course = course_file.Course(
         exercises, {}, [], screens={"06": ["r"]}, figures=figures, plans={"Day": [part]}, debate=[claim]
     )
-    printed = {"06.1": "1\n\n2\n3 \\", "06.2": "x  \\"}
+    printed = {"06.1": "1\n\n2\n3", "06.2": "x  \\\n1  2"}
     aside = Aside(groups=(Block("- the key", later=True), Block("A good one.")), printed=printed)
     blocks = running_sheet.running_blocks(course, [plan], students=[small], aside=aside)
     for words in ("On their screens", "Title of r", "the key", "slide 2: Up", "Which way?", "best for", "best against"):
@@ -360,7 +360,7 @@ def test_screens_exercises_and_slides_to_skip_are_grey_and_answers_are_not(sizes
     for words in ("A good one.", "The slides:", "slide 3: On", "→ It rises.", "to close", "### 1. They", "It prints"):
         assert not later(blocks, words), words
     text = running_sheet.as_text(blocks)
-    assert "\n→ It rises. **up**\n\nIt prints first:\n\n```text\n1\n2\n```\n" in text
+    assert "\n→ It rises. Right choice: **up**.\n\nIt prints first:\n\n```text\n1\n2\n```\n" in text
     assert "\n→ It goes Up, so.\n\n" in text  # the answer has the choice, and a broken table is left out
     assert text.count("```") == 2
 

@@ -278,7 +278,7 @@ def _sheet_of_groups(room: _Room, shown: Course) -> list[running_sheet.Block]:
 
 
 _OF_FIRST = "What the groups' first task comes to, and the band from the rounded numbers on their sheets (eV/atom):"
-_OF_THIRD = "The third task, a number with its interval and what it cannot show, for all:"
+_OF_THIRD = "The third task, for all: a number with its interval, and a sentence on it."
 
 
 def _write_groups(room: _Room, course: Course, out: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count, groupby
+from itertools import count, groupby, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -303,15 +303,15 @@ def _exercise_blocks(
         asked = _SLIDE.sub(lambda found: at_slide.get(found[1], "in the book"), asked)
         blocks += [Block(""), Block(f"**{key}** ({one['minutes']} min{when}). {asked}", later=True)]
         said = re.search(rf"\b{re.escape(one['right'])}\b", one["answer"], re.I)
-        choice = "" if said else f" **{one['right']}**"
+        choice = "" if said else f" Right choice: **{one['right']}**."
         blocks += _black(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
     return blocks
 
 
 def _printed_lines(printed: str) -> list[str]:
-    """The first two lines that a solution prints; those of a table that is broken in pieces say nothing alone."""
+    """The first two lines that a solution prints, up to a table in pieces, whose rows say nothing alone."""
     whole = [line.rstrip() for line in visible(printed).splitlines() if line.strip()]
-    lines = [line for line in whole if not line.endswith("\\")][:_PRINTED]
+    lines = list(takewhile(lambda line: not line.endswith("\\"), whole))[:_PRINTED]
     if not lines:
         return []
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
