@@ -178,6 +178,7 @@ h2 { border-bottom: 2px solid #333; margin-top: 1.2em; }
 .not { font-size: 0.85em; font-style: normal; color: #555; }
 h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.2em 0; }
 h3 + p { break-after: avoid; } h3 ~ ul { break-inside: avoid; }
+pre { margin: 0.2em 0; font-size: 0.9em; }
 .later { color: #767676; font-size: 0.85em; }
 .beside img { width: 100%; max-height: 5.5cm; object-fit: contain; object-position: top; }
 .beside ul { margin: 0; padding-left: 1em; } .beside > div > ul { list-style: none; padding: 0; }
