@@ -705,6 +705,10 @@ def test_many_steps_on_a_handful_of_frames_do_harm_as_is_said_at_the_converged_c
         of_method = errors[method]
         assert of_method[[8, 32]].min() > 1.5 * run.value(key)
         assert of_method.iloc[-1] == of_method.min() < run.value(key)
+    forces = at_end["validation_force_mae_mev_per_a"].mean()["transfer"]
+    assert "In forces transfer lies above its line with few frames, and comes back to it with all" in said
+    assert forces[[8, 32]].min() > 1.5 * run.value("force_n0_refitted")
+    assert run.low("force_transfer_minus_n0") < 0 < run.high("force_transfer_minus_n0")
 
 
 def test_a_debate_counts_two_sets_of_labels_of_the_same_crystals_as_one(root):

@@ -234,8 +234,7 @@ def running_blocks(
         number = plan.lesson.number
         blocks += _black([f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)])
         before = _before_slides(plan, course, own.get(number), aside)
-        lines = [*before, *_black(["The slides:", ""])] if before else []
-        blocks += lines
+        blocks += [*before, *_black(["The slides:", ""])] if before else []
         blocks += _slide_blocks(slides[number], course, aside.boards_within.get(number, ()))
         blocks += _black(_without_slide(plan, course))
         blocks += [*_exercise_blocks(plan, course, fitting, at_slide, titles, aside.printed), Block("")]
@@ -470,7 +469,9 @@ _OF_PLANS = ["Behind the minutes of an exercise stand the plans that have it."]
 _OF_DEBATE = [
     "Each group takes a slip of `print/debate-slips.html`, half of it for the claim and half against, and in its three",
     "minutes has one argument for, one against, and the verdict that the group itself gives. A side that is stuck gets",
-    "its best point from here; then read out the verdicts, and close with the sentence.",
+    "its best point from here; then read out the verdicts, and close with the sentence. " + debate.RULE_OF_VERDICTS,
+    "Claims on energies are judged where methods have come down to their own training energies, which means that these",
+    "are fitted: before that, a difference may be one of steps.",
 ]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",
