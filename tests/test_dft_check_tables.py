@@ -192,7 +192,7 @@ def test_net_forces_and_deviations_fall_with_the_grid_as_they_are_known_to(monke
         return 0.0, forces, np.zeros((3, 3))
 
     computed = engine_of(monkeypatch, law)
-    monkeypatch.setattr(checks, "libxc_clamps", lambda: True, raising=False)  # where it is asked, GPAW would be
+    monkeypatch.setattr(checks, "libxc_clamps", lambda: True)  # where it is asked, GPAW would be
     frame = checks.find_frame("SrTiO3-perovskite-01")
     table = checks.check_grid(frame)
     assert [convergence for _, convergence in computed] == [checks.CONVERGENCE] * 3

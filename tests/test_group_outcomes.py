@@ -56,7 +56,7 @@ def ran(monkeypatch):
         return Outcome(letter, KNOWN.calls)
 
     monkeypatch.setattr(group_outcomes, "outcome_of", stand_in)
-    monkeypatch.setattr(group_outcomes, "_cores", lambda: 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
     return letters
 
 
@@ -203,7 +203,7 @@ def test_a_call_that_is_stopped_keeps_what_was_finished_and_leaves_no_kernel(pla
 
     monkeypatch.setattr(group_outcomes, "kernel_manager_class", lambda _: SimpleNamespace(end_kernels=end_kernels))
     monkeypatch.setattr(group_outcomes, "outcome_of", one_is_quick)
-    monkeypatch.setattr(group_outcomes, "_cores", lambda: 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
         find_outcomes(plan, groups("A", "B", "C", "D", "E"), run=True, report=stop_after_the_first)  # some only wait
     assert ended.is_set()

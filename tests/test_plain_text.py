@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from crossfunc.cli import app
 from crossfunc.lessons import LessonResults, figures
-from crossfunc.plain_text import in_code, in_html, in_markdown, visible
+from crossfunc.plain_text import fenced, in_code, in_html, in_markdown, visible
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -97,3 +97,9 @@ def test_names_and_notices_of_a_dataset_reach_the_terminal_as_text(tmp_path, mon
     printed = CliRunner().invoke(app, ["data", "list"]).output
     assert "\\x1b[31m" in printed
     assert "\x1b" not in printed
+
+
+def test_text_in_a_block_cannot_end_it():
+    assert fenced("one\ntwo") == ["```text", "one\ntwo", "```"]
+    opening, shown, closing = fenced("a ````\x1b[31m")
+    assert (opening, shown, closing) == ("`````text", "a ````\\x1b[31m", "`````")

@@ -6,7 +6,7 @@ Names, ids, notices and licences come out of files that anybody may have written
 import html
 import re
 
-__all__ = ["in_code", "in_html", "in_markdown", "visible"]
+__all__ = ["fenced", "in_code", "in_html", "in_markdown", "visible"]
 
 # Control characters move the cursor and colour a terminal; marks of direction let text read otherwise than it is.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,6 +35,13 @@ def in_markdown(text: object) -> str:
 def in_code(text: object) -> str:
     """Return text, on one line, as it can stand between backticks in Markdown."""
     return " ".join(visible(text).replace("`", "ˋ").split())
+
+
+def fenced(text: object) -> list[str]:
+    """Return text as lines of a block of Markdown, behind a fence that is longer than any run of backticks in it."""
+    shown = visible(text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return [f"{fence}text", shown, fence]
 
 
 def _write_out(match: re.Match) -> str:

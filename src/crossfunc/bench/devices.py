@@ -42,7 +42,9 @@ def run(devices: int = 2, *, n_frames: int = 64, n_steps: int = 8, rounds: int =
         `ms_per_step` by number of processes, `alone_over_together` (time of a step: 1 where sharing costs nothing),
         `threads` in all.
     """
-    n_threads = max(devices, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    from joblib import cpu_count
+
+    n_threads = max(devices, cpu_count())
     seconds: dict[int, list[float]] = {1: [], devices: []}
     for k in range(rounds):
         for n in seconds:

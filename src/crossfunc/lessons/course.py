@@ -40,6 +40,7 @@ from crossfunc.lessons.slides import (
 )
 from crossfunc.lessons.sources import LessonError, spoken_number
 from crossfunc.lessons.written_folder import check_own, draft_folder, move_in
+from crossfunc.plain_text import fenced
 
 __all__ = [
     "FILE",
@@ -560,7 +561,7 @@ def answers_text(course: Course, plans: Sequence[Plan], students: Sequence[Plan]
             printed_by = _printed_by_solutions(run)
             for key, printed in [(key, printed_by[key]) for key in own if key in printed_by]:
                 lines += [f"The solution of {key} prints, at the sizes of the profile {run.profile}:", ""]
-                lines += ["```text", printed, "```", ""]
+                lines += [*fenced(printed), ""]
     return "\n".join(lines)
 
 

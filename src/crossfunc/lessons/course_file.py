@@ -12,8 +12,7 @@ from crossfunc.lessons.sources import LessonError
 
 __all__ = [
     *("FILE", "GROUP_LESSON", "TASK_MINUTES", "Course"),
-    *("clock_minutes", "inside", "lessons_of", "of_plan", "read_course", "tasks_asked"),
-    "work_minutes",
+    *("clock_minutes", "inside", "lessons_of", "of_plan", "read_course", "tasks_asked", "work_minutes"),
 ]
 
 FILE = "course.yml"

@@ -5,7 +5,6 @@ A kept outcome says what it was made from, and is taken only where that is the s
 
 import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -75,6 +74,8 @@ def find_outcomes(
     FolderInUse
         Another process executes the groups at this moment.
     """
+    from joblib import cpu_count
+
     tasks = {letter: task for letter, notebook in notebooks.items() if (task := _second_task(notebook))}
     if run and (lacking := [letter for letter in notebooks if letter not in tasks]):
         raise LessonError(
@@ -93,7 +94,7 @@ def find_outcomes(
 
         with locked_folder(plan.folder / FOLDER) as folder:
             remove_drafts(folder)
-            jobs = min(_AT_A_TIME, len(todo), _cores())
+            jobs = min(_AT_A_TIME, len(todo), cpu_count())
             report(_beginning(plan, todo, jobs))
             _run_all(todo, jobs, keep, report)
     return {letter: found[letter] for letter in notebooks if letter in found}
@@ -108,10 +109,6 @@ def _beginning(plan: Plan, todo: Iterable[str], jobs: int) -> str:
         f"executing lesson {spoken_number(plan.lesson.number)} for group {', '.join(todo)}, {at_a_time}, a minute or "
         "two for each; what is finished is kept (--no-groups leaves this out)"
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- what is kept ---

@@ -1,6 +1,5 @@
 """Sheets of the groups of lesson 6: a system of their own with pencil and ruler, and what to expect of each."""
 
-import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -9,7 +8,7 @@ from typing import Any
 from crossfunc.lessons.course_file import TASK_MINUTES
 from crossfunc.lessons.group_outcomes import Outcome
 from crossfunc.lessons.results import listed
-from crossfunc.plain_text import in_markdown, visible
+from crossfunc.plain_text import fenced, in_markdown
 
 __all__ = [
     "FIRST_ANSWER",
@@ -96,9 +95,7 @@ def key_text(found: Sequence[tuple[str, str, str, str]], outcomes: Mapping[str, 
     lines += ["", "## The second task", ""]
     lines += unknown_lines([letter for letter, *_ in found], outcomes)
     for letter, (printed, _) in outcomes.items():
-        text = visible(printed)
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-        lines += [f"Group {letter} sees:", "", f"{fence}text", text, fence, ""]
+        lines += [f"Group {letter} sees:", "", *fenced(printed), ""]
     return "\n".join([*lines, ""])
 
 

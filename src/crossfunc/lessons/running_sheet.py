@@ -21,7 +21,7 @@ from crossfunc.lessons.slides import (
     slide_titles,
 )
 from crossfunc.lessons.sources import LessonError, spoken_number
-from crossfunc.plain_text import visible
+from crossfunc.plain_text import fenced, visible
 
 __all__ = ["EXERCISE", "Aside", "Block", "as_text", "read_asides", "running_blocks", "running_page"]
 
@@ -314,8 +314,7 @@ def _printed_lines(printed: str) -> list[str]:
     lines = list(takewhile(lambda line: not line.endswith("\\"), whole))[:_PRINTED]
     if not lines:
         return []
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
-    return ["", "It prints:" if len(lines) == len(whole) else "It prints first:", "", f"{fence}text", *lines, fence]
+    return ["", "It prints:" if len(lines) == len(whole) else "It prints first:", "", *fenced("\n".join(lines))]
 
 
 def _when(

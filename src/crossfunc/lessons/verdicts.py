@@ -510,13 +510,8 @@ def close_calls(points: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for name, report in points.items():
         known = report.dropna(subset=["model_ev", "reference_ev"])
         model, reference = known["model_ev"] < 0, known["reference_ev"] < 0
-        row = dict(
-            zip(
-                CALLS,
-                (_few_names(known.loc[one, "id"]) for one in (model & ~reference, reference & ~model)),
-                strict=True,
-            )
-        )
+        alone = (model & ~reference, reference & ~model)
+        row = {column: _few_names(known.loc[one, "id"]) for column, one in zip(CALLS, alone, strict=True)}
         if len(known):
             nearest = known.loc[known["model_ev"].abs().idxmin()]
             energies = (round(1000 * nearest[f"{side}_ev"], 1) for side in ("model", "reference"))
