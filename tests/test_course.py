@@ -626,10 +626,17 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     assert "| 9:00 | 10:00 | The line | 1 to 5 | 06.1, the sheet's tasks 1 to 2 (52 min) |" in sheet
     key = (out / "instructors" / "groups.md").read_text()
     (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
-    head = "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nWhat the groups' first task comes to"
+    head = (
+        "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nOn the sheet of each group:\n\n1. leave one compound"
+    )
     first, second = sheet.partition(head)[2].split("What the second task comes to in group A is not known yet")
-    lever = "0.700 × (−1.538) + 0.300 × (−1.240) = −1.449; −1.565 − (−1.449) = −0.116 (−0.117 before rounding)"
-    assert f":\n\n{of_group}\n  - {lever}\n\nWith a ruler it comes out" in first
+    assert "\n2. `verdicts.close_calls(points)` in the notebook" in first
+    assert "\n3. " not in first  # the plan has two tasks
+    assert "Fe2O3 is what is left out of the drawing:\n\n| phase | share of O | formation energy (eV/atom) |\n" in first
+    assert "\n| Fe3O4 | 4/7 (0.571) | -1.538 |\n" in first
+    lever = "of Fe3O4 (2/3 − 3/5) / (2/3 − 4/7) = 0.700; 0.700 × (−1.538) + 0.300 × (−1.240) = −1.449; "
+    lever += "−1.565 − (−1.449) = −0.116 (−0.117 before rounding)"
+    assert f"|\n\n{of_group}\n  - {lever}\n\nWith a ruler it comes out" in first
     assert "Good answers say *why*" in second
     assert "\n→ It rises. Right choice: **up**.\n\nIt prints:\n\n```text\nthe solution's output\n```\n" in second
     assert f"\n{group_sheets.GOOD_ANSWER}\n\nThe slides:\n\n- slide 1: the goal\n" in sheet
@@ -815,7 +822,7 @@ def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made,
     assert "What the second task comes to at the students" in grey
     assert "misses Fe*O*" in grey
     assert "Good answers" not in grey
-    assert "first task comes to" not in grey
+    assert "first task, to do by hand" not in grey
     sheet, _ = write(replace(made[3], plans={"One day": [part | {"tasks": 3}]}))
     assert (
         f"The third task, for all: a number with its interval, and a sentence on it. {group_sheets.THIRD_ANSWER}"
@@ -823,7 +830,7 @@ def test_what_groups_come_to_is_executed_once_and_stands_on_sheet_and_page(made,
     )
     by_hand = replace(made[3], plans={"One day": [part | {"tasks": 1}]})
     sheet, _ = write(by_hand)
-    assert "What the groups' first task comes to, and" in sheet
+    assert "Group A's first task, to do by hand before you teach; Fe2O3" in sheet
     assert "Where a well-known oxide lies above the hull" in sheet
     assert "The third task" not in sheet
     assert "second task" not in sheet

@@ -257,7 +257,7 @@ def test_lines_of_what_costs_nothing_are_means_over_seeds(frames):
     runs = {("references-only", 0): run(600.0, 70.0, [0, 1]), ("references-only", 1): run(400.0, 90.0, [2])}
     runs |= {("model-aware", 0): run(80.0, 70.0, [0, 1])}
     energies, forces = four_methods.free_histories(runs, frames).values()
-    assert energies == {"references-only, untrained": 500.0, "model-aware, untrained": 80.0}
+    assert energies == {"refitted, untrained": 500.0, "model-aware, untrained": 80.0}
     by_hand = [np.abs(frames.take(np.array(rows)).forces_ev_per_a).mean() for rows in ([0, 1], [2])]
     assert forces == {"untrained": 80.0, "predict zero": pytest.approx(1000 * np.mean(by_hand))}
 

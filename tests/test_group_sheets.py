@@ -79,9 +79,10 @@ NUMBER = r"\(?(−?\d+(?:\.\d{3}|/\d+))\)?"
 
 
 def numbers_of(line):
-    """The numbers of a sum; the last is None where it needs no other than the rounded one."""
-    pattern = r"{0} × {0} \+ {0} × {0} = {0}; {0} − {0} = {0}(?: \((−?\d+\.\d{{3}}) before rounding\))?"
-    found = re.fullmatch(pattern.format(NUMBER), line)
+    """The numbers of a sum and its lever rule; the last is None where it needs no other than the rounded one."""
+    lever = r"of \S+ \({1} − {1}\) / \({1} − {1}\) = {0}; "
+    pattern = lever + r"{0} × {0} \+ {0} × {0} = {0}; {0} − {0} = {0}(?: \((−?\d+\.\d{{3}}) before rounding\))?"
+    found = re.fullmatch(pattern.format(NUMBER, r"([\d/]+)"), line)
     assert found, line
     return [number and Fraction(number.replace("−", "-")) for number in found.groups()]
 
@@ -94,7 +95,8 @@ def test_the_first_task_is_solved_with_the_numbers_of_each_groups_sheet():
         phases, name = verdicts.lowest_phases(dataset, group["binary"]), group["by_hand"]
         left, right, energy = verdicts.decompose(phases, name)
         line = group_sheets.lever_line(phases, name, left, right, energy)
-        a, of_left, b, of_right, band, own, again, found, exact = numbers_of(line)
+        far, at, end, near, lever, a, of_left, b, of_right, band, own, again, found, exact = numbers_of(line)
+        assert (far - at) / (end - near) == lever == a
         assert a + b == 1
         assert abs(band - (a * of_left + b * of_right)) <= Fraction("0.0005")
         assert band == again
@@ -104,7 +106,7 @@ def test_the_first_task_is_solved_with_the_numbers_of_each_groups_sheet():
         for phase, value in ((left, of_left), (right, of_right), (name, own)):
             (place,) = re.findall(rf"^\| {phase} \| (\S+)(?: \(\S+\))? \| {float(value):.3f} \|$", sheet, re.M)
             places[phase] = Fraction(place)
-        assert a == (places[right] - places[name]) / (places[right] - places[left])
+        assert (far, at, end, near) == (places[right], places[name], places[right], places[left])
         assert f"{energy:.3f}" == f"{float(found if exact is None else exact):.3f}"
         assert abs(found - energy) < 0.002
 
@@ -113,10 +115,10 @@ def test_a_sum_has_no_minus_before_a_zero_and_the_exact_number_where_rounding_sh
     rows = [("A", 0.0, -0.0001), ("AB", 0.5, -0.0004), ("B", 1.0, 0.25)]
     phases = pd.DataFrame(rows, columns=["phase", "share", "energy"])
     assert group_sheets.lever_line(phases, "AB", "A", "B", -0.12535) == (
-        "0.500 × 0.000 + 0.500 × 0.250 = 0.125; 0.000 − 0.125 = −0.125"
+        "of A (1 − 1/2) / (1 − 0) = 0.500; 0.500 × 0.000 + 0.500 × 0.250 = 0.125; 0.000 − 0.125 = −0.125"
     )
     line = group_sheets.lever_line(phases.replace(-0.0004, -0.0006), "AB", "A", "B", -0.12555)
-    assert line == "0.500 × 0.000 + 0.500 × 0.250 = 0.125; −0.001 − 0.125 = −0.126"
+    assert line.endswith("; 0.500 × 0.000 + 0.500 × 0.250 = 0.125; −0.001 − 0.125 = −0.126")
     assert group_sheets.lever_line(phases, "AB", "A", "B", -0.1266).endswith(" = −0.125 (−0.127 before rounding)")
 
 

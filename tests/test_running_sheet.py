@@ -278,7 +278,11 @@ def test_quiz_and_debate_stand_behind_the_lessons_of_a_plan_that_has_them():
     course = course_file.Course({}, {}, [], plans={"Day": [part]}, debate=[claim])
     rulings = {"They agree.": Ruling(verdicts=[Verdict("on DFT", "unclear", "too short", "3 ± 9")])}
     aside = Aside(quiz={"01": ["1 b: It goes **up**. So."], "02": ["1 c: No."]}, rulings=rulings)
-    text = "\n".join(running_sheet._after_lessons(aside, course.plans, course, ["01"]))
+    blocks = running_sheet._after_lessons(aside, course.plans, course, ["01"])
+    assert [block.text.split(":")[0] for block in blocks if block.later and block.text] == [
+        *("- lesson 1", "  - 1 b", "- best for", "- best against")
+    ]
+    text = "\n".join(block.text for block in blocks)
     assert "## The quiz\n\nWhen: 9:00 to 9:30.\n\n" in text
     assert "- lesson 1\n  - 1 b: It goes **up**. So.\n" in text
     assert "1 c: No" not in text
@@ -369,6 +373,14 @@ def test_lines_of_a_list_stand_on_the_sheet_below_what_is_said(sheet_of_slides):
     listed = running_sheet.Slide("Which?", say="Read.", points=("One: a.", "Two: b."))
     text = sheet_of_slides([TITLES[0], listed])
     assert "\n- slide 2: Which?\n  - say: Read.\n  - on the slide:\n    - One: a.\n    - Two: b.\n" in text
+
+
+def test_what_a_recap_shows_stands_on_the_sheet_in_grey():
+    recap = running_sheet.Slide(running_sheet.RECAP, say="Keep it.", points=("One: a.", "Two: b."))
+    blocks = running_sheet._slide_blocks([(1, TITLES[0]), (2, recap)], course_file.Course({}, {}, []), ["a line"])
+    text = running_sheet.as_text(blocks)
+    assert text.endswith("- slide 2: Recap\n  - say: Keep it.\n  - on the slide: One: a. Two: b.\n")
+    assert [block.later for block in blocks] == [False, False, True]
 
 
 def test_the_four_methods_are_the_lines_of_lesson_4(tmp_path):

@@ -40,6 +40,7 @@ KINDS = {
 CLAIMED_BY = {"the paper": "Claims of the paper", "others": "Claims of others, on methods after the paper"}
 """Whose a claim is, as its `by` in the file says (the paper's, if it says nothing), and what its table is called."""
 _RULE = re.compile(r"([<>=±])\s*(\S+)")
+_NOT_YET = re.compile(r"(?P<who>.+) has not (?P<what>.+)")
 _NEED = re.compile(r"(\w+)\s*([<>]\s*\S+)")
 _COMPARE = {"<": operator.lt, ">": operator.gt, "=": operator.eq, "±": lambda a, b: abs(a) < b}
 
@@ -262,17 +263,24 @@ def judge(row: Mapping[str, Any], rule: str, other: Callable[[str], Any]) -> str
 
 
 def unmet_need(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    """Return why a run cannot judge the claim at all, by the first of its `needs` that does not hold; "" if it can.
+    """Return why a run cannot judge the claim at all, by those of its `needs` that do not hold; "" if it can.
 
     A need that the run did not record is not met: an old run does not say that it was long enough, and is said to be
     old instead.
     """
-    for reason, met, lacking in needs_met(claim, content):
-        if lacking:
-            return f"because an older run did not record {lacking}"
-        if not met:
-            return reason
-    return ""
+    found = needs_met(claim, content)
+    if reasons := [reason for reason, met, lacking in found if not met and not lacking]:
+        return _of_all(reasons)
+    return next((f"because an older run did not record {lacking}" for *_, lacking in found if lacking), "")
+
+
+def _of_all(reasons: Sequence[str]) -> str:
+    """Reasons in one: "neither Method 3 nor Method 1 has come down" where the same is said of each."""
+    found = [_NOT_YET.fullmatch(reason) for reason in reasons]
+    if len(reasons) == 2 and all(found) and len({one["what"] for one in found if one}) == 1:
+        one, other = (match for match in found if match)
+        return f"neither {one['who']} nor {other['who']} has {one['what']}"
+    return "; ".join(reasons)
 
 
 def needs_met(claim: Mapping[str, Any], content: Mapping[str, Any]) -> list[tuple[str, bool, str]]:

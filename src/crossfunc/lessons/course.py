@@ -29,6 +29,7 @@ from crossfunc.lessons.freshness import check_lesson, require_fresh
 from crossfunc.lessons.laboratory import one_file
 from crossfunc.lessons.plans import Plan, public_parameters
 from crossfunc.lessons.profiles import DEFAULT_PROFILE
+from crossfunc.lessons.read_off import read_off
 from crossfunc.lessons.slides import (
     cell_text,
     draw_interactive,
@@ -116,6 +117,8 @@ def write_course(
     shown = course if day is None else _shown(course, day, plans)
     require_fresh(plans, "a course is made")
     check_own(out)
+    figures = read_off(course.figures, plans)
+    course, shown = replace(course, figures=figures), replace(shown, figures=figures)
     draft = draft_folder(out)
     try:
         written, notice = _make(plans, own, draft, course, shown, run_groups, report)
@@ -260,25 +263,28 @@ def _prepare_groups(
 
 
 def _sheet_of_groups(room: _Room, shown: Course) -> list[running_sheet.Block]:
-    """The keys of the groups' tasks for the running sheet; of those alone that a plan has."""
+    """The keys of the groups' tasks for the running sheet, of those that a plan has; the first group's in full."""
     if not room.groups:
         return []
     keys = group_sheets.key_lines([group.key for group in room.groups])
-    first = [f"- {key}\n  - {group.lever}" for key, group in zip(keys, room.groups, strict=True)]
-    lines, tasks = [_OF_FIRST, "", *first, "", group_sheets.FIRST_ANSWER, ""], tasks_asked(shown)
-    blocks = [running_sheet.Block(line) for line in lines]
+    mine, *others = [f"- {key}\n  - {group.lever}" for key, group in zip(keys, room.groups, strict=True)]
+    tasks, front = tasks_asked(shown), room.groups[0]
+    brief = [f"{k}. {words}" for k, words in enumerate(group_sheets.IN_BRIEF[:tasks], start=1)]
+    lines = ["On the sheet of each group:", "", *brief, "", _OF_FIRST.format(front.letter, front.key[1]), ""]
+    lines += [*group_sheets.phase_lines(front.about["binary"][1], front.phases), "", mine, ""]
+    blocks = running_sheet.black([*lines, group_sheets.FIRST_ANSWER, ""])
+    blocks += running_sheet.grey([_OF_OTHERS, "", *others, ""] if others else [])
     if tasks >= SECOND:
-        known = group_sheets.second_task_lines(room.outcomes)
-        lines = [*group_sheets.unknown_lines([group.letter for group in room.groups], room.outcomes)]
-        lines += [group_sheets.GOOD_ANSWER, ""]
-        blocks += [running_sheet.Block(line, later=True) for line in known]
-        blocks += [running_sheet.Block(line) for line in lines]
+        blocks += running_sheet.grey(group_sheets.second_task_lines(room.outcomes))
+        unknown = group_sheets.unknown_lines([group.letter for group in room.groups], room.outcomes)
+        blocks += running_sheet.black([*unknown, group_sheets.GOOD_ANSWER, ""])
     if tasks > SECOND:
-        blocks += [running_sheet.Block(f"{_OF_THIRD} {group_sheets.THIRD_ANSWER}"), running_sheet.Block("")]
+        blocks += running_sheet.black([f"{_OF_THIRD} {group_sheets.THIRD_ANSWER}", ""])
     return blocks
 
 
-_OF_FIRST = "What the groups' first task comes to, and the band from the rounded numbers on their sheets (eV/atom):"
+_OF_FIRST = "Group {}'s first task, to do by hand before you teach; {} is what is left out of the drawing:"
+_OF_OTHERS = "What the first task of the other groups comes to, with the numbers on their sheets (eV/atom):"
 _OF_THIRD = "The third task, for all: a number with its interval, and a sentence on it."
 
 

@@ -64,7 +64,7 @@ def contents_text(course: Course, files: Collection[str]) -> str:
     groups = _GROUPS.format(groups=len(course.groups), last=last) if _SHEETS in files else ""
     if groups and _SLIPS in files:
         groups += _DEBATE.format(claims=len(course.debate))
-    by_hand = ", do task 1 of group A on its sheet in `print/` (10 minutes)" if groups else ""
+    by_hand = ", do task 1 of group A, whose table is at lesson 6 there, by hand (10 minutes)" if groups else ""
     return _CONTENTS.format(by_hand=by_hand, rows="\n".join(rows), groups=f"{groups}\n" if groups else "")
 
 

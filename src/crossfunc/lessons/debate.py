@@ -25,6 +25,8 @@ _RESULT = re.compile(r"\{result\}`([^:`]+):(\w+)@([\w-]+)`")
 _NEGATION = re.compile(r"\b(?:not|no) ")
 """What stands in every reason behind a need, and makes it the reverse of what the need asks for."""
 _UNCLEAR = rules.VERDICTS[1]
+RULE = "It holds if"
+"""How the line of the sheet begins that has a claim's rule."""
 BEST = ("- best for: ", "- best against: ")
 """How the lines of the sheet begin that help a side that is stuck."""
 _HEAD = f"""# Claims to argue about
@@ -107,7 +109,7 @@ def sheet_lines(debate: Sequence[Mapping[str, Any]], found: Mapping[str, Ruling]
     for k, one in enumerate(debate, start=1):
         ruling = found.get(one["claim"], Ruling())
         lines += [f"### {k}. {one['claim']}", ""]
-        lines += [f"It holds if “{ruling.measured}” is {ruling.wanted}.", ""] if ruling.measured else []
+        lines += [f"{RULE} “{ruling.measured}” is {ruling.wanted}.", ""] if ruling.measured else []
         lines += _verdict_lines(ruling)
         lines += [f"{BEST[0]}{one['for'][0]}", f"{BEST[1]}{one['against'][0]}"]
         lines += [f"- to close: {one['close']}", ""]

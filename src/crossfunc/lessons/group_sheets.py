@@ -13,11 +13,13 @@ from crossfunc.plain_text import fenced, in_markdown
 __all__ = [
     "FIRST_ANSWER",
     "GOOD_ANSWER",
+    "IN_BRIEF",
     "THIRD_ANSWER",
     "group_text",
     "key_lines",
     "key_text",
     "lever_line",
+    "phase_lines",
     "second_task_lines",
     "unknown_lines",
 ]
@@ -59,14 +61,29 @@ def group_text(letter: str, group: Mapping[str, Any], stem: str, phases) -> str:
             f"3. {others}: four to prepare, one for each group to report) For the others: one number of the lesson's",
             "   table with its interval, the figure that it belongs to, and one sentence on what it cannot show.",
             "",
-            f"| phase | share of {second} | formation energy (eV/atom) |",
-            "|---|---|---|",
-            *(f"| {name} | {_fraction(share)} | {energy:.3f} |" for name, share, energy in phases.to_numpy()),
+            *phase_lines(second, phases),
             "",
             phases.attrs["label_notice"].strip(),
             "",
         ]
     )
+
+
+def phase_lines(second: str, phases) -> list[str]:
+    """Return the table of a group's phases, for pencil and ruler, as Markdown.
+
+    Parameters
+    ----------
+    second : str
+        Element whose share of the atoms is the axis.
+    phases : DataFrame
+        From `verdicts.lowest_phases`.
+    """
+    return [
+        f"| phase | share of {second} | formation energy (eV/atom) |",
+        "|---|---|---|",
+        *(f"| {name} | {_fraction(share)} | {energy:.3f} |" for name, share, energy in phases.to_numpy()),
+    ]
 
 
 def _fraction(share: float) -> str:
@@ -108,7 +125,7 @@ def key_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
 
 
 def lever_line(phases, compound: str, left: str, right: str, energy: float) -> str:
-    """Return the first task as a sum: shares of two phases times their energies, and the compound minus this band.
+    """Return the first task as a sum: the lever rule, shares of two phases times energies, the compound minus the band.
 
     Numbers are those of the group's sheet, so that a calculator gives the same; where the rounding shows, the
     decomposition energy stands behind.
@@ -128,7 +145,8 @@ def lever_line(phases, compound: str, left: str, right: str, energy: float) -> s
     band = _rounded(of_left * Fraction(energies[left]) + (1 - of_left) * Fraction(energies[right]))
     found, exact = energies[compound] - band, _rounded(energy)
     terms = [f"{_share(of_left)} × {_signed(energies[left])}", f"{_share(1 - of_left)} × {_signed(energies[right])}"]
-    summed = f"{' + '.join(terms)} = {_minus(band)}"
+    lever = f"of {left} ({places[right]} − {places[compound]}) / ({places[right]} − {places[left]}) = {_share(of_left)}"
+    summed = f"{in_markdown(lever)}; {' + '.join(terms)} = {_minus(band)}"
     behind = "" if found == exact else f" ({_minus(exact)} before rounding)"
     return f"{summed}; {_minus(energies[compound])} − {_signed(band)} = {_minus(found)}{behind}"
 
@@ -243,6 +261,14 @@ _OF_SECOND = [
     "would turn. The published model is left out where it agrees, and tables as the groups see them are in",
     "`groups.md`.",
 ]
+IN_BRIEF = (
+    "leave one compound out, draw the others over the share of an element, stretch a band under them, and measure or "
+    "calculate from it to the compound",
+    "`verdicts.close_calls(points)` in the notebook: which model misses a stable compound or looks in vain for one, "
+    "and how little would turn its closest call",
+    "one number of the lesson's table with its interval, and what it cannot show",
+)
+"""What each of the three tasks is, for the sheet of who teaches."""
 GOOD_ANSWER = """At the students' sizes most models judge like the model that they started from and make the same
 closest call, because a few steps moved nothing that a hull sees. Good answers say *why*: the reference is a label, a
 compound a few meV/atom from the hull is undecided, and many relaxations stop before they have arrived. Method 1, from

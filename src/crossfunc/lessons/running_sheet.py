@@ -1,7 +1,7 @@
 """The running sheet: what to show, to say, to ask and to answer, as Markdown and as a page with the figures."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count, groupby, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from crossfunc.lessons.slides import (
 from crossfunc.lessons.sources import LessonError, spoken_number
 from crossfunc.plain_text import fenced, visible
 
-__all__ = ["EXERCISE", "Aside", "Block", "as_text", "read_asides", "running_blocks", "running_page"]
+__all__ = ["EXERCISE", "Aside", "Block", "as_text", "black", "grey", "read_asides", "running_blocks", "running_page"]
 
 EXERCISE = re.compile(r":::\{admonition\} Exercise (\d+)")
 TEACHING = "teach.md"
@@ -168,7 +168,8 @@ def _rendered(words: str) -> str:
 
 
 _OF_GREY = "What is grey is for the room: read it tomorrow at its slide, and today only what is black."
-_KEYS = r"^( *- )(say|ask|answer|best for|best against|to close|the board|on the slide|slide \d+):"
+_POINTS = "on the slide"
+_KEYS = rf"^( *- )(say|ask|answer|best for|best against|to close|the board|{_POINTS}|slide \d+):"
 _STYLE = """
 body { font-size: 10pt; line-height: 1.35; }
 p, ul, ol { margin: 0.5em 0; } li ul { margin: 0; } ul, ol { padding-left: 1.4em; }
@@ -229,28 +230,33 @@ def running_blocks(
     lines += ["## Who and what", "", *(f"- {line}" for line in aside.look_ups), ""] if aside.look_ups else []
     lines += _before_lessons(aside, course, numbers)
     at_slide = {slide.figure: f"slide {at}" for shown in slides.values() for at, slide in shown if slide.figure}
-    blocks = _black(lines)
+    blocks = black(lines)
     for plan in plans:
         number = plan.lesson.number
-        blocks += _black([f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)])
+        blocks += black([f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)])
         before = _before_slides(plan, course, own.get(number), aside)
-        blocks += [*before, *_black(["The slides:", ""])] if before else []
+        blocks += [*before, *black(["The slides:", ""])] if before else []
         blocks += _slide_blocks(slides[number], course, aside.boards_within.get(number, ()))
-        blocks += _black(_without_slide(plan, course))
+        blocks += black(_without_slide(plan, course))
         blocks += [*_exercise_blocks(plan, course, fitting, at_slide, titles, aside.printed), Block("")]
-    after = _after_lessons(aside, fitting, course, numbers)
-    return blocks + [Block(line, later=line.startswith(debate.BEST)) for line in after]
+    return [*blocks, *_after_lessons(aside, fitting, course, numbers)]
 
 
-def _black(lines: Sequence[str]) -> list[Block]:
+def black(lines: Iterable[str]) -> list[Block]:
+    """Return lines that are read in preparation, a block each."""
     return [Block(line) for line in lines]
+
+
+def grey(lines: Iterable[str]) -> list[Block]:
+    """Return lines that are for the room, a block each."""
+    return [Block(line, later=True) for line in lines]
 
 
 def _before_slides(plan: Plan, course: Course, own: Plan | None, aside: Aside) -> list[Block]:
     """What there is to a lesson before its slides: numbers on screens, a board, the keys of the groups' tasks."""
-    blocks = [Block(line, later=True) for line in _screen_lines(course, plan, own)]
+    blocks = grey(_screen_lines(course, plan, own))
     if board := aside.boards.get(plan.lesson.number):
-        blocks += _black(["On the board first:", "", *(f"- {line}" for line in board), ""])
+        blocks += black(["On the board first:", "", *(f"- {line}" for line in board), ""])
     if aside.groups and plan.lesson.number == GROUP_LESSON:
         blocks += aside.groups
     return blocks
@@ -267,7 +273,9 @@ def _slide_blocks(shown: Sequence[tuple[int, Slide]], course: Course, board: Seq
     blocks = [_slide_block(at, slide, course) for at, slide in [*goal, *others]]
     end = len(blocks) - (shown[-1][1].title == RECAP)
     lines = [Block("\n".join(["- the board:", *(f"  - {line}" for line in board)]))] if board else []
-    return [*blocks[:end], *lines, *blocks[end:]]
+    points = shown[-1][1].points if end < len(blocks) else ()
+    behind = [Block(f"  - {_POINTS}: {' '.join(points)}", later=True)] if points else []
+    return [*blocks[:end], *lines, *blocks[end:], *behind]
 
 
 def _slide_block(at: int, slide: Slide, course: Course) -> Block:
@@ -276,7 +284,8 @@ def _slide_block(at: int, slide: Slide, course: Course) -> Block:
     lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
     lines += [f"  - say: {slide.say}"] if slide.say else []
     lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
-    lines += ["  - on the slide:", *(f"    - {point}" for point in slide.points)] if slide.points else []
+    listed_here = slide.points if slide.title != RECAP else ()
+    lines += [f"  - {_POINTS}:", *(f"    - {point}" for point in listed_here)] if listed_here else []
     return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure, bool(about.get("skip")))
 
 
@@ -304,7 +313,7 @@ def _exercise_blocks(
         blocks += [Block(""), Block(f"**{key}** ({one['minutes']} min{when}). {asked}", later=True)]
         said = re.search(rf"\b{re.escape(one['right'])}\b", one["answer"], re.I)
         choice = "" if said else f" Right choice: **{one['right']}**."
-        blocks += _black(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
+        blocks += black(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
     return blocks
 
 
@@ -335,18 +344,20 @@ def _when_taught(number: str, fitting: Mapping[str, Sequence[Mapping[str, Any]]]
 
 def _after_lessons(
     aside: Aside, fitting: Mapping[str, Sequence[Mapping[str, Any]]], course: Course, numbers: Collection[str]
-) -> list[str]:
+) -> list[Block]:
     """The key of the quiz and the claims of the debate, where a plan has them."""
-    lines = []
+    blocks = []
     if (when := _when(fitting, course, lambda part: part.get("quiz"))) and aside.quiz:
-        lines += ["## The quiz", "", *when]
+        blocks += black(["## The quiz", "", *when])
         for number, key in aside.quiz.items():
             if number in numbers:
-                lines += [f"- lesson {spoken_number(number)}", *(f"  - {line}" for line in key)]
-        lines.append("")
+                blocks += grey([f"- lesson {spoken_number(number)}", *(f"  - {line}" for line in key)])
+        blocks.append(Block(""))
     if (when := _when(fitting, course, lambda part: part.get("debate"))) and course.debate:
-        lines += ["## The debate", "", *when, *_OF_DEBATE, "", *debate.sheet_lines(course.debate, aside.rulings)]
-    return lines
+        blocks += black(["## The debate", "", *when, *_OF_DEBATE, ""])
+        claims = debate.sheet_lines(course.debate, aside.rulings)
+        blocks += [Block(line, later=line.startswith((debate.RULE, *debate.BEST))) for line in claims]
+    return blocks
 
 
 def _of_taught(text: str, numbers: Collection[str]) -> str:

@@ -173,7 +173,8 @@ def slide_titles(
             slides.append(Slide(QUESTION, name, ("ask",)))
         parts = ("say", "answer") if about.get("before") else ("say", "ask", "answer")
         slides.append(Slide(_headline(note, about), name, parts if about else ()))
-    return [*slides, *([Slide(RECAP, say=said.get("recap", ""))] if _recap(plan, None) else [])]
+    recap = _recap(plan, titles)
+    return [*slides, *([Slide(RECAP, say=said.get("recap", ""), points=tuple(recap))] if recap else [])]
 
 
 def _headline(note: Mapping[str, str], about: Mapping[str, Any]) -> str:
