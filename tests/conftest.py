@@ -135,7 +135,7 @@ def browser(tmp_path_factory):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(executable_path=_find_program("CHROMEDRIVER", "chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(300)  # axe on the longest page takes half a minute where the machine is slow
     driver.get("about:blank")  # leave the browser's own first page, and forget what it loaded
     driver.get_log("performance")
     yield driver

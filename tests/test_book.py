@@ -1228,8 +1228,9 @@ AXE_RULES = {
     "phone, light": [{"runOnly": ["scrollable-region-focusable"]}],
 }
 # Contrast is nine tenths of axe's time, and a colour is that of its rule in the style sheet: the first rows of a table
-# stand for those below, and the code of the first lesson for that of the others.
-COLOURED_ALIKE = ["tbody tr:nth-child(n+4)", "mjx-container"]
+# stand for those below, the first entry of a section of the API for the others, and the code of the first lesson for
+# that of the others.
+COLOURED_ALIKE = ["tbody tr:nth-child(n+4)", "mjx-container", "dl.py ~ dl.py"]
 CODE_ALIKE = [".cell_input"]
 FIRST_LESSON = f"notebooks/{LESSONS[0]}"
 
