@@ -83,6 +83,18 @@ def test_what_costs_no_training_is_a_named_line(ax):
     assert [text.get_text() for text in ax.texts] == ["predict zero"]
 
 
+def test_what_costs_no_training_is_named_on_the_side_where_no_curve_ends(ax):
+    ax.set_yscale("log")
+    ax.plot([0, 1], [900.0, 300.0])  # ends just above the first line, and far above the second
+    ax.plot([0, 1], [900.0, 40.0])  # ends just below the second
+    methods.draw_free(ax, {"refitted": 250.0, "model-aware": 50.0})
+    assert [text.get_verticalalignment() for text in ax.texts] == ["top", "bottom"]
+    assert [np.sign(text.xyann[1]) for text in ax.texts] == [-1, 1]
+    bare = ax.figure.add_subplot()
+    methods.draw_free(bare, {"predict zero": 200.0})
+    assert [text.get_verticalalignment() for text in bare.texts] == ["bottom"]
+
+
 def test_errors_have_a_dot_a_tick_for_the_paper_and_the_line_of_what_is_free(ax):
     rows = pd.DataFrame(
         {

@@ -58,7 +58,7 @@ FREE_LINES = ((0, (1, 2)), (0, (6, 2)), (0, (3, 1, 1, 1)))
 
 
 def draw_free(ax, free):
-    """Horizontal grey lines at errors that cost no training, named at their right end.
+    """Horizontal grey lines at errors that cost no training, named at their right end where curves leave more room.
 
     Parameters
     ----------
@@ -71,14 +71,25 @@ def draw_free(ax, free):
     matplotlib.axes.Axes
     """
     there = {name: error for name, error in free.items() if np.isfinite(error)}
+    sides = {name: _room_at_end(ax, error) for name, error in there.items()}
     for dashes, (name, error) in zip(cycle(FREE_LINES), there.items(), strict=False):
         ax.axhline(error, color=COLORS["identity"], lw=1, ls=dashes)
         ax.annotate(
-            name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize="x-small", color=COLORS["identity"], zorder=1,  # no curve is hidden
+            name, (1, error), xycoords=("axes fraction", "data"), xytext=(-2, 2 * sides[name]),
+            textcoords="offset points", ha="right", va="bottom" if sides[name] > 0 else "top", fontsize="x-small",
+            color=COLORS["identity"], zorder=1,  # no curve is hidden
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
         )  # fmt: skip
     return ax
+
+
+def _room_at_end(ax, error):
+    """1 where the next curve's end is further above a line than below it, and -1 elsewhere."""
+    ends = [line.get_ydata()[-1] for line in ax.get_lines() if len(line.get_ydata())]
+    ax.get_ylim()  # limits are found only when asked for, and places depend on them
+    at, *others = ax.transData.transform([(0, y) for y in [error, *(end for end in ends if np.isfinite(end))]])[:, 1]
+    above, below = (min((sign * (y - at) for y in others if sign * (y - at) >= 0), default=np.inf) for sign in (1, -1))
+    return 1 if above >= below else -1
 
 
 def histories(panels, free=None):
@@ -98,10 +109,10 @@ def histories(panels, free=None):
     """
     there = {label: table for label, table in panels.items() if table["validation"].notna().any()}
     fig, axes = plt.subplots(1, len(there), figsize=wide(), squeeze=False)
+    axes[0, 0].set_yscale("log")
     for ax, (label, table) in zip(axes[0], there.items(), strict=True):
         draw_free(draw_histories(ax, table, train="train"), (free or {}).get(label, {}))
         ax.set_ylabel(label)
-    axes[0, 0].set_yscale("log")
     fig.tight_layout()
     handles, names = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, names, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
