@@ -394,7 +394,12 @@ def test_errors_are_drawn_with_their_intervals_and_the_papers_numbers():
     tested = SimpleNamespace(mean=mean, names=set(names), estimate=lambda name, _: estimates.get(name))
     papers = {"energy_mae_method_1": 27, "energy_mae_4_on_the_published_table": "not given"}
     table = four_methods.errors_to_draw(tested, ENERGY, SimpleNamespace(paper=papers.get))
-    assert list(table.index[:4]) == ["predict zero", "model-aware", "Method 1", "Method 4 on the published table"]
+    assert list(table.index[:4]) == [
+        "predict zero",
+        "model-aware, untrained",
+        "Method 1",
+        "Method 4 on the published table",
+    ]
     np.testing.assert_equal(table["value"].to_numpy(), [np.nan, 40, 30, 20, np.nan])
     np.testing.assert_equal(table["low"].to_numpy()[:4], [np.nan, 35, np.nan, np.nan])  # one has too few materials
     np.testing.assert_equal(table["high"].to_numpy()[:4], [np.nan, 46, np.nan, np.nan])

@@ -52,7 +52,7 @@ FREE = (ZERO, AS_IT_IS, TAUGHT, "references-only", "model-aware")
 """Rows that no step of training on the new labels went into."""
 
 UNTRAINED = {"references-only": "refitted", "model-aware": "model-aware"}
-"""What figures call references in front of a network that is not trained, as lesson 7 does at N = 0."""
+"""What tables and figures call references in front of a network that is not trained, as lesson 7 does at N = 0."""
 
 ROWS = (*FREE, "1", *(c for c in CASES if c.startswith("1 ")), *"234", PAPERS_TABLE, AWARE, *PLAIN_CASES, PUBLISHED)
 """All rows of the table in their order, what costs nothing first."""
@@ -397,6 +397,8 @@ def shown_metrics(judged: Judged) -> dict[str, tuple[str, str]]:
 
 def title_of(name: str) -> str:
     """Return a row's name for people: "Method 4"."""
+    if name in UNTRAINED:
+        return f"{UNTRAINED[name]}, untrained"
     return f"Method {name}" if name[0].isdigit() else name
 
 
@@ -796,7 +798,7 @@ def free_histories(runs, frames: LabelledFrames) -> dict[str, dict[str, float]]:
     of_kinds = {kind: pd.DataFrame([run.history.iloc[0] for run in _of_case(runs, kind)]).mean() for kind in kinds}
     validation = [frames.take(run.split["validation"]) for run in _of_case(runs, kinds[0])]
     zero = pd.DataFrame(map(zero_errors, validation), dtype=float).mean()
-    energies = {f"{UNTRAINED[kind]}, untrained": of_kinds[kind][f"validation_{ENERGY}"] for kind in kinds}
+    energies = {title_of(kind): of_kinds[kind][f"validation_{ENERGY}"] for kind in kinds}
     forces = {"untrained": of_kinds[kinds[0]][f"validation_{FORCE}"], ZERO: zero[FORCE]}
     return {"energy MAE (meV/atom)": energies, "force MAE (meV/Å)": forces}
 

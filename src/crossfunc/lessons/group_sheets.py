@@ -272,8 +272,8 @@ IN_BRIEF = (
 GOOD_ANSWER = """At the students' sizes most models judge like the model that they started from and make the same
 closest call, because a few steps moved nothing that a hull sees. Good answers say *why*: the reference is a label, a
 compound a few meV/atom from the hull is undecided, and many relaxations stop before they have arrived. Method 1, from
-random weights, puts nearly every compound at zero and so misjudges most; the published r²SCAN model made the surrogate
-labels, so its row agrees with the reference by construction: that is no success."""
+random weights, puts nearly every compound at zero and so misses much of what is stable; the published r²SCAN model
+made the surrogate labels, so its row agrees with the reference by construction: that is no success."""
 """What a good answer to the second task is, for the sheet and for the page on groups."""
 FIRST_ANSWER = """With a ruler it comes out within 0.02 eV/atom or so, from the sheet's rounded table within
 0.002. Where a well-known oxide lies above the hull, or an odd one on it, the labels are why: they are predictions of

@@ -228,16 +228,15 @@ def running_blocks(
     lines += [*_SMALL_RUNS, ""] if fitting else []
     lines += [*_missing_screens(course, plans, own)]
     lines += ["## Who and what", "", *(f"- {line}" for line in aside.look_ups), ""] if aside.look_ups else []
-    lines += _before_lessons(aside, course, numbers)
     at_slide = {slide.figure: f"slide {at}" for shown in slides.values() for at, slide in shown if slide.figure}
-    blocks = black(lines)
+    blocks = [*black(lines), *_before_lessons(aside, course, numbers)]
     for plan in plans:
         number = plan.lesson.number
         blocks += black([f"## Lesson {lesson_title(plan)}", "", *_when_taught(number, fitting, course)])
         before = _before_slides(plan, course, own.get(number), aside)
         blocks += [*before, *black(["The slides:", ""])] if before else []
         blocks += _slide_blocks(slides[number], course, aside.boards_within.get(number, ()))
-        blocks += black(_without_slide(plan, course))
+        blocks += grey(_without_slide(plan, course))
         blocks += [*_exercise_blocks(plan, course, fitting, at_slide, titles, aside.printed), Block("")]
     return [*blocks, *_after_lessons(aside, fitting, course, numbers)]
 
@@ -313,7 +312,7 @@ def _exercise_blocks(
         blocks += [Block(""), Block(f"**{key}** ({one['minutes']} min{when}). {asked}", later=True)]
         said = re.search(rf"\b{re.escape(one['right'])}\b", one["answer"], re.I)
         choice = "" if said else f" Right choice: **{one['right']}**."
-        blocks += black(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
+        blocks += grey(["", f"→ {one['answer']}{choice}", *_printed_lines(printed.get(key, ""))])
     return blocks
 
 
@@ -372,7 +371,7 @@ def _of_taught(text: str, numbers: Collection[str]) -> str:
     return _LESSONS.sub(kept, text)
 
 
-def _before_lessons(aside: Aside, course: Course, numbers: Collection[str]) -> list[str]:
+def _before_lessons(aside: Aside, course: Course, numbers: Collection[str]) -> list[Block]:
     """What is said and asked before the first lesson."""
     if not aside.labels and not aside.questions:
         return []
@@ -386,11 +385,12 @@ def _before_lessons(aside: Aside, course: Course, numbers: Collection[str]) -> l
                 *([f"  - say: {course.primer[title]}"] if title in course.primer else []),
             ]
         lines.append("")
+    blocks = black(lines)
     if aside.questions:
-        lines += [f"The questions of the page on functionals ({PRIMER}; the deck's last slide):", ""]
+        blocks += grey([f"The questions of the page on functionals ({PRIMER}; the deck's last slide):", ""])
         for k, (asked, answered) in enumerate(aside.questions, start=1):
-            lines += [f"{k}. {asked}", "", f"   → {answered}", ""]
-    return lines
+            blocks += grey([f"{k}. {asked}", "", f"   → {answered}", ""])
+    return blocks
 
 
 def _missing_screens(course: Course, plans: Sequence[Plan], own: Mapping[str, Plan]) -> list[str]:
@@ -480,12 +480,13 @@ _OF_DEBATE = [
     "Each group takes a slip of `print/debate-slips.html`, half of it for the claim and half against, and in its three",
     "minutes has one argument for, one against, and the verdict that the group itself gives. A side that is stuck gets",
     "its best point from here; then read out the verdicts, and close with the sentence. " + debate.RULE_OF_VERDICTS,
-    "Claims on energies are judged where methods have come down to their own training energies, which means that these",
-    "are fitted: before that, a difference may be one of steps.",
+    "Claims on energies are judged only where training errors are small, so that steps cannot be the reason. Behind a",
+    "number, “converged” is a run in which every method had arrived and “longer run” one in which some still fell;",
+    "numbers without either are of the lessons' own runs.",
 ]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",
-    "their screens is luck, and often the reverse of what there is to say. Say so, and look at the slides together;",
+    "their screens is luck, and may be the reverse of what there is to say. Say so, and look at the slides together;",
     "what training comes to in the end is on the slide of lesson 4 that begins with “Longer run”.",
 ]
 
