@@ -553,7 +553,7 @@ def test_a_question_before_its_figure_has_a_slide_without_headline_and_answer(ma
     from crossfunc.lessons.slides import write_slides
 
     plans, course = made[2:]
-    about = {"fig-06-line": course.figures["fig-06-line"] | {"before": True}}
+    about = {"fig-06-line": course.figures["fig-06-line"] | {"before": True, "more": "Later."}}
     slides = list(Presentation(write_slides(plans, tmp_path / "a.pptx", remarks=about)).slides)
     question, figure = slides[2:4]
     said = "\n".join(frame.text for frame in texts(question)) + question.notes_slide.notes_text_frame.text
@@ -561,10 +561,11 @@ def test_a_question_before_its_figure_has_a_slide_without_headline_and_answer(ma
     assert "rise" not in said.lower()
     assert not [shape for shape in question.shapes if shape.shape_type == 13]
     assert figure.shapes.title.text == "It rises"
-    assert figure.notes_slide.notes_text_frame.text.startswith("Say: Look at the end.\nAnswer: It rises.\n\nA rising")
+    noted = "Say: Look at the end.\nAnswer: It rises.\nFor questions: Later.\n\nA rising"
+    assert figure.notes_slide.notes_text_frame.text.startswith(noted)
     sheet = sheet_of(replace(course, figures=about), plans)
     one = "- slide 3: Before the next figure\n  - ask: Why?\n- slide 4: It rises\n  - say: Look at the end.\n"
-    assert one + "  - answer: It rises.\n- slide 5: Longer run: It rises further\n" in sheet
+    assert one + "  - answer: It rises.\n  - for questions: Later.\n- slide 5: Longer run: It rises further\n" in sheet
     assert "| 1 to 6 |" in sheet
 
 
@@ -627,9 +628,10 @@ def test_the_running_sheet_begins_with_the_day_and_says_what_to_say(made):
     key = (out / "instructors" / "groups.md").read_text()
     (of_group,) = re.findall(r"^- \*\*A\*\*: .*$", key, re.M)
     head = (
-        "## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\nOn the sheet of each group:\n\n1. leave one compound"
+        f"## Lesson 6. References move\n\nWhen: 9:00 to 10:00.\n\n{group_sheets.LEVER}\n\nOn the sheet of each group:\n"
     )
     first, second = sheet.partition(head)[2].split("What the second task comes to in group A is not known yet")
+    assert first.startswith("\n1. leave one compound out")
     assert "\n2. `verdicts.close_calls(points)` in the notebook" in first
     assert "\n3. " not in first  # the plan has two tasks
     assert "Fe2O3 is what is left out of the drawing:\n\n| phase | share of O | formation energy (eV/atom) |\n" in first

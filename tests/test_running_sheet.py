@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from fractions import Fraction
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -87,10 +88,22 @@ def test_the_fit_on_the_board_is_right(root):
     shift = np.array([float(x) for x in re.search(r"AB (\S+), A₂B (\S+), AB₂ (\S+)\. ", said).groups()])
     (aa, ab, a), (ba, bb, b) = np.column_stack([fractions.T @ fractions, fractions.T @ shift]) * 36
     assert f"{aa:.0f} a + {ab:.0f} b = {a:.1f} and {ba:.0f} a + {bb:.0f} b = {b:.1f}" in said
+    whole = f"Their sum is {aa + ab:.0f} (a + b) = {a + b:.1f}, so a + b = {(a + b) / (aa + ab):.1f} eV"
+    rest = f"their difference {aa - ab:.0f} (a - b) = {a - b:.1f}, so a - b = {(a - b) / (aa - ab):.1f} eV"
     a, b = np.linalg.lstsq(fractions, shift, rcond=None)[0]
-    assert (
-        f"a + b = {a + b:.1f} eV and their difference a - b = {a - b:.1f} eV, so a = {a:.2f} and b = {b:.2f} eV" in said
+    assert f"{whole}, and {rest}, which makes a = {a:.2f} and b = {b:.2f} eV" in said
+    sums = re.search(
+        r"squared shares, ([\d/+ ]+), and 25/36 that of their products, ([\d/+ ]+); .* differences, ", said
     )
+    for written, right in zip(sums.groups(), (aa, ab), strict=True):
+        assert sum(Fraction(term) for term in written.split("+")) == Fraction(round(right), 36)
+    for row, right in zip(fractions.T, fractions.T @ shift, strict=True):
+        term = f"{shift[0]:g}/2 - " + " - ".join(
+            f"{'2·' if share > 0.5 else ''}{-value:g}/3" for share, value in zip(row[1:], shift[1:], strict=True)
+        )
+        assert term in said
+        assert row @ shift == pytest.approx(right)
+    assert f"only a + b is known, {2 * shift[0]:.1f} eV now" in said
     left = [f"{x:+.2f}" for x in shift - fractions @ [a, b]]
     assert f"What is left is {left[0]}, {left[1]} and {left[2]}:" in said
 
@@ -326,6 +339,15 @@ def test_what_is_for_the_room_is_grey_on_the_page_and_a_line_at_its_top_says_so(
     assert ".later {" in page
     assert "is grey" not in running_sheet.as_text(blocks)
     assert "is grey" not in running_page(blocks[:2], {})
+
+
+def test_what_waits_for_questions_stands_behind_the_answer_in_grey():
+    course = course_file.Course({}, {}, [], figures={"fig-a": {"say": "S.", "ask": "A?", "answer": "B.", "more": "M."}})
+    shown = running_sheet.Slide("It rises", "fig-a", ("say", "ask", "answer"))
+    block = running_sheet._slide_block(3, shown, course)
+    assert block.text.endswith("\n  - answer: B.\n  - for questions: M.")
+    assert "M." not in running_sheet._slide_block(2, shown._replace(remarks=("ask",)), course).text
+    assert '<li class="later">for questions: M.</li>' in running_page([Block("# Sheet"), block], {})
 
 
 def test_wrong_options_of_the_quiz_are_small_on_the_page():

@@ -270,7 +270,8 @@ def _sheet_of_groups(room: _Room, shown: Course) -> list[running_sheet.Block]:
     mine, *others = [f"- {key}\n  - {group.lever}" for key, group in zip(keys, room.groups, strict=True)]
     tasks, front = tasks_asked(shown), room.groups[0]
     brief = [f"{k}. {words}" for k, words in enumerate(group_sheets.IN_BRIEF[:tasks], start=1)]
-    lines = ["On the sheet of each group:", "", *brief, "", _OF_FIRST.format(front.letter, front.key[1]), ""]
+    lines = [group_sheets.LEVER, "", "On the sheet of each group:", "", *brief, ""]
+    lines += [_OF_FIRST.format(front.letter, front.key[1]), ""]
     lines += [*group_sheets.phase_lines(front.about["binary"][1], front.phases), "", mine, ""]
     blocks = running_sheet.black([*lines, group_sheets.FIRST_ANSWER, ""])
     blocks += running_sheet.grey([_OF_OTHERS, "", *others, ""] if others else [])

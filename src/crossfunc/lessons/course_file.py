@@ -29,7 +29,7 @@ _FIELDS = {
     "slides": {"goal"},
 }
 _OPTIONAL = {
-    "figures": {"skip", "before", "headline", "needs"},
+    "figures": {"skip", "before", "headline", "needs", "more"},
     "exercises": {"value", "paper"},
     "slides": {"recap", "lists"},
     "plans": {"skip", "tasks", "questions", "minutes", "quiz", "debate"},
@@ -56,7 +56,7 @@ class Course:
     figures : dict of str to dict
         Name of a figure to what to say at it, what to ask and the answer; `skip` where a day has no time for it,
         `before` where the question comes before the figure is seen, `headline` where the caption's would answer it,
-        `needs` for data without which no lesson draws it.
+        `needs` for data without which no lesson draws it, `more` for what waits until somebody asks.
     plans : dict of str to list of dict
         Name of a plan ("One day") to its parts: from, to, what, lessons and exercises of each; `tasks` for how many of
         the tasks on a group's sheet, `questions` where those of the page on functionals are asked, `quiz` and `debate`

@@ -64,7 +64,7 @@ def contents_text(course: Course, files: Collection[str]) -> str:
     groups = _GROUPS.format(groups=len(course.groups), last=last) if _SHEETS in files else ""
     if groups and _SLIPS in files:
         groups += _DEBATE.format(claims=len(course.debate))
-    by_hand = ", do task 1 of group A, whose table is at lesson 6 there, by hand (10 minutes)" if groups else ""
+    by_hand = ", do task 1 of group A, whose table is at lesson 6 there (10 minutes)" if groups else ""
     return _CONTENTS.format(by_hand=by_hand, rows="\n".join(rows), groups=f"{groups}\n" if groups else "")
 
 
@@ -87,7 +87,7 @@ half of the class takes a side of the first claim.
 """
 _CONTENTS = """# A course
 
-To prepare, in about an hour and a quarter: read the sheet `instructors/running-sheet.html` (35 minutes){by_hand},
+To prepare, in an hour and a quarter to an hour and a half: read `instructors/running-sheet.html` (an hour){by_hand},
 and rehearse the boards of lessons 3 and 4b where the day has them (15 minutes). The rest is optional: the sheet has
 what there is to show, to ask and to answer, with the figure of each slide, the key of the groups, the quiz with its
 key, and the claims of the debate with verdicts and closing sentences (`running-sheet.md` is the same as text).

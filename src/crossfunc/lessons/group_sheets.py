@@ -14,6 +14,7 @@ __all__ = [
     "FIRST_ANSWER",
     "GOOD_ANSWER",
     "IN_BRIEF",
+    "LEVER",
     "THIRD_ANSWER",
     "group_text",
     "key_lines",
@@ -261,6 +262,10 @@ _OF_SECOND = [
     "would turn. The published model is left out where it agrees, and tables as the groups see them are in",
     "`groups.md`.",
 ]
+LEVER = """On the board before they draw: a composition between two phases of the band falls apart into both, in shares
+like the opposite arms of a lever, of the left one (right − own) / (right − left), where places are shares of an
+element."""
+"""What a group has to know before its first task."""
 IN_BRIEF = (
     "leave one compound out, draw the others over the share of an element, stretch a band under them, and measure or "
     "calculate from it to the compound",

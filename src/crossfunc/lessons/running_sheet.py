@@ -13,6 +13,7 @@ from crossfunc.lessons.freshness import check_lesson
 from crossfunc.lessons.plans import Plan
 from crossfunc.lessons.results import listed, load_if_recorded
 from crossfunc.lessons.slides import (
+    MORE,
     RECAP,
     Slide,
     figures_without_slide,
@@ -162,8 +163,9 @@ def _on_page(block: Block, pictures: Mapping[str, bytes]) -> tuple[bool, str, st
 
 
 def _rendered(words: str) -> str:
-    """Markdown as HTML, with what there is to say, to ask and to answer in bold type, and wrong options small."""
+    """Markdown as HTML: what there is to say, to ask and to answer bold, what waits grey, and wrong options small."""
     page = printed_pages.render(re.sub(_KEYS, r"\1**\2**:", words, flags=re.M))
+    page = page.replace(f"<li>{MORE}: ", f'<li class="later">{MORE}: ')
     return page.replace("<em>not: ", '<em class="not">not: ')
 
 
@@ -174,14 +176,14 @@ _STYLE = """
 body { font-size: 10pt; line-height: 1.35; }
 p, ul, ol { margin: 0.5em 0; } li ul { margin: 0; } ul, ol { padding-left: 1.4em; }
 h2 { border-bottom: 2px solid #333; margin-top: 1.2em; }
-.beside { display: grid; grid-template-columns: 7.5cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.2cm 0;
+.beside { display: grid; grid-template-columns: 10cm 1fr; gap: 0.6cm; border-top: 1px solid #ccc; padding: 0.2cm 0;
   break-inside: avoid; }
 .not { font-size: 0.85em; font-style: normal; color: #555; }
 h3 { font-size: 1em; margin: 1em 0 0.3em; } h3 ~ p, h3 ~ ul { margin: 0.2em 0; }
 h3 + p { break-after: avoid; } h3 ~ ul { break-inside: avoid; }
 pre { margin: 0.2em 0; font-size: 0.9em; }
 .later { color: #767676; font-size: 0.85em; }
-.beside img { width: 100%; max-height: 5.5cm; object-fit: contain; object-position: top; }
+.beside img { width: 100%; max-height: 8cm; object-fit: contain; object-position: top; }
 .beside ul { margin: 0; padding-left: 1em; } .beside > div > ul { list-style: none; padding: 0; }
 """
 
@@ -283,6 +285,7 @@ def _slide_block(at: int, slide: Slide, course: Course) -> Block:
     lines = [f"- slide {at}: {slide.title}" + (" (may be skipped)" if about.get("skip") else "")]
     lines += [f"  - say: {slide.say}"] if slide.say else []
     lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
+    lines += [f"  - {MORE}: {about['more']}"] if "more" in about and "answer" in slide.remarks else []
     listed_here = slide.points if slide.title != RECAP else ()
     lines += [f"  - {_POINTS}:", *(f"    - {point}" for point in listed_here)] if listed_here else []
     return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure, bool(about.get("skip")))
@@ -481,8 +484,8 @@ _OF_DEBATE = [
     "minutes has one argument for, one against, and the verdict that the group itself gives. A side that is stuck gets",
     "its best point from here; then read out the verdicts, and close with the sentence. " + debate.RULE_OF_VERDICTS,
     "Claims on energies are judged only where training errors are small, so that steps cannot be the reason. Behind a",
-    "number, “converged” is a run in which every method had arrived and “longer run” one in which some still fell;",
-    "numbers without either are of the lessons' own runs.",
+    "number, “converged” is a run in which every method had arrived and “longer run” one in which some still fell; a",
+    "number without either is of another run, and the reason behind its verdict says what that lacks.",
 ]
 _SMALL_RUNS = [
     "Students' notebooks run at sizes at which lessons 4, 4b and 7 have taken a few steps: the order of methods on",

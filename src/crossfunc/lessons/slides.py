@@ -17,6 +17,7 @@ from crossfunc.lessons.profiles import DEFAULT_PROFILE
 from crossfunc.lessons.sources import spoken_number
 
 __all__ = [
+    "MORE",
     "RECAP",
     "Slide",
     "cell_text",
@@ -34,6 +35,7 @@ __all__ = [
 LONGER = "Longer run: "
 QUESTION = "Before the next figure"
 RECAP = "Recap"
+MORE = "for questions"
 STORY_FIGURE = "fig-03-story"
 SLIDE_TAG = "slide"
 _HEADLINE_PT, _CAPTION_PT, _RECAP_PT, _QUESTION_PT = 24, 12, 20, 28
@@ -104,7 +106,7 @@ def write_slides(
     remarks : mapping, optional
         Name of a figure to what to `say`, to `ask` and to `answer`, which stand in the notes above the description.
         With `before`, the question has a slide of its own in front of the figure's, so that nobody has read the answer
-        off a headline; `headline` stands above the figure in place of its caption's first words.
+        off a headline; `headline` stands above the figure in place of its caption's first words, and `more` comes last.
     said : mapping, optional
         Number of a lesson to what to say at its slides without a figure, for their notes: at its `goal`, at its
         `recap`, and at its `lists` by their headings.
@@ -224,6 +226,7 @@ def _add_lesson(deck, plan: Plan, titles, drawn: Mapping[str, bytes] | None, rem
         picture = png or (drawn or {}).get(note["name"])
         about = remarks.get(note["name"], {})
         said = [f"{kind.capitalize()}: {about[kind]}" for kind in ("say", "ask", "answer") if about]
+        said += [f"{MORE.capitalize()}: {about['more']}"] if "more" in about else []
         if about.get("before"):
             asked = _add_points(deck, QUESTION, [about["ask"]], _QUESTION_PT)
             asked.notes_slide.notes_text_frame.text = "\n".join(["The figure is on the next slide.", said.pop(1)])
