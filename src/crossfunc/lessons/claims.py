@@ -276,10 +276,9 @@ def unmet_need(claim: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 def _of_all(reasons: Sequence[str]) -> str:
     """Reasons in one: "neither Method 3 nor Method 1 has come down" where the same is said of each."""
-    found = [_NOT_YET.fullmatch(reason) for reason in reasons]
-    if len(reasons) == 2 and all(found) and len({one["what"] for one in found if one}) == 1:
-        one, other = (match for match in found if match)
-        return f"neither {one['who']} nor {other['who']} has {one['what']}"
+    found = [match for reason in reasons if (match := _NOT_YET.fullmatch(reason))]
+    if len(found) == len(reasons) == 2 and found[0]["what"] == found[1]["what"]:
+        return f"neither {found[0]['who']} nor {found[1]['who']} has {found[0]['what']}"
     return "; ".join(reasons)
 
 

@@ -48,11 +48,11 @@ TABLE_COLUMNS = {ENERGY: QUANTITIES[ENERGY], **_LAST_REFIT, **QUANTITIES}
 """Columns of Table 1, in the order of the paper, and one that it does not have."""
 
 ZERO, AS_IT_IS, PUBLISHED = "predict zero", "GGA model as it comes", "published r²SCAN checkpoint"
-FREE = (ZERO, AS_IT_IS, TAUGHT, "references-only", "model-aware")
-"""Rows that no step of training on the new labels went into."""
-
 UNTRAINED = {"references-only": "refitted", "model-aware": "model-aware"}
 """What tables and figures call references in front of a network that is not trained, as lesson 7 does at N = 0."""
+
+FREE = (ZERO, AS_IT_IS, TAUGHT, *UNTRAINED)
+"""Rows that no step of training on the new labels went into."""
 
 ROWS = (*FREE, "1", *(c for c in CASES if c.startswith("1 ")), *"234", PAPERS_TABLE, AWARE, *PLAIN_CASES, PUBLISHED)
 """All rows of the table in their order, what costs nothing first."""
@@ -354,7 +354,7 @@ def judge_runs(dataset: Dataset, frames: LabelledFrames, planned, runs, base, se
 
 def _check_one_start(judged: Judged) -> None:
     """Refuse units of one seed that began with different networks: references cannot change a force."""
-    of_start = (TAUGHT, "references-only", "model-aware")
+    of_start = (TAUGHT, *UNTRAINED)
     for seed in judged.splits:
         forces = {n: judged.predictions[n, seed].forces_ev_per_a for n in of_start if (n, seed) in judged.predictions}
         for name, other in pairwise(forces):

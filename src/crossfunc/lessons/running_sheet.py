@@ -268,15 +268,16 @@ def _slides_of(plan: Plan, course: Course, titles: Mapping[str, str] | None) -> 
 
 
 def _slide_blocks(shown: Sequence[tuple[int, Slide]], course: Course, board: Sequence[str]) -> list[Block]:
-    """A lesson's slides, its goal where something is said at it, and a board in front of the recap."""
+    """A lesson's slides, its goal where something is said at it, a board in front of the recap, whose list is grey."""
     (first, front), *others = shown
     goal = [(first, front._replace(title="the goal"))] if front.say else []
-    blocks = [_slide_block(at, slide, course) for at, slide in [*goal, *others]]
-    end = len(blocks) - (shown[-1][1].title == RECAP)
-    lines = [Block("\n".join(["- the board:", *(f"  - {line}" for line in board)]))] if board else []
-    points = shown[-1][1].points if end < len(blocks) else ()
-    behind = [Block(f"  - {_POINTS}: {' '.join(points)}", later=True)] if points else []
-    return [*blocks[:end], *lines, *blocks[end:], *behind]
+    blocks = [_slide_block(at, slide, course) for at, slide in [*goal, *others] if slide.title != RECAP]
+    if board:
+        blocks.append(Block("\n".join(["- the board:", *(f"  - {line}" for line in board)])))
+    for at, recap in [(at, slide) for at, slide in others if slide.title == RECAP]:
+        blocks.append(_slide_block(at, recap._replace(points=()), course))
+        blocks += grey([f"  - {_POINTS}: {' '.join(recap.points)}"] if recap.points else [])
+    return blocks
 
 
 def _slide_block(at: int, slide: Slide, course: Course) -> Block:
@@ -286,8 +287,7 @@ def _slide_block(at: int, slide: Slide, course: Course) -> Block:
     lines += [f"  - say: {slide.say}"] if slide.say else []
     lines += [f"  - {kind}: {about[kind]}" for kind in slide.remarks]
     lines += [f"  - {MORE}: {about['more']}"] if "more" in about and "answer" in slide.remarks else []
-    listed_here = slide.points if slide.title != RECAP else ()
-    lines += [f"  - {_POINTS}:", *(f"    - {point}" for point in listed_here)] if listed_here else []
+    lines += [f"  - {_POINTS}:", *(f"    - {point}" for point in slide.points)] if slide.points else []
     return Block("\n".join(lines), "" if slide.remarks == ("ask",) else slide.figure, bool(about.get("skip")))
 
 

@@ -71,7 +71,7 @@ def draw_free(ax, free):
     matplotlib.axes.Axes
     """
     there = {name: error for name, error in free.items() if np.isfinite(error)}
-    sides = {name: _room_at_end(ax, error) for name, error in there.items()}
+    sides = {name: _room_at_end(ax, error) for name, error in there.items()}  # before these lines are curves, too
     for dashes, (name, error) in zip(cycle(FREE_LINES), there.items(), strict=False):
         ax.axhline(error, color=COLORS["identity"], lw=1, ls=dashes)
         ax.annotate(
